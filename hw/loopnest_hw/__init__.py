@@ -1,0 +1,1 @@
+"""Loopnest's hardware: the sparse processing element and the chip around it, in Amaranth."""

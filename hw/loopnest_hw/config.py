@@ -1,0 +1,217 @@
+"""The chip's configuration: what a user edits, and every width that follows from it.
+
+No width is computed anywhere else. This module imports no Amaranth: the model and the runtime
+read it too.
+"""
+
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Any
+
+LINE_BYTES = 32
+"""Bytes of a memory line: the unit of every read and write, and the AXI4 data width."""
+
+LANES = 16
+"""Coordinates of a block."""
+
+COORDINATE_BITS = 20
+"""Bits of a coordinate: a compressed level spans 2^20."""
+
+POSITION_BITS = 32
+"""Bits of a position (an index into a level's fibers or a tensor's values)."""
+
+ADDRESS_BITS = 32
+"""Bits of a byte address."""
+
+WIDE_BITS = 32
+"""Bits of a wide value (int32 or fp32)."""
+
+DOT_RING = 4
+"""Partial sums of the dot leaf. It bounds the adders' latency and is part of the result's
+definition (the order of additions), so it is no parameter."""
+
+
+class NumberFormat(Enum):
+    """A chip's number format: narrow values multiply, wide ones accumulate."""
+
+    INT8 = "int8"
+    BF16 = "bf16"
+
+    @property
+    def narrow_bytes(self) -> int:
+        """Bytes of a narrow value."""
+        return 1 if self is NumberFormat.INT8 else 2
+
+    @property
+    def narrow_bits(self) -> int:
+        """Bits of a narrow value."""
+        return 8 * self.narrow_bytes
+
+    @property
+    def add_latency(self) -> int:
+        """Cycles of a wide addition."""
+        return 1 if self is NumberFormat.INT8 else 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChipConfig:
+    """Everything a chip is generated from.
+
+    Parameters
+    ----------
+    dtype : NumberFormat
+        Number format of every multiplier and adder.
+    rows : int
+        Loops of the nest; the last row is the vector leaf.
+    operands : int
+        Operand columns, 2 or 3.
+    multipliers : int
+        M, the lanes of a leaf step: 1, 2, 4, 8 or 16.
+    streams : int
+        Read streams. Each operand's values take one; a scanned compressed level takes two
+        (positions and blocks), so there are ``(streams - operands) // 2`` scanners.
+    pool_lines : int
+        Lines of the pool that all read streams share, a power of two.
+    slots : int
+        Accumulator slots of 16 lanes.
+    window : int
+        Blocks of a result fiber that one pass can hold, a power of two, at least 16. Wider
+        fibers take several passes.
+    fibers_in_flight : int
+        Result fibers that fill, wait or drain at once.
+    fifo_depth : int
+        Tokens between rows: how far an upper row runs ahead.
+    stream_depth : int
+        Steps a stream may be asked for before they are used.
+    reads_outstanding : int
+        Line reads in flight at the memory port.
+
+    Raises
+    ------
+    ValueError
+        If a field is out of its range; the message quotes the field and its value.
+    """
+
+    dtype: NumberFormat = NumberFormat.BF16
+    rows: int = 4
+    operands: int = 3
+    multipliers: int = 4
+    streams: int = 12
+    pool_lines: int = 128
+    slots: int = 512
+    window: int = 2048
+    fibers_in_flight: int = 4
+    fifo_depth: int = 64
+    stream_depth: int = 64
+    reads_outstanding: int = 128
+
+    def __post_init__(self) -> None:
+        def check(name: str, ok: bool, expected: str) -> None:
+            if not ok:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected {expected}")
+
+        def power_of_two(n: int) -> bool:
+            return n > 0 and n & (n - 1) == 0
+
+        check("dtype", isinstance(self.dtype, NumberFormat), "a NumberFormat")
+        check("rows", 2 <= self.rows <= 6, "2 to 6")
+        check("operands", 2 <= self.operands <= 3, "2 or 3")
+        check("multipliers", self.multipliers in (1, 2, 4, 8, 16), "1, 2, 4, 8 or 16")
+        check("streams", self.scanners >= 1, f"at least operands + 2 = {self.operands + 2}")
+        check(
+            "pool_lines",
+            power_of_two(self.pool_lines) and self.pool_lines >= 2 * self.read_streams,
+            f"a power of two, at least 2 for each of {self.read_streams} streams",
+        )
+        check("slots", 2 <= self.slots <= 65536, "2 to 65536")
+        check(
+            "window",
+            power_of_two(self.window) and LANES <= self.window <= 1 << 16,
+            "a power of two from 16 to 65536",
+        )
+        check(
+            "fibers_in_flight",
+            power_of_two(self.fibers_in_flight) and self.fibers_in_flight <= 16,
+            "1, 2, 4, 8 or 16",
+        )
+        check("fifo_depth", self.fifo_depth >= 1, "1 or more")
+        check("stream_depth", self.stream_depth >= 1, "1 or more")
+        check(
+            "reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256"
+        )
+
+    @property
+    def scanners(self) -> int:
+        """Compressed levels that can be scanned at once."""
+        return (self.streams - self.operands) // 2
+
+    @property
+    def read_streams(self) -> int:
+        """Read streams in use: positions and blocks of each scanner, then each operand's values."""
+        return 2 * self.scanners + self.operands
+
+    @property
+    def slot_bits(self) -> int:
+        """Bits of an accumulator slot's number."""
+        return max(1, (self.slots - 1).bit_length())
+
+    @property
+    def pool_bits(self) -> int:
+        """Bits of a pool slot's number: also the AXI read identifier of a stream's line."""
+        return (self.pool_lines - 1).bit_length()
+
+    @property
+    def scanner_bits(self) -> int:
+        """Bits of a scanner's number."""
+        return max(1, (self.scanners - 1).bit_length())
+
+    @property
+    def stop_bits(self) -> int:
+        """Bits of a stop count, 0 to ``rows``."""
+        return self.rows.bit_length()
+
+    @property
+    def table_bits(self) -> int:
+        """Bits of a joiner or lane table: one for each presence pattern."""
+        return 1 << self.operands
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # one PE of the large chip: every one-PE figure
+    "single": {},
+    # cut to fit an ECP5; Icarus and unit-size simulations
+    "tiny": {"slots": 128, "window": 512},
+    # tests only: every rare path becomes common
+    "shrunk": {
+        "multipliers": 2,
+        "streams": 9,
+        "pool_lines": 32,
+        "slots": 4,
+        "window": 32,
+        "fibers_in_flight": 2,
+        "fifo_depth": 1,
+        "stream_depth": 1,
+        "reads_outstanding": 4,
+    },
+}
+"""The presets by name, as differences from the defaults."""
+
+
+def make_config(preset: str = "single", dtype: str = "bf16", **overrides: int) -> ChipConfig:
+    """Return the preset's configuration with single fields overridden by name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown preset, number format or field, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")
+    formats = {f.value: f for f in NumberFormat}
+    if dtype not in formats:
+        raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(formats)}")
+    known = [f.name for f in fields(ChipConfig) if f.name != "dtype"]
+    for name in overrides:
+        if name not in known:
+            raise ValueError(f"config field {name!r}: expected one of {', '.join(known)}")
+    return replace(ChipConfig(dtype=formats[dtype], **PRESETS[preset]), **overrides)

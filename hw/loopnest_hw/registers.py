@@ -1,0 +1,83 @@
+"""The AXI4-Lite register map and the error codes: the only definition.
+
+Registers are 32 bits wide. The C header, the JSON file and the docs' table are generated from here.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+IDENTITY = 0x4C4E5354
+"""Value of the identity register: "LNST"."""
+
+
+class ErrorCode(IntEnum):
+    """Cause of an error; `where` of each is in its description."""
+
+    NONE = 0
+    BAD_DESCRIPTOR = 1
+    """The descriptor's magic is wrong or a field contradicts another; where: the kernel's index."""
+    BUDGET = 2
+    """The kernel's cycle budget ran out; where: the kernel's index."""
+    READ_ERROR = 3
+    """The memory answered a read with an error; where: the byte address or stream."""
+    WRITE_ERROR = 4
+    """The memory answered a write with an error; where: 0."""
+    RESULT_FULL = 5
+    """The room reserved for the result is too small; where: 0 blocks, 1 values."""
+    OVERFLOW = 6
+    """An int8 chip's sum left int32; where: 0."""
+    SLOTS = 7
+    """The accumulator's slots ran out where no further pass can be made; where: 0."""
+    COORDINATE = 8
+    """A coordinate is at or above its index's size; where: the row."""
+
+
+@dataclass(frozen=True)
+class Register:
+    """One register: its name, byte offset, access ("r" or "rw") and meaning."""
+
+    name: str
+    offset: int
+    access: str
+    doc: str
+
+
+CONTROL = (
+    ("identity", "r", "IDENTITY"),
+    ("configuration", "r", "operands, rows, log2 multipliers and number format, 8 bits each"),
+    ("control", "rw", "bit 0: start; bit 1: soft reset; bit 2: interrupt enable"),
+    ("status", "rw", "bit 0: busy; bit 1: done (write 1 to clear); bit 2: error"),
+    ("error", "r", "ErrorCode of the first error since the start"),
+    ("error_where", "r", "place of that error"),
+    ("kernels", "rw", "byte address of the first descriptor"),
+    ("kernel_index", "r", "kernels completed since the start"),
+)
+
+STAGES = ("scan", "fetch", "leaf", "accumulate", "drain", "write")
+"""Stages whose cycles are counted as busy, starved or stalled (the rest is idle)."""
+
+COUNTERS = (
+    ("cycles", "cycles from the start to the end of the last write"),
+    ("multiplies", "lanes with all their factors"),
+    ("leaf_steps", "leaf steps"),
+    ("lines_read", "lines read, descriptors left out"),
+    ("lines_written", "lines written"),
+    ("passes", "further passes of result fibers"),
+    ("evictions", "accumulator slots given up"),
+    ("pool_full", "cycles in which a stream waited for room in its ring"),
+    *(
+        (f"{stage}_{state}", f"cycles in which the {stage} stage was {state}")
+        for stage in STAGES
+        for state in ("busy", "starved", "stalled")
+    ),
+)
+
+REGISTERS = tuple(
+    Register(name, 4 * i, access, doc) for i, (name, access, doc) in enumerate(CONTROL)
+) + tuple(
+    Register(name, 0x100 + 4 * i, "r", doc + "; since the start")
+    for i, (name, doc) in enumerate(COUNTERS)
+)
+
+OFFSETS = {register.name: register.offset for register in REGISTERS}
+"""Byte offset of each register by name."""

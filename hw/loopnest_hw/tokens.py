@@ -1,0 +1,153 @@
+"""Payloads of the streams that join the chip's units, outermost first.
+
+Data's way: `Token` (a loop's coordinate) -> `FiberBlocks` (a scanned fiber's block words) ->
+`Block` (blocks joined over the operands) -> `Step` (up to M lanes of two blocks) -> `Terms`
+(their sums or products, with their places in the accumulator) -> `ResultBlock` (a finished block
+of the result) -> `LineWrite`.
+"""
+
+from amaranth.lib import data
+
+from .config import ADDRESS_BITS, COORDINATE_BITS, LANES, LINE_BYTES, POSITION_BITS, WIDE_BITS
+from .config import ChipConfig
+from .format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS
+
+PAIR = 2
+"""Blocks that the leaf row handles a cycle."""
+
+BLOCK_WORD = data.StructLayout({"mask": BLOCK_MASK_BITS, "coordinate": BLOCK_COORDINATE_BITS})
+"""A block word, as `format` defines it."""
+
+
+def token(config: ChipConfig) -> data.StructLayout:
+    """One iteration of a loop, handed to the next row.
+
+    ``position[o]`` and ``present[o]`` are operand o's; ``fiber`` and ``key`` are the result's
+    (`descriptor.ResultMode`). ``stop`` fibers end with this token, counted from this row's own
+    outwards. A ``null`` token carries only its stop. ``epoch`` counts replays, modulo 2.
+    """
+    return data.StructLayout(
+        {
+            "position": data.ArrayLayout(POSITION_BITS, config.operands),
+            "present": config.operands,
+            "fiber": POSITION_BITS,
+            "key": COORDINATE_BITS,
+            "stop": config.stop_bits,
+            "null": 1,
+            "epoch": 1,
+        }
+    )
+
+
+FIBER_REQUEST = data.StructLayout({"position": POSITION_BITS, "empty": 1})
+"""A fiber to scan; ``empty`` asks for none, and gets an empty fiber without a read."""
+
+FIBER_BLOCKS = data.StructLayout(
+    {
+        "word": data.ArrayLayout(BLOCK_WORD, PAIR),
+        "rank": data.ArrayLayout(COORDINATE_BITS, PAIR),
+        "count": range(PAIR + 1),
+        "child": POSITION_BITS,
+        "last": 1,
+    }
+)
+"""The next ``count`` block words of a fiber.
+
+``rank[i]`` is the number of the fiber's coordinates before word i; ``child`` is the fiber's first
+child. ``count`` is 2 but for the last item of a fiber, where it is 0 (empty fiber), 1 or 2.
+"""
+
+
+def joined_block(config: ChipConfig) -> data.StructLayout:
+    """A block that the lane table left lanes in.
+
+    ``lanes`` have work; ``mask[o]`` and ``rank[o]`` are operand o's word, 0 where it has none.
+    """
+    return data.StructLayout(
+        {
+            "coordinate": BLOCK_COORDINATE_BITS,
+            "lanes": LANES,
+            "mask": data.ArrayLayout(BLOCK_MASK_BITS, config.operands),
+            "rank": data.ArrayLayout(COORDINATE_BITS, config.operands),
+        }
+    )
+
+
+def joined(config: ChipConfig, pair: int) -> data.StructLayout:
+    """The next ``count`` joined blocks (up to ``pair``) of a row's fiber.
+
+    ``count`` is 0 only where ``last`` has nothing to ride on. ``child[o]`` is the first child of
+    operand o's fiber.
+    """
+    return data.StructLayout(
+        {
+            "block": data.ArrayLayout(joined_block(config), pair),
+            "count": range(pair + 1),
+            "child": data.ArrayLayout(POSITION_BITS, config.operands),
+            "last": 1,
+        }
+    )
+
+
+def gather_request(lanes: int) -> data.StructLayout:
+    """A step of a stream: the byte addresses of its valid lanes' items, each aligned to its size."""
+    return data.StructLayout(
+        {"valid": lanes, "address": data.ArrayLayout(ADDRESS_BITS, lanes)}
+    )
+
+
+def gather_reply(lanes: int) -> data.ArrayLayout:
+    """The 32 bits from each lane's address on; a lane that was not valid is 0."""
+    return data.ArrayLayout(WIDE_BITS, lanes)
+
+
+def line_request(config: ChipConfig) -> data.StructLayout:
+    """A line read: its number (byte address / 32) and the pool slot that takes the answer."""
+    return data.StructLayout({"line": ADDRESS_BITS - 5, "slot": config.pool_bits})
+
+
+def line_reply(config: ChipConfig) -> data.StructLayout:
+    """The answer to a `line_request`, in any order."""
+    return data.StructLayout(
+        {"data": 8 * LINE_BYTES, "slot": config.pool_bits, "error": 1}
+    )
+
+
+def terms(config: ChipConfig) -> data.StructLayout:
+    """Up to M wide values and where they go.
+
+    Lane m goes to lane ``index[m]`` of slot ``slot[m]``; ``first`` stores, the others add. With
+    ``end`` the result fiber in the oldest filling context is complete once these are in.
+    """
+    m = config.multipliers
+    return data.StructLayout(
+        {
+            "valid": m,
+            "value": data.ArrayLayout(WIDE_BITS, m),
+            "index": data.ArrayLayout(range(LANES), m),
+            "slot": data.ArrayLayout(config.slot_bits, m),
+            "first": m,
+            "end": 1,
+        }
+    )
+
+
+RESULT_BLOCK = data.StructLayout(
+    {
+        "coordinate": BLOCK_COORDINATE_BITS,
+        "mask": LANES,
+        "value": data.ArrayLayout(WIDE_BITS, LANES),
+        "fiber": POSITION_BITS,
+        "last": 1,
+    }
+)
+"""A finished block of the result fiber ``fiber``, blocks ascending.
+
+Lanes outside ``mask`` are 0. ``last`` ends the fiber; its mask is 0 where nothing is left to ride
+on. A coordinate of 16 bits times 16 lanes spans 2^20.
+"""
+
+LINE_WRITE = data.StructLayout(
+    {"line": ADDRESS_BITS - 5, "data": 8 * LINE_BYTES, "strobe": LINE_BYTES}
+)
+"""A write of the strobed bytes of one line."""

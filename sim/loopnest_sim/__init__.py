@@ -1,0 +1,1 @@
+"""Loopnest's golden model and simulator harness."""
