@@ -26,6 +26,9 @@ ADDRESS_BITS = 32
 WIDE_BITS = 32
 """Bits of a wide value (int32 or fp32)."""
 
+DISPATCHER_LINES = 32
+"""Pool lines of the dispatcher, which scans row 0; its streams share them equally."""
+
 DOT_RING = 4
 """Partial sums of the dot leaf. It bounds the adders' latency and is part of the result's
 definition (the order of additions), so it is no parameter."""
@@ -68,8 +71,9 @@ class ChipConfig:
     multipliers : int
         M, the lanes of a leaf step: 1, 2, 4, 8 or 16.
     streams : int
-        Read streams. Each operand's values take one; a scanned compressed level takes two
-        (positions and blocks), so there are ``(streams - operands) // 2`` scanners.
+        Read streams of the PE. Each operand's values take one; a scanned compressed level below
+        row 0 takes two (positions and blocks), so there are ``(streams - operands) // 2``
+        scanners. (Row 0 is scanned by the dispatcher, with streams of its own.)
     pool_lines : int
         Lines of the pool that all read streams share, a power of two.
     slots : int
@@ -120,8 +124,8 @@ class ChipConfig:
         check("streams", self.scanners >= 1, f"at least operands + 2 = {self.operands + 2}")
         check(
             "pool_lines",
-            power_of_two(self.pool_lines) and self.pool_lines >= 2 * self.read_streams,
-            f"a power of two, at least 2 for each of {self.read_streams} streams",
+            power_of_two(self.pool_lines) and self.pool_lines >= 2 * self.pool_streams,
+            f"a power of two, at least 2 for each of {self.pool_streams} streams",
         )
         check("slots", 2 <= self.slots <= 65536, "2 to 65536")
         check(
@@ -142,13 +146,18 @@ class ChipConfig:
 
     @property
     def scanners(self) -> int:
-        """Compressed levels that can be scanned at once."""
+        """Compressed levels that the PE's rows can scan at once."""
         return (self.streams - self.operands) // 2
 
     @property
     def read_streams(self) -> int:
         """Read streams in use: positions and blocks of each scanner, then each operand's values."""
         return 2 * self.scanners + self.operands
+
+    @property
+    def pool_streams(self) -> int:
+        """Rings in the pool: the read streams and the epilogue's biases and scales."""
+        return self.read_streams + 1
 
     @property
     def slot_bits(self) -> int:

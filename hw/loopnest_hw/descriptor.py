@@ -98,7 +98,7 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
             cell = f"row.{r}.cell.{o}"
             yield Field(f"{cell}.mode", 2, "CellMode")
             yield Field(f"{cell}.ones", 1, "the cell's join input is the row's all-ones fiber")
-            yield Field(f"{cell}.scanner", config.scanner_bits, "scanner of a SCAN cell")
+            yield Field(f"{cell}.scanner", config.scanner_bits, "scanner of a SCAN cell below row 0")
         yield Field(f"row.{r}.size", COORDINATE_BITS + 1, "coordinates of the index, 0 to 2^20")
         yield Field(f"row.{r}.result_step", 32, "step of the result's cell")
         for o in range(config.operands):
@@ -108,12 +108,16 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
         yield Field(f"scanner.{s}.table", 32, "byte address of the position table")
         yield Field(f"scanner.{s}.blocks", 32, "byte address of the block words")
     for o in range(config.operands):
+        yield Field(f"dispatch.{o}.open", 1, "row 0, operand o: 1: table stride 4; 0: stride 2")
+        yield Field(f"dispatch.{o}.table", 32, "row 0, operand o: byte address of the table")
+        yield Field(f"dispatch.{o}.blocks", 32, "row 0, operand o: byte address of block words")
+    for o in range(config.operands):
         yield Field(f"operand.{o}.used", 1, "the operand has values")
         yield Field(f"operand.{o}.wide", 1, "its values are wide")
         yield Field(f"operand.{o}.negate", 1, "its values are negated")
         yield Field(f"operand.{o}.start", 32, "its position before the first loop")
         yield Field(f"operand.{o}.values", 32, "byte address of its values")
-    for s in range(config.read_streams):
+    for s in range(config.pool_streams):
         yield Field(f"ring.{s}.base", config.pool_bits, "first pool line of the stream's ring")
         yield Field(f"ring.{s}.last", config.pool_bits, "last pool line of the stream's ring")
     yield Field("result.compressed", 1, "1: table, blocks and values; 0: dense values alone")

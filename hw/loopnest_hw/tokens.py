@@ -1,16 +1,17 @@
 """Payloads of the streams that join the chip's units, outermost first.
 
-Data's way: `Token` (a loop's coordinate) -> `FiberBlocks` (a scanned fiber's block words) ->
-`Block` (blocks joined over the operands) -> `Step` (up to M lanes of two blocks) -> `Terms`
-(their sums or products, with their places in the accumulator) -> `ResultBlock` (a finished block
-of the result) -> `LineWrite`.
+Data's way: `token` (a loop's coordinate) -> `FIBER_BLOCKS` (a scanned fiber's block words) ->
+`joined` (blocks joined over the operands) -> steps (up to M lanes of two blocks) -> `terms`
+(their sums or products, with their places in the accumulator) -> `RESULT_BLOCK` (a finished block
+of the result) -> `LINE_WRITE`.
 """
 
-from amaranth.lib import data
+from amaranth.lib import data, enum
 
 from .config import ADDRESS_BITS, COORDINATE_BITS, LANES, LINE_BYTES, POSITION_BITS, WIDE_BITS
 from .config import ChipConfig
 from .format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS
+from .registers import STAGES, ErrorCode
 
 PAIR = 2
 """Blocks that the leaf row handles a cycle."""
@@ -113,11 +114,48 @@ def line_reply(config: ChipConfig) -> data.StructLayout:
     )
 
 
+def lookup(config: ChipConfig) -> data.StructLayout:
+    """Blocks of the result that are about to be touched: ``mask[i]`` of block ``block[i]``.
+
+    ``end``: the result fiber's last lookup. ``retire``: the row-0 token's last lookup. ``final``: the
+    nest's last one.
+    """
+    return data.StructLayout(
+        {
+            "count": range(PAIR + 1),
+            "block": data.ArrayLayout(BLOCK_COORDINATE_BITS, PAIR),
+            "mask": data.ArrayLayout(LANES, PAIR),
+            "end": 1,
+            "retire": 1,
+            "final": 1,
+            "epoch": 1,
+        }
+    )
+
+
+def found(config: ChipConfig) -> data.StructLayout:
+    """The answer to a `lookup`, in order.
+
+    ``keep[i]``: block i has slot ``slot[i]``; the lanes ``first[i]`` of it are new and store. Work of
+    a block not kept is dropped. ``stale``: the whole request belongs to a replay's past and is
+    dropped, its end as well.
+    """
+    return data.StructLayout(
+        {
+            "keep": PAIR,
+            "slot": data.ArrayLayout(config.slot_bits, PAIR),
+            "first": data.ArrayLayout(LANES, PAIR),
+            "stale": 1,
+        }
+    )
+
+
 def terms(config: ChipConfig) -> data.StructLayout:
     """Up to M wide values and where they go.
 
-    Lane m goes to lane ``index[m]`` of slot ``slot[m]``; ``first`` stores, the others add. With
-    ``end`` the result fiber in the oldest filling context is complete once these are in.
+    Lane m goes to lane ``index[m]`` of accumulator slot ``place[m]``; ``first`` stores, the others
+    add. Where the nest does not accumulate, ``place`` is the block coordinate. ``end``: the result
+    fiber ``fiber`` is complete once these are in; ``final``: so is the nest.
     """
     m = config.multipliers
     return data.StructLayout(
@@ -125,9 +163,11 @@ def terms(config: ChipConfig) -> data.StructLayout:
             "valid": m,
             "value": data.ArrayLayout(WIDE_BITS, m),
             "index": data.ArrayLayout(range(LANES), m),
-            "slot": data.ArrayLayout(config.slot_bits, m),
+            "place": data.ArrayLayout(max(BLOCK_COORDINATE_BITS, config.slot_bits), m),
             "first": m,
+            "fiber": POSITION_BITS,
             "end": 1,
+            "final": 1,
         }
     )
 
@@ -139,15 +179,43 @@ RESULT_BLOCK = data.StructLayout(
         "value": data.ArrayLayout(WIDE_BITS, LANES),
         "fiber": POSITION_BITS,
         "last": 1,
+        "final": 1,
     }
 )
 """A finished block of the result fiber ``fiber``, blocks ascending.
 
 Lanes outside ``mask`` are 0. ``last`` ends the fiber; its mask is 0 where nothing is left to ride
-on. A coordinate of 16 bits times 16 lanes spans 2^20.
+on. ``final`` ends the nest. A coordinate of 16 bits times 16 lanes spans 2^20.
 """
 
 LINE_WRITE = data.StructLayout(
     {"line": ADDRESS_BITS - 5, "data": 8 * LINE_BYTES, "strobe": LINE_BYTES}
 )
 """A write of the strobed bytes of one line."""
+
+
+class StageState(enum.Enum, shape=2):
+    """What a stage did in a cycle."""
+
+    IDLE = 0
+    BUSY = 1
+    STARVED = 2
+    STALLED = 3
+
+
+EVENTS = data.StructLayout(
+    {
+        "multiplies": range(LANES + 1),
+        "leaf_step": 1,
+        "line_read": 1,
+        "line_written": 1,
+        "again": 1,
+        "eviction": 1,
+        "pool_full": 1,
+        "stage": data.ArrayLayout(StageState, len(STAGES)),
+    }
+)
+"""What happened in a PE this cycle, for the performance counters (`registers.COUNTERS`)."""
+
+ERROR = data.StructLayout({"code": ErrorCode, "where": 32})
+"""An error, or code NONE. It stays until reset."""
