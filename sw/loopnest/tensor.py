@@ -1,0 +1,376 @@
+"""The runtime's tensor: levels, each dense or compressed, over packed values.
+
+Positions follow one rule for every mix of levels. With ``span[l]`` the product of the sizes of the
+dense levels that start at level l (1 in front of a compressed level, and behind the last one),
+
+* the root is position 0 in front of level 0;
+* a dense level of size n takes a position to ``position + coordinate * span[l + 1]``;
+* a compressed level takes it as the number of a fiber in its position table; the fiber's k-th
+  coordinate has ``first child + k * span[l + 1]``, and the table's first children are in the same unit;
+* what is behind the last level is the position of a value.
+
+So row i of ``"dense,compressed"`` is fiber i, and element (i, j) of ``"dense,dense"`` is value
+``i * columns + j``. A cell of the chip uses ``span[l + 1]`` as its step.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+from loopnest_hw.config import COORDINATE_BITS, NumberFormat
+from numpy.typing import ArrayLike, NDArray
+
+from . import numbers, pack
+from .check import check_levels
+from .pack import COMPRESSED, DENSE, CompressedLevel
+
+MAX_ORDER = 4
+
+Levels = str | Sequence[str]
+
+
+def parse_levels(levels: Levels, order: int) -> tuple[str, ...]:
+    """Return level kinds as a tuple; ``"dense,compressed"`` and sequences are taken.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, or if there are not ``order`` levels.
+    """
+    if isinstance(levels, str):
+        kinds = tuple(part.strip() for part in levels.split(",") if part.strip())
+    else:
+        kinds = tuple(levels)
+    for kind in kinds:
+        if kind not in (DENSE, COMPRESSED):
+            raise ValueError(f"level {kind!r} in {levels!r}: expected dense or compressed")
+    if len(kinds) != order:
+        raise ValueError(f"levels {levels!r}: expected {order}, one for each index")
+    return kinds
+
+
+def sparse_levels(order: int) -> tuple[str, ...]:
+    """Return the usual levels of a sparse tensor: a dense outermost one, compressed ones beneath."""
+    return (DENSE,) * (order > 1) + (COMPRESSED,) * (order - (order > 1))
+
+
+class Tensor:
+    """A tensor in the chip's format. Treat it as immutable.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Size of each mode, up to 2^20.
+    levels : str or sequence of str
+        ``"dense"`` or ``"compressed"`` for each level, outermost first.
+    arrays : sequence of CompressedLevel or None
+        Position table and block words of each level; None for a dense one.
+    values : NDArray
+        Stored values: uint16 (bf16), float32, int8 or int32.
+    dtype : str or NumberFormat
+        ``"bf16"`` or ``"int8"``.
+    wide : bool
+        Whether values are fp32 or int32.
+    mode_order : sequence of int, optional
+        The mode that each level stores; ``(1, 0)`` stores a matrix by columns.
+
+    Raises
+    ------
+    ValueError
+        If the arrays contradict each other; the message says where (`check.check_levels`).
+    TypeError
+        If the values have another type than ``dtype`` and ``wide`` say.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        levels: Levels,
+        arrays: Sequence[CompressedLevel | None],
+        values: NDArray,
+        *,
+        dtype: str | NumberFormat = NumberFormat.BF16,
+        wide: bool = False,
+        mode_order: Sequence[int] | None = None,
+    ) -> None:
+        self.shape = _checked_shape(shape)
+        self.levels = parse_levels(levels, len(self.shape))
+        self.mode_order = _checked_mode_order(mode_order, len(self.shape))
+        self.arrays = tuple(arrays)
+        self.dtype = numbers.number_format(dtype)
+        self.wide = bool(wide)
+        self.values = np.asarray(values)
+        expected = numbers.storage_dtype(self.dtype, self.wide)
+        if self.values.dtype != expected or self.values.ndim != 1:
+            raise TypeError(
+                f"values of type {self.values.dtype} and {self.values.ndim} dimensions: "
+                f"expected one dimension of {expected}"
+            )
+        if len(self.arrays) != self.order:
+            raise ValueError(f"{len(self.arrays)} level arrays: expected {self.order}")
+        for l, (kind, array) in enumerate(zip(self.levels, self.arrays, strict=True)):
+            if (kind == DENSE) != (array is None):
+                raise ValueError(f"level {l} is {kind}: expected {'no' * (kind == DENSE)} arrays")
+        check_levels(self.sizes, self.levels, self.arrays, len(self.values))
+
+    @property
+    def order(self) -> int:
+        """Number of modes."""
+        return len(self.shape)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Size of each level."""
+        return tuple(self.shape[m] for m in self.mode_order)
+
+    @property
+    def spans(self) -> list[int]:
+        """Positions that a node in front of each level, and behind the last, takes."""
+        return pack.spans(self.sizes, self.levels)
+
+    @property
+    def nnz(self) -> int:
+        """Stored entries; a dense level stores all of its coordinates."""
+        return len(self._decoded()[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of tables, block words and values."""
+        levels = [a for a in self.arrays if a is not None]
+        return self.values.nbytes + sum(a.table.nbytes + a.words.nbytes for a in levels)
+
+    def __repr__(self) -> str:
+        number = {"bf16": ("bf16", "fp32"), "int8": ("int8", "int32")}[self.dtype.value][self.wide]
+        stored = "" if self.mode_order == tuple(range(self.order)) else f", stored {self.mode_order}"
+        return f"Tensor({self.shape}, {','.join(self.levels)!r}, {number}{stored})"
+
+    @classmethod
+    def from_coo(
+        cls,
+        coordinates: Sequence[ArrayLike],
+        values: ArrayLike,
+        shape: Sequence[int],
+        *,
+        levels: Levels | None = None,
+        dtype: str | NumberFormat = NumberFormat.BF16,
+        wide: bool = False,
+        mode_order: Sequence[int] | None = None,
+    ) -> Self:
+        """Pack coordinates, one array for each mode, in any order; repeated ones are summed.
+
+        Explicit zeros stay stored. ``levels`` is by default dense outside, compressed inside.
+
+        Raises
+        ------
+        ValueError
+            For a coordinate outside the shape, or a value an int8 chip can't hold; the message
+            names it and its index.
+        TypeError
+            For complex values or coordinates that are no integers.
+        """
+        shape = _checked_shape(shape)
+        columns = _checked_coordinates(coordinates, shape)
+        flat = np.asarray(values).reshape(-1)
+        if any(len(column) != len(flat) for column in columns):
+            raise ValueError(
+                f"coordinates of lengths {[len(c) for c in columns]}: "
+                f"expected {len(flat)}, one for each value"
+            )
+        exact = numbers.summable(flat, lambda k: [c[k] for c in columns])
+        modes = _checked_mode_order(mode_order, len(shape))
+        by_level, exact = _sorted_unique(
+            [columns[m] for m in modes], exact, [shape[m] for m in modes]
+        )
+        number = numbers.number_format(dtype)
+        back = np.argsort(modes)
+        stored = numbers.encode(exact, number, wide, lambda k: [by_level[l][k] for l in back])
+        kinds = sparse_levels(len(shape)) if levels is None else levels
+        return cls._packed(shape, kinds, modes, by_level, stored, number, wide)
+
+    @classmethod
+    def from_dense(
+        cls,
+        array: ArrayLike,
+        *,
+        levels: Levels | None = None,
+        dtype: str | NumberFormat = NumberFormat.BF16,
+        wide: bool = False,
+        mode_order: Sequence[int] | None = None,
+    ) -> Self:
+        """Pack an array; compressed levels drop 0 and -0. ``levels`` is by default all dense."""
+        array = np.asarray(array)
+        shape = _checked_shape(array.shape)
+        kinds = parse_levels((DENSE,) * len(shape) if levels is None else levels, len(shape))
+        modes = _checked_mode_order(mode_order, len(shape))
+        if COMPRESSED in kinds:
+            present = np.nonzero(array)
+            return cls.from_coo(
+                present, array[present], shape,
+                levels=kinds, dtype=dtype, wide=wide, mode_order=modes,
+            )  # fmt: skip
+        number = numbers.number_format(dtype)
+        stored_shape = tuple(shape[m] for m in modes)
+
+        def locate(k: int) -> Sequence[int]:
+            by_level = np.unravel_index(k, stored_shape)
+            return [int(by_level[l]) for l in np.argsort(modes)]
+
+        exact = numbers.summable(array.transpose(modes).reshape(-1), locate)
+        stored = numbers.encode(exact, number, wide, locate)
+        none = [None] * len(shape)
+        return cls(shape, kinds, none, stored, dtype=number, wide=wide, mode_order=modes)
+
+    @classmethod
+    def from_scipy(
+        cls,
+        matrix: Any,
+        *,
+        levels: Levels | None = None,
+        dtype: str | NumberFormat = NumberFormat.BF16,
+        wide: bool = False,
+        mode_order: Sequence[int] | None = None,
+    ) -> Self:
+        """Pack a scipy.sparse array or matrix of any format. Duplicates are summed, explicit zeros
+        kept, and the argument is left as it is. ``levels`` as for `from_coo`."""
+        if not sp.issparse(matrix):
+            raise TypeError(f"{type(matrix).__name__}: expected a scipy.sparse array")
+        coo = matrix.tocoo()
+        return cls.from_coo(
+            coo.coords, coo.data, coo.shape,
+            levels=levels, dtype=dtype, wide=wide, mode_order=mode_order,
+        )  # fmt: skip
+
+    def to_coo(self) -> tuple[list[NDArray[np.int64]], NDArray]:
+        """Return coordinates, one array for each mode, and values, sorted in the levels' order.
+
+        Zeros that only a dense innermost level makes room for are left out.
+        """
+        by_level, position = self._decoded()
+        values = numbers.decode(self.values[position])
+        if self.levels and self.levels[-1] == DENSE:
+            kept = values != 0
+            by_level, values = [c[kept] for c in by_level], values[kept]
+        return [by_level[l] for l in np.argsort(self.mode_order)], values
+
+    def to_scipy(self) -> sp.csr_array | sp.coo_array:
+        """Return a `csr_array` for a matrix, a `coo_array` for other orders."""
+        coordinates, values = self.to_coo()
+        if not self.shape:
+            raise ValueError("a tensor of order 0 has no sparse array: use to_dense")
+        coo = sp.coo_array((values, tuple(coordinates)), shape=self.shape)
+        if self.order != 2:
+            return coo
+        matrix = coo.tocsr()
+        matrix.sort_indices()
+        return matrix
+
+    def to_dense(self) -> NDArray:
+        """Return an array of the tensor's shape; what is not stored is 0."""
+        if COMPRESSED not in self.levels:
+            whole = numbers.decode(self.values[: self.spans[0]]).reshape(self.sizes)
+            return np.array(whole.transpose(np.argsort(self.mode_order)), order="C")
+        coordinates, values = self.to_coo()
+        dense = np.zeros(self.shape, values.dtype)
+        dense[tuple(coordinates)] = values
+        return dense
+
+    def convert(self, levels: Levels, mode_order: Sequence[int] | None = None) -> "Tensor":
+        """Return the same entries, bit for bit, with other levels or another order of them."""
+        kinds = parse_levels(levels, self.order)
+        modes = _checked_mode_order(mode_order, self.order)
+        if (kinds, modes) == (self.levels, self.mode_order):
+            return self
+        by_level, position = self._decoded()
+        stored = self.values[position]
+        if self.levels and self.levels[-1] == DENSE and COMPRESSED in kinds:
+            kept = numbers.decode(stored) != 0
+            by_level, stored = [c[kept] for c in by_level], stored[kept]
+        level_of = np.argsort(self.mode_order)
+        columns = [by_level[level_of[m]] for m in modes]
+        at = np.lexsort(columns[::-1]) if columns else np.zeros(len(stored), np.int64)
+        return Tensor._packed(
+            self.shape, kinds, modes, [c[at] for c in columns], stored[at], self.dtype, self.wide
+        )
+
+    def _decoded(self) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+        return pack.decode(self.sizes, self.levels, self.arrays)
+
+    @classmethod
+    def _packed(
+        cls,
+        shape: Sequence[int],
+        levels: Levels,
+        mode_order: Sequence[int],
+        by_level: Sequence[NDArray[np.int64]],
+        stored: NDArray,
+        dtype: NumberFormat,
+        wide: bool,
+    ) -> Self:
+        kinds = parse_levels(levels, len(shape))
+        sizes = [shape[m] for m in mode_order]
+        arrays, position, count = pack.encode(sizes, kinds, by_level, len(stored))
+        values = np.zeros(count, stored.dtype)
+        values[position] = stored
+        return cls(shape, kinds, arrays, values, dtype=dtype, wide=wide, mode_order=mode_order)
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(int(n) for n in shape)
+    if len(sizes) > MAX_ORDER:
+        raise ValueError(f"shape {sizes}: expected order 0 to {MAX_ORDER}")
+    for n in sizes:
+        if not 0 <= n <= 1 << COORDINATE_BITS:
+            raise ValueError(f"size {n} in shape {sizes}: expected 0 to 2^{COORDINATE_BITS}")
+    return sizes
+
+
+def _checked_mode_order(mode_order: Sequence[int] | None, order: int) -> tuple[int, ...]:
+    modes = tuple(range(order)) if mode_order is None else tuple(int(m) for m in mode_order)
+    if sorted(modes) != list(range(order)):
+        raise ValueError(f"mode order {modes}: expected a permutation of 0 to {order - 1}")
+    return modes
+
+
+def _checked_coordinates(
+    coordinates: Sequence[ArrayLike], shape: Sequence[int]
+) -> list[NDArray[np.int64]]:
+    if len(coordinates) != len(shape):
+        raise ValueError(f"{len(coordinates)} coordinate arrays: expected {len(shape)}")
+    columns = []
+    for mode, (column, size) in enumerate(zip(coordinates, shape, strict=True)):
+        array = np.asarray(column).reshape(-1)
+        if array.size and array.dtype.kind not in "iu":
+            raise TypeError(f"coordinates of mode {mode} of type {array.dtype}: expected integers")
+        outside = (array < 0) | (array >= size)
+        if outside.any():
+            k = int(np.argmax(outside))
+            raise ValueError(
+                f"coordinate {array[k]} of entry {k} in mode {mode}: expected 0 to {size - 1}"
+            )
+        columns.append(array.astype(np.int64))
+    return columns
+
+
+def _sorted_unique(
+    columns: Sequence[NDArray[np.int64]], values: NDArray, sizes: Sequence[int]
+) -> tuple[list[NDArray[np.int64]], NDArray]:
+    """Sort entries by their coordinates, the first column most significant; sum repeated ones."""
+    key = np.zeros(len(values), np.int64)
+    if np.prod([float(n) for n in sizes]) < 2.0**62:
+        for column, size in zip(columns, sizes, strict=True):
+            key = key * size + column
+        ascending = key[1:] >= key[:-1]
+        at = slice(None) if ascending.all() else np.argsort(key, kind="stable")
+        same = key[at][1:] == key[at][:-1]
+    else:
+        at = np.lexsort(columns[::-1])
+        same = np.ones(max(len(values) - 1, 0), bool)
+        for column in columns:
+            same &= column[at][1:] == column[at][:-1]
+    ordered = [column[at] for column in columns]
+    values = values[at]
+    if not same.any():
+        return ordered, values
+    starts = np.flatnonzero(np.concatenate([[True], ~same]))
+    return [column[starts] for column in ordered], np.add.reduceat(values, starts)
