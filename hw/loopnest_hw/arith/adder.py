@@ -1,0 +1,76 @@
+"""Addition in the chip's number format, of operands that may be absent."""
+
+from amaranth.hdl import Const, Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import WIDE_BITS, ChipConfig, NumberFormat
+from .delay import delayed
+from .fadd import FpAdd
+from .integer import IntAdd
+
+
+class Adder(wiring.Component):
+    """``o = a + b``, or the one that is present, unchanged. One a cycle.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        Chooses the number format. Inputs are as `widen.Widen` makes them.
+
+    Attributes
+    ----------
+    latency : int
+        Advances from ``a`` and ``b`` to ``o``.
+
+    Members
+    -------
+    advance : In(1)
+        The pipe moves. While it is low, everything stands still.
+    a, b : In(32)
+    a_present, b_present : In(1)
+    o : Out(32), from a register
+        Anything if nothing is present.
+    o_present : Out(1), from a register
+        ``a`` or ``b`` was present; low after a reset until the first of them arrives.
+    overflow : Out(1)
+        Both were present, and the sum wrapped.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._integer = config.dtype is NumberFormat.INT8
+        self.latency = config.dtype.add_latency
+        super().__init__(
+            {
+                "advance": In(1),
+                "a": In(WIDE_BITS),
+                "b": In(WIDE_BITS),
+                "a_present": In(1),
+                "b_present": In(1),
+                "o": Out(WIDE_BITS),
+                "o_present": Out(1),
+                "overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # what changes no number, not even a zero's sign: -0
+        neutral = Const(0 if self._integer else 1 << 31, WIDE_BITS)
+        unit = IntAdd() if self._integer else FpAdd()
+        assert unit.latency == self.latency
+        m.submodules.unit = unit
+        any_present = self.a_present | self.b_present
+        m.d.comb += [
+            unit.advance.eq(self.advance),
+            unit.a.eq(Mux(self.a_present, self.a, neutral)),
+            unit.b.eq(Mux(self.b_present, self.b, neutral)),
+            self.o.eq(unit.o),
+            self.o_present.eq(
+                delayed(m, any_present, self.latency, advance=self.advance, reset_less=False)
+            ),
+        ]
+        if isinstance(unit, IntAdd):
+            # with a neutral operand nothing overflows, but both being absent says nothing
+            m.d.comb += self.overflow.eq(unit.overflow & self.o_present)
+        return m

@@ -1,0 +1,159 @@
+"""fp32 addition."""
+
+from typing import Any, ClassVar
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .float32 import (
+    FLOAT32,
+    FRACTION_BITS,
+    SIGNIFICAND_BITS,
+    UNROUNDED,
+    is_infinite,
+    is_nan,
+    rounded,
+    significand,
+)
+
+GUARD_BITS = 3
+"""Bits below the significand that keep the rounding exact; the lowest is sticky."""
+
+ALIGNED_BITS = SIGNIFICAND_BITS + GUARD_BITS
+SUM_BITS = ALIGNED_BITS + 1
+
+SPECIAL = data.StructLayout({"zero_sign": 1, "infinite": 1, "nan": 1})
+"""What the sum is if it is no number; ``zero_sign`` is a zero's sign."""
+
+ORDERED = data.StructLayout(
+    {
+        "big": SIGNIFICAND_BITS,
+        "small": SIGNIFICAND_BITS,
+        "distance": 8,
+        "subtract": 1,
+        "exponent": 8,
+        "sign": 1,
+        "special": SPECIAL,
+    }
+)
+"""The number of larger magnitude and the smaller one, ``distance`` places apart."""
+
+SUMMED = data.StructLayout({"sum": SUM_BITS, "exponent": 8, "sign": 1, "special": SPECIAL})
+"""The exact sum; ``exponent`` belongs to the bit below its highest."""
+
+
+class FpAdd(wiring.Component):
+    """``o = a + b``, rounded to nearest even, one a cycle.
+
+    Subnormal inputs are zeros of their sign, and so is a sum whose exact magnitude is below
+    2^-126. Every NaN is `float32.NAN`. Opposite numbers add to +0.
+
+    Members
+    -------
+    advance : In(1)
+        The pipe moves. While it is low, everything stands still, ``o`` too.
+    a, b : In(32)
+    o : Out(32), from a register
+        The sum of the ``a`` and ``b`` of `latency` advances before.
+    """
+
+    latency: ClassVar[int] = 4
+
+    advance: In(1)
+    a: In(32)
+    b: In(32)
+    o: Out(32)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        ordered = Signal(ORDERED, reset_less=True)
+        summed = Signal(SUMMED, reset_less=True)
+        unrounded = Signal(UNROUNDED, reset_less=True)
+        result = Signal(32, reset_less=True)
+        m.d.comb += self.o.eq(result)
+        with m.If(self.advance):
+            m.d.sync += [
+                *order(ordered, data.View(FLOAT32, self.a), data.View(FLOAT32, self.b)),
+                *align_and_sum(summed, ordered),
+                *normalise(unrounded, summed),
+                result.eq(rounded(unrounded)),
+            ]
+        return m
+
+
+def order(o: data.View, a: data.View, b: data.View) -> list[Any]:
+    """First stage."""
+    swap = Cat(a.fraction, a.exponent) < Cat(b.fraction, b.exponent)
+    opposite = a.sign ^ b.sign
+    # both differences at once: the comparison only has to choose
+    ahead = a.exponent - b.exponent
+    behind = b.exponent - a.exponent
+    return [
+        o.big.eq(Mux(swap, significand(b), significand(a))),
+        o.small.eq(Mux(swap, significand(a), significand(b))),
+        o.distance.eq(Mux(swap, behind, ahead)),
+        o.subtract.eq(opposite),
+        o.exponent.eq(Mux(swap, b.exponent, a.exponent)),
+        o.sign.eq(Mux(swap, b.sign, a.sign)),
+        o.special.zero_sign.eq(a.sign & b.sign),
+        o.special.infinite.eq(is_infinite(a) | is_infinite(b)),
+        o.special.nan.eq(is_nan(a) | is_nan(b) | (is_infinite(a) & is_infinite(b) & opposite)),
+    ]
+
+
+def align_and_sum(o: data.View, i: data.View) -> list[Any]:
+    """Second stage."""
+    aligned: Value = Cat(Const(0, GUARD_BITS), i.small)
+    lost: Value = Const(0, 1)
+    for bit in range(ALIGNED_BITS.bit_length()):
+        places = 1 << bit
+        lost = lost | (i.distance[bit] & aligned[:places].any())
+        aligned = Mux(i.distance[bit], aligned[places:], aligned)
+    far = i.distance[ALIGNED_BITS.bit_length() :].any()
+    # the small number is not 0 if it is not far too small to matter
+    lost = Mux(far, i.small.any(), lost)
+    aligned = aligned & (~far).replicate(ALIGNED_BITS)
+    addend = Cat(aligned[0] | lost, aligned[1:]) ^ i.subtract.replicate(ALIGNED_BITS)
+    # the lowest column of ones makes the carry that completes the complement
+    total = Cat(i.subtract, Const(0, GUARD_BITS), i.big) + Cat(i.subtract, addend)
+    # big - small is not negative: its carry out says only that
+    carry = total[SUM_BITS] & ~i.subtract
+    return [
+        o.sum.eq(Cat(total[1:SUM_BITS], carry)),
+        o.exponent.eq(i.exponent),
+        o.sign.eq(i.sign),
+        o.special.eq(i.special),
+    ]
+
+
+def normalise(o: data.View, i: data.View) -> list[Any]:
+    """Third stage."""
+    zeros = leading_zeros(i.sum)[0]
+    normal: Value = i.sum
+    for bit in reversed(range(len(zeros))):
+        normal = Mux(zeros[bit], (normal << (1 << bit))[:SUM_BITS], normal)
+    zero = ~i.sum.any()
+    below = SUM_BITS - SIGNIFICAND_BITS
+    return [
+        o.fraction.eq(normal[below : below + FRACTION_BITS]),
+        o.guard.eq(normal[below - 1]),
+        o.sticky.eq(normal[: below - 1].any()),
+        o.exponent.eq(i.exponent + 1 - zeros),
+        o.sign.eq(Mux(zero, i.special.zero_sign, i.sign)),
+        o.zero.eq(zero),
+        o.infinite.eq(i.special.infinite),
+        o.nan.eq(i.special.nan),
+    ]
+
+
+def leading_zeros(bits: Value) -> tuple[Value, Value]:
+    """Return the number of zeros above the highest one, and whether all are zeros."""
+    if len(bits) == 1:
+        return Const(0, 0), ~bits
+    # halves of one length, the lower one filled up with ones that are never reached
+    half = 1 << (len(bits) - 1).bit_length() - 1
+    padded = Cat(Const(1, 1).replicate(2 * half - len(bits)), bits)
+    low, low_zero = leading_zeros(padded[:half])
+    high, high_zero = leading_zeros(padded[half:])
+    return Cat(Mux(high_zero, low, high), high_zero), high_zero & low_zero

@@ -1,0 +1,79 @@
+"""Multiplication in the chip's number format, of operands that may be absent."""
+
+from amaranth.hdl import Const, Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import WIDE_BITS, ChipConfig, NumberFormat
+from .delay import delayed
+from .fmul import FpMul
+from .integer import IntMul
+
+BF16_SIGNIFICANT = 8
+"""Significant bits of a bf16, the leading one counted."""
+
+
+class Multiplier(wiring.Component):
+    """``o = a * b``, or the one that is present. One a cycle.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        Chooses the number format. Inputs are as `widen.Widen` makes them.
+
+    Attributes
+    ----------
+    latency : int
+        Advances from ``a`` and ``b`` to ``o``.
+
+    Members
+    -------
+    advance : In(1)
+        The pipe moves. While it is low, everything stands still.
+    a : In(32)
+    b : In(32)
+        A narrow value, widened and maybe negated: the other bits (fp32: all but the upper 16;
+        int32: all but the low 9) are not looked at.
+    a_present, b_present : In(1)
+    o : Out(32), from a register
+        Anything if nothing is present. ``b`` alone passes in its narrow bits.
+    o_present : Out(1), from a register
+        ``a`` or ``b`` was present; low after a reset until the first of them arrives.
+    overflow : Out(1)
+        Both were present, and the product wrapped.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._integer = config.dtype is NumberFormat.INT8
+        self.latency = IntMul.latency if self._integer else FpMul.latency
+        super().__init__(
+            {
+                "advance": In(1),
+                "a": In(WIDE_BITS),
+                "b": In(WIDE_BITS),
+                "a_present": In(1),
+                "b_present": In(1),
+                "o": Out(WIDE_BITS),
+                "o_present": Out(1),
+                "overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        one = Const(1 if self._integer else 127 << 23, WIDE_BITS)
+        unit = IntMul() if self._integer else FpMul(BF16_SIGNIFICANT)
+        m.submodules.unit = unit
+        any_present = self.a_present | self.b_present
+        m.d.comb += [
+            unit.advance.eq(self.advance),
+            unit.a.eq(Mux(self.a_present, self.a, one)),
+            unit.b.eq(Mux(self.b_present, self.b, one)),
+            self.o.eq(unit.o),
+            self.o_present.eq(
+                delayed(m, any_present, self.latency, advance=self.advance, reset_less=False)
+            ),
+        ]
+        if isinstance(unit, IntMul):
+            m.d.comb += self.overflow.eq(unit.overflow & self.o_present)
+        return m
