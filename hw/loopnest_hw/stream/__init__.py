@@ -1,0 +1,1 @@
+"""Reads from memory: gathers and scanners, and the line pool they share."""

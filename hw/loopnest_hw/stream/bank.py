@@ -1,0 +1,130 @@
+"""A bank of read streams on one line pool."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import ADDRESS_BITS, ChipConfig
+from ..tokens import (
+    FIBER_BLOCKS,
+    FIBER_REQUEST,
+    gather_reply,
+    gather_request,
+    line_reply,
+    line_request,
+)
+from .gather import Gather
+from .pool import LinePool, ring
+from .scanner import Scanner
+
+EPILOGUE_LANES = 2
+"""Items a step of the epilogue's stream: a bias and a scale."""
+
+SCAN = wiring.Signature(
+    {
+        "i": In(stream.Signature(FIBER_REQUEST)),
+        "o": Out(stream.Signature(FIBER_BLOCKS)),
+        "open": In(1),
+        "table": In(ADDRESS_BITS),
+        "blocks": In(ADDRESS_BITS),
+    }
+)
+"""A scanner's ports and settings (see `Scanner`), seen from it."""
+
+
+def gather_port(lanes: int) -> wiring.Signature:
+    """A gather's ports (see `Gather`), seen from it."""
+    return wiring.Signature(
+        {
+            "i": In(stream.Signature(gather_request(lanes))),
+            "o": Out(stream.Signature(gather_reply(lanes))),
+        }
+    )
+
+
+def equal_rings(streams: int, lines: int) -> list[tuple[int, int]]:
+    """Return (base, last) of each stream's ring where all have the same part of the pool."""
+    size = lines // streams
+    return [(n * size, (n + 1) * size - 1) for n in range(streams)]
+
+
+class StreamBank(wiring.Component):
+    """Scanners, value gathers and, optionally, the epilogue's gather, around one `LinePool`.
+
+    ``scan``, ``value`` and ``epilogue`` are there only where there are such streams. ``ring[n]``
+    goes by this order: positions and blocks of scanner 0, of scanner 1, ..., then the values of each
+    operand, then the epilogue. Rings must not overlap and lie below ``lines``.
+
+    ``error`` (a read failed), ``backwards`` (a table ran backwards) and ``pool_full`` are the
+    pool's and the scanners'; the first two stay until reset. At reset, no read may be under way.
+    """
+
+    def __init__(
+        self, config: ChipConfig, *, scanners: int, values: int, epilogue: bool, lines: int
+    ) -> None:
+        self._config = config
+        self._scanners = scanners
+        self._values = values
+        self._epilogue = epilogue
+        self._lines = lines
+        self._streams = 2 * scanners + values + epilogue
+        members: dict[str, Any] = {
+            "ring": In(ring(config)).array(self._streams),
+            "request": Out(stream.Signature(line_request(config))),
+            "reply": In(stream.Signature(line_reply(config))),
+            "error": Out(1),
+            "backwards": Out(1),
+            "pool_full": Out(1),
+        }
+        if scanners:
+            members["scan"] = Out(SCAN).array(scanners)
+        if values:
+            members["value"] = Out(gather_port(config.multipliers)).array(values)
+        if epilogue:
+            members["epilogue"] = Out(gather_port(EPILOGUE_LANES))
+        super().__init__(members)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.pool = pool = LinePool(self._config, streams=self._streams, lines=self._lines)
+        wiring.connect(m, pool.request, wiring.flipped(self.request))
+        wiring.connect(m, pool.reply, wiring.flipped(self.reply))
+        m.d.comb += [self.error.eq(pool.error), self.pool_full.eq(pool.pool_full)]
+
+        backwards = Signal(max(1, self._scanners))
+        m.d.comb += self.backwards.eq(backwards.any())
+        for s in range(self._scanners):
+            m.submodules[f"scanner_{s}"] = scanner = Scanner(self._config)
+            port = self.scan[s]
+            wiring.connect(m, scanner.i, wiring.flipped(port.i))
+            wiring.connect(m, scanner.o, wiring.flipped(port.o))
+            wiring.connect(m, scanner.position_pool, pool.client[2 * s])
+            wiring.connect(m, scanner.block_pool, pool.client[2 * s + 1])
+            m.d.comb += [
+                Cat(scanner.open, scanner.table, scanner.blocks).eq(
+                    Cat(port.open, port.table, port.blocks)
+                ),
+                scanner.position_ring.eq(self.ring[2 * s]),
+                scanner.block_ring.eq(self.ring[2 * s + 1]),
+                backwards[s].eq(scanner.error),
+            ]
+
+        def gather(name: str, port: Any, *, lanes: int, stream: int) -> None:
+            m.submodules[name] = gather = Gather(self._config, lanes=lanes)
+            wiring.connect(m, gather.i, wiring.flipped(port.i))
+            wiring.connect(m, gather.o, wiring.flipped(port.o))
+            wiring.connect(m, gather.pool, pool.client[stream])
+            m.d.comb += gather.ring.eq(self.ring[stream])
+
+        for v in range(self._values):
+            gather(
+                f"value_{v}",
+                self.value[v],
+                lanes=self._config.multipliers,
+                stream=2 * self._scanners + v,
+            )
+        if self._epilogue:
+            gather("epilogue_gather", self.epilogue, lanes=EPILOGUE_LANES, stream=self._streams - 1)
+        return m

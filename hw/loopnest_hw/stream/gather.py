@@ -1,0 +1,235 @@
+"""A read stream: items at any addresses, in the order they are asked for."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import ADDRESS_BITS, LINE_BYTES, WIDE_BITS, ChipConfig
+from ..queue import Queue
+from ..tokens import gather_reply, gather_request
+from .pool import pool_client, ring
+
+LINE_SHIFT = (LINE_BYTES - 1).bit_length()
+LINE_BITS = ADDRESS_BITS - LINE_SHIFT
+
+REPLIES = 2
+"""Replies being made or waiting; as many as one a cycle takes."""
+
+
+def serving(lanes: int) -> data.StructLayout:
+    """What the asking side did in a cycle, for the using side to repeat.
+
+    ``take``: the next line replaces the current one. Each ``valid`` lane's item is at ``offset`` in
+    the current line, or, where ``fresh``, in the taken one. ``end``: the step is complete.
+    """
+    lane = data.StructLayout({"valid": 1, "fresh": 1, "offset": LINE_SHIFT})
+    return data.StructLayout({"take": 1, "end": 1, "lane": data.ArrayLayout(lane, lanes)})
+
+
+class Gather(wiring.Component):
+    """Answers every step with its lanes' items, in order.
+
+    An item is what its aligned 32-bit word holds from the address on, filled up with zeros; a lane
+    that is not valid is 0. Steps without lanes are answered too.
+
+    Lanes are looked at in order, and a line is read wherever a lane's line differs from that of the
+    lane before, over all steps. The asking side sends at most one line a cycle and so handles a
+    step a cycle, or a step of n > 1 new lines in n cycles. It runs ahead of the using side by
+    ``config.stream_depth`` such cycles and by the ring's lines. The using side does the same work
+    in as many cycles: one step a cycle is sustained even where each has a new line.
+
+    From a step to its line's request: 2 cycles; from the line's arrival to the reply: 3.
+
+    ``ring`` may change only until the first step; it is seen in the step's cycle and later. A line
+    is asked for only when its slot is free, so no answer is ever refused; slots go round the ring.
+    """
+
+    def __init__(self, config: ChipConfig, *, lanes: int) -> None:
+        self._config = config
+        self._lanes = lanes
+        super().__init__(
+            {
+                "i": In(stream.Signature(gather_request(lanes))),
+                "o": Out(stream.Signature(gather_reply(lanes))),
+                "ring": In(ring(config)),
+                "pool": Out(pool_client(config)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.work = work = Queue(serving(self._lanes), self._config.stream_depth)
+        m.submodules.requests = requests = Queue(self.pool.request.payload.shape(), 2)
+        m.d.comb += [
+            self.pool.request.valid.eq(requests.o.valid),
+            self.pool.request.payload.eq(requests.o.payload),
+            requests.o.ready.eq(self.pool.request.ready),
+        ]
+
+        # Until the first step, the ring's state follows its settings.
+        started = Signal()
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += started.eq(1)
+
+        def ring_pointer(name: str, step: Value) -> Signal:
+            pointer = Signal(self._config.pool_bits, name=name)
+            with m.If(~started | (step & (pointer == self.ring.last))):
+                m.d.sync += pointer.eq(self.ring.base)
+            with m.Elif(step):
+                m.d.sync += pointer.eq(pointer + 1)
+            return pointer
+
+        asked = Signal()
+        taken = Signal()
+        free = Signal(range(self._config.pool_lines + 1))
+        with m.If(started):
+            m.d.sync += free.eq(free - asked + taken)
+        with m.Else():
+            m.d.sync += free.eq(self.ring.last - self.ring.base + 1)
+
+        self._ask(m, work.i, requests.i, asked, free != 0)
+        m.d.comb += requests.i.payload.slot.eq(ring_pointer("ask_slot", asked))
+
+        # Arrival is looked at in ring order, one slot a cycle, ahead of the takes.
+        seen = Signal()
+        turn = Signal(init=1)  # what `arrived` is when the slot's next line is there
+        available = Signal(range(self._config.pool_lines + 1))
+        m.d.comb += [
+            self.pool.probe.eq(ring_pointer("probe_slot", seen)),
+            seen.eq(self.pool.arrived == turn),
+        ]
+        with m.If(seen & (self.pool.probe == self.ring.last)):
+            m.d.sync += turn.eq(~turn)
+        m.d.sync += available.eq(available + seen - taken)
+
+        self._use(m, work.o, available != 0)
+        m.d.comb += [
+            taken.eq(self.pool.take.valid & self.pool.take.ready),
+            self.pool.take.payload.eq(ring_pointer("take_slot", taken)),
+        ]
+        return m
+
+    def _ask(self, m: Module, work: Any, requests: Any, asked: Signal, room: Value) -> None:
+        """Turn steps into line requests and the work to be done with the lines."""
+        step = self.i.payload
+        lanes = range(self._lanes)
+
+        # Which lanes need a new line depends on addresses alone. It is found before a step is
+        # entered, so that the loop below, which is taken once for each new line, is on bits only.
+        busy = Signal()
+        pending = Signal(self._lanes)
+        new = Signal(self._lanes)
+        line = [Signal(LINE_BITS, name=f"line_{n}") for n in lanes]
+        offset = [Signal(LINE_SHIFT, name=f"offset_{n}") for n in lanes]
+        last = Signal(LINE_BITS)
+        known = Signal()
+        done = Signal()
+        m.d.comb += self.i.ready.eq(~busy | done)
+        with m.If(self.i.ready):
+            m.d.sync += busy.eq(self.i.valid)
+        with m.If(self.i.valid & self.i.ready):
+            before: Value = last
+            for n in lanes:
+                this = step.address[n][LINE_SHIFT:]
+                differs = ~(known | step.valid[:n].any()) | (this != before)
+                before = Mux(step.valid[n], this, before)
+                m.d.sync += [
+                    new[n].eq(step.valid[n] & differs),
+                    line[n].eq(this),
+                    offset[n].eq(step.address[n][:LINE_SHIFT]),
+                ]
+            m.d.sync += [
+                pending.eq(step.valid),
+                last.eq(before),
+                known.eq(known | step.valid.any()),
+            ]
+
+        # A cycle serves the lanes before the first new one from the current line, and then those
+        # up to the second new one from the line it asks for.
+        first = Signal(self._lanes)
+        later = Signal(self._lanes)
+        served = Signal(self._lanes)
+        m.d.comb += [
+            later.eq(new & ~first),
+            asked.eq(requests.valid & requests.ready),
+            requests.valid.eq(busy & new.any() & room & work.ready),
+            work.valid.eq(busy & (~new.any() | (room & requests.ready))),
+            work.payload.take.eq(new.any()),
+            work.payload.end.eq(~later.any()),
+            done.eq(work.valid & work.ready & work.payload.end),
+            self.pool.waiting.eq(busy & new.any() & ~room),
+        ]
+        for n in lanes:
+            m.d.comb += [
+                first[n].eq(new[n] & ~new[:n].any()),
+                served[n].eq(~later[: n + 1].any()),
+                work.payload.lane[n].valid.eq(pending[n] & served[n]),
+                work.payload.lane[n].fresh.eq(new[: n + 1].any()),
+                work.payload.lane[n].offset.eq(offset[n]),
+            ]
+            with m.If(first[n]):
+                m.d.comb += requests.payload.line.eq(line[n])
+        with m.If(work.valid & work.ready & later.any()):
+            m.d.sync += [pending.eq(pending & ~served), new.eq(later)]
+
+    def _use(self, m: Module, work: Any, available: Value) -> None:
+        """Take lines from the pool and the items from the lines."""
+        # A reply has its place before its work starts, so nothing behind this point can stall.
+        places = Signal(range(REPLIES + 1), init=REPLIES)
+        starts = Signal()
+        take = self.pool.take
+        m.d.comb += [
+            take.valid.eq(work.valid & work.payload.take & available & (places != 0)),
+            work.ready.eq((places != 0) & (~work.payload.take | (available & take.ready))),
+            starts.eq(work.valid & work.ready),
+        ]
+
+        # One line register is a window of two: the other one is the pool's output.
+        extracting = Signal()
+        now = Signal.like(work.payload)
+        current = Signal(8 * LINE_BYTES)
+        m.d.sync += [extracting.eq(starts), now.eq(work.payload)]
+        with m.If(extracting & now.take):
+            m.d.sync += current.eq(self.pool.data)
+
+        words = data.ArrayLayout(WIDE_BITS, 8 * LINE_BYTES // WIDE_BITS)
+
+        item = Signal(gather_reply(self._lanes))
+        for n in range(self._lanes):
+            lane = now.lane[n]
+            word = Mux(
+                lane.fresh,
+                data.View(words, self.pool.data)[lane.offset[2:]],
+                data.View(words, current)[lane.offset[2:]],
+            )
+            with m.If(lane.valid):
+                m.d.comb += item[n].eq(word >> (lane.offset[:2] << 3))
+
+        # A step's lanes come together in the reply's place; its first part clears the others.
+        reply = [Signal(gather_reply(self._lanes), name=f"reply_{r}") for r in range(REPLIES)]
+        opens = Signal(init=1)
+        put = Signal(range(REPLIES))
+        get = Signal(range(REPLIES))
+        ready = Signal(range(REPLIES + 1))
+        ends = Signal()
+        sent = Signal()
+        m.d.comb += [
+            ends.eq(extracting & now.end),
+            sent.eq(self.o.valid & self.o.ready),
+            self.o.valid.eq(ready != 0),
+            Cat(self.o.payload).eq(Mux(get, Cat(reply[1]), Cat(reply[0]))),
+        ]
+        m.d.sync += [
+            places.eq(places - (starts & work.payload.end) + sent),
+            ready.eq(ready + ends - sent),
+            put.eq(put + ends),
+            get.eq(get + sent),
+        ]
+        with m.If(extracting):
+            m.d.sync += opens.eq(now.end)
+            for r in range(REPLIES):
+                for n in range(self._lanes):
+                    with m.If((put == r) & (now.lane[n].valid | opens)):
+                        m.d.sync += reply[r][n].eq(item[n])

@@ -1,0 +1,35 @@
+"""A fair arbiter."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+
+class RoundRobin(wiring.Component):
+    """Grants the first request after the last granted one; no latency.
+
+    ``grant`` is one-hot, or 0 without requests. The turn passes in the cycles in which ``granted``
+    is set: the grant was used.
+    """
+
+    def __init__(self, clients: int) -> None:
+        self._clients = clients
+        super().__init__({"requests": In(clients), "granted": In(1), "grant": Out(clients)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        turn = Signal(self._clients)  # the clients after the last granted one
+        ahead = Signal(self._clients)
+        candidates = Signal(self._clients)
+        m.d.comb += [
+            ahead.eq(self.requests & turn),
+            candidates.eq(Mux(ahead.any(), ahead, self.requests)),
+        ]
+        for n in range(self._clients):
+            m.d.comb += self.grant[n].eq(candidates[n] & ~candidates[:n].any())
+        with m.If(self.granted & self.requests.any()):
+            for n in range(self._clients):
+                m.d.sync += turn[n].eq(self.grant[:n].any())
+        return m
