@@ -1,0 +1,1 @@
+"""Benches: cocotb tests of the generated Verilog, and proofs. See `tb.harness`."""

@@ -1,0 +1,17 @@
+"""pytest's side of the benches."""
+
+from typing import Any
+
+from cocotb._decorators import TestGenerator
+
+from tb.harness import MISSING_SIMULATORS
+
+
+def pytest_report_header() -> list[str]:
+    """Say which simulators are left out."""
+    return MISSING_SIMULATORS
+
+
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> list[Any] | None:
+    """Leave cocotb's tests, which live in the same files, to `run_bench`."""
+    return [] if isinstance(obj, TestGenerator) else None

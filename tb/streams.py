@@ -1,0 +1,207 @@
+"""Drivers and monitors of streams for cocotb tests.
+
+Values are what Amaranth's layouts take: dicts for structures, lists for arrays, integers otherwise.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import cocotb
+from amaranth.hdl import Shape
+from amaranth.lib import data
+from cocotb.triggers import RisingEdge
+
+
+def encode(shape: Any, value: Any) -> int:
+    """Return the bits of a value; members that a dict leaves out are 0.
+
+    Raises
+    ------
+    ValueError
+        If an integer does not fit, a list has the wrong length or a member is unknown.
+    """
+    if isinstance(shape, data.ArrayLayout):
+        if len(value) != shape.length:
+            raise ValueError(f"{value!r}: expected {shape.length} elements")
+        width = Shape.cast(shape.elem_shape).width
+        return sum(encode(shape.elem_shape, v) << i * width for i, v in enumerate(value))
+    if isinstance(shape, data.Layout):
+        members = dict(shape)
+        unknown = set(value) - set(members)
+        if unknown:
+            raise ValueError(f"members {unknown}: expected some of {', '.join(map(str, members))}")
+        return sum(encode(members[k].shape, v) << members[k].offset for k, v in value.items())
+    bits = Shape.cast(shape)
+    number = int(value)
+    low = -(1 << bits.width >> 1) if bits.signed else 0
+    if not low <= number < low + (1 << bits.width):
+        raise ValueError(f"{value!r}: expected a number of {bits!r}")
+    return number & ((1 << bits.width) - 1)
+
+
+def decode(shape: Any, number: int) -> Any:
+    """Return the nested dict, list or integer that the bits mean."""
+    if isinstance(shape, data.ArrayLayout):
+        width = Shape.cast(shape.elem_shape).width
+        return [decode(shape.elem_shape, number >> i * width) for i in range(shape.length)]
+    if isinstance(shape, data.Layout):
+        return {key: decode(field.shape, number >> field.offset) for key, field in shape}
+    bits = Shape.cast(shape)
+    number &= (1 << bits.width) - 1
+    if bits.signed and number >> bits.width - 1:
+        number -= 1 << bits.width
+    return number
+
+
+class Source:
+    """Drives an input stream of the device.
+
+    Parameters
+    ----------
+    dut : handle
+        The device.
+    name : str
+        The stream's port, such as ``i``; path elements are joined by two underscores.
+    layout : ShapeLike
+        Shape of the payload.
+    rng : random.Random
+        For stalls, and for the noise on the payload while there is nothing valid.
+    stall : float
+        Probability of every cycle before an item to be left out.
+    """
+
+    def __init__(
+        self, dut: Any, name: str, layout: Any, rng: random.Random, stall: float = 0.0
+    ) -> None:
+        self._clock = dut.clk
+        self._valid = getattr(dut, f"{name}__valid")
+        self._ready = getattr(dut, f"{name}__ready")
+        # a payload of no bits has no port
+        self._payload = getattr(dut, f"{name}__payload", None)
+        self._width = Shape.cast(layout).width
+        self._layout = layout
+        self._rng = rng
+        self.stall = stall
+        self.sent: list[Any] = []
+        self._set_idle()
+
+    def _set_idle(self) -> None:
+        self._valid.value = 0
+        if self._payload is not None:
+            self._payload.value = self._rng.getrandbits(self._width)
+
+    async def send(self, value: Any) -> None:
+        """Send one item; returns at the clock edge that transfers it."""
+        bits = encode(self._layout, value)
+        while self._rng.random() < self.stall:
+            await RisingEdge(self._clock)
+        self._valid.value = 1
+        if self._payload is not None:
+            self._payload.value = bits
+        await RisingEdge(self._clock)
+        while not int(self._ready.value):
+            await RisingEdge(self._clock)
+        self.sent.append(value)
+        # overwritten in the same instant if another item follows
+        self._set_idle()
+
+    async def send_all(self, values: Iterable[Any]) -> None:
+        """Send items in order, back to back where there is no stall."""
+        for value in values:
+            await self.send(value)
+
+
+class Sink:
+    """Takes from an output stream of the device, from the end of the reset on.
+
+    It asserts the stream law: once ``valid``, an item stays as it is until it is transferred. Where it
+    stalls, it also makes every other item wait until it was seen: a device that waits for ``ready``
+    before it shows ``valid`` hangs.
+
+    Parameters
+    ----------
+    dut, name, layout, rng
+        As `Source`.
+    stall : float
+        Probability of every cycle not to be ready.
+    check : callable, optional
+        Called with each item when it is received.
+    """
+
+    def __init__(
+        self,
+        dut: Any,
+        name: str,
+        layout: Any,
+        rng: random.Random,
+        stall: float = 0.0,
+        check: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._dut = dut
+        self._name = name
+        self._valid = getattr(dut, f"{name}__valid")
+        self._ready = getattr(dut, f"{name}__ready")
+        self._payload = getattr(dut, f"{name}__payload", None)
+        self._layout = layout
+        self._rng = rng
+        self._check = check
+        self.stall = stall
+        self.received: list[Any] = []
+        """Items in order of arrival."""
+        self.cycles: list[int] = []
+        """The clock cycle of each."""
+        self._cycle = 0
+        self._ready.value = 0
+        cocotb.start_soon(self._monitor())
+
+    def _bits(self) -> int:
+        return 0 if self._payload is None else int(self._payload.value)
+
+    async def _monitor(self) -> None:
+        waiting: int | None = None
+        ready = patient = False
+        while True:
+            await RisingEdge(self._dut.clk)
+            self._cycle += 1
+            if int(self._dut.rst.value):
+                waiting = None
+                self._ready.value = 0
+                ready = False
+                continue
+            valid = bool(int(self._valid.value))
+            bits = self._bits() if valid else 0
+            if waiting is not None and (not valid or bits != waiting):
+                change = "changed its payload" if valid else "dropped valid"
+                raise AssertionError(
+                    f"{self._name} {change} before the transfer, in cycle {self._cycle}"
+                )
+            waiting = bits if valid and not ready else None
+            if valid and ready:
+                patient = self.stall > 0 and self._rng.random() < 0.5
+                value = decode(self._layout, bits)
+                self.received.append(value)
+                self.cycles.append(self._cycle)
+                if self._check is not None:
+                    self._check(value)
+            ready = self._rng.random() >= self.stall and (not patient or waiting is not None)
+            self._ready.value = int(ready)
+
+    async def wait_for(self, count: int, idle: int = 20_000) -> list[Any]:
+        """Wait until `count` items have been received, in total; return all of them.
+
+        Raises
+        ------
+        AssertionError
+            If nothing arrives for `idle` cycles.
+        """
+        last, quiet = len(self.received), 0
+        while len(self.received) < count:
+            await RisingEdge(self._dut.clk)
+            quiet = 0 if len(self.received) != last else quiet + 1
+            last = len(self.received)
+            if quiet > idle:
+                raise AssertionError(
+                    f"{self._name}: {last} of {count} items, then none for {idle} cycles"
+                )
+        return self.received
