@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,8 +14,8 @@ from .pool import pool_client, ring
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
-REPLIES = 2
-"""Replies being made or waiting; as many as one a cycle takes."""
+REPLIES = 3
+"""Replies being made or waiting: a place is taken for 3 cycles where nothing stalls."""
 
 
 def serving(lanes: int) -> data.StructLayout:
@@ -219,14 +219,15 @@ class Gather(wiring.Component):
             ends.eq(extracting & now.end),
             sent.eq(self.o.valid & self.o.ready),
             self.o.valid.eq(ready != 0),
-            Cat(self.o.payload).eq(Mux(get, Cat(reply[1]), Cat(reply[0]))),
+            Cat(self.o.payload).eq(Array(Cat(place) for place in reply)[get]),
         ]
         m.d.sync += [
             places.eq(places - (starts & work.payload.end) + sent),
             ready.eq(ready + ends - sent),
-            put.eq(put + ends),
-            get.eq(get + sent),
         ]
+        for pointer, step in ((put, ends), (get, sent)):
+            with m.If(step):
+                m.d.sync += pointer.eq(Mux(pointer == REPLIES - 1, 0, pointer + 1))
         with m.If(extracting):
             m.d.sync += opens.eq(now.end)
             for r in range(REPLIES):

@@ -1,0 +1,161 @@
+"""`Gather` on a line pool of its own, against the golden gather and the rule of lines."""
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import ClockCycles
+from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
+from loopnest_hw.stream.bank import StreamBank
+from loopnest_hw.stream.gather import Gather
+from loopnest_hw.tokens import gather_reply, gather_request
+from loopnest_sim.model.gather import gather
+
+from tb.formal import prove_stream_law
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.stream.memory import LineMemory
+from tb.streams import Sink, Source
+
+IMAGE_LINES = 512
+
+
+def configuration(lanes: int, depth: int) -> ChipConfig:
+    """Return a configuration with these lanes and queues."""
+    return make_config(streams=5, operands=3, multipliers=lanes, stream_depth=depth, pool_lines=32)
+
+
+def steps_of(kind: str, count: int, lanes: int, rng: random.Random) -> list[dict[str, Any]]:
+    """Return `count` steps whose addresses go about memory in one way."""
+    size = rng.choice([1, 2, 4])
+    span = IMAGE_LINES * LINE_BYTES // size
+    at = rng.randrange(span)
+    steps = []
+    for n in range(count):
+        valid = (1 << lanes) - 1
+        if kind == "packed":  # values of a fiber
+            items = [at + lane for lane in range(lanes)]
+            at += lanes
+        elif kind == "lines":  # a new line in every step
+            items = [n * LINE_BYTES // size + rng.randrange(LINE_BYTES // size)] * lanes
+        elif kind == "sparse":  # ascending, with holes in the lanes; empty steps
+            valid = rng.getrandbits(lanes) * (rng.random() < 0.9)
+            items = sorted(at + rng.randrange(40) for _ in range(lanes))
+            at += rng.choice([0, 20, 1000])
+        elif kind == "few":  # back and forth between a few lines
+            valid = rng.getrandbits(lanes)
+            items = [at + rng.randrange(3) * LINE_BYTES // size for _ in range(lanes)]
+        else:  # anywhere
+            items = [rng.randrange(span) for _ in range(lanes)]
+        steps.append({"valid": valid, "address": [item % span * size for item in items]})
+    return steps
+
+
+def golden(image: Any, steps: list[dict[str, Any]], lanes: int) -> tuple[list[list[int]], int]:
+    """Return the golden replies and the number of lines."""
+    valid = np.array([[s["valid"] >> n & 1 for n in range(lanes)] for s in steps], np.bool_)
+    items, lines = gather(image, valid, np.array([s["address"] for s in steps], np.uint32))
+    return items.tolist(), lines
+
+
+async def run_steps(
+    dut: Any,
+    steps: list[dict[str, Any]],
+    *,
+    ring: tuple[int, int],
+    source_stall: float = 0.0,
+    sink_stall: float = 0.0,
+    **memory_options: Any,
+) -> list[int]:
+    """Send steps, compare replies and lines with the golden ones; return the replies' cycles."""
+    rng = bench.rng()
+    lanes = bench.parameters["lanes"]
+    config = configuration(lanes, bench.parameters["depth"])
+    image = np.frombuffer(rng.randbytes(IMAGE_LINES * LINE_BYTES), np.uint8)
+    source = Source(dut, "value__0__i", gather_request(lanes), rng, stall=source_stall)
+    sink = Sink(dut, "value__0__o", gather_reply(lanes), rng, stall=sink_stall)
+    memory = LineMemory(dut, config, image, rng, **memory_options)
+    await bench.start(dut)
+    dut.ring__0.value = ring[0] | ring[1] << config.pool_bits
+    await ClockCycles(dut.clk, 1)
+    cocotb.start_soon(source.send_all(steps))
+    received = await sink.wait_for(len(steps), idle=2000)
+    expected, lines = golden(image, steps, lanes)
+    assert received == expected
+    await ClockCycles(dut.clk, 300)
+    assert len(sink.received) == len(steps)
+    assert len(memory.lines) == lines
+    size = ring[1] - ring[0] + 1
+    assert memory.slots == [ring[0] + n % size for n in range(lines)]
+    assert not int(dut.error.value)
+    return sink.cycles
+
+
+@cocotb.test()
+@cocotb.parametrize(
+    kind=["packed", "lines", "sparse", "few", "anywhere"],
+    timing=[(1, 0, 0.0), (4, 20, 0.0), (100, 60, 0.0), (1, 9, 0.4), (4, 0, 0.4)],
+)
+async def replies(dut: Any, kind: str, timing: tuple[int, int, float]) -> None:
+    """Every kind of walk, at every timing, in a random ring."""
+    rng = bench.rng()
+    latency, spread, stall = timing
+    base = rng.randrange(32)
+    steps = steps_of(kind, 40 if latency == 100 else 120, bench.parameters["lanes"], rng)
+    await run_steps(
+        dut,
+        steps,
+        ring=(base, rng.randrange(base, 32)),
+        latency=latency,
+        spread=spread,
+        stall=stall,
+        source_stall=stall,
+        sink_stall=stall,
+    )
+
+
+@cocotb.test()
+async def smallest_ring(dut: Any) -> None:
+    """One line and two lines are enough."""
+    steps = steps_of("anywhere", 30, bench.parameters["lanes"], bench.rng())
+    await run_steps(dut, steps, ring=(31, 31), latency=2, spread=3, sink_stall=0.3)
+
+
+@cocotb.test()
+@cocotb.parametrize(kind=["lines", "packed"])
+async def rates(dut: Any, kind: str) -> None:
+    """A step a cycle, also where each has a new line."""
+    steps = steps_of(kind, 400, bench.parameters["lanes"], bench.rng())
+    cycles = await run_steps(dut, steps, ring=(0, 31), latency=4)
+    rate = (len(cycles) - 1) / (cycles[-1] - cycles[0])
+    dut._log.info("%s: %.3f steps a cycle, first reply in cycle %d", kind, rate, cycles[0])
+    assert rate >= 0.95
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize(("lanes", "depth"), [(4, 64), (2, 1), (1, 8), (16, 4)])
+def test_gather(simulator: str, lanes: int, depth: int) -> None:
+    """Lanes and queues of all sizes."""
+    if simulator == "icarus" and lanes == 16:
+        pytest.skip("the same at 4 lanes")
+    config = configuration(lanes, depth)
+    bank = StreamBank(config, scanners=0, values=1, epilogue=False, lines=32)
+    run_bench(
+        bank,
+        module=__name__,
+        simulator=simulator,
+        parameters={"lanes": lanes, "depth": depth},
+        testcase=None if depth > 1 else "replies|smallest_ring",
+    )
+
+
+def test_stream_law() -> None:
+    """Proved for a small gather."""
+    config = make_config("shrunk", streams=5, pool_lines=32)
+    prove_stream_law(
+        Gather(config, lanes=2),
+        outputs=["o", "pool__request", "pool__take"],
+        inputs_assumed=["i"],
+        depth=8,
+    )
