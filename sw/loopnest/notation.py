@@ -1,0 +1,226 @@
+"""Tensor index notation, as in TACO and SAM, to an expression tree; einsum strings as well.
+
+    statement = access "=" sum
+    sum       = product (("+" | "-") product)*
+    product   = factor ("*" factor)*
+    factor    = "-" factor | "(" sum ")" | access
+    access    = name [ "[" [ index ("," index)* ] "]" ]
+
+An index that is missing on the left is summed.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+TOKEN = re.compile(r"\s*([A-Za-z_]\w*|[-+*=,()\[\]]|$)")
+
+
+@dataclass(frozen=True)
+class Access:
+    """A tensor with its indices; a scalar has none."""
+
+    name: str
+    indices: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}[{','.join(self.indices)}]"
+
+
+@dataclass(frozen=True)
+class Negate:
+    """The negative of an expression."""
+
+    term: "Expression"
+
+    def __str__(self) -> str:
+        return f"-{self.term}"
+
+
+@dataclass(frozen=True)
+class Binary:
+    """``left op right`` with op ``+``, ``-`` or ``*``."""
+
+    op: str
+    left: "Expression"
+    right: "Expression"
+
+    def __str__(self) -> str:
+        return f"({self.left} {self.op} {self.right})"
+
+
+Expression = Access | Negate | Binary
+
+
+@dataclass(frozen=True)
+class Statement:
+    """``result = expression``."""
+
+    result: Access
+    expression: Expression
+
+    def __str__(self) -> str:
+        return f"{self.result} = {self.expression}"
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """The operands in the order written; a tensor used twice is there twice."""
+        return tuple(accesses(self.expression))
+
+    @property
+    def indices(self) -> tuple[str, ...]:
+        """Every index once: the result's, then the summed ones in the order written."""
+        found = dict.fromkeys(self.result.indices)
+        for access in self.accesses:
+            found.update(dict.fromkeys(access.indices))
+        return tuple(found)
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Indices that the result does not have."""
+        return tuple(i for i in self.indices if i not in self.result.indices)
+
+
+def accesses(expression: Expression) -> Iterator[Access]:
+    """Yield an expression's operands from left to right."""
+    match expression:
+        case Access():
+            yield expression
+        case Negate(term):
+            yield from accesses(term)
+        case Binary(_, left, right):
+            yield from accesses(left)
+            yield from accesses(right)
+
+
+def parse(text: str) -> Statement:
+    """Parse a statement such as ``"C[i,j] = A[i,k] * B[k,j]"``.
+
+    Raises
+    ------
+    ValueError
+        With the position (characters from 0) of what was not expected.
+    """
+    return _Parser(text).statement()
+
+
+def parse_einsum(subscripts: str, operands: int) -> Statement:
+    """Translate an einsum string such as ``"ik,kj->ij"``; operands are named A, B, C.
+
+    Without ``->`` the result has the indices that appear once, in alphabetic order.
+
+    Raises
+    ------
+    ValueError
+        For a malformed string or a number of terms other than ``operands``.
+    """
+    compact = subscripts.replace(" ", "")
+    if not re.fullmatch(r"[A-Za-z]*(,[A-Za-z]*)*(->[A-Za-z]*)?", compact):
+        bad = re.search(r"[^A-Za-z,\->]|-(?!>)|(?<!-)>", compact)
+        at = f" at position {bad.start()}" if bad else ""
+        raise ValueError(f'einsum {subscripts!r}{at}: expected letters such as "ik,kj->ij"')
+    left, arrow, right = compact.partition("->")
+    terms = left.split(",")
+    if len(terms) != operands:
+        raise ValueError(f"einsum {subscripts!r}: {len(terms)} terms for {operands} operands")
+    if not arrow:
+        letters = "".join(terms)
+        right = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    names = [chr(ord("A") + n) for n in range(operands)]
+    product = " * ".join(f"{n}[{','.join(t)}]" for n, t in zip(names, terms, strict=True))
+    return parse(f"result[{','.join(right)}] = {product}")
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.token = ""
+        self.start = 0
+        self.advance()
+
+    def error(self, what: str) -> ValueError:
+        found = repr(self.token) if self.token else "the end"
+        return ValueError(f"position {self.start} of {self.text!r}: {found}, expected {what}")
+
+    def advance(self) -> None:
+        match = TOKEN.match(self.text, self.at)
+        if match is None:
+            self.start = self.at + len(self.text[self.at :]) - len(self.text[self.at :].lstrip())
+            self.token = self.text[self.start]
+            raise self.error("a name, an operator (+ - *), a bracket or =")
+        self.token, self.start, self.at = match[1], match.start(1), match.end()
+
+    def accept(self, *tokens: str) -> str | None:
+        if self.token and self.token in tokens:
+            taken = self.token
+            self.advance()
+            return taken
+        return None
+
+    def expect(self, token: str) -> None:
+        if not self.accept(token):
+            raise self.error(repr(token))
+
+    def statement(self) -> Statement:
+        result = self.access()
+        self.expect("=")
+        start = self.start
+        expression = self.sum()
+        if self.token:
+            raise self.error("an operator or the end")
+        known = {i for access in accesses(expression) for i in access.indices}
+        for index in result.indices:
+            if index not in known:
+                raise ValueError(
+                    f"position {start} of {self.text!r}: no operand has index {index!r} of "
+                    f"{result}: expected each index of the result on the right"
+                )
+        if result.name in {access.name for access in accesses(expression)}:
+            raise ValueError(f"{self.text!r}: {result.name!r} is on both sides")
+        return Statement(result, expression)
+
+    def sum(self) -> Expression:
+        left = self.product()
+        while op := self.accept("+", "-"):
+            left = Binary(op, left, self.product())
+        return left
+
+    def product(self) -> Expression:
+        left = self.factor()
+        while self.accept("*"):
+            left = Binary("*", left, self.factor())
+        return left
+
+    def factor(self) -> Expression:
+        if self.accept("-"):
+            return Negate(self.factor())
+        if self.accept("("):
+            inner = self.sum()
+            self.expect(")")
+            return inner
+        return self.access()
+
+    def name(self, what: str) -> str:
+        if not self.token.isidentifier():
+            raise self.error(what)
+        taken = self.token
+        self.advance()
+        return taken
+
+    def access(self) -> Access:
+        name = self.name("a tensor's name")
+        indices: list[str] = []
+        if self.accept("["):
+            while not self.accept("]"):
+                if indices:
+                    self.expect(",")
+                start = self.start
+                index = self.name("an index")
+                if index in indices:
+                    raise ValueError(
+                        f"position {start} of {self.text!r}: index {index!r} is repeated in "
+                        f"{name}: expected each index once (a diagonal is not supported)"
+                    )
+                indices.append(index)
+        return Access(name, tuple(indices))

@@ -1,0 +1,158 @@
+"""What the user hands in, and how it is packed for a loop order.
+
+Arrays and scipy.sparse arrays are packed in the order of the loops, a `Tensor` is taken as it is
+where the loops can walk its levels; where they cannot, it is converted on the host.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from loopnest_hw.config import NumberFormat
+
+from .notation import Access
+from .pack import COMPRESSED, DENSE, spans
+from .tensor import Tensor, sparse_levels
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An operand's levels: kind and index of each, outermost first."""
+
+    access: Access
+    levels: tuple[str, ...]
+    indices: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def level(self, index: str | None) -> int | None:
+        """Return the level that stores ``index``, None if the operand does not have it."""
+        return self.indices.index(index) if index in self.indices else None
+
+    def step(self, level: int) -> int:
+        """Return the step of the level's cell."""
+        return spans(self.sizes, self.levels)[level + 1]
+
+    @property
+    def mode_order(self) -> tuple[int, ...]:
+        """The mode that each level stores."""
+        return tuple(self.access.indices.index(i) for i in self.indices)
+
+    def walks(self, loops: Sequence[str]) -> bool:
+        """Return whether loops in this order can walk the levels: in their order, but for dense
+        levels that follow each other directly, which go in any order."""
+        depth = -1
+        run: list[int] = []
+        for kind, index in zip(self.levels, self.indices, strict=True):
+            if kind == COMPRESSED:
+                depth, run = max([depth, *run]), []
+            at = loops.index(index)
+            if at < depth:
+                return False
+            run.append(at)
+            if kind == COMPRESSED:
+                depth, run = at, []
+        return True
+
+
+class Operand:
+    """An argument of `Chip.compute`, not yet packed.
+
+    Raises
+    ------
+    TypeError
+        For an argument that is no tensor, array or number.
+    ValueError
+        For a tensor of another number format than the chip's.
+    """
+
+    def __init__(self, name: str, source: Any, dtype: NumberFormat) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.source = source
+        if isinstance(source, Tensor):
+            if source.dtype is not dtype:
+                raise ValueError(f"{name} is a {source.dtype.value} tensor: expected {dtype.value}")
+            self.nnz = source.nnz
+        elif sp.issparse(source):
+            self.nnz = int(source.nnz)
+        else:
+            self.source = np.asarray(source)
+            if self.source.dtype.kind not in "biufc" and self.source.dtype.name != "bfloat16":
+                raise TypeError(
+                    f"{name} is {type(source).__name__} of {self.source.dtype}: expected a "
+                    f"scipy.sparse array, a NumPy array or a loopnest.Tensor"
+                )
+            self.nnz = self.source.size
+        self.shape: tuple[int, ...] = tuple(int(n) for n in self.source.shape)
+
+    @property
+    def wide(self) -> bool:
+        """Whether its values are wide; only those of a `Tensor` can be."""
+        return isinstance(self.source, Tensor) and self.source.wide
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it has a compressed level."""
+        if isinstance(self.source, Tensor):
+            return COMPRESSED in self.source.levels
+        return sp.issparse(self.source)
+
+    def stored(
+        self,
+        access: Access,
+        loops: Sequence[str],
+        *,
+        dense: Collection[str] = (),
+        compress: bool = False,
+    ) -> Stored:
+        """Return the levels it has for these loops.
+
+        Parameters
+        ----------
+        dense : collection of str
+            Indices whose levels have to be dense.
+        compress : bool
+            Store a sparse operand with compressed levels alone.
+        """
+        inward = tuple(sorted(access.indices, key=loops.index))
+        sizes = dict(zip(access.indices, self.shape, strict=True))
+
+        def levels_of(kinds: Sequence[str], indices: tuple[str, ...]) -> Stored:
+            fixed = tuple(
+                DENSE if i in dense else kind for kind, i in zip(kinds, indices, strict=True)
+            )
+            return Stored(access, fixed, indices, tuple(sizes[i] for i in indices))
+
+        if not self.sparse and not isinstance(self.source, Tensor):
+            return levels_of((DENSE,) * len(inward), inward)
+        if self.sparse and compress:
+            return levels_of((COMPRESSED,) * len(inward), inward)
+        if isinstance(self.source, Tensor):
+            given = self.source.levels
+            kept = levels_of(given, tuple(access.indices[m] for m in self.source.mode_order))
+            if kept.walks(loops):
+                return kept
+            if DENSE not in given:
+                return levels_of(given, inward)
+        return levels_of(sparse_levels(len(inward)), inward)
+
+    def converted(self, stored: Stored) -> bool:
+        """Return whether a `Tensor` has to be converted to these levels."""
+        source = self.source
+        return isinstance(source, Tensor) and (
+            (source.levels, source.mode_order) != (stored.levels, stored.mode_order)
+        )
+
+    def pack(self, stored: Stored) -> Tensor:
+        """Return the operand with these levels."""
+        if isinstance(self.source, Tensor):
+            return self.source.convert(stored.levels, stored.mode_order)
+        make = Tensor.from_scipy if sp.issparse(self.source) else Tensor.from_dense
+        try:
+            return make(
+                self.source, levels=stored.levels, mode_order=stored.mode_order, dtype=self.dtype
+            )
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self.name}: {error}") from None

@@ -1,0 +1,139 @@
+"""The result's column: which loops select its fiber, which lie within it, and how it is summed.
+
+The chip writes a result in the order of its loops: the leading ones that the result has select the
+fiber, the others are keys within it. Any other order or mix of levels is made on the host.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from loopnest_hw.config import COORDINATE_BITS, LANES, POSITION_BITS
+from loopnest_hw.descriptor import LeafMode, ResultMode
+from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
+
+KEYS = 1 << COORDINATE_BITS
+
+
+@dataclass(frozen=True)
+class ResultPlan:
+    """The result as the chip writes it.
+
+    Attributes
+    ----------
+    fiber_loops, key_loops : tuple of str
+        The result's indices in the order of the loops.
+    modes : mapping of str to (ResultMode, step)
+        The result's cell in each loop; summed indices are not in it.
+    fibers, span : int
+        Number of result fibers, and coordinates of each.
+    compressed : bool
+        Table, blocks and values, or dense values alone.
+    leaf_mode, accumulate, drain_stop, full
+        As in the descriptor.
+    """
+
+    fiber_loops: tuple[str, ...]
+    key_loops: tuple[str, ...]
+    modes: Mapping[str, tuple[ResultMode, int]]
+    fibers: int
+    span: int
+    compressed: bool
+    leaf_mode: LeafMode
+    accumulate: bool
+    drain_stop: int
+    full: bool
+
+    @property
+    def fiber_step(self) -> int:
+        """Positions from one fiber to the next."""
+        return 1 if self.compressed else self.span
+
+
+def fiber_loops(result: Sequence[str], loops: Sequence[str], compressed: bool) -> tuple[str, ...]:
+    """Return the leading loops that select the result's fiber: the result's, up to the first summed
+    one, but for the innermost, which stays a key. (A dense vector's may go too: its fibers are
+    single numbers, each ready as soon as its sum is.)"""
+    leading: list[str] = []
+    for index in loops:
+        if index not in result:
+            break
+        leading.append(index)
+    alone = len(result) == 1 and len(loops) > 1 and not compressed
+    if len(leading) == len(result) and not alone:
+        leading = leading[:-1]
+    return tuple(leading)
+
+
+def plan_result(
+    result: Sequence[str],
+    loops: Sequence[str],
+    sizes: Mapping[str, int],
+    *,
+    compressed: bool,
+    full: bool,
+) -> ResultPlan:
+    """Place the result's indices for loops in this order.
+
+    Parameters
+    ----------
+    full : bool
+        Every coordinate has to be visited, touched or not.
+
+    Raises
+    ------
+    ValueError
+        If a result fiber is wider than 2^20, or the result too large to be addressed.
+    """
+    fiber = fiber_loops(result, loops, compressed)
+    keys = tuple(i for i in loops if i in result and i not in fiber)
+    summed = [i for i in loops if i not in result]
+    if not loops or loops[-1] in summed:
+        leaf_mode = LeafMode.DOT
+    else:
+        leaf_mode = LeafMode.AXPY
+    widths = [sizes[i] for i in keys]
+    if leaf_mode is LeafMode.AXPY and len(keys) > 1:
+        # AXPY wants a token's key to be a multiple of the lanes: the innermost index is padded.
+        widths[-1] = -(-widths[-1] // LANES) * LANES
+        if prod(widths) > KEYS:
+            leaf_mode, widths[-1] = LeafMode.SCATTER, sizes[keys[-1]]
+    span = prod(widths)
+    if span > KEYS:
+        raise ValueError(
+            f"order {''.join(loops)!r}: indices {','.join(keys)} make {span} coordinates of one "
+            f"result fiber: a single kernel holds 2^{COORDINATE_BITS}; put a result's index outermost"
+        )
+    scalars = not keys
+    only_dot = summed == list(loops[-1:])
+    accumulate = bool(summed) and not only_dot
+    if full and not accumulate and not scalars:
+        accumulate = True
+    fibers = prod(sizes[i] for i in fiber)
+    if compressed and fibers * OPEN_STRIDE * WORD_BYTES >= 1 << (POSITION_BITS - 1):
+        raise ValueError(
+            f"order {''.join(loops)!r}: the result's position table has {fibers} entries: "
+            f"more than the chip can address"
+        )
+    modes: dict[str, tuple[ResultMode, int]] = {}
+    step = 1 if compressed else span
+    for i in reversed(fiber):
+        modes[i] = (ResultMode.FIBER, step)
+        step *= sizes[i]
+    step = 1
+    for i, width in zip(reversed(keys), reversed(widths), strict=True):
+        modes[i] = (ResultMode.KEY, step)
+        step *= width
+    rows = max(2, len(loops))
+    return ResultPlan(
+        fiber_loops=fiber,
+        key_loops=keys,
+        modes=modes,
+        fibers=fibers,
+        span=span,
+        compressed=compressed,
+        leaf_mode=leaf_mode,
+        accumulate=accumulate,
+        drain_stop=rows - len(fiber),
+        full=full,
+    )

@@ -1,0 +1,83 @@
+"""Which coordinates a row visits: its tables, and where it needs the all-ones fiber.
+
+A row sees the coordinates of its join inputs: the fibers it scans, and the all-ones fiber. Where the
+expression can be other than 0 outside the scanned fibers (a dense operand in a union, or nothing
+scanned at all), one cell has to be the all-ones fiber.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .lane import Lane
+
+
+@dataclass(frozen=True)
+class JoinRow:
+    """A row before its all-ones cell is placed.
+
+    ``scans`` has bit c where column c scans; ``others`` are the other columns, those first that had
+    best be the all-ones fiber.
+    """
+
+    index: str | None
+    scans: int
+    others: tuple[int, ...]
+
+
+def keep_table(lane: Lane, operands: int) -> int:
+    """Return the table of a chip with ``operands`` columns: bit p tells whether to keep pattern p.
+
+    Blocks and lanes have the same one, since no expression becomes non-zero by an absence.
+    """
+    used = (1 << len(lane.columns)) - 1
+    return sum(lane.needs(p & used) << p for p in range(1 << operands))
+
+
+def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:
+    """Return the all-ones column of each row, or None where it needs none.
+
+    Raises
+    ------
+    ValueError
+        If a row needs the all-ones fiber where no operand is sure to be present, or if in some lane
+        a product would lack a factor.
+    """
+    # Which sets of operands can be present at a row's tokens: at the first one, all.
+    reachable = {(1 << len(lane.columns)) - 1}
+    placed: list[int | None] = []
+    for row in rows:
+        choices: list[int | None] = [None] if row.scans else []
+        for column in [*choices, *row.others]:
+            if all(_covered(lane, present, row.scans, column) for present in reachable):
+                break
+        else:
+            raise ValueError(
+                f"loop {row.index!r} has to visit coordinates that no scanned operand has, and no "
+                f"operand that does not scan it is present in every fiber: a single kernel can't"
+            )
+        placed.append(column)
+        reachable = {q for p in reachable for q in _outcomes(p, row.scans) if lane.needs(q)}
+    for present in sorted(reachable):
+        if not lane.computes(present):
+            raise ValueError(
+                "a product in a sum would be computed where one of its factors is absent: a single "
+                "kernel can't, compute the product in a separate statement"
+            )
+    return placed
+
+
+def _covered(lane: Lane, present: int, scans: int, ones: int | None) -> bool:
+    """Return whether the join inputs show every coordinate that matters to these operands."""
+    if ones is not None and present >> ones & 1:
+        return True
+    return not lane.needs(present & ~scans)
+
+
+def _outcomes(present: int, scans: int) -> list[int]:
+    """Return what can be present at a coordinate: any subset of the scanned, all of the others."""
+    scanned = present & scans
+    found, subset = [present & ~scans], scanned
+    while subset:
+        found.append(present & ~scans | subset)
+        subset = (subset - 1) & scanned
+    return found
