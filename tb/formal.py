@@ -18,6 +18,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Assert, Assume, Elaboratable, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
+
 from loopnest_sim.build import BuildError, require_tool, run_tool
 
 BUILD = Path(__file__).parent.parent / "build" / "formal"
@@ -41,7 +42,8 @@ def prove_stream_law(
 ) -> None:
     """Prove the stream law on output streams.
 
-    All inputs are free in every cycle, but for a reset in the first cycle alone and what is assumed.
+    All inputs are free in every cycle, but for what is assumed; the reset is on in the first cycle
+    alone.
 
     Parameters
     ----------

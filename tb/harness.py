@@ -1,6 +1,6 @@
 """Runs a component's cocotb tests on its generated Verilog, in Verilator and in Icarus.
 
-A bench is one file with both sides. The pytest side names the component, the cocotb side drives it::
+A bench is one file with both sides: pytest's names the component, cocotb's drives it::
 
     @pytest.mark.parametrize("simulator", SIMULATORS)
     def test_adder(simulator):
@@ -35,6 +35,7 @@ from amaranth.lib import wiring
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_tools.runner import get_runner
+
 from loopnest_sim.build import build_once, compile_verilog, digest, find_verilator, run_tool
 
 BUILD = Path(__file__).parent.parent / "build" / "tb"

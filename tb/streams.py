@@ -115,9 +115,9 @@ class Source:
 class Sink:
     """Takes from an output stream of the device, from the end of the reset on.
 
-    It asserts the stream law: once ``valid``, an item stays as it is until it is transferred. Where it
-    stalls, it also makes every other item wait until it was seen: a device that waits for ``ready``
-    before it shows ``valid`` hangs.
+    It asserts the stream law: once ``valid``, an item stays as it is until it is transferred. Where
+    it stalls, it also makes every other item wait until it was seen: a device that waits for
+    ``ready`` before it shows ``valid`` hangs.
 
     Parameters
     ----------

