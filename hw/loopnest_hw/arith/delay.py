@@ -1,6 +1,6 @@
 """A value some cycles later."""
 
-from amaranth.hdl import Module, Signal, Value, ValueCastable
+from amaranth.hdl import Module, Signal, Value
 
 
 def delayed(

@@ -115,16 +115,29 @@ def align_and_sum(o: data.View, i: data.View) -> list[Any]:
     lost = Mux(far, i.small.any(), lost)
     aligned = aligned & (~far).replicate(ALIGNED_BITS)
     addend = Cat(aligned[0] | lost, aligned[1:]) ^ i.subtract.replicate(ALIGNED_BITS)
-    # the lowest column of ones makes the carry that completes the complement
-    total = Cat(i.subtract, Const(0, GUARD_BITS), i.big) + Cat(i.subtract, addend)
+    total = carry_select(Cat(Const(0, GUARD_BITS), i.big), addend, i.subtract)
     # big - small is not negative: its carry out says only that
-    carry = total[SUM_BITS] & ~i.subtract
+    carry = total[ALIGNED_BITS] & ~i.subtract
     return [
-        o.sum.eq(Cat(total[1:SUM_BITS], carry)),
+        o.sum.eq(Cat(total[:ALIGNED_BITS], carry)),
         o.exponent.eq(i.exponent),
         o.sign.eq(i.sign),
         o.special.eq(i.special),
     ]
+
+
+def carry_select(a: Value, b: Value, carry: Value) -> Value:
+    """Return a + b + carry: the upper half is added for both carries of the lower one."""
+    half = len(a) // 2
+
+    def add(part: slice, carry: Value) -> Value:
+        # the lowest column makes the carry
+        return (Cat(carry, a[part]) + Cat(carry, b[part]))[1:]
+
+    low = add(slice(0, half), carry)
+    upper = slice(half, len(a))
+    high = Mux(low[-1], add(upper, Const(1, 1)), add(upper, Const(0, 1)))
+    return Cat(low[:-1], high)
 
 
 def normalise(o: data.View, i: data.View) -> list[Any]:

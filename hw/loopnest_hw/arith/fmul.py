@@ -9,7 +9,6 @@ from amaranth.lib.wiring import In, Out
 from .float32 import (
     BIAS,
     FLOAT32,
-    FRACTION_BITS,
     SIGNIFICAND_BITS,
     UNROUNDED,
     is_infinite,
@@ -19,11 +18,20 @@ from .float32 import (
     significand,
 )
 
-PARTS = 4
-"""Pieces in which the second significand is multiplied."""
+PART_BITS = 6
+"""Bits of the second significand that are multiplied in one piece, at most."""
 
-FLAGS = data.StructLayout({"exponent": signed(10), "sign": 1, "zero": 1, "infinite": 1, "nan": 1})
-"""The product but for its significand; ``exponent`` is right if that is below 2."""
+FLAGS = data.StructLayout(
+    {
+        "exponent": signed(10),
+        "next_exponent": signed(10),
+        "sign": 1,
+        "zero": 1,
+        "infinite": 1,
+        "nan": 1,
+    }
+)
+"""The product but for its significand; ``next_exponent`` is its exponent if that is 2 or more."""
 
 
 class FpMul(wiring.Component):
@@ -50,8 +58,8 @@ class FpMul(wiring.Component):
     latency: ClassVar[int] = 3
 
     def __init__(self, significant: int) -> None:
-        if not PARTS <= significant <= SIGNIFICAND_BITS:
-            raise ValueError(f"significant={significant}: expected {PARTS} to {SIGNIFICAND_BITS}")
+        if not 2 <= significant <= SIGNIFICAND_BITS:
+            raise ValueError(f"significant={significant}: expected 2 to {SIGNIFICAND_BITS}")
         self.significant = significant
         super().__init__({"advance": In(1), "a": In(32), "b": In(32), "o": Out(32)})
 
@@ -63,7 +71,8 @@ class FpMul(wiring.Component):
 
         # 1: the significand's parts
         factor = significand(b)[ignored:]
-        width = -(-self.significant // PARTS)
+        pieces = -(-self.significant // PART_BITS)
+        width = -(-self.significant // pieces)
         cuts = range(0, self.significant, width)
         parts = [
             Signal(SIGNIFICAND_BITS + width, name=f"part_{cut}", reset_less=True) for cut in cuts
@@ -73,7 +82,9 @@ class FpMul(wiring.Component):
             for part, cut in zip(parts, cuts, strict=True):
                 m.d.sync += part.eq(significand(a) * factor[cut : cut + width])
             m.d.sync += [
+                # both at once: the product comes late
                 flags.exponent.eq(a.exponent + b.exponent - BIAS),
+                flags.next_exponent.eq(a.exponent + b.exponent - (BIAS - 1)),
                 flags.sign.eq(a.sign ^ b.sign),
                 flags.zero.eq(is_zero(a) | is_zero(b)),
                 flags.infinite.eq(is_infinite(a) | is_infinite(b)),
@@ -97,7 +108,7 @@ class FpMul(wiring.Component):
                 unrounded.fraction.eq(normal[below:]),
                 unrounded.guard.eq(normal[below - 1]),
                 unrounded.sticky.eq(normal[: below - 1].any()),
-                unrounded.exponent.eq(flags.exponent + large),
+                unrounded.exponent.eq(Mux(large, flags.next_exponent, flags.exponent)),
                 unrounded.sign.eq(flags.sign),
                 unrounded.zero.eq(flags.zero),
                 unrounded.infinite.eq(flags.infinite),
