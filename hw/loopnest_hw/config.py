@@ -140,9 +140,7 @@ class ChipConfig:
         )
         check("fifo_depth", self.fifo_depth >= 1, "1 or more")
         check("stream_depth", self.stream_depth >= 1, "1 or more")
-        check(
-            "reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256"
-        )
+        check("reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256")
 
     @property
     def scanners(self) -> int:

@@ -6,6 +6,8 @@ Registers are 32 bits wide. The C header, the JSON file and the docs' table are 
 from dataclasses import dataclass
 from enum import IntEnum
 
+from .config import ChipConfig, NumberFormat
+
 IDENTITY = 0x4C4E5354
 """Value of the identity register: "LNST"."""
 
@@ -52,6 +54,19 @@ CONTROL = (
     ("kernels", "rw", "byte address of the first descriptor"),
     ("kernel_index", "r", "kernels completed since the start"),
 )
+
+
+def configuration_word(config: ChipConfig) -> int:
+    """Return the value of the configuration register.
+
+    From the low byte: operands, rows, log2 of the multipliers, and the number format's place in
+    `NumberFormat` (0: int8, 1: bf16).
+    """
+    number_format = list(NumberFormat).index(config.dtype)
+    log2_multipliers = config.multipliers.bit_length() - 1
+    fields = (config.operands, config.rows, log2_multipliers, number_format)
+    return int.from_bytes(bytes(fields), "little")
+
 
 STAGES = ("scan", "fetch", "leaf", "accumulate", "drain", "write")
 """Stages whose cycles are counted as busy, starved or stalled (the rest is idle)."""

@@ -8,8 +8,15 @@ of the result) -> `LINE_WRITE`.
 
 from amaranth.lib import data, enum
 
-from .config import ADDRESS_BITS, COORDINATE_BITS, LANES, LINE_BYTES, POSITION_BITS, WIDE_BITS
-from .config import ChipConfig
+from .config import (
+    ADDRESS_BITS,
+    COORDINATE_BITS,
+    LANES,
+    LINE_BYTES,
+    POSITION_BITS,
+    WIDE_BITS,
+    ChipConfig,
+)
 from .format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS
 from .registers import STAGES, ErrorCode
 
@@ -92,9 +99,7 @@ def joined(config: ChipConfig, pair: int) -> data.StructLayout:
 
 def gather_request(lanes: int) -> data.StructLayout:
     """A step of a stream: the byte addresses of its valid lanes' items, each aligned to its size."""
-    return data.StructLayout(
-        {"valid": lanes, "address": data.ArrayLayout(ADDRESS_BITS, lanes)}
-    )
+    return data.StructLayout({"valid": lanes, "address": data.ArrayLayout(ADDRESS_BITS, lanes)})
 
 
 def gather_reply(lanes: int) -> data.ArrayLayout:
@@ -109,9 +114,7 @@ def line_request(config: ChipConfig) -> data.StructLayout:
 
 def line_reply(config: ChipConfig) -> data.StructLayout:
     """The answer to a `line_request`, in any order."""
-    return data.StructLayout(
-        {"data": 8 * LINE_BYTES, "slot": config.pool_bits, "error": 1}
-    )
+    return data.StructLayout({"data": 8 * LINE_BYTES, "slot": config.pool_bits, "error": 1})
 
 
 def lookup(config: ChipConfig) -> data.StructLayout:

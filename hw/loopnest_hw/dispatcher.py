@@ -1,0 +1,84 @@
+"""The dispatcher: row 0's joiner, which hands block tokens to the processing elements."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .config import DISPATCHER_LINES, ChipConfig
+from .kernel import kernel_layout
+from .registers import ErrorCode
+from .row.front import RowFront
+from .stream.bank import StreamBank, equal_rings
+from .tokens import ERROR, joined, line_reply, line_request, token
+
+
+class Dispatcher(wiring.Component):
+    """Scans and joins row 0 for as long as it is out of reset; one nest a reset.
+
+    It has scanners of its own, one an operand, on a small line pool. A block a cycle.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "kernel": In(kernel_layout(config)),
+                "o": Out(stream.Signature(joined(config, 1))),
+                "request": Out(stream.Signature(line_request(config))),
+                "reply": In(stream.Signature(line_reply(config))),
+                "error": Out(ERROR),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        lines = min(DISPATCHER_LINES, config.pool_lines)
+        m.submodules.front = front = RowFront(config, 1)
+        m.submodules.streams = streams = StreamBank(
+            config, scanners=config.operands, values=0, epilogue=False, lines=lines
+        )
+        connect(m, streams.request, flipped(self.request))
+        connect(m, flipped(self.reply), streams.reply)
+        connect(m, front.o, flipped(self.o))
+        for ring, (base, last) in zip(
+            streams.ring, equal_rings(2 * config.operands, lines), strict=True
+        ):
+            m.d.comb += [ring.base.eq(base), ring.last.eq(last)]
+
+        started = Signal()
+        m.d.comb += [
+            front.row.eq(self.kernel.row[0]),
+            front.i.valid.eq(~started),
+            front.i.payload.eq(root(m, config, self.kernel)),
+            front.context.ready.eq(1),
+        ]
+        with m.If(front.i.ready):
+            m.d.sync += started.eq(1)
+        for o in range(config.operands):
+            scan = streams.scan[o]
+            settings = self.kernel.dispatch[o]
+            connect(m, front.request[o], scan.i)
+            connect(m, scan.o, front.blocks[o])
+            m.d.comb += [
+                scan.open.eq(settings.open),
+                scan.table.eq(settings.table),
+                scan.blocks.eq(settings.blocks),
+            ]
+        with m.If(streams.error):
+            m.d.comb += self.error.code.eq(ErrorCode.READ_ERROR)
+        return m
+
+
+def root(m: Module, config: ChipConfig, kernel: Any) -> Signal:
+    """Return the token that a nest starts from (see docs/architecture.md, "A row")."""
+    start = Signal(token(config), name="root")
+    m.d.comb += start.fiber.eq(kernel.result.start)
+    for o in range(config.operands):
+        m.d.comb += [
+            start.position[o].eq(kernel.operand[o].start),
+            start.present[o].eq(kernel.operand[o].used),
+        ]
+    return start

@@ -1,0 +1,156 @@
+"""The addresser: a step's lanes, with the addresses of their values."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import LANES, POSITION_BITS, ChipConfig
+from ..descriptor import CellMode, LeafMode
+from ..kernel import kernel_layout
+from ..tokens import PAIR, gather_request
+from .layouts import formed, step
+
+
+def addressed(config: ChipConfig) -> data.StructLayout:
+    """A step, and what each operand's value stream is asked for."""
+    return data.StructLayout(
+        {
+            "step": step(config),
+            "gather": data.ArrayLayout(gather_request(config.multipliers), config.operands),
+        }
+    )
+
+
+class Addresser(wiring.Component):
+    """Lines a step's lanes up, lowest lane of the first block first, and finds their values.
+
+    A step a cycle, four cycles of latency. The address of operand o's value is
+    ``values + bytes * (base + number * step)``, where number is the lane (FOLLOW), its rank within its
+    block (SCAN) or 0 (HOLD). An absent operand's lane is not asked for.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(formed(config))),
+                "kernel": In(kernel_layout(config)),
+                "o": Out(stream.Signature(addressed(config))),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        lanes = range(config.multipliers)
+        operands = range(config.operands)
+        row = self.kernel.row[config.rows - 1]
+        scatter = self.kernel.leaf_mode == LeafMode.SCATTER
+        dot = self.kernel.leaf_mode == LeafMode.DOT
+        advance = Signal()
+        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+
+        # Line up: which lane of which block each slot of the step has.
+        item = self.i.payload
+        lined_valid = Signal()
+        lined = Signal(formed(config))
+        chosen = [Signal(LANES, name=f"chosen_{n}") for n in lanes]
+        second = Signal(config.multipliers)
+        with m.If(advance):
+            m.d.sync += [lined_valid.eq(self.i.valid), lined.eq(item)]
+            head_count = sum(item.take[0])
+            for slot in lanes:
+                picks = []
+                for n in range(PAIR):
+                    for lane in range(LANES):
+                        below = sum(item.take[n][:lane]) if lane else 0
+                        rank = below + (head_count if n else 0)
+                        picks.append(item.take[n][lane] & (rank == slot))
+                m.d.sync += [
+                    chosen[slot].eq(
+                        Cat(picks[lane] | picks[LANES + lane] for lane in range(LANES))
+                    ),
+                    second[slot].eq(Cat(picks[LANES:]).any()),
+                ]
+
+        # Number: each lane's rank or coordinate within its block, and the rest of its step.
+        numbered_valid = Signal()
+        numbered = Signal(step(config))
+        number = [[Signal(4, name=f"number_{n}_{o}") for o in operands] for n in lanes]
+        base = [[Signal(POSITION_BITS, name=f"base_{n}_{o}") for o in operands] for n in lanes]
+        with m.If(advance):
+            m.d.sync += [
+                numbered_valid.eq(lined_valid),
+                numbered.fiber.eq(lined.fiber.fiber),
+                numbered.end.eq(lined.fiber.end & lined.last),
+                numbered.final.eq(lined.fiber.final & lined.last),
+                numbered.last.eq(lined.last),
+            ]
+            for n in lanes:
+                block = Signal(lined.block[0].shape(), name=f"block_{n}")
+                lane_index = Signal(range(LANES), name=f"lane_index_{n}")
+                below = (chosen[n] - 1)[:LANES]
+                m.d.comb += [
+                    block.eq(Mux(second[n], lined.block[1].as_value(), lined.block[0].as_value())),
+                    lane_index.eq(
+                        Cat(
+                            Cat(chosen[n][lane] for lane in range(LANES) if lane >> b & 1).any()
+                            for b in range(4)
+                        )
+                    ),
+                ]
+                m.d.sync += [
+                    numbered.valid[n].eq(chosen[n].any()),
+                    numbered.index[n].eq(Mux(scatter | dot, block.index, lane_index)),
+                    numbered.place[n].eq(block.place),
+                    numbered.first[n].eq((block.first & chosen[n]).any()),
+                ]
+                for o in operands:
+                    cell = row.cell[o]
+                    joins = (cell.mode == CellMode.SCAN) | cell.ones
+                    m.d.sync += [
+                        base[n][o].eq(block.base[o]),
+                        numbered.present[n][o].eq(
+                            self.kernel.operand[o].used
+                            & lined.fiber.present[o]
+                            & (~joins | (block.mask[o] & chosen[n]).any())
+                        ),
+                    ]
+                    with m.Switch(cell.mode):
+                        with m.Case(CellMode.SCAN):
+                            ranked = sum((block.mask[o] & below)[k] for k in range(LANES))
+                            m.d.sync += number[n][o].eq(ranked)
+                        with m.Case(CellMode.FOLLOW):
+                            m.d.sync += number[n][o].eq(lane_index)
+                        with m.Default():
+                            m.d.sync += number[n][o].eq(0)
+
+        # Position, then address.
+        positioned_valid = Signal()
+        positioned = Signal(step(config))
+        with m.If(advance):
+            m.d.sync += [
+                positioned_valid.eq(numbered_valid),
+                positioned.eq(numbered),
+                self.o.valid.eq(positioned_valid),
+                self.o.payload.step.eq(positioned),
+            ]
+            for o in operands:
+                operand = self.kernel.operand[o]
+                shift = self._shift(operand.wide)
+                for n in lanes:
+                    position = Signal(POSITION_BITS, name=f"position_{n}_{o}")
+                    gather = self.o.payload.gather[o]
+                    m.d.sync += [
+                        position.eq(base[n][o] + number[n][o] * row.cell[o].step),
+                        gather.valid[n].eq(positioned.valid[n] & positioned.present[n][o]),
+                        gather.address[n].eq(operand.values + (position << shift)),
+                    ]
+        return m
+
+    def _shift(self, wide: Any) -> Any:
+        """Return log2 of the bytes of a value."""
+        narrow = self._config.dtype.narrow_bytes.bit_length() - 1
+        return Mux(wide, 2, narrow)

@@ -1,0 +1,231 @@
+"""The placer: where a leaf block's values lie, and where its results go."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..config import COORDINATE_BITS, LANES, ChipConfig
+from ..descriptor import CellMode, LeafMode, ResultMode
+from ..kernel import kernel_layout
+from ..queue import Queue
+from ..row.scale import ScaledSum
+from ..tokens import PAIR, found, joined, lookup, token
+from .layouts import placed
+
+WAITING = 8
+"""Items that wait for the accumulator's answer: its latency, and some slack."""
+
+
+class Placer(wiring.Component):
+    """Gives the leaf's blocks their bases in memory and their places in the accumulator.
+
+    ``i`` has the joined blocks of every ``context`` token that is not null. Where the nest accumulates,
+    the result's blocks are looked up (in DOT once a fiber, otherwise once an item); the blocks of a
+    stale fiber are dropped, and lanes of a block that the pass doesn't keep are cleared. Where it
+    does not, `retired` gets an item for each row-0 token that ends.
+
+    Two blocks a cycle. A fiber without blocks leaves an item only where a result fiber, a row-0 token
+    or the nest ends with it.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(joined(config, PAIR))),
+                "context": In(stream.Signature(token(config))),
+                "kernel": In(kernel_layout(config)),
+                "epoch": In(1),
+                "lookup": Out(stream.Signature(lookup(config))),
+                "found": In(stream.Signature(found(config))),
+                "retired": Out(stream.Signature(1)),
+                "o": Out(stream.Signature(placed(config))),
+            }
+        )
+
+    def _waiting(self) -> data.StructLayout:
+        return data.StructLayout(
+            {
+                "placed": placed(self._config),
+                "key": data.ArrayLayout(COORDINATE_BITS, PAIR),
+                "retire": 1,
+                "asks": 1,
+                "epoch": 1,
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.waiting = waiting = Queue(self._waiting(), WAITING)
+        self._place(m, waiting)
+        self._answer(m, waiting)
+        return m
+
+    def _place(self, m: Module, waiting: Queue) -> None:
+        """Compute bases and keys, and ask for the keys' slots."""
+        config = self._config
+        operands = range(config.operands)
+        row = self.kernel.row[config.rows - 1]
+        scatter = self.kernel.leaf_mode == LeafMode.SCATTER
+        dot = self.kernel.leaf_mode == LeafMode.DOT
+        advance = Signal()
+
+        # The loops below row 0: so many fibers end with a row-0 token.
+        inner = Signal(config.stop_bits)
+        m.d.comb += inner.eq(sum(~self.kernel.row[r].bypass for r in range(1, config.rows)))
+
+        context, item = self.context.payload, self.i.payload
+        skip = context.epoch != self.epoch
+        nothing = context.null | skip
+        go = Signal()
+        last = context.null | item.last
+        m.d.comb += [
+            go.eq(self.context.valid & (context.null | self.i.valid) & advance),
+            self.i.ready.eq(go & ~context.null),
+            self.context.ready.eq(go & last),
+        ]
+        first = Signal(init=1)
+        with m.If(go):
+            m.d.sync += first.eq(last)
+
+        entry = Signal(self._waiting())
+        stop = context.stop + 1
+        ends = data.View(
+            data.StructLayout({"end": 1, "retire": 1, "final": 1}), Signal(3, name="ends")
+        )
+        m.d.comb += [
+            ends.end.eq(stop >= self.kernel.drain_stop),
+            ends.retire.eq(stop >= inner),
+            ends.final.eq(stop > inner),
+            entry.placed.count.eq(Mux(nothing, 0, item.count)),
+            entry.placed.fiber.present.eq(context.present),
+            entry.placed.fiber.fiber.eq(context.fiber),
+            entry.placed.fiber.end.eq(ends.end),
+            entry.placed.fiber.final.eq(ends.final),
+            entry.placed.last.eq(last),
+            entry.retire.eq(ends.retire),
+            entry.asks.eq(self.kernel.accumulate & (~dot | first)),
+            entry.epoch.eq(context.epoch),
+        ]
+        # A fiber of no blocks matters only for what ends with it; a skipped one just for its end.
+        matters = Mux(
+            entry.placed.count == 0, last & Cat(ends.end, ends.retire, ends.final).any(), 1
+        )
+
+        valid: Any = go & matters
+        entry_in: Any = entry
+        for n in range(ScaledSum.latency):
+            next_valid = Signal(name=f"place_valid_{n}")
+            next_entry = Signal(self._waiting(), name=f"place_entry_{n}")
+            with m.If(advance):
+                m.d.sync += [next_valid.eq(valid), next_entry.eq(entry_in)]
+            valid, entry_in = next_valid, next_entry
+
+        out = Signal(self._waiting())
+        m.d.comb += out.eq(entry_in)
+        for n in range(PAIR):
+            block = item.block[n]
+            m.d.comb += [
+                entry.placed.block[n].lanes.eq(block.lanes),
+                entry.placed.block[n].mask.eq(block.mask),
+            ]
+            for o in operands:
+                cell = row.cell[o]
+                m.submodules[f"base_{n}_{o}"] = base = ScaledSum()
+                m.d.comb += [
+                    base.base.eq(context.position[o]),
+                    base.step.eq(cell.step),
+                    base.advance.eq(advance),
+                    out.placed.block[n].base[o].eq(base.o),
+                ]
+                with m.Switch(cell.mode):
+                    with m.Case(CellMode.SCAN):
+                        m.d.comb += [base.base.eq(item.child[o]), base.number.eq(block.rank[o])]
+                    with m.Case(CellMode.FOLLOW):
+                        m.d.comb += base.number.eq(block.coordinate << 4)
+            m.submodules[f"key_{n}"] = key = ScaledSum()
+            lane_index = Signal(range(LANES), name=f"lane_index_{n}")
+            with m.If(scatter):
+                for lane in range(LANES):
+                    with m.If(block.lanes[lane]):
+                        m.d.comb += lane_index.eq(lane)
+            m.d.comb += [
+                key.base.eq(context.key),
+                key.step.eq(row.result_step),
+                key.advance.eq(advance),
+                out.key[n].eq(key.o),
+            ]
+            with m.If(row.result_mode == ResultMode.KEY):
+                m.d.comb += key.number.eq(Cat(lane_index, block.coordinate))
+
+        # A lookup and its item leave together.
+        ask = out.asks
+        m.d.comb += [
+            self.lookup.valid.eq(valid & ask & waiting.i.ready),
+            waiting.i.valid.eq(valid & (~ask | self.lookup.ready)),
+            waiting.i.payload.eq(out),
+            advance.eq(~valid | waiting.i.ready & (~ask | self.lookup.ready)),
+            self.lookup.payload.epoch.eq(out.epoch),
+        ]
+        asked_last = dot | out.placed.last
+        request = self.lookup.payload
+        m.d.comb += [
+            request.end.eq(out.placed.fiber.end & asked_last),
+            request.retire.eq(out.retire & asked_last),
+            request.final.eq(out.placed.fiber.final & asked_last),
+        ]
+        single = dot | scatter
+        m.d.comb += request.count.eq(Mux(single & (out.placed.count != 0), 1, out.placed.count))
+        for n in range(PAIR):
+            m.d.comb += [
+                request.block[n].eq(out.key[n][4:]),
+                request.mask[n].eq(Mux(single, 1 << out.key[n][:4], out.placed.block[n].lanes)),
+            ]
+
+    def _answer(self, m: Module, waiting: Queue) -> None:
+        """Fill the accumulator's answers in, and drop what this pass doesn't do."""
+        item = waiting.o.payload
+        dot = self.kernel.leaf_mode == LeafMode.DOT
+        single = self.kernel.leaf_mode != LeafMode.AXPY
+        m.submodules.done = done = Queue(placed(self._config), 2)
+        connect(m, done.o, flipped(self.o))
+
+        kept = Signal(found(self._config))
+        answer = Signal(found(self._config))
+        m.d.comb += answer.eq(Mux(item.asks, self.found.payload.as_value(), kept.as_value()))
+        retires = ~self.kernel.accumulate & item.retire & item.placed.last
+        drop = self.kernel.accumulate & answer.stale
+        known = ~item.asks | self.found.valid
+        go = Signal()
+        m.d.comb += [
+            # An item that retires leaves together with its retirement.
+            self.retired.valid.eq(waiting.o.valid & retires & done.i.ready),
+            go.eq(
+                waiting.o.valid & known & (drop | done.i.ready) & (~retires | self.retired.ready)
+            ),
+            waiting.o.ready.eq(go),
+            self.found.ready.eq(go & item.asks),
+            done.i.valid.eq(waiting.o.valid & known & ~drop & (~retires | self.retired.ready)),
+            done.i.payload.eq(item.placed),
+        ]
+        with m.If(go & item.asks):
+            m.d.sync += kept.eq(self.found.payload)
+        for n in range(PAIR):
+            block = done.i.payload.block[n]
+            slot, keep, first = answer.slot[n], answer.keep[n], answer.first[n]
+            if n > 0:
+                # A dot fiber has one key, and so has its second block.
+                slot = Mux(dot, answer.slot[0], slot)
+                keep = Mux(dot, answer.keep[0], keep)
+                first = Mux(dot, answer.first[0], first)
+            m.d.comb += block.index.eq(item.key[n][:4])
+            with m.If(self.kernel.accumulate):
+                m.d.comb += [
+                    block.place.eq(slot),
+                    block.first.eq(Mux(single & first.any(), (1 << LANES) - 1, first)),
+                    block.lanes.eq(Mux(keep, item.placed.block[n].lanes, 0)),
+                ]
+            with m.Else():
+                m.d.comb += [block.place.eq(item.key[n][4:]), block.first.eq((1 << LANES) - 1)]

@@ -1,0 +1,223 @@
+"""The processing element: rows, leaf, accumulator and the result's way out."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .accumulate.accumulator import Accumulator
+from .config import ChipConfig
+from .descriptor import CellMode
+from .dispatcher import root
+from .kernel import kernel_layout
+from .leaf.leaf import Leaf
+from .registers import STAGES, ErrorCode
+from .result.assembler import Assembler
+from .result.output import ResultPath
+from .row.expander import Expander
+from .row.front import RowFront
+from .row.replay import ReplayBuffer
+from .row.row import Row
+from .stream.bank import StreamBank
+from .tokens import ERROR, EVENTS, LINE_WRITE, PAIR, StageState, joined, line_reply, line_request
+
+
+class ProcessingElement(wiring.Component):
+    """Runs the loops below row 0's joiner, for as long as it is out of reset; one nest a reset.
+
+    ``blocks`` are row 0's block tokens, with any subset of their lanes. ``retired`` gets an item for
+    each row-0 token that is done (payload 0) or must be done again (1, which the PE sees to). ``done``
+    rises when the nest's last line has left by ``write``, and stays.
+
+    ``kernel`` is constant while the PE runs. At reset no read of its own may be under way.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "kernel": In(kernel_layout(config)),
+                "blocks": In(stream.Signature(joined(config, 1))),
+                "retired": Out(stream.Signature(1)),
+                "request": Out(stream.Signature(line_request(config))),
+                "reply": In(stream.Signature(line_reply(config))),
+                "write": Out(stream.Signature(LINE_WRITE)),
+                "done": Out(1),
+                "error": Out(ERROR),
+                "events": Out(EVENTS),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.streams = streams = StreamBank(
+            config,
+            scanners=config.scanners,
+            values=config.operands,
+            epilogue=True,
+            lines=config.pool_lines,
+        )
+        connect(m, streams.request, flipped(self.request))
+        connect(m, flipped(self.reply), streams.reply)
+        for n, ring in enumerate(streams.ring):
+            m.d.comb += Cat(ring.base, ring.last).eq(
+                Cat(self.kernel.ring[n].base, self.kernel.ring[n].last)
+            )
+
+        replay = self._rows(m, streams)
+        self._result(m, streams, replay)
+        return m
+
+    def _rows(self, m: Module, streams: StreamBank) -> ReplayBuffer:
+        """Row 0's expander, the replay buffer, the middle rows and the leaf, in the data's order."""
+        config = self._config
+        m.submodules.row_0 = row_0 = Expander(config)
+        m.submodules.replay = replay = ReplayBuffer(config)
+        connect(m, flipped(self.blocks), row_0.i)
+        connect(m, row_0.o, replay.i)
+        m.d.comb += [
+            row_0.row.eq(self.kernel.row[0]),
+            row_0.context.valid.eq(1),
+            row_0.context.payload.eq(root(m, config, self.kernel)),
+        ]
+        tokens = replay.o
+        rows: list[Any] = []
+        for r in range(1, config.rows - 1):
+            m.submodules[f"row_{r}"] = row = Row(config)
+            connect(m, tokens, row.i)
+            tokens = row.o
+            rows.append(row)
+        m.submodules.leaf_row = leaf_row = RowFront(config, PAIR)
+        m.submodules.leaf = self._leaf = leaf = Leaf(config)
+        connect(m, tokens, leaf_row.i)
+        connect(m, leaf_row.o, leaf.i)
+        connect(m, leaf_row.context, leaf.context)
+        rows.append(leaf_row)
+        for r, row in enumerate(rows, start=1):
+            m.d.comb += [row.row.eq(self.kernel.row[r]), row.epoch.eq(replay.epoch)]
+        m.d.comb += [leaf.kernel.eq(self.kernel), leaf.epoch.eq(replay.epoch)]
+        for o in range(config.operands):
+            connect(m, leaf.request[o], streams.value[o].i)
+            connect(m, streams.value[o].o, leaf.reply[o])
+        self._connect_scanners(m, streams, rows)
+        return replay
+
+    def _connect_scanners(self, m: Module, streams: StreamBank, rows: list[Any]) -> None:
+        """Connect each scanner to the cell that names it."""
+        for s, scan in enumerate(streams.scan):
+            settings = self.kernel.scanner[s]
+            m.d.comb += [
+                scan.open.eq(settings.open),
+                scan.table.eq(settings.table),
+                scan.blocks.eq(settings.blocks),
+            ]
+        for r, row in enumerate(rows, start=1):
+            for o in range(self._config.operands):
+                cell = self.kernel.row[r].cell[o]
+                scans = ~self.kernel.row[r].bypass & (cell.mode == CellMode.SCAN)
+                for s, scan in enumerate(streams.scan):
+                    with m.If(scans & (cell.scanner == s)):
+                        m.d.comb += [
+                            scan.i.valid.eq(row.request[o].valid),
+                            scan.i.payload.eq(row.request[o].payload),
+                            row.request[o].ready.eq(scan.i.ready),
+                            row.blocks[o].valid.eq(scan.o.valid),
+                            row.blocks[o].payload.eq(scan.o.payload),
+                            scan.o.ready.eq(row.blocks[o].ready),
+                        ]
+
+    def _result(self, m: Module, streams: StreamBank, replay: ReplayBuffer) -> None:
+        """Terms to blocks, by the accumulator or the assembler, and blocks to memory."""
+        config = self._config
+        leaf = self._leaf
+        m.submodules.accumulator = accumulator = Accumulator(config)
+        m.submodules.assembler = assembler = Assembler(config)
+        m.submodules.result = result = ResultPath(config)
+        connect(m, leaf.lookup, accumulator.lookup)
+        connect(m, accumulator.found, leaf.found)
+        connect(m, result.request, streams.epilogue.i)
+        connect(m, streams.epilogue.o, result.reply)
+        connect(m, result.o, flipped(self.write))
+
+        inner = Signal(config.stop_bits)
+        m.d.comb += inner.eq(sum(~self.kernel.row[r].bypass for r in range(1, config.rows)))
+        m.d.comb += [
+            # Each result fiber is one row-0 token: what the replay buffer can send again.
+            accumulator.replayable.eq(self.kernel.drain_stop == inner),
+            accumulator.terms.payload.eq(leaf.o.payload),
+            assembler.i.payload.eq(leaf.o.payload),
+            result.result.eq(self.kernel.result),
+            result.epilogue.eq(self.kernel.epilogue),
+            self.done.eq(result.done),
+        ]
+        retired = replay.retired
+        with m.If(self.kernel.accumulate):
+            m.d.comb += [
+                accumulator.terms.valid.eq(leaf.o.valid),
+                leaf.o.ready.eq(accumulator.terms.ready),
+                result.i.valid.eq(accumulator.o.valid),
+                result.i.payload.eq(accumulator.o.payload),
+                accumulator.o.ready.eq(result.i.ready),
+                self.retired.valid.eq(accumulator.retired.valid),
+                self.retired.payload.eq(accumulator.retired.payload.again),
+                accumulator.retired.ready.eq(self.retired.ready),
+            ]
+        with m.Else():
+            m.d.comb += [
+                assembler.i.valid.eq(leaf.o.valid),
+                leaf.o.ready.eq(assembler.i.ready),
+                result.i.valid.eq(assembler.o.valid),
+                result.i.payload.eq(assembler.o.payload),
+                assembler.o.ready.eq(result.i.ready),
+                self.retired.valid.eq(leaf.retired.valid),
+                self.retired.payload.eq(leaf.retired.payload),
+                leaf.retired.ready.eq(self.retired.ready),
+            ]
+        m.d.comb += [
+            retired.valid.eq(self.retired.valid & self.retired.ready),
+            retired.payload.eq(self.retired.payload),
+        ]
+        self._observe(m, streams, accumulator, result)
+
+    def _observe(
+        self, m: Module, streams: StreamBank, accumulator: Accumulator, result: ResultPath
+    ) -> None:
+        """Errors, the first cause kept by whoever listens, and events for the counters."""
+        leaf = self._leaf
+        causes = [
+            (streams.error, ErrorCode.READ_ERROR, 0),
+            (accumulator.error, ErrorCode.SLOTS, 0),
+            (result.full.valid, ErrorCode.RESULT_FULL, result.full.where),
+            (leaf.overflow | accumulator.overflow | result.overflow, ErrorCode.OVERFLOW, 0),
+        ]
+        for raised, code, where in reversed(causes):
+            with m.If(raised):
+                m.d.comb += [self.error.code.eq(code), self.error.where.eq(where)]
+
+        stage = dict(zip(STAGES, self.events.stage, strict=True))
+        m.d.comb += [
+            self.events.multiplies.eq(leaf.multiplies),
+            self.events.leaf_step.eq(leaf.leaf_step),
+            self.events.line_read.eq(self.request.valid & self.request.ready),
+            self.events.line_written.eq(self.write.valid & self.write.ready),
+            self.events.again.eq(self.retired.valid & self.retired.ready & self.retired.payload),
+            self.events.eviction.eq(accumulator.evicted),
+            self.events.pool_full.eq(streams.pool_full),
+            stage["scan"].eq(_state(leaf.context.valid, leaf.i)),
+            stage["fetch"].eq(_state(self.request.valid, self.request)),
+            stage["leaf"].eq(leaf.state),
+            stage["accumulate"].eq(accumulator.fill_state),
+            stage["drain"].eq(accumulator.drain_state),
+            stage["write"].eq(result.state),
+        ]
+
+
+def _state(expected: Any, port: Any) -> Any:
+    """What a stream's producer does: starved where an item is expected and there is none."""
+    return Mux(
+        port.valid,
+        Mux(port.ready, StageState.BUSY.value, StageState.STALLED.value),
+        Mux(expected, StageState.STARVED.value, StageState.IDLE.value),
+    )

@@ -1,0 +1,105 @@
+"""A FIFO: registers where it is shallow, a memory where it is deep."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+SHALLOW = 4
+"""Up to this depth a queue is made of registers."""
+
+
+HEAD = 3
+"""Registers before a deep queue's output: enough for a read a cycle at the memory's latency."""
+
+
+class Queue(wiring.Component):
+    """A FIFO of ``depth`` items (2 more where it is deep), one a cycle in and out.
+
+    An item appears at ``o`` one cycle after its transfer at ``i`` where the queue was empty. Both
+    outputs come from registers: ``i.ready`` does not depend on ``o.ready`` in the same cycle, so a
+    queue of depth 1 passes an item every other cycle, and one of 2 or more passes one a cycle.
+    """
+
+    def __init__(self, shape: ShapeLike, depth: int) -> None:
+        self._shape = shape
+        self._depth = depth
+        super().__init__(
+            {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "empty": Out(1)}
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        if self._depth <= SHALLOW:
+            return self._registers()
+        return self._memory()
+
+    def _registers(self) -> Module:
+        m = Module()
+        width = Shape.cast(self._shape).width
+        items = [Signal(width, name=f"item_{n}") for n in range(self._depth)]
+        level = Signal(range(self._depth + 1))
+        put = self.i.valid & self.i.ready
+        take = self.o.valid & self.o.ready
+        m.d.comb += [
+            self.i.ready.eq(level != self._depth),
+            self.o.valid.eq(level != 0),
+            Cat(self.o.payload).eq(items[0]),
+            self.empty.eq(level == 0),
+        ]
+        m.d.sync += level.eq(level + put - take)
+        for n, item in enumerate(items):
+            with m.If(take):
+                if n + 1 < self._depth:
+                    m.d.sync += item.eq(items[n + 1])
+            with m.If(put & (level - take == n)):
+                m.d.sync += item.eq(Cat(self.i.payload))
+        return m
+
+    def _memory(self) -> Module:
+        m = Module()
+        width = Shape.cast(self._shape).width
+        m.submodules.storage = storage = memory.Memory(shape=width, depth=self._depth, init=[])
+        write = storage.write_port()
+        read = storage.read_port(transparent_for=())
+        m.submodules.head = head = Queue(width, HEAD)
+
+        level = Signal(range(self._depth + 1))
+        reading = Signal()
+        put_at = Signal(range(self._depth))
+        take_at = Signal(range(self._depth))
+
+        put = self.i.valid & self.i.ready
+        # Items go round the memory only if none is in it or on its way out of it.
+        direct = (level == 0) & ~reading & head.i.ready
+        fetch = Signal()
+        room = Signal(range(HEAD + 1), init=HEAD)
+        m.d.comb += [
+            self.i.ready.eq(level != self._depth),
+            fetch.eq((level != 0) & (room > reading)),
+            write.en.eq(put & ~direct),
+            write.addr.eq(put_at),
+            write.data.eq(Cat(self.i.payload)),
+            read.en.eq(fetch),
+            read.addr.eq(take_at),
+            head.i.valid.eq(reading | (put & direct)),
+            head.i.payload.eq(Cat(self.i.payload)),
+            self.o.valid.eq(head.o.valid),
+            Cat(self.o.payload).eq(head.o.payload),
+            head.o.ready.eq(self.o.ready),
+            self.empty.eq((level == 0) & ~reading & head.empty),
+        ]
+        with m.If(reading):
+            m.d.comb += head.i.payload.eq(read.data)
+        # `room` counts the head's free places, `reading` the item that will take one.
+        m.d.sync += [
+            reading.eq(fetch),
+            level.eq(level + (put & ~direct) - fetch),
+            room.eq(room - head.i.valid + (head.o.valid & head.o.ready)),
+        ]
+        for pointer, step in ((put_at, put & ~direct), (take_at, fetch)):
+            with m.If(step):
+                m.d.sync += pointer.eq(pointer + 1)
+                with m.If(pointer == self._depth - 1):
+                    m.d.sync += pointer.eq(0)
+        return m

@@ -1,0 +1,161 @@
+"""The expander: joined blocks to tokens, one coordinate a cycle."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import COORDINATE_BITS, LANES, ChipConfig
+from ..descriptor import CellMode, ResultMode
+from ..kernel import kernel_layout
+from ..tokens import joined, token
+from .scale import ScaledSum
+
+
+class Expander(wiring.Component):
+    """Turns the joined blocks of each context token into tokens for the next row.
+
+    A token a cycle; a block costs as many cycles as it has lanes, an empty fiber one. Four cycles of
+    latency. The blocks of a stale context (its epoch is not ``epoch``) pass one a cycle and leave one
+    null token. See docs/architecture.md, "A row". Golden function: `loopnest_sim.model.expand.expand`.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(joined(config, 1))),
+                "context": In(stream.Signature(token(config))),
+                "row": In(kernel_layout(config)["row"].shape.elem_shape),
+                "epoch": In(1),
+                "o": Out(stream.Signature(token(config))),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        operands = range(config.operands)
+        advance = Signal()
+        m.d.comb += advance.eq(~self.o.valid | self.o.ready)
+        context = self.context.payload
+        item = self.i.payload
+        block = item.block[0]
+
+        # Pick: the lowest lane that is left of the block at the head.
+        started = Signal()
+        rest = Signal(LANES)
+        todo = Mux(started, rest, block.lanes)
+        lowest = Signal(LANES)
+        after = Signal(LANES)
+        skip = Signal()
+        emit = Signal()
+        block_done = Signal()
+        go = Signal()
+        m.d.comb += [
+            skip.eq(context.epoch != self.epoch),
+            lowest.eq(todo & -todo),
+            after.eq(todo & ~lowest),
+            block_done.eq(context.null | skip | (after == 0)),
+            go.eq(self.context.valid & (context.null | self.i.valid) & advance),
+            emit.eq(go & (context.null | ~skip | item.last)),
+            self.i.ready.eq(go & ~context.null & block_done),
+            self.context.ready.eq(go & block_done & (context.null | item.last)),
+        ]
+        with m.If(go):
+            m.d.sync += [started.eq(~block_done), rest.eq(after)]
+
+        picked = data.StructLayout(
+            {
+                "token": token(config),
+                "child": item.child.shape(),
+                "block": block.shape(),
+                "lane": LANES,
+            }
+        )
+        pick_valid = Signal()
+        pick = Signal(picked)
+        null = context.null | skip | (item.count == 0)
+        with m.If(advance):
+            m.d.sync += [
+                pick_valid.eq(emit),
+                pick.token.eq(context),
+                pick.token.null.eq(null),
+                pick.token.stop.eq(
+                    Mux(block_done & (context.null | item.last), context.stop + 1, 0)
+                ),
+                pick.child.eq(item.child),
+                pick.block.eq(block),
+                pick.lane.eq(lowest),
+            ]
+
+        # Number: each cell's coordinate or rank, and who is present.
+        number_valid = Signal()
+        number_token = Signal(token(config))
+        coordinate = Signal(COORDINATE_BITS)
+        lane_index = Signal(range(LANES))
+        for lane in range(LANES):
+            with m.If(pick.lane[lane]):
+                m.d.comb += lane_index.eq(lane)
+        with m.If(advance):
+            m.d.sync += [
+                number_valid.eq(pick_valid),
+                number_token.eq(pick.token),
+                coordinate.eq(Cat(lane_index, pick.block.coordinate)),
+            ]
+        below = (pick.lane - 1)[:LANES]
+        sums = []
+        for o in operands:
+            cell = self.row.cell[o]
+            mask = pick.block.mask[o]
+            number = Signal(COORDINATE_BITS, name=f"number_{o}")
+            base = Signal(32, name=f"base_{o}")
+            joins = (cell.mode == CellMode.SCAN) | cell.ones
+            with m.If(advance):
+                m.d.sync += base.eq(pick.token.position[o])
+                with m.Switch(cell.mode):
+                    with m.Case(CellMode.SCAN):
+                        ranked = pick.block.rank[o] + sum(mask[n] & below[n] for n in range(LANES))
+                        m.d.sync += [number.eq(ranked), base.eq(pick.child[o])]
+                    with m.Case(CellMode.FOLLOW):
+                        m.d.sync += number.eq(Cat(lane_index, pick.block.coordinate))
+                    with m.Default():
+                        m.d.sync += number.eq(0)
+                m.d.sync += number_token.present[o].eq(
+                    pick.token.present[o] & (~joins | (mask & pick.lane).any())
+                )
+            m.submodules[f"position_{o}"] = position = ScaledSum()
+            m.d.comb += [
+                position.base.eq(base),
+                position.number.eq(number),
+                position.step.eq(cell.step),
+                position.advance.eq(advance),
+            ]
+            sums.append(position.o)
+
+        m.submodules.result = result = ScaledSum()
+        is_key = self.row.result_mode == ResultMode.KEY
+        m.d.comb += [
+            result.base.eq(Mux(is_key, number_token.key, number_token.fiber)),
+            result.number.eq(Mux(self.row.result_mode == ResultMode.HOLD, 0, coordinate)),
+            result.step.eq(self.row.result_step),
+            result.advance.eq(advance),
+        ]
+
+        # Scale: the sums' own pipeline, with the rest of the token beside it.
+        valid, rest_of_token = number_valid, number_token
+        for n in range(ScaledSum.latency):
+            next_valid = Signal(name=f"scale_valid_{n}")
+            next_token = Signal(token(config), name=f"scale_token_{n}")
+            with m.If(advance):
+                m.d.sync += [next_valid.eq(valid), next_token.eq(rest_of_token)]
+            valid, rest_of_token = next_valid, next_token
+        m.d.comb += [self.o.valid.eq(valid), self.o.payload.eq(rest_of_token)]
+        for o in operands:
+            m.d.comb += self.o.payload.position[o].eq(sums[o])
+        with m.If(is_key):
+            m.d.comb += self.o.payload.key.eq(result.o)
+        with m.Else():
+            m.d.comb += self.o.payload.fiber.eq(result.o)
+        return m

@@ -1,0 +1,247 @@
+"""The joiner: the fibers of a row merged block by block, and the lanes with work in them."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import COORDINATE_BITS, LANES, POSITION_BITS, ChipConfig
+from ..format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS
+from ..tokens import FIBER_BLOCKS, joined
+
+
+def merged(config: ChipConfig, pair: int) -> data.StructLayout:
+    """Blocks as they leave the merge: ``member[o]`` says that operand o has the block."""
+    operands = config.operands
+    block = data.StructLayout(
+        {
+            "coordinate": BLOCK_COORDINATE_BITS,
+            "member": operands,
+            "mask": data.ArrayLayout(BLOCK_MASK_BITS, operands),
+            "rank": data.ArrayLayout(COORDINATE_BITS, operands),
+        }
+    )
+    return data.StructLayout(
+        {
+            "block": data.ArrayLayout(block, pair),
+            "valid": pair,
+            "present": operands,
+            "child": data.ArrayLayout(POSITION_BITS, operands),
+            "end": 1,
+        }
+    )
+
+
+class Joiner(wiring.Component):
+    """Merges one fiber of each operand in ``join``, and keeps the lanes that the tables keep.
+
+    For each fiber ``context`` gives the operands that are present at all; it is taken with the fiber's
+    end. Every operand in ``join`` has a fiber for each context, an absent one's is empty.
+
+    One merge step a cycle. With ``pair`` = 2 and one operand to join there is nothing to merge:
+    both blocks of an item pass at once. Three cycles of latency; the last block kept waits for the
+    next or for the end of all fibers, which tells ``last``.
+
+    See docs/architecture.md, "A row". Golden function: `loopnest_sim.model.join.join`.
+    """
+
+    def __init__(self, config: ChipConfig, pair: int) -> None:
+        self._config = config
+        self._pair = pair
+        super().__init__(
+            {
+                "i": In(stream.Signature(FIBER_BLOCKS)).array(config.operands),
+                "context": In(stream.Signature(config.operands)),
+                "join": In(config.operands),
+                "block_table": In(config.table_bits),
+                "lane_table": In(config.table_bits),
+                "o": Out(stream.Signature(joined(config, pair))),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        advance = Signal()
+        alone = Signal()
+        if self._pair > 1:
+            ones = [self.join == 1 << o for o in range(self._config.operands)]
+            m.d.comb += alone.eq(Cat(ones).any())
+        merge_valid, merge = self._merge(m, advance, alone)
+        lanes_valid, lanes = self._lanes(m, advance, merge_valid, merge)
+        self._hold(m, advance, alone, lanes_valid, lanes, merge)
+        return m
+
+    def _merge(self, m: Module, advance: Signal, alone: Signal) -> tuple[Signal, data.View]:
+        """Take the smallest block, or both blocks where there is one fiber."""
+        operands = range(self._config.operands)
+        valid = Signal(name="merge_valid")
+        stage = Signal(merged(self._config, self._pair), name="merge_stage")
+        half = Signal(len(operands))
+        done = Signal(len(operands))
+        has, over, known, selected, used_up, ended = (
+            Signal(len(operands), name=name)
+            for name in ("has", "over", "known", "selected", "used_up", "ended")
+        )
+        item = [self.i[o].payload for o in operands]
+        word = [
+            Mux(half[o], item[o].word[1].as_value(), item[o].word[0].as_value()) for o in operands
+        ]
+        coordinate = [w[BLOCK_MASK_BITS:] for w in word]
+        for o in operands:
+            running = self.join[o] & self.i[o].valid & ~done[o]
+            no_smaller = [~has[q] | (coordinate[o] <= coordinate[q]) for q in operands if q != o]
+            final_word = Mux(half[o], 1, item[o].count == 1) | alone
+            m.d.comb += [
+                has[o].eq(running & (item[o].count != 0)),
+                over[o].eq(running & (item[o].count == 0)),
+                known[o].eq(~self.join[o] | done[o] | self.i[o].valid),
+                selected[o].eq(has[o] & Cat(no_smaller).all()),
+                used_up[o].eq(over[o] | selected[o] & final_word),
+                ended[o].eq(~self.join[o] | done[o] | used_up[o] & item[o].last),
+            ]
+        go = Signal()
+        end = Signal()
+        m.d.comb += [
+            end.eq(ended.all()),
+            go.eq(self.context.valid & known.all() & advance),
+            self.context.ready.eq(go & end),
+        ]
+        for o in operands:
+            m.d.comb += self.i[o].ready.eq(go & used_up[o])
+        with m.If(go):
+            m.d.sync += [
+                done.eq(Mux(end, 0, ended & self.join)),
+                half.eq((half | selected) & ~used_up),
+            ]
+        with m.If(advance):
+            m.d.sync += [
+                valid.eq(go),
+                stage.end.eq(end),
+                stage.present.eq(self.context.payload),
+                stage.valid[0].eq(selected.any()),
+            ]
+            first = stage.block[0]
+            smallest = Cat(
+                [Cat(s & bit for bit in c) for s, c in zip(selected, coordinate, strict=True)]
+            )
+            m.d.sync += first.coordinate.eq(
+                sum_or([smallest.word_select(o, BLOCK_COORDINATE_BITS) for o in operands])
+            )
+            m.d.sync += first.member.eq(selected)
+            for o in operands:
+                m.d.sync += [
+                    first.mask[o].eq(Mux(selected[o], word[o][:BLOCK_MASK_BITS], 0)),
+                    first.rank[o].eq(
+                        Mux(selected[o], Mux(half[o], item[o].rank[1], item[o].rank[0]), 0)
+                    ),
+                    stage.child[o].eq(item[o].child),
+                ]
+            if self._pair > 1:
+                self._second_block(m, alone, selected, stage)
+        return valid, stage
+
+    def _second_block(self, m: Module, alone: Signal, selected: Signal, stage: data.View) -> None:
+        """Fill the second block in where a fiber is alone."""
+        second = stage.block[1]
+        m.d.sync += [stage.valid[1].eq(0), second.member.eq(0)]
+        for o, port in enumerate(self.i):
+            item = port.payload
+            take = alone & selected[o] & (item.count == 2)
+            m.d.sync += [
+                second.mask[o].eq(Mux(take, item.word[1].mask, 0)),
+                second.rank[o].eq(Mux(take, item.rank[1], 0)),
+            ]
+            with m.If(take):
+                m.d.sync += [
+                    stage.valid[1].eq(1),
+                    second.member[o].eq(1),
+                    second.coordinate.eq(item.word[1].coordinate),
+                ]
+
+    def _pattern(self, present: Any, bits: list[Any]) -> Any:
+        return Cat(Mux(self.join[o], bit, present[o]) for o, bit in enumerate(bits))
+
+    def _lanes(
+        self, m: Module, advance: Signal, merge_valid: Signal, merge: data.View
+    ) -> tuple[Signal, data.View]:
+        """Look every lane's presence pattern up."""
+        operands = range(self._config.operands)
+        valid = Signal(name="lanes_valid")
+        stage = Signal(joined(self._config, self._pair), name="lanes_stage")
+        block_table = Array(self.block_table[p] for p in range(self._config.table_bits))
+        lane_table = Array(self.lane_table[p] for p in range(self._config.table_bits))
+        with m.If(advance):
+            m.d.sync += [
+                valid.eq(merge_valid),
+                stage.last.eq(merge.end),
+                stage.child.eq(merge.child),
+            ]
+            for n in range(self._pair):
+                source, target = merge.block[n], stage.block[n]
+                member = [source.member[o] for o in operands]
+                keep = merge.valid[n] & block_table[self._pattern(merge.present, member)]
+                lanes = [
+                    keep
+                    & lane_table[
+                        self._pattern(merge.present, [source.mask[o][lane] for o in operands])
+                    ]
+                    for lane in range(LANES)
+                ]
+                m.d.sync += [
+                    target.coordinate.eq(source.coordinate),
+                    target.mask.eq(source.mask),
+                    target.rank.eq(source.rank),
+                    target.lanes.eq(Cat(lanes)),
+                ]
+        return valid, stage
+
+    def _hold(
+        self,
+        m: Module,
+        advance: Signal,
+        alone: Signal,
+        lanes_valid: Signal,
+        lanes: data.View,
+        merge: data.View,
+    ) -> None:
+        """Hold one kept block back until it is known whether it is the fiber's last.
+
+        What leaves a fiber alone needs no holding: its tables keep all of its blocks or none,
+        since every lane of a mask has the same pattern.
+        """
+        held_valid = Signal()
+        # The item leaves whatever comes next: it is its fiber's last, or it is alone.
+        released = Signal()
+        held = Signal(joined(self._config, self._pair))
+        count = Signal(range(self._pair + 1))
+        m.d.comb += count.eq(
+            sum(b.lanes.any() for b in (lanes.block[n] for n in range(self._pair)))
+        )
+        kept = count != 0
+        m.d.comb += [
+            self.o.valid.eq(held_valid & (released | lanes_valid & (kept | lanes.last))),
+            self.o.payload.eq(held),
+            advance.eq(~self.o.valid | self.o.ready),
+        ]
+        waiting = held_valid & ~released
+        with m.If(waiting & lanes_valid & ~kept & lanes.last):
+            m.d.comb += self.o.payload.last.eq(1)
+        take = Signal()
+        m.d.comb += take.eq(lanes_valid & (kept | lanes.last & ~waiting))
+        with m.If(advance):
+            with m.If(take):
+                m.d.sync += [
+                    held.eq(lanes),
+                    held.count.eq(count),
+                    released.eq(alone | lanes.last),
+                ]
+            m.d.sync += held_valid.eq(take | waiting & ~(lanes_valid & (kept | lanes.last)))
+
+
+def sum_or(values: list[Any]) -> Any:
+    """Return the bitwise or of the values."""
+    result: Any = Const(0)
+    for value in values:
+        result = result | value
+    return result
