@@ -1,0 +1,105 @@
+"""A whole kernel, as the chip leaves it in memory (docs/architecture.md)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loopnest_hw.config import ChipConfig
+from loopnest_hw.registers import ErrorCode
+
+from ..image import Image
+from .check import contradictions
+from .fibers import Blocks, children, expand, joined_chunks
+from .leaf import LeafCounts, leaf_terms
+from .nest import ModelError, Nest, Tokens, root
+from .result import Result
+from .sums import Finished, Sums
+from .watch import Watch
+
+
+@dataclass(frozen=True)
+class KernelResult:
+    """What a kernel did.
+
+    Attributes
+    ----------
+    image : Image
+        The memory, with the result: the image that the kernel was given, changed in place.
+    multiplies : int
+        Lanes with all their factors.
+    steps : int
+        Leaf steps with lanes. (One pass, unlimited slots.)
+    empty_steps : int
+        Leaf fibers without lanes.
+    fibers : int
+        Result fibers that ended.
+    """
+
+    image: Image
+    multiplies: int
+    steps: int
+    empty_steps: int
+    fibers: int
+
+
+def run_kernel(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> KernelResult:
+    """Run one kernel on a memory image, which it changes.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        The chip.
+    image : Image
+        The memory, with the operands.
+    descriptor : dict[str, int]
+        The kernel, as `descriptor.unpack` returns it.
+
+    Raises
+    ------
+    ModelError
+        Where the chip would stop with an error: ``BAD_DESCRIPTOR``, ``RESULT_FULL``, ``OVERFLOW``. The
+        image then has what the chip has written.
+    """
+    return run_watched(config, image, descriptor, Watch())
+
+
+def run_watched(
+    config: ChipConfig, image: Image, descriptor: dict[str, int], watch: Watch
+) -> KernelResult:
+    """Do what `run_kernel` does, and tell ``watch`` of every access."""
+    for _ in contradictions(config, descriptor):
+        raise ModelError(ErrorCode.BAD_DESCRIPTOR, 0)
+    nest = Nest.of(config, descriptor)
+    sums = Sums(nest)
+    result = Result(config, descriptor, image, watch)
+    counts = LeafCounts()
+    fibers = 0
+
+    def write(finished: Finished) -> None:
+        nonlocal fibers
+        fibers += len(finished.fiber)
+        result.write(finished)
+
+    for tokens, blocks in _leaf_chunks(nest, 0, root(nest, descriptor["result.start"]), image, watch):
+        write(sums.feed(tokens, leaf_terms(nest, tokens, blocks, image, watch, counts)))
+    write(sums.finish())
+    result.finish()
+    if counts.overflow or sums.overflow:
+        raise ModelError(ErrorCode.OVERFLOW, 0)
+    return KernelResult(image, counts.multiplies, counts.lane_steps, counts.empty_steps, fibers)
+
+
+def _leaf_chunks(
+    nest: Nest, number: int, tokens: Tokens, image: Image, watch: Watch
+) -> Iterator[tuple[Tokens, Blocks]]:
+    """Run the tokens through the rows from this one on; yield leaf tokens with their blocks."""
+    row = nest.rows[number]
+    leaf = number == len(nest.rows) - 1
+    if row.bypass and not leaf:
+        yield from _leaf_chunks(nest, number + 1, tokens, image, watch)
+        return
+    for some, blocks in joined_chunks(row, tokens, image, watch):
+        if leaf:
+            yield some, blocks
+        else:
+            below = children(row, some, expand(row, some, blocks))
+            yield from _leaf_chunks(nest, number + 1, below, image, watch)

@@ -1,0 +1,138 @@
+"""The result's way out, for many fibers at once: fill, epilogue, memory.
+
+It does what `fill`, `epilogue` and `write` do with a stream of blocks, on arrays of single values.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from loopnest_hw.config import LANES, WIDE_BITS, ChipConfig
+from loopnest_hw.descriptor import Output
+from loopnest_hw.format import BLOCK_MASK_BITS, OPEN_STRIDE, WORD_BYTES
+from loopnest_hw.registers import ErrorCode
+from numpy.typing import NDArray
+
+from ..image import Image
+from .arith import Wide
+from .fibers import ADDRESS_MASK
+from .nest import Indices, ModelError
+from .sums import Finished
+from .watch import Watch
+
+FILL_VALUES = 1 << 22
+"""Values of `full` result fibers at once, which bounds the model's memory."""
+
+CHUNK_LANES = 8
+"""Values that the writer writes together, or drops together where the room ends."""
+
+
+class Result:
+    """Writes result fibers to memory in the order in which they end."""
+
+    def __init__(
+        self, config: ChipConfig, kernel: Mapping[str, int], image: Image, watch: Watch
+    ) -> None:
+        self._kernel = kernel
+        self._image = image
+        self._watch = watch
+        self._format = config.dtype
+        narrow = kernel["result.output"] == Output.NARROW
+        self._size = config.dtype.narrow_bytes if narrow else WIDE_BITS // 8
+        self._blocks = 0
+        self._children = 0
+        self._full: dict[int, bool] = {0: False, 1: False}
+
+    def write(self, finished: Finished) -> None:
+        """Write these fibers, after those before."""
+        if len(finished.fiber) == 0:
+            return
+        for some in self._filled(finished) if self._kernel["result.full"] else (finished,):
+            raw = some.value.view(np.uint32)
+            if self._kernel["result.compressed"]:
+                self._compressed(some, raw)
+            else:
+                index = some.fiber.astype(np.int64)[some.number] + some.key
+                self._values(some, index, some.key % LANES >= CHUNK_LANES, raw)
+
+    def finish(self) -> None:
+        """End the nest.
+
+        Raises
+        ------
+        ModelError
+            ``RESULT_FULL``: something had no room, and is not written.
+        """
+        for where, full in self._full.items():
+            if full:
+                raise ModelError(ErrorCode.RESULT_FULL, where)
+
+    def _filled(self, finished: Finished) -> Iterator[Finished]:
+        """Give the fibers every coordinate below the result's size, untouched ones as 0."""
+        size = self._kernel["result.size"]
+        step = max(1, FILL_VALUES // max(size, 1))
+        for begin in range(0, len(finished.fiber), step):
+            fiber = finished.fiber[begin : begin + step]
+            here = slice(*np.searchsorted(finished.number, [begin, begin + len(fiber)]))
+            inside = finished.key[here] < size
+            place = (finished.number[here] - begin) * size + finished.key[here]
+            value = np.zeros(len(fiber) * size, finished.value.dtype)
+            value[place[inside]] = finished.value[here][inside]
+            number, key = np.divmod(np.arange(len(value)), max(size, 1))
+            yield Finished(fiber, number, key, value)
+
+    def _compressed(self, some: Finished, raw: NDArray[np.uint32]) -> None:
+        """Append values, block words and the fibers' entries."""
+        block_key = some.number << BLOCK_MASK_BITS | some.key // LANES
+        begins = np.ones(len(block_key), np.bool_)
+        begins[1:] = block_key[1:] != block_key[:-1]
+        start = np.flatnonzero(begins)
+        block = np.cumsum(begins) - 1
+        rank = np.arange(len(block)) - start[block]
+        index = self._children + np.arange(len(raw))
+        self._values(some, index, rank >= CHUNK_LANES, raw)
+
+        if len(start):
+            bit = np.uint32(1) << (some.key % LANES).astype(np.uint32)
+            word = np.bitwise_or.reduceat(bit, start)
+            word |= (some.key[start] // LANES).astype(np.uint32) << np.uint32(BLOCK_MASK_BITS)
+            room = self._kernel["result.blocks_end"] - self._kernel["result.blocks"]
+            offset = (self._blocks + np.arange(len(word))) * WORD_BYTES
+            fits = offset + WORD_BYTES <= room
+            self._full[0] |= not fits.all()
+            addresses = self._kernel["result.blocks"] + offset[fits]
+            self._watch.result_blocks(addresses)
+            self._image.scatter(addresses, word[fits])
+
+        fibers = len(some.fiber)
+        entry = np.zeros((fibers, OPEN_STRIDE), np.uint32)
+        end = self._blocks + np.cumsum(np.bincount(some.number[start], minlength=fibers))
+        children = self._children + np.cumsum(np.bincount(some.number, minlength=fibers))
+        entry[0, :2] = self._blocks, self._children
+        entry[1:, 0], entry[1:, 1] = end[:-1], children[:-1]
+        entry[:, 2] = end
+        self._blocks, self._children = int(end[-1]), int(children[-1])
+        offset = some.fiber.astype(np.int64) * (OPEN_STRIDE * WORD_BYTES)
+        addresses = self._kernel["result.table"] + offset & ADDRESS_MASK
+        self._watch.result_entries(addresses)
+        for word_number in range(OPEN_STRIDE):
+            self._image.scatter(addresses + word_number * WORD_BYTES, entry[:, word_number])
+
+    def _values(
+        self, some: Finished, index: Indices, upper: NDArray[np.bool_], raw: NDArray[np.uint32]
+    ) -> None:
+        """Put values at these indices of the result; ``upper`` are in their block's second chunk."""
+        if len(index) == 0:
+            return
+        room = self._kernel["result.values_end"] - self._kernel["result.values"]
+        if (int(index.max()) + 1) * self._size > room:
+            # a chunk of a block is dropped whole
+            chunk = (some.number << BLOCK_MASK_BITS | some.key // LANES) << 1 | upper
+            ends = np.ones(len(chunk), np.bool_)
+            ends[:-1] = chunk[1:] != chunk[:-1]
+            chunk_end = index[ends][np.cumsum(ends) - ends] + 1
+            fits = chunk_end * self._size <= room
+            self._full[1] = True
+            index, raw = index[fits], raw[fits]
+        addresses = self._kernel["result.values"] + index * self._size
+        self._watch.result_values(addresses, self._size)
+        self._image.scatter(addresses, raw.astype(f"<u{self._size}"))

@@ -1,0 +1,125 @@
+"""How the leaf's blocks become steps (docs/architecture.md, "The leaf"); all fibers at once."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from loopnest_hw.config import LANES
+from loopnest_hw.descriptor import LeafMode
+from numpy.typing import NDArray
+
+from .fibers import Masks
+from .nest import Indices
+
+
+@dataclass
+class Steps:
+    """The steps of some blocks.
+
+    ``taken[b]`` lanes of block b went to the step that emptied the block before it, behind that
+    step's ``filled[b]`` lanes; then ``count[b]`` steps begin in block b.
+    """
+
+    taken: Indices
+    filled: Indices
+    count: Indices
+
+    @property
+    def total(self) -> int:
+        """Steps altogether, those without lanes left out."""
+        return int(self.count.sum())
+
+
+@cache
+def _highest_lanes(multipliers: int) -> NDArray[np.uint16]:
+    """Return ``[r, mask]``: the highest r lanes of the mask."""
+    masks = np.arange(1 << LANES)
+    found = np.zeros((multipliers + 1, 1 << LANES), np.uint16)
+    left = masks.copy()
+    for r in range(1, multipliers + 1):
+        _, exponent = np.frexp(left)
+        highest = np.where(left > 0, 1 << np.maximum(exponent - 1, 0), 0)
+        left -= highest
+        found[r] = found[r - 1] | highest
+    return found
+
+
+def form_steps(fiber: Indices, lanes: Masks, multipliers: int, mode: LeafMode) -> Steps:
+    """Form the steps of the fibers' blocks.
+
+    Parameters
+    ----------
+    fiber : NDArray
+        Shape ``(n,)``: each block's fiber, ascending.
+    lanes : NDArray
+        Shape ``(n,)``: each block's lanes with work, none of them 0.
+    multipliers : int
+        M.
+    mode : LeafMode
+        In ``AXPY`` a step stops at a lane it took already; in ``SCATTER`` it has one lane.
+    """
+    count = np.bitwise_count(lanes).astype(np.int64)
+    n = len(lanes)
+    if mode is LeafMode.SCATTER or multipliers == 1:
+        nothing = np.zeros(n, np.int64)
+        return Steps(nothing, nothing, count)
+    taken = np.zeros(n, np.int64)
+    if n:
+        taken[1:] = _taken(fiber, lanes, count.astype(np.int8), multipliers, mode)
+    left = count - taken
+    filled = np.zeros(n, np.int64)
+    filled[1:] = (left[:-1] - 1) % multipliers + 1
+    return Steps(taken, filled, -(-left // multipliers))
+
+
+def _taken(
+    fiber: Indices, lanes: Masks, count: NDArray[np.int8], multipliers: int, mode: LeafMode
+) -> Indices:
+    """Return `Steps.taken` of all blocks but the first.
+
+    What a block loses depends on what the one before it lost, 0 to M-1 lanes. So each block is
+    first a function on these M values; then functions are composed, twice as many blocks a round,
+    until each is a constant. Most are so at once: a fiber's first block loses nothing.
+    """
+    m = multipliers
+    before = np.arange(m, dtype=np.int8)[:, None]
+    left = count[:-1] - before
+    in_last_step = (left - 1) % m + 1
+    lost = np.minimum(m - in_last_step, count[1:])
+    if mode is LeafMode.AXPY:
+        again = _highest_lanes(m)[in_last_step, lanes[:-1]] & lanes[1:]
+        below = (again & -again) - np.uint16(1)
+        no_conflict = np.bitwise_count(lanes[1:] & below).astype(np.int8)
+        lost = np.minimum(lost, no_conflict)
+    # nothing left: the block was emptied as a filler, and a fresh step begins after it
+    lost[(left <= 0) | (fiber[1:] != fiber[:-1])] = 0
+
+    table = np.ascontiguousarray(lost.T)
+    # before the first block nothing was lost
+    table[0] = table[0, 0]
+    distance = 1
+    open_blocks = np.flatnonzero((table != table[:, :1]).any(axis=1))
+    while len(open_blocks):
+        composed = np.take_along_axis(
+            table[open_blocks], table[open_blocks - distance].astype(np.int64), axis=1
+        )
+        table[open_blocks] = composed
+        open_blocks = open_blocks[(composed != composed[:, :1]).any(axis=1)]
+        distance *= 2
+    return table[:, 0].astype(np.int64)
+
+
+def places(steps: Steps, block: Indices, multipliers: int) -> tuple[Indices, Indices]:
+    """Return the number of each lane's step and its slot in it.
+
+    ``block`` is the block of each lane, lanes in order.
+    """
+    starts = np.searchsorted(block, np.arange(len(steps.count)))
+    first_step = np.cumsum(steps.count) - steps.count
+    behind = np.arange(len(block)) - (starts + steps.taken)[block]
+    filler = behind < 0
+    step = first_step[block] + behind // multipliers
+    slot = behind % multipliers
+    step[filler] = first_step[block[filler]] - 1
+    slot[filler] = (steps.filled + steps.taken)[block[filler]] + behind[filler]
+    return step, slot

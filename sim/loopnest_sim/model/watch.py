@@ -1,0 +1,30 @@
+"""What a run of the model lets others see of it."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+class Watch:
+    """Is told of every access, as byte addresses in the order of the nest. This one ignores them.
+
+    A stream's accesses may come in several calls; those of one stream keep their order.
+    """
+
+    def entries(self, row: int, operand: int, addresses: NDArray[Any]) -> None:
+        """Position entries that a cell reads: address of the first of their three words."""
+
+    def blocks(self, row: int, operand: int, addresses: NDArray[Any]) -> None:
+        """Block words that a cell reads."""
+
+    def values(self, operand: int, addresses: NDArray[Any], size: int) -> None:
+        """Values of lanes with work, of ``size`` bytes each."""
+
+    def result_entries(self, addresses: NDArray[Any]) -> None:
+        """Entries of the result's table."""
+
+    def result_blocks(self, addresses: NDArray[Any]) -> None:
+        """The result's block words."""
+
+    def result_values(self, addresses: NDArray[Any], size: int) -> None:
+        """The result's values, of ``size`` bytes each."""
