@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import LANES
 from loopnest_hw.format import BLOCK_MASK_BITS, ENTRY_WORDS, OPEN_STRIDE, PACKED_STRIDE
-from numpy.typing import NDArray
 
 from .pack import MASK, CompressedLevel, spans, word_numbers
 

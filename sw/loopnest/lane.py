@@ -48,12 +48,14 @@ class Lane:
 
     def needs(self, pattern: int) -> bool:
         """Return whether the expression can be other than 0 where only the columns of
-        ``pattern`` (bit c: column c) are present."""
+        ``pattern`` (bit c: column c) are present.
+        """
         return _structural(self.tree, {n: pattern >> c & 1 for c, n in enumerate(self.columns)})
 
     def computes(self, pattern: int) -> bool:
         """Return whether the lane computes the expression where the columns of ``pattern`` are
-        present: absent terms are left out of it, absent factors must not be."""
+        present: absent terms are left out of it, absent factors must not be.
+        """
         # Distinct primes stand for the values: different sums of products of them differ.
         primes = (1009, 2003, 4001)
         value = [primes[c] if pattern >> c & 1 else None for c in range(len(self.columns))]
@@ -87,9 +89,7 @@ def fit(statement: Statement, wide: Sequence[bool], columns: int) -> Lane:
         )
     _check_sums(statement, tree)
     for op1, op2, order in _arrangements(tree):
-        lane = Lane(
-            tree, tuple(f.number for f in order), tuple(f.negate for f in order), op1, op2
-        )
+        lane = Lane(tree, tuple(f.number for f in order), tuple(f.negate for f in order), op1, op2)
         if _multiplies_narrow(lane, wide):
             return lane
     raise ValueError(

@@ -9,8 +9,9 @@ chip's arithmetic.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from loopnest_hw.config import NumberFormat
 from numpy.typing import ArrayLike, NDArray
+
+from loopnest_hw.config import NumberFormat
 
 CANONICAL_NAN = np.uint32(0x7FC0_0000)
 SMALLEST_NORMAL = 2.0**-126

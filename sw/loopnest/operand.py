@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+
 from loopnest_hw.config import NumberFormat
 
 from .notation import Access
@@ -41,18 +42,19 @@ class Stored:
 
     def walks(self, loops: Sequence[str]) -> bool:
         """Return whether loops in this order can walk the levels: in their order, but for dense
-        levels that follow each other directly, which go in any order."""
-        depth = -1
-        run: list[int] = []
+        levels that follow each other directly, which go in any order.
+        """
+        # Deepest loop of the levels that have to come before, and of all levels so far.
+        outer = deepest = -1
         for kind, index in zip(self.levels, self.indices, strict=True):
-            if kind == COMPRESSED:
-                depth, run = max([depth, *run]), []
             at = loops.index(index)
-            if at < depth:
-                return False
-            run.append(at)
             if kind == COMPRESSED:
-                depth, run = at, []
+                outer = deepest
+            if at < outer:
+                return False
+            deepest = max(deepest, at)
+            if kind == COMPRESSED:
+                outer = deepest
         return True
 
 

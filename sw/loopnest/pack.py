@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import LANES, POSITION_BITS
 from loopnest_hw.format import BLOCK_MASK_BITS, ENTRY_WORDS, OPEN_STRIDE, PACKED_STRIDE
-from numpy.typing import NDArray
 
 DENSE = "dense"
 COMPRESSED = "compressed"
@@ -61,7 +62,10 @@ def spans(sizes: Sequence[int], levels: Sequence[str]) -> list[int]:
 
 
 def encode(
-    sizes: Sequence[int], levels: Sequence[str], coordinates: Sequence[NDArray[np.int64]], count: int
+    sizes: Sequence[int],
+    levels: Sequence[str],
+    coordinates: Sequence[NDArray[np.int64]],
+    count: int,
 ) -> tuple[list[CompressedLevel | None], NDArray[np.int64], int]:
     """Pack ``count`` coordinates, sorted by the first level, then the second ..., without repeats.
 

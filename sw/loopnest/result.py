@@ -53,7 +53,8 @@ class ResultPlan:
 def fiber_loops(result: Sequence[str], loops: Sequence[str], compressed: bool) -> tuple[str, ...]:
     """Return the leading loops that select the result's fiber: the result's, up to the first summed
     one, but for the innermost, which stays a key. (A dense vector's may go too: its fibers are
-    single numbers, each ready as soon as its sum is.)"""
+    single numbers, each ready as soon as its sum is.)
+    """
     leading: list[str] = []
     for index in loops:
         if index not in result:

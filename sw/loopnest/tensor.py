@@ -18,8 +18,9 @@ from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
-from loopnest_hw.config import COORDINATE_BITS, NumberFormat
 from numpy.typing import ArrayLike, NDArray
+
+from loopnest_hw.config import COORDINATE_BITS, NumberFormat
 
 from . import numbers, pack
 from .check import check_levels
@@ -142,7 +143,9 @@ class Tensor:
 
     def __repr__(self) -> str:
         number = {"bf16": ("bf16", "fp32"), "int8": ("int8", "int32")}[self.dtype.value][self.wide]
-        stored = "" if self.mode_order == tuple(range(self.order)) else f", stored {self.mode_order}"
+        stored = (
+            "" if self.mode_order == tuple(range(self.order)) else f", stored {self.mode_order}"
+        )
         return f"Tensor({self.shape}, {','.join(self.levels)!r}, {number}{stored})"
 
     @classmethod
@@ -232,7 +235,8 @@ class Tensor:
         mode_order: Sequence[int] | None = None,
     ) -> Self:
         """Pack a scipy.sparse array or matrix of any format. Duplicates are summed, explicit zeros
-        kept, and the argument is left as it is. ``levels`` as for `from_coo`."""
+        kept, and the argument is left as it is. ``levels`` as for `from_coo`.
+        """
         if not sp.issparse(matrix):
             raise TypeError(f"{type(matrix).__name__}: expected a scipy.sparse array")
         coo = matrix.tocoo()
@@ -281,17 +285,36 @@ class Tensor:
         modes = _checked_mode_order(mode_order, self.order)
         if (kinds, modes) == (self.levels, self.mode_order):
             return self
-        by_level, position = self._decoded()
-        stored = self.values[position]
+        by_mode, stored = self.stored_entries()
         if self.levels and self.levels[-1] == DENSE and COMPRESSED in kinds:
             kept = numbers.decode(stored) != 0
-            by_level, stored = [c[kept] for c in by_level], stored[kept]
-        level_of = np.argsort(self.mode_order)
-        columns = [by_level[level_of[m]] for m in modes]
-        at = np.lexsort(columns[::-1]) if columns else np.zeros(len(stored), np.int64)
-        return Tensor._packed(
-            self.shape, kinds, modes, [c[at] for c in columns], stored[at], self.dtype, self.wide
+            by_mode, stored = [c[kept] for c in by_mode], stored[kept]
+        return Tensor.from_stored(
+            self.shape, kinds, by_mode, stored, dtype=self.dtype, wide=self.wide, mode_order=modes
         )
+
+    def stored_entries(self) -> tuple[list[NDArray[np.int64]], NDArray]:
+        """Return the coordinates by mode of all stored entries, and the values as stored."""
+        by_level, position = self._decoded()
+        return [by_level[l] for l in np.argsort(self.mode_order)], self.values[position]
+
+    @classmethod
+    def from_stored(
+        cls,
+        shape: Sequence[int],
+        levels: Levels,
+        by_mode: Sequence[NDArray[np.int64]],
+        stored: NDArray,
+        *,
+        dtype: NumberFormat,
+        wide: bool,
+        mode_order: Sequence[int] | None = None,
+    ) -> Self:
+        """Pack entries without repeats, in any order, whose values are as the chip stores them."""
+        modes = _checked_mode_order(mode_order, len(shape))
+        columns = [by_mode[m] for m in modes]
+        at = np.lexsort(columns[::-1]) if columns else np.arange(len(stored))
+        return cls._packed(shape, levels, modes, [c[at] for c in columns], stored[at], dtype, wide)
 
     def _decoded(self) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
         return pack.decode(self.sizes, self.levels, self.arrays)

@@ -1,0 +1,193 @@
+"""What a nest is expected to cost, from the operands' sizes and numbers of entries.
+
+Entries are taken as spread evenly and independently. The estimate chooses the loop order, the
+streams' shares of the pool, the room for the result and the cycle budget; no result depends on it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import exp, prod
+
+from loopnest_hw.config import LANES, LINE_BYTES, ChipConfig
+from loopnest_hw.descriptor import CellMode
+from loopnest_hw.format import LINE_WORDS, PACKED_STRIDE
+
+from .nest import Cell, Nest, Row
+from .operand import Stored
+from .pack import COMPRESSED
+from .result import ResultPlan
+
+DENSE_ENOUGH = 0.5
+"""Share of a fiber's children visited from which on they are read in sequence."""
+
+
+@dataclass
+class Estimate:
+    """Expected work.
+
+    Attributes
+    ----------
+    cycles : float
+        Of the slowest row, with some of the others.
+    multiplies : float
+        Lanes with work.
+    entries : float
+        Touched coordinates of the result, over all fibers.
+    position_lines, block_lines : mapping of (row, column) to float
+        Lines of a scanned cell's table and block words.
+    value_lines : mapping of column to float
+        Lines of an operand's values.
+    """
+
+    cycles: float = 0.0
+    multiplies: float = 0.0
+    entries: float = 0.0
+    position_lines: dict[tuple[int, int], float] = field(default_factory=dict)
+    block_lines: dict[tuple[int, int], float] = field(default_factory=dict)
+    value_lines: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> float:
+        """All lines read."""
+        tables = [self.position_lines, self.block_lines]
+        return sum(sum(t.values()) for t in tables) + sum(self.value_lines.values())
+
+
+def estimate(
+    config: ChipConfig, nest: Nest, entries: Sequence[int], wide: Sequence[bool], result: ResultPlan
+) -> Estimate:
+    """Estimate a nest whose column c has ``entries[c]`` stored entries."""
+    found = Estimate()
+    densities = [_densities(s, n) for s, n in zip(nest.columns, entries, strict=True)]
+    columns = len(nest.columns)
+    tokens = {(1 << columns) - 1: 1.0}
+    in_sequence = [True] * columns
+    row_cycles: list[float] = []
+    total = 1.0
+    for row in nest.rows:
+        leaf = row is nest.rows[-1]
+        present = [sum(n for p, n in tokens.items() if p >> c & 1) for c in range(columns)]
+        kept, coordinates = _join(nest, row, tokens, densities)
+        cycles = sum(tokens.values())
+        for c, cell in enumerate(row.cells):
+            if cell.mode is CellMode.SCAN:
+                words = _scan(found, row, c, cell, densities, present[c], in_sequence[c])
+                cycles = max(cycles, present[c] * words / 2)
+        visited = present_after(kept, columns)
+        if leaf:
+            lanes = sum(kept.values())
+            fibers = sum(tokens.values())
+            found.multiplies = lanes
+            cycles = max(cycles, lanes / config.multipliers + min(fibers, lanes) / 2)
+            for c, cell in enumerate(row.cells):
+                size = 4 if wide[c] else config.dtype.narrow_bytes
+                found.value_lines[c] = _value_lines(
+                    row, cell, densities[c], visited[c], present[c], coordinates, size,
+                    in_sequence[c],
+                )  # fmt: skip
+        else:
+            cycles = max(cycles, sum(kept.values()))
+        for c, cell in enumerate(row.cells):
+            if cell.level is not None:
+                reach = present[c] * row.size * densities[c][cell.level]
+                in_sequence[c] = visited[c] >= DENSE_ENOUGH * reach
+        tokens = kept
+        total = sum(tokens.values())
+        row_cycles.append(cycles)
+    space = float(result.fibers) * result.span
+    found.entries = space * -_expm1(-total / space) if space else 0.0
+    found.cycles = max(row_cycles) + 0.1 * sum(row_cycles)
+    if result.accumulate and result.fibers:
+        blocks = min(found.entries / result.fibers, -(-result.span // LANES))
+        found.cycles *= max(1.0, blocks / config.slots)
+    return found
+
+
+def _expm1(x: float) -> float:
+    return exp(x) - 1 if x < -1e-6 else x
+
+
+def _densities(stored: Stored, entries: int) -> list[float]:
+    """Return for each level the share of a fiber's coordinates that it stores."""
+    densities: list[float] = []
+    nodes = 1.0
+    for l, (level, size) in enumerate(zip(stored.levels, stored.sizes, strict=True)):
+        children = nodes * size
+        if level == COMPRESSED:
+            space = float(prod(stored.sizes[: l + 1]))
+            distinct = space * -_expm1(-entries / space) if space else 0.0
+            children = min(children, float(entries) if l + 1 == len(stored.sizes) else distinct)
+        densities.append(children / (nodes * size) if nodes * size else 0.0)
+        nodes = children
+    return densities
+
+
+def _join(
+    nest: Nest, row: Row, tokens: dict[int, float], densities: list[list[float]]
+) -> tuple[dict[int, float], float]:
+    """Return the kept coordinates by presence, and the share of all coordinates that is kept."""
+    kept: dict[int, float] = {}
+    share = {
+        c: densities[c][cell.level]
+        for c, cell in enumerate(row.cells)
+        if cell.mode is CellMode.SCAN and cell.level is not None
+    }
+    for present, count in tokens.items():
+        outcomes = {present: count * row.size}
+        for c, p in share.items():
+            if present >> c & 1:
+                split = [(q, n * p) for q, n in outcomes.items()]
+                split += [(q & ~(1 << c), n * (1 - p)) for q, n in outcomes.items()]
+                outcomes = {}
+                for q, n in split:
+                    outcomes[q] = outcomes.get(q, 0.0) + n
+        for q, n in outcomes.items():
+            if nest.lane.needs(q):
+                kept[q] = kept.get(q, 0.0) + n
+    whole = sum(tokens.values()) * row.size
+    return kept, sum(kept.values()) / whole if whole else 0.0
+
+
+def present_after(kept: dict[int, float], columns: int) -> list[float]:
+    """Return for each column the coordinates at which it is present."""
+    return [sum(n for p, n in kept.items() if p >> c & 1) for c in range(columns)]
+
+
+def _scan(
+    found: Estimate,
+    row: Row,
+    column: int,
+    cell: Cell,
+    densities: list[list[float]],
+    fibers: float,
+    in_sequence: bool,
+) -> float:
+    """Note the lines of a scanned cell; return its block words in a fiber."""
+    assert cell.level is not None
+    density = densities[column][cell.level]
+    words = row.size / LANES * (1 - (1 - density) ** LANES)
+    entries_a_line = LINE_WORDS / PACKED_STRIDE if in_sequence else 1
+    key = (row.number, column)
+    found.position_lines[key] = fibers / entries_a_line
+    found.block_lines[key] = fibers * (words / LINE_WORDS + (0 if in_sequence else 1))
+    return words
+
+
+def _value_lines(
+    row: Row,
+    cell: Cell,
+    densities: list[float],
+    lanes: float,
+    fibers: float,
+    share: float,
+    size: int,
+    in_sequence: bool,
+) -> float:
+    """Return the lines of an operand's values at the leaf."""
+    fiber_lines = 0.0 if in_sequence else min(fibers, lanes)
+    if cell.level is None:
+        return fibers * size / LINE_BYTES + fiber_lines
+    # Children from one lane with work to the next.
+    stored = densities[cell.level] if cell.mode is CellMode.SCAN else 1.0
+    gap = max(1.0, stored / share) if share else 1.0
+    return lanes * min(1.0, gap * cell.step * size / LINE_BYTES) + fiber_lines

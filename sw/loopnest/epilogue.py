@@ -1,0 +1,198 @@
+"""What happens to a result on its way out of the chip.
+
+    int8: clamp(relu(threshold(round_half_even((sum + bias) * multiplier / 2^shift))))
+    bf16: clamp(relu(threshold((sum + bias) * scale))), in fp32
+
+then the output type, wide or narrow (saturated, or rounded to nearest even). What is then 0 is not
+stored. An int8 chip multiplies by integers: a scale becomes ``multiplier / 2^shift``, with the largest
+shift up to 62 at which every multiplier is below 2^31. So a scale keeps 31 significant bits (less
+for one far smaller than the largest of an array), and a power of two or an integer is exact.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from loopnest_hw.config import ChipConfig, NumberFormat
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+MOST_SHIFT = 62
+MULTIPLIER_BITS = 31
+
+SCALAR, FIBER, COORDINATE = range(3)
+"""Values of the descriptor's bias_mode and scale_mode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epilogue:
+    """Bias, scale and the rest, applied to every result in the order of the fields.
+
+    Parameters
+    ----------
+    bias : array_like, optional
+        Added to the sum: a number, or an array that broadcasts to the result's shape and varies
+        along its fibers or within them, not both. Integers on an int8 chip.
+    scale : array_like, optional
+        Multiplies; like ``bias``. Any numbers: see the module for how an int8 chip does it.
+    threshold : float, optional
+        Smaller magnitudes become 0.
+    relu : bool
+        Negative values become 0.
+    clamp : tuple of (low, high), optional
+        Bounds; either may be None.
+    out : str
+        ``"wide"`` (fp32 or int32), or ``"narrow"`` (bf16 or int8): the next layer's input.
+
+    Raises
+    ------
+    ValueError
+        For an unknown ``out``, a negative threshold, or bounds that cross.
+    """
+
+    bias: ArrayLike | None = None
+    scale: ArrayLike | None = None
+    threshold: float = 0
+    relu: bool = False
+    clamp: tuple[float | None, float | None] | None = None
+    out: str = "wide"
+
+    def __post_init__(self) -> None:
+        if self.out not in ("wide", "narrow"):
+            raise ValueError(f"out={self.out!r}: expected wide or narrow")
+        if not self.threshold >= 0:
+            raise ValueError(f"threshold={self.threshold!r}: expected 0 or more")
+        if self.clamp is not None:
+            if len(self.clamp) != 2:
+                raise ValueError(f"clamp={self.clamp!r}: expected (low, high)")
+            low, high = self.clamp
+            if low is not None and high is not None and not low <= high:
+                raise ValueError(f"clamp={self.clamp!r}: expected low <= high")
+
+    @property
+    def narrow(self) -> bool:
+        """Whether results are narrow."""
+        return self.out == "narrow"
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether a 0 stays 0, so that untouched coordinates need no visit."""
+        low, high = self.clamp or (None, None)
+        outside = (low is not None and low > 0) or (high is not None and high < 0)
+        return not outside and (self.bias is None or not np.any(np.asarray(self.bias) != 0))
+
+    @property
+    def reads_memory(self) -> bool:
+        """Whether there is a bias or a scale that is no single number."""
+        return any(x is not None and np.ndim(x) > 0 for x in (self.bias, self.scale))
+
+
+def lower_epilogue(
+    config: ChipConfig, epilogue: Epilogue, plan: "Plan", put: Callable[[NDArray], int]
+) -> dict[str, int]:
+    """Return the epilogue's descriptor fields; ``put`` places an array and returns its address.
+
+    Raises
+    ------
+    ValueError
+        For numbers that the chip can't hold, or a shape that does not broadcast.
+    """
+    integer = config.dtype is NumberFormat.INT8
+    fields: dict[str, int] = {"epilogue.enable": 1, "epilogue.relu": int(epilogue.relu)}
+    bias = np.asarray(0 if epilogue.bias is None else epilogue.bias)
+    words = _int32("bias", bias) if integer else _fp32("bias", bias)
+    fields |= _place("bias", words, plan, put)
+    scale = np.asarray(1 if epilogue.scale is None else epilogue.scale)
+    if integer:
+        words, fields["epilogue.shift"] = multipliers(scale)
+    else:
+        words = _fp32("scale", scale)
+    fields |= _place("scale", words, plan, put)
+    low, high = epilogue.clamp or (None, None)
+    limits = np.iinfo(np.int32)
+    for name, value, default in (
+        ("low", low, limits.min if integer else -np.inf),
+        ("high", high, limits.max if integer else np.inf),
+        ("threshold", epilogue.threshold, 0),
+    ):
+        number = np.asarray(default if value is None else value)
+        word = _int32(name, number) if integer else _fp32(name, number)
+        fields[f"epilogue.{name}"] = int(word)
+    return fields
+
+
+def multipliers(scale: NDArray[Any]) -> tuple[NDArray[np.uint32], int]:
+    """Return an int8 chip's multipliers (two's complement) and their shift.
+
+    Raises
+    ------
+    ValueError
+        For a scale that is not finite or 2^31 or more.
+    """
+    exact = scale.astype(np.float64)
+    largest = float(np.max(np.abs(exact), initial=0.0))
+    if not largest < 2.0**MULTIPLIER_BITS:
+        raise ValueError(f"scale={largest}: expected finite numbers below 2^{MULTIPLIER_BITS}")
+    shift = MOST_SHIFT
+    while np.max(np.abs(np.rint(exact * 2.0**shift)), initial=0.0) >= 2.0**MULTIPLIER_BITS:
+        shift -= 1
+    return np.rint(exact * 2.0**shift).astype(np.int32).view(np.uint32), shift
+
+
+def _int32(name: str, values: NDArray[Any]) -> NDArray[np.uint32]:
+    limits = np.iinfo(np.int32)
+    numbers = np.asarray(values, np.float64)
+    good = (numbers == np.floor(numbers)) & (numbers >= limits.min) & (numbers <= limits.max)
+    if not np.all(good):
+        bad = values.reshape(-1)[int(np.argmin(good))]
+        raise ValueError(f"{name}={bad}: expected a 32-bit integer on an int8 chip")
+    return numbers.astype(np.int32).view(np.uint32)
+
+
+def _fp32(name: str, values: NDArray[Any]) -> NDArray[np.uint32]:
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} of type {values.dtype}: expected real numbers")
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32).view(np.uint32)
+
+
+def _place(
+    name: str, words: NDArray[np.uint32], plan: "Plan", put: Callable[[NDArray], int]
+) -> dict[str, int]:
+    """Return the fields of a bias or scale: one value, an array by fiber, or by coordinate."""
+    result, indices = plan.result, plan.statement.result.indices
+    shape = tuple(plan.sizes[i] for i in indices)
+    padded = words.reshape((1,) * (len(shape) - words.ndim) + words.shape)
+    if words.ndim > len(shape) or any(
+        n not in (1, size) for n, size in zip(padded.shape, shape, strict=True)
+    ):
+        raise ValueError(f"{name} of shape {words.shape}: expected one that broadcasts to {shape}")
+    varies = [i for i, n in zip(indices, padded.shape, strict=True) if n != 1]
+    if not varies:
+        return {
+            f"epilogue.{name}_mode": SCALAR,
+            f"epilogue.{name}_value": int(words.reshape(-1)[0]),
+        }
+    if set(varies) <= set(result.key_loops):
+        mode, length = COORDINATE, result.span
+    elif set(varies) <= set(result.fiber_loops):
+        mode, length = FIBER, result.fibers * result.fiber_step
+    else:
+        raise ValueError(
+            f"{name} varies along {','.join(varies)}: with the loops {''.join(plan.loops)}, one "
+            f"that varies along {','.join(result.fiber_loops) or 'nothing'} or along "
+            f"{','.join(result.key_loops) or 'nothing'} is expected"
+        )
+    # The chip takes word `fiber` or word `key`: each index adds its step of that.
+    at = np.zeros((1,) * len(shape), np.int64)
+    for axis, index in enumerate(indices):
+        if index in varies:
+            along = np.arange(plan.sizes[index]) * result.modes[index][1]
+            at = at + along.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    laid = np.zeros(length, np.uint32)
+    laid[at.reshape(-1)] = padded.reshape(-1)
+    return {f"epilogue.{name}_mode": mode, f"epilogue.{name}": put(laid)}

@@ -1,0 +1,249 @@
+"""A plan and its packed operands, to the kernel descriptor and what lies in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import ADDRESS_BITS, LANES, LINE_BYTES, ChipConfig, NumberFormat
+from loopnest_hw.descriptor import CellMode, Output, ResultMode, pack
+from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
+
+from .epilogue import Epilogue, lower_epilogue
+from .nest import Nest, Row
+from .plan import Plan
+from .streams import share_pool
+from .tables import keep_table
+from .tensor import Tensor
+
+DESCRIPTOR = 0x1000
+"""Byte address of the descriptor."""
+
+LEAST_ROOM = 1 << 16
+"""Entries that a compressed result has room for, where it can have that many."""
+
+ROOM = 8
+"""Room for a compressed result, as a multiple of what is expected."""
+
+BUDGET = 20_000_000
+CYCLES_A_STEP = 400
+"""The cycle budget: this, and so many cycles for each that is expected, whatever the latency."""
+
+
+class Arena:
+    """Gives out lines of memory, from ``start`` up."""
+
+    def __init__(self, start: int) -> None:
+        self.end = start
+        self.segments: list[tuple[int, NDArray]] = []
+
+    def reserve(self, nbytes: int) -> int:
+        """Return the address of ``nbytes`` bytes.
+
+        Raises
+        ------
+        ValueError
+            If the 32-bit address space is full.
+        """
+        address = self.end
+        self.end = address + -(-nbytes // LINE_BYTES) * LINE_BYTES
+        if self.end > 1 << ADDRESS_BITS:
+            raise ValueError(
+                f"operands and result take {self.end} bytes: expected up to 2^{ADDRESS_BITS}"
+            )
+        return address
+
+    def put(self, array: NDArray) -> int:
+        """Return the address of an array that is written before the start."""
+        address = self.reserve(array.nbytes)
+        self.segments.append((address, array))
+        return address
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel as it lies in memory.
+
+    Attributes
+    ----------
+    fields : mapping of str to int
+        The descriptor's fields by path.
+    segments : list of (address, array)
+        What has to be written before the start, the descriptor among it.
+    plan : Plan
+    tensors : tuple of Tensor
+        The packed operands by column.
+    narrow : bool
+        Whether the result's values are.
+    room : int
+        Entries that a compressed result has room for.
+    most : int
+        Entries that it can have.
+    descriptor : int
+        Byte address of the descriptor.
+    """
+
+    fields: Mapping[str, int]
+    segments: list[tuple[int, NDArray]]
+    plan: Plan
+    tensors: tuple[Tensor, ...]
+    narrow: bool
+    room: int
+    most: int
+    descriptor: int = field(default=DESCRIPTOR)
+
+
+def lower(
+    config: ChipConfig,
+    plan: Plan,
+    tensors: tuple[Tensor, ...],
+    *,
+    epilogue: Epilogue | None = None,
+    room: int | None = None,
+) -> Kernel:
+    """Lay out memory and fill in the descriptor.
+
+    Parameters
+    ----------
+    tensors : tuple of Tensor
+        The plan's operands, packed as it says.
+    room : int, optional
+        Entries to reserve for a compressed result; by default what is expected, several times.
+
+    Raises
+    ------
+    ValueError
+        If memory or a field is too small, or the epilogue does not fit the result.
+    """
+    fields: dict[str, int] = {"last": 1}
+    arena = Arena(DESCRIPTOR + pack(config, {}).nbytes)
+    _rows(config, plan, fields)
+    _operands(config, plan, tensors, arena, fields)
+    result = plan.result
+    fields |= {
+        "leaf_mode": result.leaf_mode,
+        "accumulate": result.accumulate,
+        "drain_stop": result.drain_stop,
+        "op1": plan.nest.lane.op1,
+        "op2": plan.nest.lane.op2,
+        "budget": min((1 << 32) - 1, BUDGET + int(CYCLES_A_STEP * _steps(plan))),
+        "result.full": result.full,
+        "result.size": result.span,
+        "result.compressed": result.compressed,
+    }
+    narrow = epilogue is not None and epilogue.narrow
+    fields["result.output"] = Output.NARROW if narrow else Output.WIDE
+    most = result.fibers * result.span
+    if room is None:
+        expected = most if result.full else int(ROOM * plan.expected.entries) + LEAST_ROOM
+        room = expected
+    room = min(room, most)
+    if epilogue is not None:
+        fields |= lower_epilogue(config, epilogue, plan, arena.put)
+    _result(config, plan, narrow, room, arena, fields)
+    lines = plan.expected.entries / 4 if epilogue is not None and epilogue.reads_memory else 0.0
+    rings = share_pool(config, plan.scanners, plan.expected, lines)
+    for s, (base, last) in enumerate(rings):
+        fields |= {f"ring.{s}.base": base, f"ring.{s}.last": last}
+    plain = {path: int(value) for path, value in fields.items()}
+    segments = [(DESCRIPTOR, pack(config, plain)), *arena.segments]
+    return Kernel(plain, segments, plan, tensors, narrow, room, most)
+
+
+def value_bytes(dtype: NumberFormat, narrow: bool) -> int:
+    """Return the bytes of a result's value."""
+    return dtype.narrow_bytes if narrow else WORD_BYTES
+
+
+def _steps(plan: Plan) -> float:
+    result = plan.result
+    visits = result.fibers * -(-result.span // LANES) if result.full else 0
+    return plan.expected.cycles + plan.expected.lines + plan.expected.multiplies + visits
+
+
+def _rows(config: ChipConfig, plan: Plan, fields: dict[str, int]) -> None:
+    table = keep_table(plan.nest.lane, config.operands)
+    rows = {row.number: row for row in plan.nest.rows}
+    for r in range(config.rows):
+        if r not in rows:
+            fields[f"row.{r}.bypass"] = 1
+            continue
+        _row(plan, rows[r], table, fields)
+
+
+def _row(plan: Plan, row: Row, table: int, fields: dict[str, int]) -> None:
+    mode, step = ResultMode.HOLD, 0
+    if row.index is not None:
+        mode, step = plan.result.modes.get(row.index, (ResultMode.HOLD, 0))
+    fields |= {
+        f"row.{row.number}.block_table": table,
+        f"row.{row.number}.lane_table": table,
+        f"row.{row.number}.size": row.size,
+        f"row.{row.number}.result_mode": mode,
+        f"row.{row.number}.result_step": step,
+    }
+    for c, cell in enumerate(row.cells):
+        path = f"row.{row.number}.cell.{c}"
+        fields |= {f"{path}.mode": cell.mode, f"{path}.ones": cell.ones, f"{path}.step": cell.step}
+        if (row.number, c) in plan.scanners:
+            fields[f"{path}.scanner"] = plan.scanners[row.number, c]
+
+
+def _operands(
+    config: ChipConfig,
+    plan: Plan,
+    tensors: tuple[Tensor, ...],
+    arena: Arena,
+    fields: dict[str, int],
+) -> None:
+    nest: Nest = plan.nest
+    placed: dict[int, tuple[int, list[tuple[int, int] | None]]] = {}
+    for c, tensor in enumerate(tensors):
+        if id(tensor) not in placed:  # a tensor used twice is in memory once
+            levels = [
+                None if a is None else (arena.put(a.table), arena.put(a.words))
+                for a in tensor.arrays
+            ]
+            placed[id(tensor)] = (arena.put(tensor.values), levels)
+        values, levels = placed[id(tensor)]
+        fields |= {
+            f"operand.{c}.used": 1,
+            f"operand.{c}.wide": tensor.wide,
+            f"operand.{c}.negate": nest.lane.negate[c],
+            f"operand.{c}.values": values,
+        }
+        for row in nest.rows:
+            cell = row.cells[c]
+            if cell.mode is not CellMode.SCAN or cell.level is None:
+                continue
+            array, addresses = tensor.arrays[cell.level], levels[cell.level]
+            assert array is not None and addresses is not None
+            path = f"scanner.{plan.scanners[row.number, c]}" if row.number else f"dispatch.{c}"
+            fields |= {
+                f"{path}.open": array.stride == OPEN_STRIDE,
+                f"{path}.table": addresses[0],
+                f"{path}.blocks": addresses[1],
+            }
+
+
+def _result(
+    config: ChipConfig, plan: Plan, narrow: bool, room: int, arena: Arena, fields: dict[str, int]
+) -> None:
+    """Place the result; tables and dense values are filled with zeros, so that a fiber that no one
+    visits is empty, not stale.
+    """
+    result = plan.result
+    size = value_bytes(config.dtype, narrow)
+    if result.compressed:
+        table = np.zeros(result.fibers * OPEN_STRIDE, np.uint32)
+        fields["result.table"] = arena.put(table)
+        blocks = min(room, result.fibers * -(-result.span // LANES))
+        fields["result.blocks"] = arena.reserve(blocks * WORD_BYTES)
+        fields["result.blocks_end"] = fields["result.blocks"] + blocks * WORD_BYTES
+        fields["result.values"] = arena.reserve(room * size)
+        fields["result.values_end"] = fields["result.values"] + room * size
+        return
+    values = np.zeros(result.fibers * result.span * size, np.uint8)
+    fields["result.values"] = arena.put(values)
+    fields["result.values_end"] = fields["result.values"] + values.nbytes

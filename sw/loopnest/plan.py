@@ -1,0 +1,249 @@
+"""From a statement and its operands to a nest: loop order, levels and the result's place.
+
+The order is the user's, or the one whose estimate is lowest. Repacking a sparse operand that came in
+another order, and a result that has to be transposed on the host, count against an order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import scipy.sparse as sp
+
+from loopnest_hw.config import ChipConfig
+
+from .cost import Estimate, estimate
+from .lane import Lane, fit
+from .nest import Nest, build_nest
+from .notation import Access, Binary, Expression, Negate, Statement
+from .operand import Operand, Stored
+from .pack import COMPRESSED
+from .result import ResultPlan, fiber_loops, plan_result
+from .streams import assign_scanners
+
+REPACKING = 4.0
+"""Share by which a repacked sparse operand raises the cost of an order."""
+
+TRANSPOSING = 0.5
+"""The same for a result that the host transposes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A kernel before its operands are packed; ``operands`` are those of the nest's columns."""
+
+    statement: Statement
+    loops: tuple[str, ...]
+    sizes: dict[str, int]
+    operands: tuple[Operand, ...]
+    nest: Nest
+    result: ResultPlan
+    scanners: dict[tuple[int, int], int]
+    expected: Estimate
+    score: float
+
+
+def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, int]:
+    """Return every index's size.
+
+    Raises
+    ------
+    ValueError
+        If an operand has another order than it is written with, or an index two sizes.
+    """
+    sizes: dict[str, int] = {}
+    first: dict[str, str] = {}
+    for access, operand in zip(statement.accesses, operands, strict=True):
+        if len(access.indices) != len(operand.shape):
+            raise ValueError(
+                f"{access}: {operand.name} has shape {operand.shape}: "
+                f"expected {len(access.indices)} dimensions"
+            )
+        for index, size in zip(access.indices, operand.shape, strict=True):
+            if sizes.setdefault(index, size) != size:
+                raise ValueError(
+                    f"index {index!r} has size {sizes[index]} in {first[index]} "
+                    f"and {size} in {access}"
+                )
+            first.setdefault(index, str(access))
+    return sizes
+
+
+def parse_order(order: str | Sequence[str] | None, statement: Statement) -> tuple[str, ...] | None:
+    """Return the loops, outermost first: ``"ikj"``, ``"i,k,j"`` or a sequence.
+
+    Raises
+    ------
+    ValueError
+        If they are not the statement's indices, each once.
+    """
+    if order is None:
+        return None
+    loops: Sequence[str] = order
+    if isinstance(order, str):
+        loops = [i.strip() for i in order.split(",")] if "," in order else [order]
+        if len(loops) == 1 and order not in statement.indices:
+            loops = list(order)
+    if sorted(loops) != sorted(statement.indices):
+        raise ValueError(
+            f"order {order!r}: expected the indices {', '.join(statement.indices)}, each once"
+        )
+    return tuple(loops)
+
+
+def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
+    """Return whether the result is compressed where the user does not say: in a sum where every
+    term is; in a product where every factor is, or one that has all the result's indices, of
+    which there are two or more.
+    """
+    if not statement.result.indices:
+        return False
+    at = iter(operands)
+
+    def whole(e: Expression) -> bool:
+        match e:
+            case Access(_, indices):
+                return len(statement.result.indices) > 1 and (
+                    set(statement.result.indices) <= set(indices)
+                )
+            case Negate(term):
+                return whole(term)
+            case Binary("*", left, right):
+                return whole(left) or whole(right)
+            case Binary(_, left, right):
+                return whole(left) and whole(right)
+
+    def sparse(e: Expression) -> bool:
+        match e:
+            case Access():
+                return next(at).sparse
+            case Negate(term):
+                return sparse(term)
+            case Binary(op, left, right):
+                both = sparse(left), sparse(right)
+                if op == "*":
+                    covers = (both[0] and whole(left)) or (both[1] and whole(right))
+                    return all(both) or covers
+                return all(both)
+
+    return sparse(statement.expression)
+
+
+def make_plan(
+    config: ChipConfig,
+    statement: Statement,
+    operands: Sequence[Operand],
+    *,
+    order: str | Sequence[str] | None = None,
+    compressed: bool,
+    full: bool = False,
+) -> Plan:
+    """Plan one kernel.
+
+    Parameters
+    ----------
+    operands : sequence of Operand
+        One for each operand of the statement, in the order written.
+    order : str or sequence of str, optional
+        The loops, outermost first.
+    compressed : bool
+        Whether the chip writes a compressed result.
+    full : bool
+        Whether every coordinate of the result has to be visited.
+
+    Raises
+    ------
+    ValueError
+        If a single kernel can't compute the statement; the message says why.
+    """
+    sizes = index_sizes(statement, operands)
+    lane = fit(statement, [operand.wide for operand in operands], config.operands)
+    given = parse_order(order, statement)
+    if given is not None:
+        return _plan(config, statement, operands, sizes, lane, given, compressed, full)
+    if len(statement.indices) > config.rows:
+        raise ValueError(
+            f"{statement}: {len(statement.indices)} loops; a single kernel of this chip has "
+            f"{config.rows} rows"
+        )
+    best: Plan | None = None
+    problem: ValueError | None = None
+    for loops in _orders(statement):
+        try:
+            plan = _plan(config, statement, operands, sizes, lane, loops, compressed, full)
+        except ValueError as error:
+            problem = problem or error
+            continue
+        if best is None or plan.score < best.score * (1 - 1e-9):
+            best = plan
+    if best is None:
+        assert problem is not None
+        raise problem
+    return best
+
+
+def _orders(statement: Statement) -> list[tuple[str, ...]]:
+    """Return all orders; of equal ones, those come first that end in a result's index."""
+    return sorted(
+        permutations(statement.indices),
+        key=lambda loops: bool(loops) and loops[-1] in statement.summed,
+    )
+
+
+def _plan(
+    config: ChipConfig,
+    statement: Statement,
+    operands: Sequence[Operand],
+    sizes: dict[str, int],
+    lane: Lane,
+    loops: tuple[str, ...],
+    compressed: bool,
+    full: bool,
+) -> Plan:
+    target = statement.result.indices
+    result = plan_result(target, loops, sizes, compressed=compressed, full=full)
+    # Where every coordinate has to be visited, so has every fiber: no one may skip any.
+    dense = fiber_loops(target, loops, compressed) if full else ()
+    columns = [operands[n] for n in lane.columns]
+    accesses = [statement.accesses[n] for n in lane.columns]
+
+    def stored(compress: bool) -> list[Stored]:
+        return [
+            operand.stored(access, loops, dense=dense, compress=compress and not dense)
+            for operand, access in zip(columns, accesses, strict=True)
+        ]
+
+    try:
+        nest = build_nest(lane, stored(False), loops, sizes, config.rows)
+    except ValueError as error:
+        # A dense level of a sparse operand asks for coordinates that a compressed one does not.
+        try:
+            nest = build_nest(lane, stored(True), loops, sizes, config.rows)
+        except ValueError:
+            raise error from None
+    wide = [operand.wide for operand in columns]
+    expected = estimate(config, nest, [operand.nnz for operand in columns], wide, result)
+    repacked = sum(
+        _repacked(operand, levels) for operand, levels in zip(columns, nest.columns, strict=True)
+    )
+    in_order = tuple(i for i in loops if i in target) == target
+    score = max(expected.cycles, expected.lines)
+    score *= (1 + REPACKING * repacked) * (1 + TRANSPOSING * (not in_order))
+    scanners = assign_scanners(config, nest)
+    return Plan(statement, loops, sizes, tuple(columns), nest, result, scanners, expected, score)
+
+
+def _repacked(operand: Operand, stored: Stored) -> bool:
+    """Return whether a sparse operand came in another order than it is stored in."""
+    if not operand.sparse:
+        return False
+    if sp.issparse(operand.source):
+        by_columns = operand.source.format == "csc"
+        order = tuple(range(len(operand.shape)))
+        return stored.mode_order != (order[::-1] if by_columns else order)
+    return operand.converted(stored)
+
+
+def native_is_compressed(out: Sequence[str]) -> bool:
+    """Return whether the chip writes a result of these levels compressed; the host does the rest."""
+    return COMPRESSED in out

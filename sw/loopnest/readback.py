@@ -1,0 +1,115 @@
+"""The result, from the chip's memory to a Tensor or an array."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import NumberFormat
+from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
+
+from . import numbers
+from .lower import Kernel, value_bytes
+from .pack import COMPRESSED, DENSE, MASK, CompressedLevel
+from .tensor import Tensor
+
+Read = Callable[[int, int], NDArray[np.uint8]]
+"""Returns the bytes at an address, given that and their number."""
+
+
+def read_dense(kernel: Kernel, dtype: NumberFormat, read: Read) -> Tensor:
+    """Return a dense result, as a tensor of dense levels in the result's order."""
+    plan, result = kernel.plan, kernel.plan.result
+    kind = numbers.storage_dtype(dtype, not kernel.narrow)
+    nbytes = result.fibers * result.span * value_bytes(dtype, kernel.narrow)
+    values = _view(read(kernel.fields["result.values"], nbytes), kind)
+    loops = (*result.fiber_loops, *result.key_loops)
+    grid = values
+    if result.key_loops:
+        # The innermost key may be padded: its step in the one before says to what.
+        widths = _widths(kernel)
+        whole = values.reshape([plan.sizes[i] for i in result.fiber_loops] + widths)
+        cut = tuple(slice(plan.sizes[i]) for i in loops)
+        grid = whole[cut]
+    indices = plan.statement.result.indices
+    shape = tuple(plan.sizes[i] for i in indices)
+    ordered = grid.reshape([plan.sizes[i] for i in loops])
+    ordered = ordered.transpose([loops.index(i) for i in indices])
+    flat = np.ascontiguousarray(ordered).reshape(-1)
+    levels = (DENSE,) * len(shape)
+    return Tensor(shape, levels, [None] * len(shape), flat, dtype=dtype, wide=not kernel.narrow)
+
+
+def read_compressed(
+    kernel: Kernel, dtype: NumberFormat, read: Read, levels: Sequence[str]
+) -> Tensor:
+    """Return a compressed result with the ``levels`` asked for."""
+    plan, result = kernel.plan, kernel.plan.result
+    fields: Mapping[str, int] = kernel.fields
+    table = _view(
+        read(fields["result.table"], result.fibers * OPEN_STRIDE * WORD_BYTES), np.dtype(np.uint32)
+    )
+    first, child, end = (table[k::OPEN_STRIDE].astype(np.int64) for k in range(3))
+    most = int(np.max(end, initial=0))
+    words = _view(read(fields["result.blocks"], most * WORD_BYTES), np.dtype(np.uint32))
+    counts = np.bitwise_count(words & np.uint32(MASK)).astype(np.int64)
+    before = np.concatenate([[0], np.cumsum(counts)])
+    entries = int(np.max(child + before[end] - before[first], initial=0))
+    size = value_bytes(dtype, kernel.narrow)
+    kind = numbers.storage_dtype(dtype, not kernel.narrow)
+    values = _view(read(fields["result.values"], entries * size), kind)
+
+    array = CompressedLevel(table, words, OPEN_STRIDE)
+    wide = not kernel.narrow
+    indices = plan.statement.result.indices
+    shape = tuple(plan.sizes[i] for i in indices)
+    loops = (*result.fiber_loops, *result.key_loops)
+    if len(result.key_loops) == 1:
+        native = (DENSE,) * len(result.fiber_loops) + (COMPRESSED,)
+        arrays = [None] * len(result.fiber_loops) + [array]
+        modes = tuple(indices.index(i) for i in loops)
+        tensor = Tensor(shape, native, arrays, values, dtype=dtype, wide=wide, mode_order=modes)
+        return tensor.convert(levels)
+    return _split_keys(kernel, dtype, array, values, levels)
+
+
+def _split_keys(
+    kernel: Kernel,
+    dtype: NumberFormat,
+    array: CompressedLevel,
+    values: NDArray,
+    levels: Sequence[str],
+) -> Tensor:
+    """Return a result whose fibers hold several indices in one key."""
+    plan, result = kernel.plan, kernel.plan.result
+    fibers = (DENSE, COMPRESSED)
+    shape = (result.fibers, result.span)
+    flat = Tensor(shape, fibers, [None, array], values, dtype=dtype, wide=not kernel.narrow)
+    (fiber, key), stored = flat.stored_entries()
+    column: dict[str, NDArray[np.int64]] = {}
+    for i in reversed(result.fiber_loops):
+        fiber, column[i] = np.divmod(fiber, plan.sizes[i])
+    for i, width in zip(reversed(result.key_loops), reversed(_widths(kernel)), strict=True):
+        key, column[i] = np.divmod(key, width)
+    indices = plan.statement.result.indices
+    return Tensor.from_stored(
+        tuple(plan.sizes[i] for i in indices),
+        levels,
+        [column[i] for i in indices],
+        stored,
+        dtype=dtype,
+        wide=not kernel.narrow,
+    )
+
+
+def _widths(kernel: Kernel) -> list[int]:
+    """Return the key loops' sizes in the result fiber, the innermost one as it is padded."""
+    result = kernel.plan.result
+    widths = [kernel.plan.sizes[i] for i in result.key_loops]
+    if len(widths) > 1:
+        widths[-1] = result.modes[result.key_loops[-2]][1]
+    return widths
+
+
+def _view(raw: NDArray[np.uint8], kind: np.dtype) -> NDArray:
+    return np.ascontiguousarray(raw).view(kind)

@@ -1,0 +1,68 @@
+"""Scanners for the scanned cells, and each stream's ring of lines in the pool."""
+
+from loopnest_hw.config import ChipConfig
+from loopnest_hw.descriptor import CellMode
+
+from .cost import Estimate
+from .nest import Nest
+
+LEAST_LINES = 2
+"""Lines of every ring."""
+
+
+def assign_scanners(config: ChipConfig, nest: Nest) -> dict[tuple[int, int], int]:
+    """Return the scanner of each scanned cell below row 0, by (row, column).
+
+    Raises
+    ------
+    ValueError
+        If there are more such cells than scanners.
+    """
+    cells = [
+        (row.number, c)
+        for row in nest.rows
+        for c, cell in enumerate(row.cells)
+        if cell.mode is CellMode.SCAN and row.number
+    ]
+    if len(cells) > config.scanners:
+        raise ValueError(
+            f"{len(cells)} compressed levels below the first loop: this chip scans "
+            f"{config.scanners} at once; make some of them dense"
+        )
+    return {cell: s for s, cell in enumerate(cells)}
+
+
+def share_pool(
+    config: ChipConfig,
+    scanners: dict[tuple[int, int], int],
+    expected: Estimate,
+    epilogue_lines: float,
+) -> list[tuple[int, int]]:
+    """Return each ring's first and last line, in the order positions and blocks of each scanner,
+    then each operand's values, then the epilogue; lines are shared out as they are expected.
+    """
+    weight = [0.0] * config.pool_streams
+    for cell, s in scanners.items():
+        weight[2 * s] = expected.position_lines[cell]
+        weight[2 * s + 1] = expected.block_lines[cell]
+    for c, lines in expected.value_lines.items():
+        weight[2 * config.scanners + c] = lines
+    weight[-1] = epilogue_lines
+    rings: list[tuple[int, int]] = []
+    base = 0
+    for lines in _shares(config.pool_lines, weight):
+        rings.append((base, base + lines - 1))
+        base += lines
+    return rings
+
+
+def _shares(lines: int, weight: list[float]) -> list[int]:
+    """Share out lines by weight, at least `LEAST_LINES` each."""
+    spare = lines - LEAST_LINES * len(weight)
+    total = sum(weight)
+    if not total:
+        return [LEAST_LINES] * len(weight)
+    shares = [LEAST_LINES + int(spare * w / total) for w in weight]
+    # What rounding leaves goes to the heaviest.
+    shares[weight.index(max(weight))] += lines - sum(shares)
+    return shares
