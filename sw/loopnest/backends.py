@@ -1,0 +1,147 @@
+"""What runs a kernel: the golden model, or the RTL in the simulator."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import ChipConfig
+from loopnest_hw.descriptor import pack, unpack
+from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
+from loopnest_sim.image import Image
+from loopnest_sim.memory import Memory
+
+from .lower import Kernel
+
+BACKENDS = ("rtl", "model")
+
+START = 1 << 0
+SOFT_RESET = 1 << 1
+INTERRUPT_ENABLE = 1 << 2
+DONE = 1 << 1
+
+SLACK = 1_000_000
+"""Cycles beyond a kernel's budget that the simulator waits for its interrupt."""
+
+CAUSES = {
+    ErrorCode.BAD_DESCRIPTOR: "the kernel descriptor contradicts itself",
+    ErrorCode.BUDGET: "the kernel's cycle budget ran out",
+    ErrorCode.READ_ERROR: "the memory answered a read with an error",
+    ErrorCode.WRITE_ERROR: "the memory answered a write with an error",
+    ErrorCode.RESULT_FULL: "the room reserved for the result is too small",
+    ErrorCode.OVERFLOW: "a sum left int32",
+    ErrorCode.SLOTS: "the accumulator's slots ran out",
+    ErrorCode.COORDINATE: "a coordinate is at or above its index's size",
+}
+
+
+class ChipError(RuntimeError):
+    """A kernel that the chip ended with an error.
+
+    Attributes
+    ----------
+    code : ErrorCode
+    cause : str
+        What went wrong.
+    where : int
+        Place of the error; its meaning for each code is in `loopnest_hw.registers.ErrorCode`.
+    """
+
+    def __init__(self, code: ErrorCode, where: int) -> None:
+        self.code = code
+        self.cause = CAUSES.get(code, "unknown error")
+        self.where = where
+        super().__init__(f"{code.name}: {self.cause} (where: {where:#x})")
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What a run was counted at; ``values`` has those of `registers.COUNTERS` that are known."""
+
+    values: Mapping[str, int]
+
+
+class Backend(ABC):
+    """Runs kernels on a memory of its own."""
+
+    @abstractmethod
+    def run(self, kernel: Kernel) -> Counters:
+        """Write the kernel's segments, run it to its end.
+
+        Raises
+        ------
+        ChipError
+            If it ends with an error.
+        """
+
+    @abstractmethod
+    def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
+        """Return bytes of the memory."""
+
+
+class ModelBackend(Backend):
+    """The golden model: the same bits, without cycles."""
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        self._image = Image()
+
+    def run(self, kernel: Kernel) -> Counters:
+        from loopnest_sim.model.kernel import run_kernel
+        from loopnest_sim.model.nest import ModelError
+
+        self._image = Image()
+        for address, array in kernel.segments:
+            self._image.write(address, array)
+        descriptor = unpack(self._config, pack(self._config, kernel.fields))
+        try:
+            done = run_kernel(self._config, self._image, descriptor)
+        except ModelError as error:
+            raise ChipError(error.code, error.where) from None
+        return Counters({"multiplies": done.multiplies, "leaf_steps": done.steps})
+
+    def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
+        return self._image.read(address, nbytes)
+
+
+class RtlBackend(Backend):
+    """The chip's Verilog, compiled by Verilator, with a memory behind its AXI4 port."""
+
+    def __init__(self, config: ChipConfig, memory: Memory, waves: str | None) -> None:
+        from loopnest_hw.export import chip_verilog
+
+        from loopnest_sim.simulator import Simulator
+
+        self._simulator: Any = Simulator(chip_verilog(config), memory=memory, waves=waves)
+
+    def run(self, kernel: Kernel) -> Counters:
+        chip = self._simulator
+        for address, array in kernel.segments:
+            chip.write(address, np.ascontiguousarray(array).tobytes())
+        chip.set_register(OFFSETS["status"], DONE)
+        chip.set_register(OFFSETS["kernels"], kernel.descriptor)
+        chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
+        chip.run_until_interrupt(kernel.fields["budget"] + SLACK)
+        code = ErrorCode(chip.register(OFFSETS["error"]))
+        if code is not ErrorCode.NONE:
+            where = chip.register(OFFSETS["error_where"])
+            chip.set_register(OFFSETS["control"], SOFT_RESET)
+            raise ChipError(code, where)
+        return Counters({name: chip.register(OFFSETS[name]) for name, _ in COUNTERS})
+
+    def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
+        return np.frombuffer(bytes(self._simulator.read(address, nbytes)), np.uint8)
+
+
+def make_backend(
+    name: str, config: ChipConfig, memory: Memory, waves: str | None = None
+) -> Backend:
+    """Return the backend ``"rtl"`` or ``"model"``; ValueError for another name."""
+    if name == "rtl":
+        return RtlBackend(config, memory, waves)
+    if name == "model":
+        return ModelBackend(config)
+    raise ValueError(f"backend {name!r}: expected one of {', '.join(BACKENDS)}")

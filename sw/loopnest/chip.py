@@ -1,0 +1,215 @@
+"""The chip as a user sees it: tensors in, tensors out, and a report of the run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from loopnest_hw.config import ChipConfig, make_config
+from loopnest_hw.registers import ErrorCode
+from loopnest_sim.memory import Memory
+
+from .backends import Backend, ChipError, Counters, make_backend
+from .epilogue import Epilogue
+from .lower import Kernel, lower
+from .notation import Statement, parse, parse_einsum
+from .operand import Operand
+from .pack import COMPRESSED, DENSE
+from .plan import Plan, make_plan, result_is_sparse
+from .readback import read_compressed, read_dense
+from .report import RunReport, make_report
+from .tensor import Levels, Tensor, parse_levels, sparse_levels
+
+MORE_ROOM = 8
+"""Factor by which the result's room grows where it was too small."""
+
+Result = Tensor | sp.csr_array | sp.coo_array | NDArray[Any]
+
+
+class Chip:
+    """A chip and its memory.
+
+    Parameters
+    ----------
+    preset : str
+        Configuration by name (`loopnest_hw.config.PRESETS`).
+    dtype : str
+        Number format, ``"bf16"`` or ``"int8"``.
+    memory : Memory, optional
+        How the simulated memory behaves.
+    backend : str
+        ``"rtl"``: the chip's Verilog in the simulator. ``"model"``: the golden model, which gives
+        the same bits and no cycles, and needs no compiler.
+    waves : str, optional
+        File to record waves to (rtl).
+    **overrides
+        Fields of the configuration, such as ``multipliers=8``.
+
+    Attributes
+    ----------
+    config : ChipConfig
+    report : RunReport or None
+        Of the last run.
+
+    Raises
+    ------
+    ValueError
+        For an unknown preset, field, number format or backend.
+    """
+
+    def __init__(
+        self,
+        preset: str = "single",
+        *,
+        dtype: str = "bf16",
+        memory: Memory | None = None,
+        backend: str = "rtl",
+        waves: str | None = None,
+        **overrides: int,
+    ) -> None:
+        self.config: ChipConfig = make_config(preset, dtype, **overrides)
+        self.memory = Memory() if memory is None else memory
+        self.report: RunReport | None = None
+        self._backend: Backend = make_backend(backend, self.config, self.memory, waves)
+
+    def compute(
+        self,
+        statement: str,
+        *,
+        order: str | Sequence[str] | None = None,
+        out: Levels | None = None,
+        epilogue: Epilogue | None = None,
+        **operands: Any,
+    ) -> Result:
+        """Run a statement in tensor index notation, such as ``"C[i,j] = A[i,k] * B[k,j]"``.
+
+        Parameters
+        ----------
+        statement : str
+            With ``+``, ``-``, ``*`` and parentheses; indices missing on the left are summed.
+        order : str or sequence of str, optional
+            The loops, outermost first: ``"ikj"``. By default the cheapest one by an estimate.
+        out : str or sequence of str, optional
+            The result's levels, such as ``"dense,compressed"``. By default compressed where the
+            operands make it sparse (`plan.result_is_sparse`).
+        epilogue : Epilogue, optional
+            What happens to the result on its way out. Without one it is wide, and its pattern is
+            structural: a sum that happens to be 0 stays stored.
+        **operands
+            The tensors by name: scipy.sparse arrays, NumPy arrays, numbers, or `Tensor`.
+
+        Returns
+        -------
+        Tensor, csr_array, coo_array or ndarray
+            A `Tensor` if an operand is one. Otherwise an `ndarray` if the result is dense, a
+            `csr_array` if it is a compressed matrix, or a `coo_array` of another order.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Before the start, where something is wrong with the arguments or one kernel can't do it.
+        ChipError
+            If the chip stops with an error.
+        """
+        parsed = parse(statement)
+        names = {access.name for access in parsed.accesses}
+        for name in operands:
+            if name not in names:
+                raise ValueError(f"operand {name!r}: {statement!r} does not have it")
+        for name in names:
+            if name not in operands:
+                raise ValueError(f"operand {name!r} of {statement!r} is missing: expected {name}=")
+        known = {name: Operand(name, operands[name], self.config.dtype) for name in names}
+        return self._run(parsed, [known[a.name] for a in parsed.accesses], order, out, epilogue)
+
+    def einsum(
+        self,
+        subscripts: str,
+        *operands: Any,
+        order: str | Sequence[str] | None = None,
+        out: Levels | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> Result:
+        """Run a product given as an einsum string, such as ``"ik,kj->ij"``; see `compute`."""
+        parsed = parse_einsum(subscripts, len(operands))
+        known = [
+            Operand(access.name, operand, self.config.dtype)
+            for access, operand in zip(parsed.accesses, operands, strict=True)
+        ]
+        return self._run(parsed, known, order, out, epilogue)
+
+    def matmul(
+        self,
+        A: Any,
+        B: Any,
+        *,
+        order: str | Sequence[str] | None = None,
+        out: Levels | None = None,
+        epilogue: Epilogue | None = None,
+    ) -> Result:
+        """Run ``A @ B`` of matrices and vectors; see `compute`."""
+        left, right = np.ndim(A) or len(A.shape), np.ndim(B) or len(B.shape)
+        if not (1 <= left <= 2 and 1 <= right <= 2):
+            raise ValueError(f"matmul of orders {left} and {right}: expected 1 or 2")
+        rows, columns = "i" * (left == 2), "j" * (right == 2)
+        subscripts = f"{rows}k,k{columns}->{rows}{columns}"
+        return self.einsum(subscripts, A, B, order=order, out=out, epilogue=epilogue)
+
+    def _run(
+        self,
+        statement: Statement,
+        operands: Sequence[Operand],
+        order: str | Sequence[str] | None,
+        out: Levels | None,
+        epilogue: Epilogue | None,
+    ) -> Result:
+        rank = len(statement.result.indices)
+        if out is None:
+            sparse = result_is_sparse(statement, operands)
+            levels = sparse_levels(rank) if sparse else (DENSE,) * rank
+        else:
+            levels = parse_levels(out, rank)
+        compressed = COMPRESSED in levels
+        full = epilogue is not None and not epilogue.keeps_zero
+        plan = make_plan(
+            self.config, statement, operands, order=order, compressed=compressed, full=full
+        )
+        tensors = _packed(plan)
+        kernel, counters = self._finish(plan, tensors, epilogue)
+        read = self._backend.read
+        if compressed:
+            tensor = read_compressed(kernel, self.config.dtype, read, levels)
+        else:
+            tensor = read_dense(kernel, self.config.dtype, read)
+        self.report = make_report(self.config, self.memory, kernel, tensor, counters)
+        if any(isinstance(operand.source, Tensor) for operand in operands):
+            return tensor
+        return tensor.to_scipy() if compressed else tensor.to_dense()
+
+    def _finish(
+        self, plan: Plan, tensors: tuple[Tensor, ...], epilogue: Epilogue | None
+    ) -> tuple[Kernel, Counters]:
+        """Run the kernel, with more room where its result did not fit."""
+        room: int | None = None
+        while True:
+            kernel = lower(self.config, plan, tensors, epilogue=epilogue, room=room)
+            try:
+                return kernel, self._backend.run(kernel)
+            except ChipError as error:
+                if error.code is not ErrorCode.RESULT_FULL or kernel.room >= kernel.most:
+                    raise
+            room = max(1, kernel.room) * MORE_ROOM
+
+
+def _packed(plan: Plan) -> tuple[Tensor, ...]:
+    """Pack the plan's operands; one that is used twice alike is packed once."""
+    packed: dict[Any, Tensor] = {}
+    found = []
+    for operand, stored in zip(plan.operands, plan.nest.columns, strict=True):
+        key = (id(operand.source), stored.levels, stored.mode_order)
+        if key not in packed:
+            packed[key] = operand.pack(stored)
+        found.append(packed[key])
+    return tuple(found)
