@@ -1,0 +1,294 @@
+"""Result blocks go to memory: compressed, or as dense values."""
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import tokens
+from ..config import ADDRESS_BITS, LANES, LINE_BYTES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..descriptor import Output
+from ..format import OPEN_STRIDE, WORD_BYTES
+from ..kernel import kernel_layout
+from .line_builder import PLACE_BITS, LineBuilder
+
+CHUNK_LANES = 8
+"""Values of a chunk: a line of wide ones."""
+
+ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
+
+ROOM_BITS = ADDRESS_BITS + 1
+
+FULL = data.StructLayout({"blocks": 1, "values": 1})
+"""Which room was too small."""
+
+_INDEX_BITS = POSITION_BITS + 1
+"""Bits of a value's index in the result."""
+
+
+def _prefix_counts(m: Module, mask: Value) -> list[Value]:
+    """Return the number of set bits below each bit, and of all, by a parallel prefix network."""
+    sums: list[Value] = [mask[k] for k in range(LANES)]
+    distance = 1
+    while distance < LANES:
+        level = []
+        for k in range(LANES):
+            total = Signal(range(2 * distance + 1), name=f"count_{2 * distance}_{k}")
+            below = sums[k - distance] if k >= distance else 0
+            m.d.comb += total.eq(sums[k] + below)
+            level.append(total)
+        sums = list(level)
+        distance *= 2
+    return [Value.cast(0), *sums]
+
+
+def _highest(lanes: Value) -> Value:
+    """Return the number of the highest set bit plus one, 0 where none is set."""
+    place = Value.cast(0)
+    for k in range(len(lanes)):
+        place = Mux(lanes[k], k + 1, place)
+    return place
+
+
+class Writer(wiring.Component):
+    """Writes result blocks as `format` says.
+
+    Compressed: the values are packed in order of arrival from ``result.values`` on, the block words
+    from ``result.blocks`` on; the item with ``last`` writes the fiber's entry {first block, first
+    child, end of blocks, 0} at ``result.table + 16 * fiber``. Dense: lane l's value goes to
+    ``result.values + (fiber + 16 * coordinate + l) * bytes``. Of a narrow value the low bits count.
+
+    Values move in chunks: the lowest 8 of a compressed block's lanes, then the others; the lower and
+    the upper 8 lanes of a dense one. A chunk that ends at or beyond ``values_end`` is dropped whole,
+    as is a block word beyond ``blocks_end``; ``full`` tells. All else goes on, to `done`.
+
+    A chunk of values, a block word and an entry go on in each cycle, as long as the lines they
+    complete find room at the output. Latency from a block to its line is at least five cycles.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        The chip.
+
+    Members
+    -------
+    result : In(kernel_layout(config).members["result"])
+        Constant from the cycle before the first block on.
+    i : In(stream.Signature(tokens.RESULT_BLOCK))
+    o : Out(stream.Signature(tokens.LINE_WRITE))
+        The three arrays' lines, in turn where several are ready.
+    done : Out(1)
+        A final item has come and all its lines are handed over. Stays until reset.
+    full : Out(FULL)
+        Something was dropped. Complete when `done` rises; stays until reset.
+    busy : Out(1)
+        A block or a part of a line is inside.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "result": In(kernel_layout(config).members["result"]),
+                "i": In(stream.Signature(tokens.RESULT_BLOCK)),
+                "o": Out(stream.Signature(tokens.LINE_WRITE)),
+                "done": Out(1),
+                "full": Out(FULL),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        narrow_bytes = self._config.dtype.narrow_bytes
+        result = self.result
+
+        m.submodules.values = values = LineBuilder(chunk_bytes=LINE_BYTES, unit_bytes=narrow_bytes)
+        m.submodules.words = words = LineBuilder(chunk_bytes=WORD_BYTES, unit_bytes=WORD_BYTES)
+        m.submodules.entries = entries = LineBuilder(
+            chunk_bytes=ENTRY_BYTES, unit_bytes=ENTRY_BYTES
+        )
+        builders = [values, words, entries]
+
+        def room(begin: Value, end: Value, name: str) -> Signal:
+            """A register: reading the settings over and over would lengthen the path."""
+            size = Signal(ROOM_BITS, name=name)
+            m.d.sync += size.eq(Mux(begin < end, end - begin, 0))
+            return size
+
+        m.d.comb += [
+            values.base.eq(result.values[PLACE_BITS:]),
+            words.base.eq(result.blocks[PLACE_BITS:]),
+            entries.base.eq(result.table[PLACE_BITS:]),
+            values.room.eq(room(result.values, result.values_end, "values_room")),
+            words.room.eq(room(result.blocks, result.blocks_end, "blocks_room")),
+            entries.room.eq(~0),
+        ]
+
+        compressed = result.compressed
+        narrow = result.output == Output.NARROW
+        scale = Mux(narrow, narrow_bytes.bit_length() - 1, WORD_BYTES.bit_length() - 1)
+
+        # Count: the block's lanes, and where they will lie.
+        block = Signal(tokens.RESULT_BLOCK)
+        block_valid = Signal()
+        block_done = Signal()
+        rank = Signal(data.ArrayLayout(range(LANES), LANES))
+        count = Signal(range(LANES + 1))
+        dense_index = Signal(_INDEX_BITS)
+        two_chunks = Signal()
+        upper = Signal()  # the block's second chunk is next
+
+        arriving = self.i.payload
+        counts = _prefix_counts(m, arriving.mask)
+        low = arriving.mask[:CHUNK_LANES].any()
+        high = arriving.mask[CHUNK_LANES:].any()
+
+        # Compact: a chunk's values from lane 0 on, or, where dense, each in its lane.
+        taken = Signal(CHUNK_LANES)  # slots of the chunk that hold a value
+        slots = [Signal(WIDE_BITS, name=f"slot_{s}") for s in range(CHUNK_LANES)]
+        for s, slot in enumerate(slots):
+            dense_lane = Mux(upper, block.mask[s + CHUNK_LANES], block.mask[s])
+            m.d.comb += taken[s].eq(
+                Mux(compressed, count > Cat(Const(s, 3), upper), dense_lane)
+            )
+            picks = []
+            # The lane of rank s is no lower than s.
+            for lane in range(s, LANES):
+                packed = block.mask[lane] & (rank[lane] == Cat(Const(s, 3), upper))
+                if lane == s:
+                    pick = Mux(compressed, packed, ~upper)
+                elif lane == s + CHUNK_LANES:
+                    pick = Mux(compressed, packed, upper)
+                else:
+                    pick = compressed & packed
+                picks.append(Mux(pick, block.value[lane], 0))
+            m.d.comb += slot.eq(reduce(or_, picks))
+
+        wide_data = Cat(slots)
+        narrow_data = Cat(slot[: 8 * narrow_bytes] for slot in slots)
+        wide_strobe = Cat(taken[s].replicate(WORD_BYTES) for s in range(CHUNK_LANES))
+        narrow_strobe = Cat(taken[s].replicate(narrow_bytes) for s in range(CHUNK_LANES))
+
+        # Values before this chunk, block words before this block; both at the fiber's start.
+        value_count = Signal(_INDEX_BITS)
+        block_count = Signal(POSITION_BITS)
+        first_child = Signal(POSITION_BITS)
+        first_block = Signal(POSITION_BITS)
+
+        has_lanes = Signal()
+        has_word = Signal()
+        last_chunk = Signal()
+        index = Signal(_INDEX_BITS)
+        end_index = Signal(_INDEX_BITS + 1)
+        span = Signal(range(LANES + 1))
+        block_count_next = Signal(POSITION_BITS)
+        packed_count = Mux(upper, Cat(count[:3], count[4]), Mux(two_chunks, CHUNK_LANES, count))
+        dense_span = Mux(
+            upper,
+            _highest(block.mask[CHUNK_LANES:]) + CHUNK_LANES,
+            _highest(block.mask[:CHUNK_LANES]),
+        )
+        m.d.comb += [
+            has_lanes.eq(block.mask.any()),
+            has_word.eq(has_lanes & compressed),
+            last_chunk.eq(upper | ~two_chunks),
+            index.eq(Mux(compressed, value_count, dense_index)),
+            span.eq(Mux(compressed, packed_count, dense_span)),
+            end_index.eq(index + span),
+            block_count_next.eq(block_count + has_word),
+        ]
+
+        finishes = Signal()
+        go = Signal()
+        m.d.comb += [
+            finishes.eq(block.final & last_chunk),
+            # The builders' readies are registers, and fall only with a chunk.
+            go.eq(block_valid & values.i.ready & words.i.ready & entries.i.ready),
+            block_done.eq(go & last_chunk),
+            values.i.valid.eq(go & (taken.any() | finishes)),
+            values.i.payload.offset.eq(
+                (index + Mux(upper & ~compressed, CHUNK_LANES, 0)) << scale
+            ),
+            values.i.payload.end.eq(end_index << scale),
+            values.i.payload.data.eq(wide_data),
+            values.i.payload.strobe.eq(Mux(narrow, narrow_strobe, wide_strobe)),
+            values.i.payload.final.eq(finishes),
+            words.i.valid.eq(go & last_chunk & (has_word | block.final)),
+            words.i.payload.offset.eq(block_count << 2),
+            words.i.payload.end.eq(block_count_next << 2),
+            words.i.payload.data.eq(Cat(block.mask, block.coordinate)),
+            words.i.payload.strobe.eq(has_word.replicate(WORD_BYTES)),
+            words.i.payload.final.eq(block.final),
+            entries.i.valid.eq(go & last_chunk & (compressed & block.last | block.final)),
+            entries.i.payload.offset.eq(block.fiber << 4),
+            entries.i.payload.data.eq(Cat(first_block, first_child, block_count_next)),
+            entries.i.payload.strobe.eq((compressed & block.last).replicate(ENTRY_BYTES)),
+            entries.i.payload.final.eq(block.final),
+        ]
+        with m.If(narrow):
+            m.d.comb += values.i.payload.data.eq(Cat(narrow_data, wide_data[len(narrow_data) :]))
+
+        with m.If(go):
+            m.d.sync += upper.eq(1)
+            with m.If(compressed):
+                m.d.sync += value_count.eq(end_index)
+            with m.If(last_chunk):
+                m.d.sync += block_count.eq(block_count_next)
+                with m.If(block.last):
+                    m.d.sync += [first_block.eq(block_count_next), first_child.eq(end_index)]
+
+        # The next block is taken last: it overrides what is left of the one before.
+        m.d.comb += self.i.ready.eq(~block_valid | block_done)
+        with m.If(self.i.ready):
+            m.d.sync += [
+                block_valid.eq(self.i.valid),
+                block.eq(arriving),
+                count.eq(counts[LANES]),
+                dense_index.eq(
+                    arriving.fiber + (arriving.coordinate << (LANES.bit_length() - 1))
+                ),
+                two_chunks.eq(Mux(compressed, counts[LANES] > CHUNK_LANES, low & high)),
+                upper.eq(~compressed & ~low & high),
+            ]
+            m.d.sync += [rank[lane].eq(counts[lane]) for lane in range(LANES)]
+
+        self._arbitrate(m, builders)
+
+        lines_left = Cat(builder.o.valid for builder in builders).any()
+        flushed = Cat(builder.flushed for builder in builders).all()
+        m.d.sync += self.done.eq(flushed & ~lines_left)
+        m.d.comb += [
+            self.full.blocks.eq(words.full),
+            self.full.values.eq(values.full),
+            self.busy.eq(block_valid | lines_left),
+        ]
+        return m
+
+    def _arbitrate(self, m: Module, builders: list[LineBuilder]) -> None:
+        """Let the builders' lines out in turn; a line once shown stays until it is taken."""
+        n = len(builders)
+        previous = Signal(range(n), init=n - 1)
+        chosen = Signal(range(n))
+        waiting = Signal()
+        valid = Cat(builder.o.valid for builder in builders)
+        with m.If(waiting):
+            m.d.comb += chosen.eq(previous)
+        with m.Else(), m.Switch(previous):
+            for p in range(n):
+                with m.Case(p):
+                    # The one after the previous comes first, so it is assigned last.
+                    for k in reversed(range(1, n + 1)):
+                        with m.If(valid[(p + k) % n]):
+                            m.d.comb += chosen.eq((p + k) % n)
+        m.d.comb += [
+            self.o.valid.eq(valid.any()),
+            self.o.payload.eq(Array(builder.o.payload.as_value() for builder in builders)[chosen]),
+        ]
+        for k, builder in enumerate(builders):
+            m.d.comb += builder.o.ready.eq(self.o.ready & (chosen == k))
+        with m.If(self.o.valid):
+            m.d.sync += [previous.eq(chosen), waiting.eq(~self.o.ready)]

@@ -1,0 +1,217 @@
+"""Bench of the writer."""
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import ClockCycles, RisingEdge
+from loopnest_hw import tokens
+from loopnest_hw.config import LINE_BYTES, NumberFormat, make_config
+from loopnest_hw.descriptor import Output
+from loopnest_hw.result.writer import Writer
+from loopnest_sim.image import Image
+from loopnest_sim.model.blocks import Blocks
+from loopnest_sim.model.write import Written, write
+
+from tb.formal import prove_stream_law
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.result.items import random_blocks, setting, to_blocks, to_items
+from tb.streams import Sink, Source
+
+MEMORY = 1 << 16
+TABLE, BLOCKS, VALUES = 0x1000, 0x3000, 0x6000
+
+
+def new_image(rng: random.Random) -> Image:
+    """Return a memory full of a guard pattern."""
+    image = Image()
+    image.write(0, rng.randbytes(MEMORY))
+    return image
+
+
+class Memory:
+    """Takes line writes into an image, and counts them."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.lines = 0
+
+    def write(self, item: dict[str, Any]) -> None:
+        address = item["line"] * LINE_BYTES
+        assert address < MEMORY, f"write at {address:#x}"
+        assert item["strobe"], "a line without strobes"
+        line = bytearray(self.image.read(address, LINE_BYTES))
+        for k in range(LINE_BYTES):
+            if item["strobe"] >> k & 1:
+                line[k] = item["data"] >> 8 * k & 0xFF
+        self.image.write(address, line)
+        self.lines += 1
+
+
+def ref_write(
+    blocks: Blocks, kernel: dict[str, int], fmt: NumberFormat, image: Image
+) -> tuple[Image, Written]:
+    image = image.copy()
+    return image, write(blocks, kernel, fmt, image)
+
+
+async def rtl_write(
+    dut: Any, blocks: Blocks, kernel: dict[str, int], image: Image, stall: float
+) -> tuple[Memory, int]:
+    """Return what the device made of the memory, and the cycles it took."""
+    config = make_config(dtype=bench.parameters["dtype"])
+    memory = Memory(image.copy())
+    source = Source(dut, "i", tokens.RESULT_BLOCK, bench.rng(), stall=stall)
+    Sink(dut, "o", tokens.LINE_WRITE, bench.rng(), stall=stall, check=memory.write)
+    await bench.start(dut)
+    dut.result.value = setting(config, "result", kernel)
+    await ClockCycles(dut.clk, 3)
+    assert not int(dut.done.value)
+    items = to_items(blocks)
+    sending = cocotb.start_soon(source.send_all(items))
+    cycles = 0
+    while not int(dut.done.value):
+        await RisingEdge(dut.clk)
+        cycles += 1
+        assert cycles < 100 * (len(items) + 10), "no done"
+    await sending
+    lines = memory.lines
+    await ClockCycles(dut.clk, 20)
+    assert memory.lines == lines, "a line after done"
+    assert int(dut.done.value) and not int(dut.o__valid.value) and not int(dut.busy.value)
+    return memory, cycles
+
+
+async def check(
+    dut: Any, blocks: Blocks, kernel: dict[str, int], *, stall: float = 0.0, full: int = 0
+) -> int:
+    """Compare the device with the model; return the device's cycles."""
+    fmt = make_config(dtype=bench.parameters["dtype"]).dtype
+    image = new_image(bench.rng())
+    expected, written = ref_write(blocks, kernel, fmt, image)
+    assert (written.blocks_full | written.values_full << 1) == full
+    memory, cycles = await rtl_write(dut, blocks, kernel, image, stall)
+    wrong = np.flatnonzero(memory.image.read(0, MEMORY) != expected.read(0, MEMORY))
+    assert len(wrong) == 0, f"{len(wrong)} wrong bytes, the first at {wrong[0]:#x}"
+    assert memory.lines == written.lines
+    assert int(dut.full.value) == full
+    return cycles
+
+
+def make_kernel(**changes: int) -> dict[str, int]:
+    kernel = {
+        "compressed": 1,
+        "output": bench.parameters["output"],
+        "table": TABLE,
+        "blocks": BLOCKS,
+        "blocks_end": BLOCKS + 0x3000,
+        "values": VALUES,
+        "values_end": VALUES + 0xA000,
+    }
+    return {f"result.{name}": value for name, value in (kernel | changes).items()}
+
+
+@cocotb.test()
+async def compressed(dut: Any) -> None:
+    """Fibers in any order, of any length."""
+    rng = bench.rng()
+    blocks = random_blocks(rng, rng.sample(range(500), 120), size=1 << 20, most=5)
+    await check(dut, blocks, make_kernel(), stall=bench.parameters["stall"])
+
+
+@cocotb.test()
+async def dense(dut: Any) -> None:
+    """Fibers whose places have any alignment, in any order; some overlap."""
+    rng = bench.rng()
+    size = 77
+    fibers = [size * n for n in rng.sample(range(60), 50)]
+    fibers += [rng.randrange(size * 60) for _ in range(50)]
+    blocks = random_blocks(rng, fibers, size=size, most=5)
+    await check(dut, blocks, make_kernel(compressed=0), stall=bench.parameters["stall"])
+
+
+@cocotb.test()
+async def no_room(dut: Any) -> None:
+    """The rooms are by one byte too small, or just large enough; and far too small."""
+    rng = bench.rng()
+    value_bytes = 4
+    if bench.parameters["output"] == Output.NARROW:
+        value_bytes = make_config(dtype=bench.parameters["dtype"]).dtype.narrow_bytes
+    blocks = random_blocks(rng, range(20), size=300, most=4)
+    words = int((blocks.mask != 0).sum())
+    values = int(blocks.lanes.sum())
+    enough = {"blocks_end": BLOCKS + 4 * words, "values_end": VALUES + value_bytes * values}
+    for changes, full in (
+        ({}, 0),
+        ({"blocks_end": BLOCKS + 4 * words - 1}, 1),
+        ({"values_end": VALUES + value_bytes * values - 1}, 2),
+        ({"blocks_end": BLOCKS + 36, "values_end": VALUES + 37}, 3),
+        ({"blocks_end": BLOCKS, "values_end": 0}, 3),
+    ):
+        await check(dut, blocks, make_kernel(**(enough | changes)), full=full)
+    # dense: the last value of all, and a place whose address would wrap
+    blocks = random_blocks(rng, range(0, 20 * 300, 300), size=300, most=4)
+    top = int((blocks.fiber + 16 * blocks.coordinate)[-1]) * value_bytes
+    end = VALUES + top
+    await check(dut, blocks, make_kernel(compressed=0, values_end=end), full=2)
+    far = random_blocks(rng, [5, (1 << 32) - 6, 1 << 30, (1 << 30) + 5], size=64, most=4)
+    await check(dut, far, make_kernel(compressed=0), full=2)
+
+
+@cocotb.test()
+async def nothing(dut: Any) -> None:
+    """A result that is one empty fiber."""
+    item = {"coordinate": 0, "mask": 0, "value": [0] * 16, "fiber": 3, "last": 1, "final": 1}
+    for compressed in range(2):
+        await check(dut, to_blocks([item]), make_kernel(compressed=compressed))
+
+
+@cocotb.test()
+async def rate(dut: Any) -> None:
+    """Blocks of eight values take a cycle each, also where the chunks straddle lines."""
+    count = 200
+    for first in (0xFF, 0x07):
+        items = [
+            {
+                "coordinate": n,
+                "mask": 0xAAAA if n else first,
+                "value": [lane if 0xAAAA >> lane & 1 else 0 for lane in range(16)],
+                "fiber": 0,
+                "last": n == count - 1,
+                "final": n == count - 1,
+            }
+            for n in range(count)
+        ]
+        blocks = to_blocks(items)
+        blocks.value[0] = 1
+        cycles = await check(dut, blocks, make_kernel())
+        if bench.parameters["output"] == Output.WIDE:
+            # a line a cycle leaves, and those of words beside: one in nine
+            assert cycles < count * 9 / 8 + 20, cycles
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize(
+    ("dtype", "output", "stall"),
+    [
+        ("bf16", Output.WIDE, 0.0),
+        ("int8", Output.WIDE, 0.3),
+        ("bf16", Output.NARROW, 0.3),
+        ("int8", Output.NARROW, 0.0),
+    ],
+)
+def test_writer(simulator: str, dtype: str, output: Output, stall: float) -> None:
+    run_bench(
+        Writer(make_config(dtype=dtype)),
+        module=__name__,
+        simulator=simulator,
+        parameters={"dtype": dtype, "output": int(output), "stall": stall},
+    )
+
+
+def test_stream_law() -> None:
+    prove_stream_law(
+        Writer(make_config()), outputs=["o"], inputs_assumed=["i"], depth=8, induction=False
+    )
