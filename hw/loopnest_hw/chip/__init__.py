@@ -1,0 +1,1 @@
+"""What surrounds the PE: control registers, command processor, memory ports and counters."""

@@ -1,0 +1,110 @@
+"""The chip's buses: AXI4-Lite for control, AXI4 for memory, with their standard signal names.
+
+Signatures are written as the manager sees them: what it drives is `Out`.
+"""
+
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Member, Out
+
+from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+
+CONTROL_ADDRESS_BITS = 12
+"""Bits of a control register's byte address."""
+
+CONTROL_DATA_BITS = 32
+
+CLIENT_BITS = 2
+"""Bits of the memory port's client number, the upper part of a read's identifier."""
+
+OKAY = 0b00
+SLAVE_ERROR = 0b10
+"""Response codes; bit 1 alone tells an error (SLVERR, DECERR) from none (OKAY, EXOKAY)."""
+
+LINE_SIZE = (LINE_BYTES - 1).bit_length()
+"""The `axsize` of a whole line."""
+
+INCREMENTING = 0b01
+"""The `axburst` of every burst (of one beat)."""
+
+AXI_LITE = wiring.Signature(
+    {
+        "awaddr": Out(CONTROL_ADDRESS_BITS),
+        "awvalid": Out(1),
+        "awready": In(1),
+        "wdata": Out(CONTROL_DATA_BITS),
+        "wstrb": Out(CONTROL_DATA_BITS // 8),
+        "wvalid": Out(1),
+        "wready": In(1),
+        "bresp": In(2),
+        "bvalid": In(1),
+        "bready": Out(1),
+        "araddr": Out(CONTROL_ADDRESS_BITS),
+        "arvalid": Out(1),
+        "arready": In(1),
+        "rdata": In(CONTROL_DATA_BITS),
+        "rresp": In(2),
+        "rvalid": In(1),
+        "rready": Out(1),
+    }
+)
+"""AXI4-Lite, without the protection bits, which the chip would not use."""
+
+
+def identifier_bits(config: ChipConfig) -> int:
+    """Return the bits of an AXI4 identifier: a client's number and its slot."""
+    return CLIENT_BITS + config.pool_bits
+
+
+def axi_write(config: ChipConfig) -> wiring.Signature:
+    """Return the write channels AW, W and B of the memory bus."""
+    return wiring.Signature(
+        {
+            "awid": Out(identifier_bits(config)),
+            "awaddr": Out(ADDRESS_BITS),
+            "awlen": Out(8),
+            "awsize": Out(3),
+            "awburst": Out(2),
+            "awvalid": Out(1),
+            "awready": In(1),
+            "wdata": Out(8 * LINE_BYTES),
+            "wstrb": Out(LINE_BYTES),
+            "wlast": Out(1),
+            "wvalid": Out(1),
+            "wready": In(1),
+            "bid": In(identifier_bits(config)),
+            "bresp": In(2),
+            "bvalid": In(1),
+            "bready": Out(1),
+        }
+    )
+
+
+def axi_read(config: ChipConfig) -> wiring.Signature:
+    """Return the read channels AR and R of the memory bus."""
+    return wiring.Signature(
+        {
+            "arid": Out(identifier_bits(config)),
+            "araddr": Out(ADDRESS_BITS),
+            "arlen": Out(8),
+            "arsize": Out(3),
+            "arburst": Out(2),
+            "arvalid": Out(1),
+            "arready": In(1),
+            "rid": In(identifier_bits(config)),
+            "rdata": In(8 * LINE_BYTES),
+            "rresp": In(2),
+            "rlast": In(1),
+            "rvalid": In(1),
+            "rready": Out(1),
+        }
+    )
+
+
+def manager_ports(prefix: str, signature: wiring.Signature) -> dict[str, Member]:
+    """Return the manager's side of a bus as single members, named ``prefix_signal``."""
+    return {f"{prefix}_{name}": member for name, member in signature.members.items()}
+
+
+def subordinate_ports(prefix: str, signature: wiring.Signature) -> dict[str, Member]:
+    """Return the subordinate's side of a bus as single members, named ``prefix_signal``."""
+    return {f"{prefix}_{name}": member.flip() for name, member in signature.members.items()}

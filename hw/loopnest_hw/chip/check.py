@@ -1,0 +1,112 @@
+"""The check of a kernel descriptor before its kernel runs.
+
+The golden function is `loopnest_sim.model.check.contradiction`; it names every rule.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import COORDINATE_BITS, LINE_BYTES, ChipConfig
+from ..descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
+from ..kernel import kernel_layout
+
+LINE_SHIFT = (LINE_BYTES - 1).bit_length()
+EPILOGUE_MODES = 3
+
+
+def _any(faults: Iterable[Value]) -> Value:
+    return Cat(faults).any()
+
+
+def _too_large(size: Value) -> Value:
+    """Return whether a size exceeds 2^20."""
+    return size[COORDINATE_BITS] & size[:COORDINATE_BITS].any()
+
+
+class DescriptorCheck(wiring.Component):
+    """Finds out whether a descriptor contradicts itself. Fully pipelined, latency 2.
+
+    What it lets pass may still be nonsense; a kernel's budget ends that.
+
+    Members
+    -------
+    kernel : In(kernel_layout)
+    contradiction : Out(1)
+        The kernel of two cycles ago must not run.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__({"kernel": In(kernel_layout(config)), "contradiction": Out(1)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        faults = [
+            self._nest(),
+            self._result(),
+            _any(ring.base > ring.last for ring in self.kernel.ring),
+            *(self._row(r) for r in range(self._config.rows)),
+            *(self._shared(s) for s in range(self._config.scanners)),
+        ]
+        found = Signal(len(faults))
+        m.d.sync += [found.eq(Cat(faults)), self.contradiction.eq(found.any())]
+        return m
+
+    def _nest(self) -> Value:
+        kernel = self.kernel
+        leaf = kernel.row[self._config.rows - 1]
+        return _any(
+            (
+                kernel.magic != MAGIC,
+                kernel.leaf_mode >= len(LeafMode),
+                kernel.op1 >= len(Op),
+                kernel.op2 >= len(Op),
+                kernel.drain_stop > self._config.rows,
+                (kernel.leaf_mode == LeafMode.AXPY)
+                & ((leaf.result_mode != ResultMode.KEY) | (leaf.result_step != 1)),
+                (kernel.leaf_mode == LeafMode.DOT) & (leaf.result_mode != ResultMode.HOLD),
+            )
+        )
+
+    def _result(self) -> Value:
+        result, epilogue = self.kernel.result, self.kernel.epilogue
+        return _any(
+            (
+                _too_large(result.size),
+                result.table[:LINE_SHIFT].any(),
+                result.blocks[:LINE_SHIFT].any(),
+                result.values[:LINE_SHIFT].any(),
+                epilogue.bias_mode >= EPILOGUE_MODES,
+                epilogue.scale_mode >= EPILOGUE_MODES,
+            )
+        )
+
+    def _row(self, r: int) -> Value:
+        row = self.kernel.row[r]
+        cells = [row.cell[o] for o in range(self._config.operands)]
+        scans = [cell.mode == CellMode.SCAN for cell in cells]
+        ones = Cat(cell.ones for cell in cells)
+        faults = [
+            row.result_mode >= len(ResultMode),
+            _too_large(row.size),
+            ~(_any(scans) | ones.any()),
+            (ones & (ones - 1)[: len(ones)]).any(),
+        ]
+        for cell, scan in zip(cells, scans, strict=True):
+            faults += [cell.mode >= len(CellMode), scan & cell.ones]
+            if r > 0:
+                faults.append(scan & (cell.scanner >= self._config.scanners))
+        return ~row.bypass & _any(faults)
+
+    def _shared(self, scanner: int) -> Value:
+        """Return whether two cells below row 0 have the scanner."""
+        users = Cat(
+            ~row.bypass & (cell.mode == CellMode.SCAN) & (cell.scanner == scanner)
+            for row in list(self.kernel.row)[1:]
+            for cell in row.cell
+        )
+        return (users & (users - 1)[: len(users)]).any()

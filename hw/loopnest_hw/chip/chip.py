@@ -1,0 +1,152 @@
+"""The whole chip, with its standard buses."""
+
+from typing import Any
+
+from amaranth.hdl import Module, ResetInserter, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import ChipConfig
+from .axi import AXI_LITE, axi_read, axi_write, manager_ports, subordinate_ports
+from .command import CommandProcessor
+from .counters import Counters
+from .memory_port import (
+    COMMAND_CLIENT,
+    DISPATCHER_CLIENT,
+    PE_CLIENT,
+    ReadPort,
+    WritePort,
+)
+from .registers import RegisterFile
+
+
+class Chip(wiring.Component):
+    """A chip of one PE, controlled over AXI4-Lite, that reads and writes memory over AXI4.
+
+    The memory bus carries whole lines only, one beat each. Reads have identifiers of their own and
+    may be answered in any order; writes have identifier 0.
+
+    Parameters
+    ----------
+    config : ChipConfig
+    pe, dispatcher : Component, optional
+        Stand-ins of the same signatures, for benches.
+
+    Members
+    -------
+    irq : Out(1)
+        The run has ended, while the interrupt is enabled.
+    s_axil_* : AXI4-Lite, in
+    m_axi_* : AXI4, out
+    """
+
+    def __init__(
+        self,
+        config: ChipConfig,
+        *,
+        pe: wiring.Component | None = None,
+        dispatcher: wiring.Component | None = None,
+    ) -> None:
+        self._config = config
+        if pe is None or dispatcher is None:
+            from ..dispatcher import Dispatcher
+            from ..pe import PE
+
+            pe, dispatcher = PE(config), Dispatcher(config)
+        self._pe: Any = pe
+        self._dispatcher: Any = dispatcher
+        super().__init__(
+            {
+                "irq": Out(1),
+                **subordinate_ports("s_axil", AXI_LITE),
+                **manager_ports("m_axi", axi_write(config)),
+                **manager_ports("m_axi", axi_read(config)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.registers = registers = RegisterFile(self._config)
+        m.submodules.command = command = CommandProcessor(self._config)
+        m.submodules.counters = counters = Counters()
+        m.submodules.reads = reads = ReadPort(self._config)
+        m.submodules.writes = writes = WritePort(self._config)
+        pe, dispatcher = self._pe, self._dispatcher
+        m.submodules.pe = ResetInserter(command.hold)(pe)
+        m.submodules.dispatcher = ResetInserter(command.hold)(dispatcher)
+
+        self._connect(m, "s_axil", registers.bus)
+        self._connect(m, "m_axi", reads.bus)
+        self._connect(m, "m_axi", writes.bus)
+        m.d.comb += [
+            self.irq.eq(registers.irq),
+            command.start.eq(registers.start),
+            command.abort.eq(registers.soft_reset),
+            command.clear_done.eq(registers.clear_done),
+            command.kernels.eq(registers.kernels),
+            registers.busy.eq(command.busy),
+            registers.done.eq(command.done),
+            registers.error.eq(command.error),
+            registers.completed.eq(command.completed),
+            pe.kernel.eq(command.kernel),
+            dispatcher.kernel.eq(command.kernel),
+            command.pe_done.eq(pe.done),
+            command.pe_error.eq(pe.error),
+            command.dispatcher_error.eq(dispatcher.error),
+            command.reads_idle.eq(reads.idle),
+            command.writes_idle.eq(writes.idle),
+            command.write_error.eq(writes.error),
+            writes.clear.eq(command.clear),
+            # A single PE takes what it is given; nobody balances.
+            pe.retired.ready.eq(1),
+        ]
+        wiring.connect(m, dispatcher.o, pe.blocks)
+        self._connect_memory(m, reads, writes, command)
+
+        m.d.comb += [counters.clear.eq(command.clear), counters.busy.eq(command.busy)]
+        m.d.comb += [c.eq(v) for c, v in zip(registers.counters, counters.value, strict=True)]
+        with m.If(~command.hold):
+            m.d.comb += counters.events.eq(pe.events)
+        # Lines are counted where they leave the chip, and so are the dispatcher's.
+        m.d.comb += [
+            counters.events.line_read.eq(
+                reads.accepted[PE_CLIENT] | reads.accepted[DISPATCHER_CLIENT]
+            ),
+            counters.events.line_written.eq(writes.accepted),
+        ]
+        return m
+
+    def _connect_memory(
+        self, m: Module, reads: ReadPort, writes: WritePort, command: CommandProcessor
+    ) -> None:
+        """Join the units to the memory ports.
+
+        In the first cycle of ``hold`` the PE and the dispatcher still show what they were about to
+        send: the ports must not take it, since what follows would see the bus as drained.
+        """
+        running = ~command.hold
+        for number, unit, open_ in (
+            (PE_CLIENT, self._pe, running),
+            (DISPATCHER_CLIENT, self._dispatcher, running),
+            (COMMAND_CLIENT, command, Value.cast(1)),
+        ):
+            port, answers = reads.request[number], reads.reply[number]
+            m.d.comb += [
+                port.valid.eq(unit.request.valid & open_),
+                port.payload.eq(unit.request.payload),
+                unit.request.ready.eq(port.ready & open_),
+                unit.reply.valid.eq(answers.valid),
+                unit.reply.payload.eq(answers.payload),
+                answers.ready.eq(1),
+            ]
+        m.d.comb += [
+            writes.i.valid.eq(self._pe.write.valid & running),
+            writes.i.payload.eq(self._pe.write.payload),
+            self._pe.write.ready.eq(writes.i.ready & running),
+        ]
+
+    def _connect(self, m: Module, prefix: str, bus: Any) -> None:
+        """Connect a unit's bus to the chip's ports ``prefix_*``."""
+        for name, signal in bus.signature.members.items():
+            port, inner = getattr(self, f"{prefix}_{name}"), getattr(bus, name)
+            m.d.comb += port.eq(inner) if signal.flow is Out else inner.eq(port)

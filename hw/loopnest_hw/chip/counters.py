@@ -1,0 +1,62 @@
+"""The performance counters of `registers.COUNTERS`."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..registers import COUNTERS, STAGES
+from ..tokens import EVENTS, StageState
+
+COUNTER_BITS = 32
+
+
+class Counters(wiring.Component):
+    """Adds up a PE's events, each two cycles after it happened; wraps at 2^32.
+
+    Members
+    -------
+    clear : In(1)
+        Every counter is 0 in the next cycle.
+    busy : In(1)
+        The cycle counts (counter ``cycles``).
+    events : In(EVENTS)
+    value : array of Out(32), in the order of `registers.COUNTERS`
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "clear": In(1),
+                "busy": In(1),
+                "events": In(EVENTS),
+                "value": Out(COUNTER_BITS).array(len(COUNTERS)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        events = Signal(EVENTS)
+        m.d.sync += events.eq(self.events)
+
+        amount: dict[str, Value] = {
+            "multiplies": events.multiplies,
+            "leaf_steps": events.leaf_step,
+            "lines_read": events.line_read,
+            "lines_written": events.line_written,
+            "passes": events.again,
+            "evictions": events.eviction,
+            "pool_full": events.pool_full,
+        }
+        for number, stage in enumerate(STAGES):
+            for state in (StageState.BUSY, StageState.STARVED, StageState.STALLED):
+                amount[f"{stage}_{state.name.lower()}"] = events.stage[number] == state
+        amount["cycles"] = self.busy
+
+        for (name, _), value in zip(COUNTERS, self.value, strict=True):
+            with m.If(self.clear):
+                m.d.sync += value.eq(0)
+            with m.Else():
+                m.d.sync += value.eq(value + amount[name])
+        return m

@@ -1,0 +1,203 @@
+"""The chip's AXI4 memory ports: line reads of several clients, and line writes.
+
+The two share nothing, so reads never wait on writes.
+"""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from ..queue import Queue
+from ..stream.round_robin import RoundRobin
+from ..tokens import LINE_WRITE, line_reply, line_request
+from .axi import CLIENT_BITS, INCREMENTING, LINE_SIZE, axi_read, axi_write, identifier_bits
+
+READ_CLIENTS = 3
+"""Clients of the read port: the PE, the dispatcher and the command processor."""
+
+PE_CLIENT, DISPATCHER_CLIENT, COMMAND_CLIENT = range(READ_CLIENTS)
+
+WRITES_OUTSTANDING = 255
+"""Writes whose response may be due."""
+
+BUS_STAGES = 2
+"""Registers before a bus channel: the fewest that pass an item a cycle with a registered ready."""
+
+LINE_SHIFT = LINE_SIZE
+"""Bits of a byte address below the line number."""
+
+
+class ReadPort(wiring.Component):
+    """Sends line requests of `READ_CLIENTS` clients as single-beat AXI4 reads.
+
+    Clients are served in turn, one request a cycle in all; a request is on the bus in the cycle
+    after its transfer. A read's identifier is ``{client, slot}``, so requests in flight at once must
+    differ in client or slot; answers may come in any order. At most ``reads_outstanding`` are in
+    flight. An answer is handed on one cycle after it comes and is never refused: clients have a
+    place for what they asked for.
+
+    A client may withdraw a request (it does when it is reset); one that was transferred is sent and
+    answered in any case.
+
+    Members
+    -------
+    request : array of streams of `tokens.line_request`, in
+    reply : array of streams of `tokens.line_reply`, out
+        ``ready`` is taken for granted.
+    accepted : Out(READ_CLIENTS)
+        Bit c: a request of client c is transferred in this cycle.
+    idle : Out(1)
+        No request is on its way and no answer is due.
+    bus : the channels AR and R
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        reply = stream.Signature(line_reply(config))
+        super().__init__(
+            {
+                "request": In(stream.Signature(line_request(config))).array(READ_CLIENTS),
+                "reply": Out(reply).array(READ_CLIENTS),
+                "accepted": Out(READ_CLIENTS),
+                "idle": Out(1),
+                "bus": Out(axi_read(config)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        address = data.StructLayout(
+            {"line": ADDRESS_BITS - LINE_SHIFT, "slot": self._config.pool_bits, "client": CLIENT_BITS}
+        )
+        m.submodules.queue = queue = Queue(address, BUS_STAGES)
+
+        in_flight = Signal(range(self._config.reads_outstanding + 1))
+        may_send = Signal()
+        valid = Cat(request.valid for request in self.request)
+        m.submodules.turn = turn = RoundRobin(READ_CLIENTS)
+        m.d.comb += [
+            may_send.eq(in_flight != self._config.reads_outstanding),
+            turn.requests.eq(valid),
+            turn.granted.eq(self.accepted.any()),
+            queue.i.valid.eq(may_send & valid.any()),
+        ]
+        for number, request in enumerate(self.request):
+            m.d.comb += [
+                request.ready.eq(turn.grant[number] & may_send & queue.i.ready),
+                self.accepted[number].eq(request.valid & request.ready),
+            ]
+            with m.If(turn.grant[number]):
+                m.d.comb += [
+                    queue.i.payload.line.eq(request.payload.line),
+                    queue.i.payload.slot.eq(request.payload.slot),
+                    queue.i.payload.client.eq(number),
+                ]
+
+        bus = self.bus
+        m.d.comb += [
+            bus.arid.eq(Cat(queue.o.payload.slot, queue.o.payload.client)),
+            bus.araddr.eq(Cat(Const(0, LINE_SHIFT), queue.o.payload.line)),
+            bus.arlen.eq(0),
+            bus.arsize.eq(LINE_SIZE),
+            bus.arburst.eq(INCREMENTING),
+            bus.arvalid.eq(queue.o.valid),
+            queue.o.ready.eq(bus.arready),
+            bus.rready.eq(1),
+        ]
+
+        arrived = Signal()
+        answer = Signal(line_reply(self._config))
+        answer_to = Signal(CLIENT_BITS)
+        m.d.sync += [
+            arrived.eq(bus.rvalid),
+            in_flight.eq(in_flight + self.accepted.any() - arrived),
+        ]
+        with m.If(bus.rvalid):
+            m.d.sync += [
+                answer.data.eq(bus.rdata),
+                answer.error.eq(bus.rresp[1]),
+                Cat(answer.slot, answer_to).eq(bus.rid),
+            ]
+        for number, reply in enumerate(self.reply):
+            m.d.comb += [
+                reply.valid.eq(arrived & (answer_to == number)),
+                reply.payload.eq(answer),
+            ]
+        m.d.comb += self.idle.eq(in_flight == 0)
+        return m
+
+
+class WritePort(wiring.Component):
+    """Sends line writes as single-beat AXI4 writes, one a cycle.
+
+    A write that was transferred is completed: its address and its data are sent each once, each as
+    soon as its channel takes it. All have identifier 0, so they take effect in order.
+
+    Members
+    -------
+    i : stream of `tokens.LINE_WRITE`, in
+        Ready while both channels have a place and fewer than `WRITES_OUTSTANDING` are in flight.
+    accepted : Out(1)
+        A write is transferred in this cycle.
+    idle : Out(1)
+        Every write has its response.
+    error : Out(1)
+        A response was an error. It stays until ``clear``.
+    clear : In(1)
+    bus : the channels AW, W and B
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(LINE_WRITE)),
+                "accepted": Out(1),
+                "idle": Out(1),
+                "error": Out(1),
+                "clear": In(1),
+                "bus": Out(axi_write(config)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        beat = data.StructLayout({"data": 8 * LINE_BYTES, "strobe": LINE_BYTES})
+        m.submodules.addresses = addresses = Queue(ADDRESS_BITS - LINE_SHIFT, BUS_STAGES)
+        m.submodules.beats = beats = Queue(beat, BUS_STAGES)
+
+        in_flight = Signal(range(WRITES_OUTSTANDING + 1))
+        bus = self.bus
+        m.d.comb += [
+            self.i.ready.eq(
+                addresses.i.ready & beats.i.ready & (in_flight != WRITES_OUTSTANDING)
+            ),
+            self.accepted.eq(self.i.valid & self.i.ready),
+            addresses.i.valid.eq(self.accepted),
+            addresses.i.payload.eq(self.i.payload.line),
+            beats.i.valid.eq(self.accepted),
+            beats.i.payload.data.eq(self.i.payload.data),
+            beats.i.payload.strobe.eq(self.i.payload.strobe),
+            bus.awid.eq(Const(0, identifier_bits(self._config))),
+            bus.awaddr.eq(Cat(Const(0, LINE_SHIFT), addresses.o.payload)),
+            bus.awlen.eq(0),
+            bus.awsize.eq(LINE_SIZE),
+            bus.awburst.eq(INCREMENTING),
+            bus.awvalid.eq(addresses.o.valid),
+            addresses.o.ready.eq(bus.awready),
+            bus.wdata.eq(beats.o.payload.data),
+            bus.wstrb.eq(beats.o.payload.strobe),
+            bus.wlast.eq(1),
+            bus.wvalid.eq(beats.o.valid),
+            beats.o.ready.eq(bus.wready),
+            bus.bready.eq(1),
+            self.idle.eq(in_flight == 0),
+        ]
+        m.d.sync += [
+            in_flight.eq(in_flight + self.accepted - bus.bvalid),
+            self.error.eq(Mux(self.clear, 0, self.error | (bus.bvalid & bus.bresp[1]))),
+        ]
+        return m

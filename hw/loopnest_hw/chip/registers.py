@@ -1,0 +1,149 @@
+"""The control registers of `loopnest_hw.registers` behind AXI4-Lite."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import ADDRESS_BITS, ChipConfig
+from ..registers import (
+    CONTROL,
+    COUNTERS,
+    IDENTITY,
+    OFFSETS,
+    REGISTERS,
+    ErrorCode,
+    configuration_word,
+)
+from ..tokens import ERROR
+from .axi import AXI_LITE, CONTROL_ADDRESS_BITS, CONTROL_DATA_BITS, OKAY, SLAVE_ERROR
+from .counters import COUNTER_BITS
+
+WORD_SHIFT = 2
+"""Bits of a byte address below the register's number; they are ignored."""
+
+
+class RegisterFile(wiring.Component):
+    """The control registers, an AXI4-Lite subordinate.
+
+    A write takes effect when its address and its data are both there, in whichever order they
+    came; only strobed bytes are written. It takes at least two cycles, and so does a read; each
+    has one access at a time, the next waits for the response to be taken. A read without a register
+    gives 0 and SLVERR, a write without a writable register does nothing and gives SLVERR.
+
+    Members
+    -------
+    bus : AXI_LITE
+    start, soft_reset, clear_done : Out(1)
+        High for one cycle when the control or status register is written so. A start in the same
+        write as a soft reset is lost.
+    kernels : Out(32)
+        Byte address of the first descriptor.
+    busy, done, error, completed : In
+        The command processor's state.
+    counters : array of In(32), in the order of `registers.COUNTERS`
+    irq : Out(1)
+        ``done`` while the interrupt is enabled.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "bus": In(AXI_LITE),
+                "start": Out(1),
+                "soft_reset": Out(1),
+                "clear_done": Out(1),
+                "kernels": Out(ADDRESS_BITS),
+                "busy": In(1),
+                "done": In(1),
+                "error": In(ERROR),
+                "completed": In(32),
+                "counters": In(COUNTER_BITS).array(len(COUNTERS)),
+                "irq": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        interrupt_enable = Signal()
+        self._write(m, interrupt_enable)
+        self._read(m, interrupt_enable)
+        m.d.sync += self.irq.eq(self.done & interrupt_enable)
+        return m
+
+    def _write(self, m: Module, interrupt_enable: Signal) -> None:
+        bus = self.bus
+        address = Signal(CONTROL_ADDRESS_BITS - WORD_SHIFT)
+        data = Signal(CONTROL_DATA_BITS)
+        strobe = Signal(CONTROL_DATA_BITS // 8)
+        has_address = Signal()
+        has_data = Signal()
+        m.d.comb += [bus.awready.eq(~has_address), bus.wready.eq(~has_data)]
+
+        with m.If(bus.awvalid & bus.awready):
+            m.d.sync += [has_address.eq(1), address.eq(bus.awaddr[WORD_SHIFT:])]
+        with m.If(bus.wvalid & bus.wready):
+            m.d.sync += [has_data.eq(1), data.eq(bus.wdata), strobe.eq(bus.wstrb)]
+        with m.If(bus.bvalid & bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+
+        m.d.sync += [self.start.eq(0), self.soft_reset.eq(0), self.clear_done.eq(0)]
+        with m.If(has_address & has_data & (~bus.bvalid | bus.bready)):
+            m.d.sync += [
+                has_address.eq(0),
+                has_data.eq(0),
+                bus.bvalid.eq(1),
+                bus.bresp.eq(OKAY),
+            ]
+            with m.Switch(address):
+                with m.Case(OFFSETS["control"] >> WORD_SHIFT):
+                    with m.If(strobe[0]):
+                        m.d.sync += [
+                            self.start.eq(data[0] & ~data[1]),
+                            self.soft_reset.eq(data[1]),
+                            interrupt_enable.eq(data[2]),
+                        ]
+                with m.Case(OFFSETS["status"] >> WORD_SHIFT):
+                    m.d.sync += self.clear_done.eq(strobe[0] & data[1])
+                with m.Case(OFFSETS["kernels"] >> WORD_SHIFT):
+                    for byte in range(len(strobe)):
+                        with m.If(strobe[byte]):
+                            m.d.sync += self.kernels.word_select(byte, 8).eq(
+                                data.word_select(byte, 8)
+                            )
+                with m.Default():
+                    m.d.sync += bus.bresp.eq(SLAVE_ERROR)
+
+    def _read(self, m: Module, interrupt_enable: Signal) -> None:
+        bus = self.bus
+        failed = self.error.code != ErrorCode.NONE
+        value: dict[str, Value | int] = {
+            "identity": IDENTITY,
+            "configuration": configuration_word(self._config),
+            "control": Cat(Const(0, 2), interrupt_enable),
+            "status": Cat(self.busy, self.done, failed),
+            "error": self.error.code,
+            "error_where": self.error.where,
+            "kernels": self.kernels,
+            "kernel_index": self.completed,
+        }
+        assert list(value) == [name for name, _, _ in CONTROL]
+        value |= {name: v for (name, _), v in zip(COUNTERS, self.counters, strict=True)}
+
+        address = Signal(CONTROL_ADDRESS_BITS - WORD_SHIFT)
+        has_address = Signal()
+        m.d.comb += bus.arready.eq(~has_address)
+        with m.If(bus.arvalid & bus.arready):
+            m.d.sync += [has_address.eq(1), address.eq(bus.araddr[WORD_SHIFT:])]
+        with m.If(bus.rvalid & bus.rready):
+            m.d.sync += bus.rvalid.eq(0)
+        with m.If(has_address & (~bus.rvalid | bus.rready)):
+            m.d.sync += [has_address.eq(0), bus.rvalid.eq(1)]
+            with m.Switch(address):
+                for register in REGISTERS:
+                    with m.Case(register.offset >> WORD_SHIFT):
+                        m.d.sync += [bus.rdata.eq(value[register.name]), bus.rresp.eq(OKAY)]
+                with m.Default():
+                    m.d.sync += [bus.rdata.eq(0), bus.rresp.eq(SLAVE_ERROR)]

@@ -1,0 +1,77 @@
+"""The rules a kernel descriptor must keep to be run (chip/check.py)."""
+
+from collections.abc import Iterator, Mapping
+
+from loopnest_hw.config import COORDINATE_BITS, LINE_BYTES, ChipConfig
+from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
+
+
+def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
+    """Yield what is wrong with a descriptor, given as `descriptor.unpack` returns it.
+
+    A descriptor with any contradiction is refused with `ErrorCode.BAD_DESCRIPTOR`.
+    """
+    if kernel["magic"] != MAGIC:
+        yield f"magic={kernel['magic']:#06x}: expected {MAGIC:#06x}"
+    for path, limit in (
+        ("leaf_mode", len(LeafMode) - 1),
+        ("op1", len(Op) - 1),
+        ("op2", len(Op) - 1),
+        ("drain_stop", config.rows),
+        ("result.size", 1 << COORDINATE_BITS),
+        ("epilogue.bias_mode", 2),
+        ("epilogue.scale_mode", 2),
+    ):
+        if kernel[path] > limit:
+            yield f"{path}={kernel[path]}: expected 0 to {limit}"
+    for path in ("result.table", "result.blocks", "result.values"):
+        if kernel[path] % LINE_BYTES:
+            yield f"{path}={kernel[path]:#x}: expected a multiple of {LINE_BYTES}"
+    for s in range(config.pool_streams):
+        base, last = kernel[f"ring.{s}.base"], kernel[f"ring.{s}.last"]
+        if base > last:
+            yield f"ring.{s}: first line {base} is above its last line {last}"
+
+    leaf = f"row.{config.rows - 1}"
+    mode, step = kernel[f"{leaf}.result_mode"], kernel[f"{leaf}.result_step"]
+    if kernel["leaf_mode"] == LeafMode.AXPY and (mode != ResultMode.KEY or step != 1):
+        yield f"{leaf}.result_mode={mode}, result_step={step}: expected KEY, 1 where AXPY"
+    if kernel["leaf_mode"] == LeafMode.DOT and mode != ResultMode.HOLD:
+        yield f"{leaf}.result_mode={mode}: expected HOLD where DOT"
+
+    owner: dict[int, str] = {}
+    for r in range(config.rows):
+        if kernel[f"row.{r}.bypass"]:
+            continue
+        yield from _row(config, kernel, r)
+        for o in range(config.operands):
+            cell = f"row.{r}.cell.{o}"
+            if r == 0 or kernel[f"{cell}.mode"] != CellMode.SCAN:
+                continue
+            scanner = kernel[f"{cell}.scanner"]
+            if scanner >= config.scanners:
+                yield f"{cell}.scanner={scanner}: expected 0 to {config.scanners - 1}"
+            if scanner in owner:
+                yield f"{cell}.scanner={scanner}: {owner[scanner]} has it"
+            owner[scanner] = cell
+
+
+def _row(config: ChipConfig, kernel: Mapping[str, int], r: int) -> Iterator[str]:
+    row = f"row.{r}"
+    if kernel[f"{row}.result_mode"] >= len(ResultMode):
+        yield f"{row}.result_mode={kernel[f'{row}.result_mode']}: expected a ResultMode"
+    if kernel[f"{row}.size"] > 1 << COORDINATE_BITS:
+        yield f"{row}.size={kernel[f'{row}.size']}: expected 0 to 2^{COORDINATE_BITS}"
+    join_inputs = ones = 0
+    for o in range(config.operands):
+        mode, is_ones = kernel[f"{row}.cell.{o}.mode"], kernel[f"{row}.cell.{o}.ones"]
+        if mode >= len(CellMode):
+            yield f"{row}.cell.{o}.mode={mode}: expected a CellMode"
+        if mode == CellMode.SCAN and is_ones:
+            yield f"{row}.cell.{o}: scans and is the all-ones fiber"
+        join_inputs += mode == CellMode.SCAN or bool(is_ones)
+        ones += is_ones
+    if not join_inputs:
+        yield f"{row}: no cell scans or is the all-ones fiber"
+    if ones > 1:
+        yield f"{row}: {ones} cells are the all-ones fiber, expected one"

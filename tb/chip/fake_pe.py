@@ -1,0 +1,200 @@
+"""Stand-ins for the PE and the dispatcher, of the same signatures, that exercise the chip around them.
+
+What they do is set by fields of the descriptor that mean something else in the real ones:
+
+- the dispatcher reads ``row.0.size`` lines from ``dispatch.0.table`` on, in order, and sends a block
+  token for each, whose lanes are the line's lowest 16 bits;
+- the PE reads ``operand.0.start`` lines from ``operand.0.values`` on and writes each, inverted, to the
+  same place from ``result.values`` on, in the order of arrival; then it writes a line whose lowest word
+  is the sum of the tokens' lanes; then it is done, or does what ``operand.1.start`` says (`Ending`).
+"""
+
+from enum import IntEnum
+from typing import Any
+
+from amaranth.hdl import Array, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from loopnest_hw import tokens
+from loopnest_hw.config import LINE_BYTES, ChipConfig
+from loopnest_hw.kernel import kernel_layout
+from loopnest_hw.queue import Queue
+from loopnest_hw.registers import STAGES, ErrorCode
+
+LINE_SHIFT = 5
+FAKE_WHERE = 77
+"""Place of the error that `Ending.ERROR` reports."""
+
+
+class Ending(IntEnum):
+    """What the fake PE does at its end."""
+
+    DONE = 0
+    ERROR = 1
+    """Reports `ErrorCode.SLOTS` at `FAKE_WHERE`."""
+    HANG = 2
+    """Nothing, for ever."""
+    STORM = 3
+    """Reads and writes the first line for ever."""
+
+
+class FakePE(wiring.Component):
+    """See the module's text. One read and one write a cycle."""
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "kernel": In(kernel_layout(config)),
+                "blocks": In(stream.Signature(tokens.joined(config, 1))),
+                "retired": Out(stream.Signature(1)),
+                "request": Out(stream.Signature(tokens.line_request(config))),
+                "reply": In(stream.Signature(tokens.line_reply(config))),
+                "write": Out(stream.Signature(tokens.LINE_WRITE)),
+                "done": Out(1),
+                "error": Out(tokens.ERROR),
+                "events": Out(tokens.EVENTS),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build the stand-in."""
+        m = Module()
+        config, kernel = self._config, self.kernel
+        slots = config.pool_lines
+        lines = kernel.operand[0].start
+        storm = kernel.operand[1].start == Ending.STORM
+
+        asked = Signal(32)
+        slot = Signal(config.pool_bits)
+        in_use = Signal(slots)
+        number = Array(Signal(32, name=f"number_{s}") for s in range(slots))
+        arrival = data.StructLayout({"number": 32, "data": 8 * LINE_BYTES})
+        m.submodules.arrivals = arrivals = Queue(arrival, slots)
+        reply = self.reply.payload
+        m.d.comb += [
+            self.request.valid.eq(((asked != lines) | storm) & ~in_use.bit_select(slot, 1)),
+            self.request.payload.line.eq(kernel.operand[0].values[LINE_SHIFT:] + asked),
+            self.request.payload.slot.eq(slot),
+            self.reply.ready.eq(1),
+            arrivals.i.valid.eq(self.reply.valid & ~reply.error),
+            arrivals.i.payload.number.eq(number[reply.slot]),
+            arrivals.i.payload.data.eq(~reply.data),
+        ]
+        with m.If(self.request.valid & self.request.ready):
+            m.d.sync += [
+                slot.eq(slot + 1),
+                number[slot].eq(asked),
+                in_use.bit_select(slot, 1).eq(1),
+            ]
+            with m.If(~storm):
+                m.d.sync += asked.eq(asked + 1)
+        with m.If(self.reply.valid):
+            m.d.sync += in_use.bit_select(reply.slot, 1).eq(0)
+            with m.If(reply.error):
+                m.d.sync += [
+                    self.error.code.eq(ErrorCode.READ_ERROR),
+                    self.error.where.eq(number[reply.slot]),
+                ]
+
+        total = Signal(32)
+        tokens_end = Signal()
+        written = Signal(32)
+        m.d.comb += self.blocks.ready.eq(~tokens_end)
+        with m.If(self.blocks.valid & self.blocks.ready):
+            m.d.sync += tokens_end.eq(self.blocks.payload.last)
+            with m.If(self.blocks.payload.count != 0):
+                m.d.sync += total.eq(total + self.blocks.payload.block[0].lanes)
+
+        final = Signal()
+        m.d.comb += final.eq((written == lines) & tokens_end & ~storm)
+        write = self.write.payload
+        with m.If(final):
+            m.d.comb += [
+                self.write.valid.eq(1),
+                write.line.eq(kernel.result.values[LINE_SHIFT:] + lines),
+                write.data.eq(total),
+                write.strobe.eq(0xF),
+            ]
+        with m.Else():
+            m.d.comb += [
+                self.write.valid.eq(arrivals.o.valid),
+                write.line.eq(kernel.result.values[LINE_SHIFT:] + arrivals.o.payload.number),
+                write.data.eq(arrivals.o.payload.data),
+                write.strobe.eq((1 << LINE_BYTES) - 1),
+                arrivals.o.ready.eq(self.write.ready),
+            ]
+        wrote = self.write.valid & self.write.ready
+        with m.If(wrote):
+            m.d.sync += written.eq(written + 1)
+        with m.If(written == lines + 1):
+            m.d.comb += self.write.valid.eq(0)
+            with m.If(kernel.operand[1].start == Ending.DONE):
+                m.d.sync += self.done.eq(1)
+            with m.If(kernel.operand[1].start == Ending.ERROR):
+                m.d.sync += [
+                    self.error.code.eq(ErrorCode.SLOTS),
+                    self.error.where.eq(FAKE_WHERE),
+                ]
+        m.d.comb += [
+            self.events.multiplies.eq(wrote * 5),
+            self.events.leaf_step.eq(wrote),
+            self.events.again.eq(final & wrote),
+            self.events.stage[len(STAGES) - 1].eq(wrote),
+        ]
+        return m
+
+
+class FakeDispatcher(wiring.Component):
+    """See the module's text. One line in flight."""
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "kernel": In(kernel_layout(config)),
+                "o": Out(stream.Signature(tokens.joined(config, 1))),
+                "request": Out(stream.Signature(tokens.line_request(config))),
+                "reply": In(stream.Signature(tokens.line_reply(config))),
+                "error": Out(tokens.ERROR),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        """Build the stand-in."""
+        m = Module()
+        kernel = self.kernel
+        sent = Signal(32)
+        last = Signal()
+        lanes = Signal(16)
+        m.d.comb += [
+            last.eq(sent + 1 == kernel.row[0].size),
+            self.request.payload.line.eq(kernel.dispatch[0].table[LINE_SHIFT:] + sent),
+            self.reply.ready.eq(1),
+            self.o.payload.last.eq(last),
+            self.o.payload.count.eq(1),
+            self.o.payload.block[0].lanes.eq(lanes),
+        ]
+        with m.FSM():
+            with m.State("ASK"):
+                m.d.comb += self.request.valid.eq(1)
+                with m.If(self.request.ready):
+                    m.next = "WAIT"
+            with m.State("WAIT"), m.If(self.reply.valid):
+                m.d.sync += lanes.eq(self.reply.payload.data[:16])
+                m.next = "SEND"
+                with m.If(self.reply.payload.error):
+                    m.d.sync += [
+                        self.error.code.eq(ErrorCode.READ_ERROR),
+                        self.error.where.eq(kernel.dispatch[0].table + (sent << LINE_SHIFT)),
+                    ]
+            with m.State("SEND"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.d.sync += sent.eq(sent + 1)
+                    m.next = "ASK"
+                    with m.If(last):
+                        m.next = "END"
+            with m.State("END"):
+                pass
+        return m
