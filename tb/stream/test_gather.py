@@ -151,11 +151,15 @@ def test_gather(simulator: str, lanes: int, depth: int) -> None:
 
 
 def test_stream_law() -> None:
-    """Proved for a small gather."""
-    config = make_config("shrunk", streams=5, pool_lines=32)
+    """Searched in a small gather, for long enough to go round its ring and its replies.
+
+    Lines may arrive that nobody asked for: an induction from there proves nothing.
+    """
+    config = make_config("shrunk", streams=5, pool_lines=16)
     prove_stream_law(
         Gather(config, lanes=2),
         outputs=["o", "pool__request", "pool__take"],
         inputs_assumed=["i"],
-        depth=8,
+        depth=12,
+        induction=False,
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,8 +14,8 @@ from .pool import pool_client, ring
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
-REPLIES = 3
-"""Replies being made or waiting: a place is taken for 3 cycles where nothing stalls."""
+REPLIES = 2
+"""Replies being made or waiting."""
 
 
 def serving(lanes: int) -> data.StructLayout:
@@ -131,27 +131,26 @@ class Gather(wiring.Component):
             m.d.sync += busy.eq(self.i.valid)
         with m.If(self.i.valid & self.i.ready):
             before: Value = last
+            compares: Value = known
             for n in lanes:
                 this = step.address[n][LINE_SHIFT:]
-                differs = ~(known | step.valid[:n].any()) | (this != before)
-                before = Mux(step.valid[n], this, before)
                 m.d.sync += [
-                    new[n].eq(step.valid[n] & differs),
+                    new[n].eq(step.valid[n] & (~compares | (this != before))),
                     line[n].eq(this),
                     offset[n].eq(step.address[n][:LINE_SHIFT]),
                 ]
-            m.d.sync += [
-                pending.eq(step.valid),
-                last.eq(before),
-                known.eq(known | step.valid.any()),
-            ]
+                before = Mux(step.valid[n], this, before)
+                compares = known | step.valid[: n + 1].any()
+            m.d.sync += [pending.eq(step.valid), last.eq(before), known.eq(compares)]
 
         # A cycle serves the lanes before the first new one from the current line, and then those
         # up to the second new one from the line it asks for.
+        reached = Signal(self._lanes)
         first = Signal(self._lanes)
         later = Signal(self._lanes)
         served = Signal(self._lanes)
         m.d.comb += [
+            first.eq(new & ~(reached << 1)),
             later.eq(new & ~first),
             asked.eq(requests.valid & requests.ready),
             requests.valid.eq(busy & new.any() & room & work.ready),
@@ -163,10 +162,10 @@ class Gather(wiring.Component):
         ]
         for n in lanes:
             m.d.comb += [
-                first[n].eq(new[n] & ~new[:n].any()),
+                reached[n].eq(new[: n + 1].any()),
                 served[n].eq(~later[: n + 1].any()),
                 work.payload.lane[n].valid.eq(pending[n] & served[n]),
-                work.payload.lane[n].fresh.eq(new[: n + 1].any()),
+                work.payload.lane[n].fresh.eq(reached[n]),
                 work.payload.lane[n].offset.eq(offset[n]),
             ]
             with m.If(first[n]):
@@ -176,34 +175,36 @@ class Gather(wiring.Component):
 
     def _use(self, m: Module, work: Any, available: Value) -> None:
         """Take lines from the pool and the items from the lines."""
-        # A reply has its place before its work starts, so nothing behind this point can stall.
-        places = Signal(range(REPLIES + 1), init=REPLIES)
-        starts = Signal()
-        take = self.pool.take
-        m.d.comb += [
-            take.valid.eq(work.valid & work.payload.take & available & (places != 0)),
-            work.ready.eq((places != 0) & (~work.payload.take | (available & take.ready))),
-            starts.eq(work.valid & work.ready),
-        ]
-
-        # One line register is a window of two: the other one is the pool's output.
-        extracting = Signal()
-        now = Signal.like(work.payload)
+        # The next line is fetched before the work that takes it is there, so that streams which
+        # ask for theirs at the same time do not slow each other down. A line comes from the pool
+        # (`fetched`) and is used at once or kept (`held`).
+        pool = self.pool
+        fetched = Signal()
+        held = Signal()
+        there = Signal()
+        kept = Signal(8 * LINE_BYTES)
+        fresh = Signal(8 * LINE_BYTES)
         current = Signal(8 * LINE_BYTES)
-        m.d.sync += [extracting.eq(starts), now.eq(work.payload)]
-        with m.If(extracting & now.take):
-            m.d.sync += current.eq(self.pool.data)
+        works = Signal()
+        used = Signal()
+        m.d.comb += [
+            there.eq(fetched | held),
+            fresh.eq(Mux(held, kept, pool.data)),
+            used.eq(works & work.payload.take),
+            pool.take.valid.eq(available & (~there | used)),
+        ]
+        m.d.sync += [fetched.eq(pool.take.valid & pool.take.ready), held.eq(there & ~used)]
+        with m.If(fetched):
+            m.d.sync += kept.eq(pool.data)
+        with m.If(used):
+            m.d.sync += current.eq(fresh)
 
         words = data.ArrayLayout(WIDE_BITS, 8 * LINE_BYTES // WIDE_BITS)
-
         item = Signal(gather_reply(self._lanes))
         for n in range(self._lanes):
-            lane = now.lane[n]
-            word = Mux(
-                lane.fresh,
-                data.View(words, self.pool.data)[lane.offset[2:]],
-                data.View(words, current)[lane.offset[2:]],
-            )
+            lane = work.payload.lane[n]
+            index = lane.offset[2:]
+            word = Mux(lane.fresh, data.View(words, fresh)[index], data.View(words, current)[index])
             with m.If(lane.valid):
                 m.d.comb += item[n].eq(word >> (lane.offset[:2] << 3))
 
@@ -216,21 +217,21 @@ class Gather(wiring.Component):
         ends = Signal()
         sent = Signal()
         m.d.comb += [
-            ends.eq(extracting & now.end),
+            work.ready.eq((ready != REPLIES) & (~work.payload.take | there)),
+            works.eq(work.valid & work.ready),
+            ends.eq(works & work.payload.end),
             sent.eq(self.o.valid & self.o.ready),
             self.o.valid.eq(ready != 0),
-            Cat(self.o.payload).eq(Array(Cat(place) for place in reply)[get]),
+            Cat(self.o.payload).eq(Mux(get, Cat(reply[1]), Cat(reply[0]))),
         ]
         m.d.sync += [
-            places.eq(places - (starts & work.payload.end) + sent),
             ready.eq(ready + ends - sent),
+            put.eq(put + ends),
+            get.eq(get + sent),
         ]
-        for pointer, step in ((put, ends), (get, sent)):
-            with m.If(step):
-                m.d.sync += pointer.eq(Mux(pointer == REPLIES - 1, 0, pointer + 1))
-        with m.If(extracting):
-            m.d.sync += opens.eq(now.end)
+        with m.If(works):
+            m.d.sync += opens.eq(work.payload.end)
             for r in range(REPLIES):
                 for n in range(self._lanes):
-                    with m.If((put == r) & (now.lane[n].valid | opens)):
+                    with m.If((put == r) & (work.payload.lane[n].valid | opens)):
                         m.d.sync += reply[r][n].eq(item[n])

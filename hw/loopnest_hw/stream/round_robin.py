@@ -23,13 +23,14 @@ class RoundRobin(wiring.Component):
         turn = Signal(self._clients)  # the clients after the last granted one
         ahead = Signal(self._clients)
         candidates = Signal(self._clients)
+        reached = Signal(self._clients)
         m.d.comb += [
             ahead.eq(self.requests & turn),
             candidates.eq(Mux(ahead.any(), ahead, self.requests)),
         ]
         for n in range(self._clients):
-            m.d.comb += self.grant[n].eq(candidates[n] & ~candidates[:n].any())
+            m.d.comb += reached[n].eq(candidates[: n + 1].any())
+        m.d.comb += self.grant.eq(candidates & ~(reached << 1))
         with m.If(self.granted & self.requests.any()):
-            for n in range(self._clients):
-                m.d.sync += turn[n].eq(self.grant[:n].any())
+            m.d.sync += turn.eq(reached << 1)
         return m

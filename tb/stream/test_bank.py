@@ -1,0 +1,176 @@
+"""`StreamBank`: all of its streams at once on one pool."""
+
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import ClockCycles, RisingEdge
+from loopnest_hw.config import DISPATCHER_LINES, LINE_BYTES, ChipConfig, make_config
+from loopnest_hw.format import OPEN_STRIDE, PACKED_STRIDE
+from loopnest_hw.stream.bank import EPILOGUE_LANES, StreamBank, equal_rings
+from loopnest_hw.tokens import FIBER_BLOCKS, FIBER_REQUEST, gather_reply, gather_request
+from loopnest_sim.model.scanner import scan
+
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.stream.levels import place_level
+from tb.stream.memory import LineMemory
+from tb.stream.test_gather import golden, steps_of
+from tb.stream.test_scanner import some_lengths
+from tb.streams import Sink, Source
+
+IMAGE_LINES = 1024
+GATHER_LINES = 512
+"""Lines that the gathers' addresses go about in; the levels are behind them."""
+
+
+def configuration() -> ChipConfig:
+    """Return the running bench's configuration."""
+    return make_config(**bench.parameters["config"])
+
+
+async def start(dut: Any, lines: int, streams: int) -> None:
+    """Reset, and share the pool equally."""
+    config = configuration()
+    await bench.start(dut)
+    for n, (base, last) in enumerate(equal_rings(streams, lines)):
+        getattr(dut, f"ring__{n}").value = base | last << config.pool_bits
+
+
+@cocotb.test()
+@cocotb.parametrize(timing=[(2, 0, 0.0), (30, 30, 0.0), (3, 10, 0.4)])
+async def all_streams(dut: Any, timing: tuple[int, int, float]) -> None:
+    """Scanners and gathers work side by side, each against its golden function."""
+    rng = bench.rng()
+    config = configuration()
+    shape = bench.parameters["bank"]
+    latency, spread, stall = timing
+    image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
+    image[: GATHER_LINES * LINE_BYTES] = np.frombuffer(
+        rng.randbytes(GATHER_LINES * LINE_BYTES), np.uint8
+    )
+    work: list[tuple[Source, Sink, list[Any], list[Any]]] = []
+    settings: dict[str, int] = {}
+    lines = 0
+
+    def stream(name: str, i: Any, o: Any, requests: list[Any], expected: list[Any]) -> None:
+        source = Source(dut, f"{name}__i", i, rng, stall=stall)
+        work.append((source, Sink(dut, f"{name}__o", o, rng, stall=stall), requests, expected))
+
+    free = GATHER_LINES
+    for s in range(shape["scanners"]):
+        stride = rng.choice([PACKED_STRIDE, OPEN_STRIDE])
+        level, free = place_level(image, free, some_lengths(20, rng), stride, rng)
+        positions = [rng.randrange(20) for _ in range(30)]
+        items, _ = scan(image, positions, table=level.table, stride=stride, blocks=level.blocks)
+        settings[f"scan__{s}__open"] = int(stride == OPEN_STRIDE)
+        settings[f"scan__{s}__table"] = level.table
+        settings[f"scan__{s}__blocks"] = level.blocks
+        requests = [{"position": position, "empty": 0} for position in positions]
+        stream(f"scan__{s}", FIBER_REQUEST, FIBER_BLOCKS, requests, items)
+    gathers = [(f"value__{v}", config.multipliers) for v in range(shape["values"])]
+    if shape["epilogue"]:
+        gathers.append(("epilogue", EPILOGUE_LANES))
+    for name, lanes in gathers:
+        kind = rng.choice(["packed", "lines", "sparse", "few", "anywhere"])
+        steps = steps_of(kind, 40, lanes, rng)
+        replies, count = golden(image, steps, lanes)
+        lines += count
+        stream(name, gather_request(lanes), gather_reply(lanes), steps, replies)
+
+    memory = LineMemory(dut, config, image, rng, latency=latency, spread=spread, stall=stall)
+    await start(dut, shape["lines"], 2 * shape["scanners"] + len(gathers))
+    for name, value in settings.items():
+        getattr(dut, name).value = value
+    await RisingEdge(dut.clk)
+    for source, _, requests, _ in work:
+        cocotb.start_soon(source.send_all(requests))
+    for _, sink, _, expected in work:
+        assert await sink.wait_for(len(expected), idle=4000) == expected
+    await ClockCycles(dut.clk, 100)
+    for _, sink, _, expected in work:
+        assert len(sink.received) == len(expected)
+    assert sum(line < GATHER_LINES for line in memory.lines) == lines
+    assert not int(dut.error.value)
+    assert not int(dut.backwards.value)
+
+
+@cocotb.test(skip=False)
+async def fair(dut: Any) -> None:
+    """Streams that all want a line a cycle get equal parts, and together all of it."""
+    rng = bench.rng()
+    config = configuration()
+    shape = bench.parameters["bank"]
+    image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
+    streams = 2 * shape["scanners"] + shape["values"] + shape["epilogue"]
+    layout = gather_request(config.multipliers)
+    sinks = []
+    sources = []
+    for v in range(shape["values"]):
+        sources.append(Source(dut, f"value__{v}__i", layout, rng))
+        sinks.append(Sink(dut, f"value__{v}__o", gather_reply(config.multipliers), rng))
+    LineMemory(dut, config, image, rng, latency=2)
+    await start(dut, shape["lines"], streams)
+    await RisingEdge(dut.clk)
+    for source in sources:
+        steps = steps_of("lines", 300, config.multipliers, rng)
+        cocotb.start_soon(source.send_all(steps))
+    await ClockCycles(dut.clk, 200)
+    counts = [len(sink.received) for sink in sinks]
+    if counts:
+        dut._log.info("replies in 200 cycles: %s", counts)
+        assert max(counts) - min(counts) <= 3
+        # A stream cannot do more than its ring allows in a round trip of 9 cycles.
+        ring = shape["lines"] // streams
+        assert sum(counts) >= 0.9 * 180 * min(1, len(counts) * ring / 9)
+
+
+@cocotb.test()
+async def full_rings(dut: Any) -> None:
+    """`pool_full` shows that a stream waits; `error` that a read failed, and it stays."""
+    rng = bench.rng()
+    config = configuration()
+    shape = bench.parameters["bank"]
+    image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
+    scans = [Source(dut, f"scan__{s}__i", FIBER_REQUEST, rng) for s in range(shape["scanners"])]
+    sinks = [Sink(dut, f"scan__{s}__o", FIBER_BLOCKS, rng) for s in range(shape["scanners"])]
+    bad = LINE_BYTES * 3
+    LineMemory(dut, config, image, rng, latency=60, bad_lines=frozenset({3}))
+    await start(dut, shape["lines"], 2 * len(scans) + shape["values"] + shape["epilogue"])
+    dut.scan__0__table.value = bad
+    await RisingEdge(dut.clk)
+    assert not int(dut.pool_full.value)
+    # Each entry is in another line.
+    requests = [{"position": 4 * n, "empty": 0} for n in range(20)]
+    cocotb.start_soon(scans[0].send_all(requests))
+    await ClockCycles(dut.clk, 50)
+    assert int(dut.pool_full.value)
+    assert not int(dut.error.value)
+    received = await sinks[0].wait_for(len(requests), idle=400)
+    assert all(item["count"] == 0 and item["last"] for item in received)
+    await ClockCycles(dut.clk, 2)
+    assert not int(dut.pool_full.value)
+    assert int(dut.error.value)
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("kind", ["shrunk", "tiny", "dispatcher"])
+def test_bank(simulator: str, kind: str) -> None:
+    """The streams of a PE, and those of the dispatcher."""
+    setting: dict[str, Any] = {"preset": "shrunk" if kind == "shrunk" else "tiny"}
+    if kind == "tiny":
+        # as many streams as a PE has, but smaller, for the build's sake
+        setting |= {"multipliers": 2}
+    config = make_config(**setting)
+    bank = {
+        "scanners": config.operands if kind == "dispatcher" else config.scanners,
+        "values": 0 if kind == "dispatcher" else config.operands,
+        "epilogue": kind != "dispatcher",
+        "lines": DISPATCHER_LINES if kind == "dispatcher" else config.pool_lines,
+    }
+    run_bench(
+        StreamBank(config, **bank),
+        module=__name__,
+        simulator=simulator,
+        parameters={"config": setting, "bank": bank},
+    )
