@@ -150,14 +150,14 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
             BUILD,
             [
                 *("--cc", "--exe", "--vpi", "--public-flat-rw", "-Wno-fatal", "-Wno-lint", "-O3"),
-                *("--x-assign", "unique", "--timescale", "1ns/1ps", "-o", top),
+                *("--x-assign", "unique", "--timescale", "1ns/1ps"),
                 *(("--trace",) if waves else ()),
                 "-LDFLAGS",
                 f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
-                str(cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"),
-                str(source),
             ],
+            [cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp", source],
             top=top,
+            output=top,
             # a bench's build takes longer than its run: hardly optimize
             make_variables=("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"),
         )

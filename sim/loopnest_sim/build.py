@@ -132,11 +132,12 @@ def find_verilator() -> Verilator:
 def compile_verilog(
     directory: Path,
     cache: Path,
-    arguments: Sequence[str],
+    options: Sequence[str],
+    sources: Sequence[Path],
     *,
     top: str,
+    output: str,
     make_variables: Sequence[str] = (),
-    target: str = "",
 ) -> None:
     """Compile Verilog into `directory` by Verilator.
 
@@ -146,39 +147,30 @@ def compile_verilog(
         Takes the generated C++ and, at the end, the program.
     cache : Path
         Holds Verilator's compiled run-time library between builds.
-    arguments : sequence of str
-        Verilator's options and the source files (absolute paths).
+    options : sequence of str
+        Verilator's options.
+    sources : sequence of Path
+        Verilog and C++ files, absolute.
     top : str
         Name of the top module. The C++ class is ``Vtop`` for every design.
+    output : str
+        File name of the program.
     make_variables : sequence of str
         ``NAME=value`` for the generated makefile: compiler flags.
-    target : str
-        What to make; nothing for the default, the executable.
     """
     verilator = find_verilator()
-    run_tool(
-        [
-            str(verilator.program),
-            "--Mdir",
-            ".",
-            "--prefix",
-            "Vtop",
-            "--top-module",
-            top,
-            *arguments,
-        ],
-        directory,
-        verilator.environment,
-    )
-    # flags decide what the objects look like, sources do not
-    flags = [argument for argument in arguments if not os.path.isabs(argument)]
-    runtime = cache / f"runtime-{digest(verilator.version, *flags, *make_variables)}"
+    command = [
+        *(str(verilator.program), "--Mdir", ".", "--prefix", "Vtop", "--top-module", top),
+        *("-o", output, *options, *map(str, sources)),
+    ]
+    run_tool(command, directory, verilator.environment)
+    runtime = cache / f"runtime-{digest(verilator.version, *options, *make_variables)}"
     if runtime.exists():
         for item in runtime.iterdir():
             shutil.copyfile(item, directory / item.name)
     run_tool(
         # the package was configured without the option for precompiled headers
-        ["make", "-f", "Vtop.mk", "CFG_CXXFLAGS_PCH_I=-include", *make_variables, *target.split()],
+        ["make", "-j2", "-f", "Vtop.mk", "CFG_CXXFLAGS_PCH_I=-include", *make_variables],
         directory,
         verilator.environment,
     )
