@@ -163,13 +163,15 @@ def _steps(plan: Plan) -> float:
 
 
 def _rows(config: ChipConfig, plan: Plan, fields: dict[str, int]) -> None:
-    table = keep_table(plan.nest.lane, config.operands)
     rows = {row.number: row for row in plan.nest.rows}
     for r in range(config.rows):
         if r not in rows:
             fields[f"row.{r}.bypass"] = 1
             continue
-        _row(plan, rows[r], table, fields)
+        joins = sum(
+            (cell.ones or cell.mode is CellMode.SCAN) << c for c, cell in enumerate(rows[r].cells)
+        )
+        _row(plan, rows[r], keep_table(plan.nest.lane, config.operands, joins), fields)
 
 
 def _row(plan: Plan, row: Row, table: int, fields: dict[str, int]) -> None:

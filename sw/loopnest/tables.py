@@ -24,13 +24,17 @@ class JoinRow:
     others: tuple[int, ...]
 
 
-def keep_table(lane: Lane, operands: int) -> int:
-    """Return the table of a chip with ``operands`` columns: bit p tells whether to keep pattern p.
+def keep_table(lane: Lane, operands: int, joins: int) -> int:
+    """Return a row's table for a chip with ``operands`` columns: bit p tells to keep pattern p.
 
-    Blocks and lanes have the same one, since no expression becomes non-zero by an absence.
+    A pattern without any of the columns ``joins`` (bit c: column c has a join input) is dropped: it
+    is a lane that no fiber has, such as one past the end of the all-ones fiber. Blocks and lanes
+    have the same table, since no expression becomes non-zero by an absence.
     """
     used = (1 << len(lane.columns)) - 1
-    return sum(lane.needs(p & used) << p for p in range(1 << operands))
+    return sum(
+        (lane.needs(p & used) and p & joins != 0) << p for p in range(1 << operands)
+    )
 
 
 def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:
