@@ -32,9 +32,7 @@ def keep_table(lane: Lane, operands: int, joins: int) -> int:
     have the same table, since no expression becomes non-zero by an absence.
     """
     used = (1 << len(lane.columns)) - 1
-    return sum(
-        (lane.needs(p & used) and p & joins != 0) << p for p in range(1 << operands)
-    )
+    return sum((lane.needs(p & used) and p & joins != 0) << p for p in range(1 << operands))
 
 
 def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:

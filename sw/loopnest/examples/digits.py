@@ -1,0 +1,269 @@
+"""A pruned network on the chip: trains, prunes and quantises it, and classifies the test images.
+
+Every layer is one kernel, ``Y[n,o] = X[n,i] * W[i,o]``, whose epilogue adds the bias, applies the ReLU
+and makes int8 again, so activations stay compressed from layer to layer. The golden model runs the
+same kernels, and has to agree bit for bit. Then the same network runs with dense weights and
+activations on the same chip.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from loopnest import Chip, Epilogue, Memory, RunReport, Tensor
+
+from . import training
+from .training import QuantisedLayer
+
+STATEMENT = "Y[n,o] = X[n,i] * W[i,o]"
+ORDER = "nio"
+IMAGES_A_RUN = 50
+WITHIN = 0.02
+"""How far the pruned network's accuracy may be from the float one's."""
+
+
+@dataclass
+class LayerTotal:
+    """A layer's runs, added up; what the backend does not count stays None."""
+
+    multiplies: int = 0
+    dense_multiplies: int = 0
+    leaf_steps: int = 0
+    cycles: int | None = None
+    roof: float | None = None
+    pe_roof: float | None = None
+
+    def add(self, report: RunReport, dense_multiplies: int) -> None:
+        """Add one run."""
+        self.multiplies += report.multiplies
+        self.dense_multiplies += dense_multiplies
+        self.leaf_steps += report.leaf_steps
+        if report.cycles is not None:
+            self.cycles = (self.cycles or 0) + report.cycles
+        if report.roof is not None:
+            self.roof = (self.roof or 0) + report.roof
+        if report.pe_roof is not None:
+            self.pe_roof = (self.pe_roof or 0) + report.pe_roof
+
+
+@dataclass
+class NetworkRun:
+    """The whole test set through the network: logits, and each layer's totals."""
+
+    logits: NDArray[np.int32]
+    layers: list[LayerTotal] = field(default_factory=list)
+
+    def total(self) -> LayerTotal:
+        """Return all layers together."""
+
+        def add(values: Sequence[float | None]) -> float | None:
+            return None if None in values else sum(v for v in values if v is not None)
+
+        cycles = add([layer.cycles for layer in self.layers])
+        return LayerTotal(
+            multiplies=sum(layer.multiplies for layer in self.layers),
+            dense_multiplies=sum(layer.dense_multiplies for layer in self.layers),
+            leaf_steps=sum(layer.leaf_steps for layer in self.layers),
+            cycles=None if cycles is None else int(cycles),
+            roof=add([layer.roof for layer in self.layers]),
+            pe_roof=add([layer.pe_roof for layer in self.layers]),
+        )
+
+
+def run_network(
+    chip: Chip,
+    network: Sequence[QuantisedLayer],
+    images: NDArray[np.int8],
+    progress: Progress,
+    label: str,
+    *,
+    sparse: bool,
+) -> NetworkRun:
+    """Classify the images, some at a time; compressed or with everything dense."""
+    weight_levels = "dense,compressed" if sparse else "dense,dense"
+    weights = [
+        Tensor.from_dense(layer.weights, levels=weight_levels, dtype="int8") for layer in network
+    ]
+    totals = [LayerTotal() for _ in network]
+    logits = []
+    batches = [images[n : n + IMAGES_A_RUN] for n in range(0, len(images), IMAGES_A_RUN)]
+    task = progress.add_task(label, total=len(batches) * len(network))
+    for batch in batches:
+        x = Tensor.from_dense(batch, levels=weight_levels, dtype="int8")
+        for n, layer in enumerate(network):
+            last = layer.scale is None
+            epilogue = Epilogue(
+                bias=layer.bias,
+                scale=layer.scale,
+                relu=not last,
+                out="wide" if last else "narrow",
+            )
+            out = "dense,compressed" if sparse and not last else "dense,dense"
+            y = chip.compute(STATEMENT, order=ORDER, out=out, epilogue=epilogue, X=x, W=weights[n])
+            assert isinstance(y, Tensor) and chip.report is not None
+            totals[n].add(chip.report, len(batch) * layer.weights.size)
+            x = y
+            progress.advance(task)
+        logits.append(x.to_dense())
+    return NetworkRun(np.concatenate(logits), totals)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; return 0 if every figure is as it has to be."""
+    options = _parse(arguments)
+    console = Console()
+    memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+
+    def make(backend: str) -> Chip:
+        return Chip(
+            options.preset,
+            dtype="int8",
+            memory=memory,
+            backend=backend,
+            waves=options.waves if backend == "rtl" else None,
+        )
+
+    data = training.digits()
+    images, labels = data.test_images[: options.images], data.test_labels[: options.images]
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        epochs = training.EPOCHS + training.PRUNING_STEPS * training.FINE_TUNING_EPOCHS
+        task = progress.add_task("training and pruning", total=epochs)
+        dense_network = training.train(data, lambda _: progress.advance(task))
+        pruned = training.prune(
+            dense_network, data, options.sparsity, lambda _: progress.advance(task)
+        )
+        network = training.quantise(pruned, data)
+        model = run_network(make("model"), network, images, progress, "golden model", sparse=True)
+        chip_name = "chip" if options.backend == "rtl" else "golden model, again"
+        if options.backend == "rtl":
+            build = progress.add_task("building the chip", total=None)
+        chip = make(options.backend)
+        if options.backend == "rtl":
+            progress.update(build, total=1, completed=1)
+        run = run_network(chip, network, images, progress, chip_name, sparse=True)
+        dense = run_network(chip, network, images, progress, f"{chip_name}, dense", sparse=False)
+
+    float_logits = training.forward(dense_network, images)[-1]
+    accuracies = {
+        "float": training.accuracy(float_logits, labels),
+        "pruned, golden model": training.accuracy(model.logits, labels),
+        f"pruned, {chip_name}": training.accuracy(run.logits, labels),
+    }
+    kept = [float(np.mean(layer.weights != 0)) for layer in network]
+    _print(console, accuracies, kept, run, dense)
+    problems = []
+    if not np.array_equal(model.logits, run.logits):
+        problems.append("the chip's results are not the golden model's")
+    if not np.array_equal(dense.logits, run.logits):
+        problems.append("the dense run's results are not the sparse run's")
+    if abs(accuracies["float"] - accuracies["pruned, golden model"]) > WITHIN:
+        problems.append(f"the pruned network is more than {WITHIN:.0%} away from the float one")
+    options.output.mkdir(parents=True, exist_ok=True)
+    report = {
+        "images": len(images),
+        "backend": options.backend,
+        "preset": options.preset,
+        "memory": {"latency": memory.latency, "bytes_per_cycle": memory.bytes_per_cycle},
+        "accuracy": accuracies,
+        "weights_kept": kept,
+        "sparse": [asdict(layer) for layer in run.layers],
+        "dense": [asdict(layer) for layer in dense.layers],
+        "problems": problems,
+    }
+    json_path, plot_path = options.output / "digits.json", options.output / "digits.png"
+    json_path.write_text(json.dumps(report, indent=2) + "\n")
+    _plot(plot_path, run, dense)
+    console.print(f"report: {json_path}   plot: {plot_path}")
+    for problem in problems:
+        console.print(f"[red]wrong: {problem}[/red]")
+    return 1 if problems else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loopnest.examples.digits", description=__doc__)
+    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
+    parser.add_argument("--preset", default="single")
+    parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
+    parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    parser.add_argument("--images", type=int, default=None, help="test images; default all 450")
+    parser.add_argument("--sparsity", type=float, default=0.85, help="share of weights pruned")
+    parser.add_argument("--waves", default=None, help="file to record waves to")
+    parser.add_argument("--output", type=Path, default=Path("build"))
+    return parser.parse_args(arguments)
+
+
+def _print(
+    console: Console,
+    accuracies: dict[str, float],
+    kept: Sequence[float],
+    run: NetworkRun,
+    dense: NetworkRun,
+) -> None:
+    table = Table(title="Accuracy", title_justify="left")
+    for name in accuracies:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{share:.2%}" for share in accuracies.values()))
+    console.print(table)
+
+    table = Table(title="Test set, layer by layer", title_justify="left")
+    for name in (
+        "layer", "weights kept", "multiplies", "skipped", "cycles", "dense cycles", "faster",
+        "roof", "PE roof",
+    ):  # fmt: skip
+        table.add_column(name, justify="right")
+
+    def row(name: str, share: float | None, sparse: LayerTotal, full: LayerTotal) -> None:
+        def of_cycles(best: float | None) -> str:
+            return "-" if best is None or not sparse.cycles else f"{best / sparse.cycles:.0%}"
+
+        faster = full.cycles / sparse.cycles if sparse.cycles and full.cycles else None
+        table.add_row(
+            name,
+            "" if share is None else f"{share:.0%}",
+            f"{sparse.multiplies:,}",
+            f"{1 - sparse.multiplies / max(1, sparse.dense_multiplies):.1%}",
+            "-" if sparse.cycles is None else f"{sparse.cycles:,}",
+            "-" if full.cycles is None else f"{full.cycles:,}",
+            "-" if faster is None else f"{faster:.1f}x",
+            of_cycles(sparse.roof),
+            of_cycles(sparse.pe_roof),
+        )
+
+    for n, (share, sparse, full) in enumerate(zip(kept, run.layers, dense.layers, strict=True)):
+        row(str(n + 1), share, sparse, full)
+    row("all", None, run.total(), dense.total())
+    console.print(table)
+
+
+def _plot(path: Path, run: NetworkRun, dense: NetworkRun) -> None:
+    """Draw each layer's work, sparse and dense: cycles, or multiplies where none are counted."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    counted = all(layer.cycles is not None for layer in [*run.layers, *dense.layers])
+    unit = "cycles" if counted else "multiplies"
+    names = [f"layer {n + 1}" for n in range(len(run.layers))]
+    at = np.arange(len(names))
+    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
+    for offset, what, label in ((-0.2, dense, "dense"), (0.2, run, "pruned, compressed")):
+        axes.bar(at + offset, [getattr(layer, unit) for layer in what.layers], 0.4, label=label)
+    axes.set_xticks(at, names)
+    axes.set_ylabel(f"{unit}, whole test set")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
