@@ -1,0 +1,347 @@
+"""Cycle-exact simulation of a generated chip, with its memory, as fast as Verilator allows.
+
+The chip's Verilog and ``harness.cpp`` become a shared library, which is built once for each design
+(in the user's cache folder) and driven through ctypes.
+"""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from .build import build_once, compile_verilog, digest, find_verilator
+from .memory import Memory
+
+HARNESS = Path(__file__).with_name("harness.cpp")
+
+OPTIONS = (
+    *("--cc", "--exe", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert"),
+    *("-Wno-fatal", "-Wno-lint", "--no-timing", "--output-split", "20000"),
+    # a library of its own: nothing is shared with other designs in the process
+    *("-CFLAGS", "-fPIC -fvisibility=hidden -fno-gnu-unique"),
+    *("-LDFLAGS", "-shared -Wl,-Bsymbolic"),
+)
+"""Verilator's options."""
+
+FLAGS = ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2")
+"""The C++ compiler's: code of every cycle, code of the start, Verilator's library."""
+
+REGISTER_CYCLES = 10_000
+"""Cycles after which a register access without an answer is an error."""
+
+PROGRESS_CYCLES = 100_000
+"""Cycles between calls of a progress function."""
+
+PROTOCOL_RULES = (
+    "a read request changed before it was accepted",
+    "a write address changed before it was accepted",
+    "write data changed before it was accepted",
+    "a beat is not of 32 bytes",
+    "a burst is not incrementing",
+    "wlast does not mark the burst's last beat",
+)
+"""Rules of AXI4 that the memory checks, by their number in harness.cpp."""
+
+MEMORY_FIELDS = (
+    *("latency", "reorder", "seed", "fill"),
+    *("error_first", "error_end", "window_first", "window_end"),
+)
+STATE_FIELDS = (
+    *("cycle", "irq", "lines_read", "lines_written", "bytes_written"),
+    *("window_violations", "window_address", "window_write", "window_cycle"),
+    *("protocol_violations", "protocol_rule", "protocol_cycle"),
+)
+
+
+class _Settings(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint64) for name in MEMORY_FIELDS),
+        ("bytes_per_cycle", ctypes.c_double),
+        ("stall", ctypes.c_double),
+    ]
+
+
+class _State(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in STATE_FIELDS]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What went over the memory port since the start."""
+
+    lines_read: int
+    lines_written: int
+    bytes_written: int
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the lines read: a read has no strobes."""
+        return 32 * self.lines_read
+
+
+class SimulationError(Exception):
+    """The chip did not do what it must; the message says what."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of the built simulators, ``loopnest`` in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loopnest"
+
+
+class Simulator:
+    """A chip and its memory, after the chip's reset.
+
+    Parameters
+    ----------
+    verilog_text : str
+        The design. Its top module has ``clk``, ``rst``, ``irq``, an AXI4-Lite port ``s_axil_*`` of
+        32 bits and an AXI4 port ``m_axi_*`` with 32 bits of address and 256 of data.
+    top : str
+        Name of the top module.
+    memory : Memory, optional
+        The memory's behaviour.
+    waves : Path, optional
+        Records all signals into this file: FST where the headers of zlib and lz4 are installed, VCD
+        otherwise; the suffix is set accordingly (see `waves`).
+
+    Raises
+    ------
+    loopnest_sim.build.BuildError
+        If Verilator or the C++ compiler is missing or fails.
+    """
+
+    def __init__(
+        self,
+        verilog_text: str,
+        *,
+        top: str,
+        memory: Memory | None = None,
+        waves: Path | str | None = None,
+    ) -> None:
+        self.memory = memory or Memory()
+        trace = None if waves is None else _trace_format()
+        self.waves = None if waves is None else Path(waves).with_suffix(f".{trace}")
+        """The file of the waves."""
+        self._library = ctypes.CDLL(str(build_simulator(verilog_text, top=top, trace=trace)))
+        self._library.loopnest_new.restype = ctypes.c_void_p
+        whole = (0, 1 << 32)
+        error_first, error_end = self.memory.errors or (0, 0)
+        window_first, window_end = self.memory.window or whole
+        settings = _Settings(
+            latency=self.memory.latency,
+            reorder=self.memory.reorder,
+            seed=self.memory.seed,
+            fill=self.memory.fill,
+            error_first=error_first,
+            error_end=error_end,
+            window_first=window_first,
+            window_end=window_end,
+            bytes_per_cycle=self.memory.bytes_per_cycle,
+            stall=self.memory.stall,
+        )
+        path = "" if self.waves is None else os.fspath(self.waves)
+        handle = self._library.loopnest_new(ctypes.byref(settings), path.encode())
+        self._handle: ctypes.c_void_p | None = ctypes.c_void_p(handle)
+
+    def close(self) -> None:
+        """Free the simulation and finish its waves. Nothing can be done with it afterwards."""
+        if self._handle is not None:
+            self._library.loopnest_delete(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+    def write(self, address: int, data: Any) -> None:
+        """Put bytes (or an array, contiguous) into the memory, in no time."""
+        array = np.frombuffer(data, np.uint8)
+        self._check_range(address, array.size)
+        self._call("write", ctypes.c_uint64(address), _pointer(array), ctypes.c_uint64(array.size))
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return bytes of the memory, in no time."""
+        self._check_range(address, size)
+        array = np.empty(size, np.uint8)
+        self._call("read", ctypes.c_uint64(address), _pointer(array), ctypes.c_uint64(size))
+        return array.tobytes()
+
+    def set_register(self, offset: int, value: int) -> None:
+        """Write a register over AXI4-Lite.
+
+        Raises
+        ------
+        SimulationError
+            If the chip does not answer, or with an error.
+        """
+        code = self._call(
+            "write_register",
+            ctypes.c_uint32(offset),
+            ctypes.c_uint32(value),
+            ctypes.c_uint64(REGISTER_CYCLES),
+        )
+        self._check_register(f"the write of register {offset:#x}", code)
+
+    def register(self, offset: int) -> int:
+        """Read a register over AXI4-Lite; errors as `set_register`."""
+        value = ctypes.c_uint32()
+        code = self._call(
+            "read_register",
+            ctypes.c_uint32(offset),
+            ctypes.byref(value),
+            ctypes.c_uint64(REGISTER_CYCLES),
+        )
+        self._check_register(f"the read of register {offset:#x}", code)
+        return value.value
+
+    def step(self, cycles: int = 1) -> None:
+        """Run exactly this many cycles."""
+        self._call("step", ctypes.c_uint64(cycles))
+
+    def run_until_interrupt(
+        self, max_cycles: int, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Run until ``irq`` is high; return the cycles that took.
+
+        Parameters
+        ----------
+        max_cycles : int
+            Cycles to run at the most.
+        progress : callable, optional
+            Called with `cycle` now and then (every 100 000 cycles).
+
+        Raises
+        ------
+        SimulationError
+            If the interrupt did not come.
+        """
+        start = self.cycle
+        while not self.interrupt:
+            left = start + max_cycles - self.cycle
+            if left <= 0:
+                raise SimulationError(f"no interrupt within {max_cycles} cycles")
+            self._call("run", ctypes.c_uint64(min(left, PROGRESS_CYCLES)))
+            if progress is not None:
+                progress(self.cycle)
+        return self.cycle - start
+
+    @property
+    def cycle(self) -> int:
+        """Cycles since the reset."""
+        return int(self._state().cycle)
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether ``irq`` is high."""
+        return bool(self._state().irq)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the memory port has carried."""
+        state = self._state()
+        return Traffic(state.lines_read, state.lines_written, state.bytes_written)
+
+    @property
+    def violations(self) -> list[str]:
+        """The first access outside the memory's window and the first breach of AXI4, if any."""
+        state = self._state()
+        found = []
+        if state.window_violations:
+            kind = "write" if state.window_write else "read"
+            found.append(
+                f"{kind} outside the memory's window at {state.window_address:#010x} in cycle "
+                f"{state.window_cycle} ({state.window_violations} such accesses)"
+            )
+        if state.protocol_violations:
+            found.append(
+                f"{PROTOCOL_RULES[state.protocol_rule]}, in cycle {state.protocol_cycle} "
+                f"({state.protocol_violations} breaches of AXI4)"
+            )
+        return found
+
+    def _state(self) -> _State:
+        state = _State()
+        self._call("state", ctypes.byref(state))
+        return state
+
+    def _call(self, name: str, *arguments: Any) -> int:
+        if self._handle is None:
+            raise ValueError("the simulator is closed")
+        return int(getattr(self._library, f"loopnest_{name}")(self._handle, *arguments))
+
+    def _check_range(self, address: int, size: int) -> None:
+        if not 0 <= address <= address + size <= 1 << 32:
+            raise ValueError(f"{size} bytes at {address:#x}: expected a range within 32 bits")
+
+    def _check_register(self, what: str, code: int) -> None:
+        if code < 0:
+            raise SimulationError(f"{what} was not answered within {REGISTER_CYCLES} cycles")
+        if code:
+            raise SimulationError(f"{what} was answered with error {code}")
+
+
+def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) -> Path:
+    """Return the design's shared library, built if it is not in the cache.
+
+    Parameters
+    ----------
+    verilog_text, top : str
+        As `Simulator`.
+    trace : str, optional
+        ``fst`` or ``vcd`` for a library that can record waves.
+    """
+    options = (*OPTIONS, *((f"--trace-{trace}",) if trace else ()))
+    version = find_verilator().version
+    key = digest(verilog_text, top, HARNESS.read_text(), version, *options, *FLAGS)
+
+    def build(folder: Path) -> None:
+        source = folder / f"{top}.v"
+        source.write_text(verilog_text)
+        compile_verilog(
+            folder,
+            cache_folder(),
+            options,
+            [source, HARNESS],
+            top=top,
+            output="simulator.so",
+            make_variables=FLAGS,
+        )
+        for item in folder.iterdir():
+            if item.name not in ("simulator.so", source.name):
+                item.unlink()
+
+    return build_once(cache_folder() / f"{top}-{key}", build) / "simulator.so"
+
+
+def _pointer(array: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _trace_format() -> str:
+    """Return the waves' format: FST wants the headers of two libraries."""
+    check = subprocess.run(
+        ["g++", "-x", "c++", "-E", "-"],
+        input="#include <lz4.h>\n#include <zlib.h>\n",
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return "fst" if check.returncode == 0 else "vcd"
