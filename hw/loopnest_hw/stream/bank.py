@@ -53,9 +53,9 @@ def equal_rings(streams: int, lines: int) -> list[tuple[int, int]]:
 class StreamBank(wiring.Component):
     """Scanners, value gathers and, optionally, the epilogue's gather, around one `LinePool`.
 
-    ``scan``, ``value`` and ``epilogue`` are there only where there are such streams. ``ring[n]``
-    goes by this order: positions and blocks of scanner 0, of scanner 1, ..., then the values of each
-    operand, then the epilogue. Rings must not overlap and lie below ``lines``.
+    ``scan``, ``value`` and ``epilogue`` are there only where there are such streams. The
+    order of ``ring`` is: positions and blocks of scanner 0, of scanner 1, ..., then each operand's
+    values, then the epilogue. Rings must not overlap and lie below ``lines``.
 
     ``error`` (a read failed), ``backwards`` (a table ran backwards) and ``pool_full`` are the
     pool's and the scanners'; the first two stay until reset. At reset, no read may be under way.

@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, LINE_BYTES, WIDE_BITS, ChipConfig
+from ..format import LINE_WORDS, WORD_BYTES
 from ..queue import Queue
 from ..tokens import gather_reply, gather_request
 from .pool import pool_client, ring
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
+WORD_SHIFT = (WORD_BYTES - 1).bit_length()
 LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
 REPLIES = 2
@@ -129,19 +131,25 @@ class Gather(wiring.Component):
         m.d.comb += self.i.ready.eq(~busy | done)
         with m.If(self.i.ready):
             m.d.sync += busy.eq(self.i.valid)
-        with m.If(self.i.valid & self.i.ready):
-            before: Value = last
-            compares: Value = known
-            for n in lanes:
-                this = step.address[n][LINE_SHIFT:]
+        before = [Signal(LINE_BITS, name=f"before_{n}") for n in range(self._lanes + 1)]
+        compares = Signal(self._lanes + 1)
+        m.d.comb += [before[0].eq(last), compares[0].eq(known)]
+        for n in lanes:
+            this = step.address[n][LINE_SHIFT:]
+            m.d.comb += [
+                before[n + 1].eq(Mux(step.valid[n], this, before[n])),
+                compares[n + 1].eq(known | step.valid[: n + 1].any()),
+            ]
+            with m.If(self.i.ready):
                 m.d.sync += [
-                    new[n].eq(step.valid[n] & (~compares | (this != before))),
+                    new[n].eq(step.valid[n] & (~compares[n] | (this != before[n]))),
                     line[n].eq(this),
                     offset[n].eq(step.address[n][:LINE_SHIFT]),
                 ]
-                before = Mux(step.valid[n], this, before)
-                compares = known | step.valid[: n + 1].any()
-            m.d.sync += [pending.eq(step.valid), last.eq(before), known.eq(compares)]
+        with m.If(self.i.ready):
+            m.d.sync += pending.eq(step.valid)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [last.eq(before[-1]), known.eq(compares[-1])]
 
         # A cycle serves the lanes before the first new one from the current line, and then those
         # up to the second new one from the line it asks for.
@@ -199,14 +207,17 @@ class Gather(wiring.Component):
         with m.If(used):
             m.d.sync += current.eq(fresh)
 
-        words = data.ArrayLayout(WIDE_BITS, 8 * LINE_BYTES // WIDE_BITS)
+        def word(line: Value, index: Value) -> Value:
+            return Array(line.word_select(n, WIDE_BITS) for n in range(LINE_WORDS))[index]
+
         item = Signal(gather_reply(self._lanes))
         for n in range(self._lanes):
             lane = work.payload.lane[n]
-            index = lane.offset[2:]
-            word = Mux(lane.fresh, data.View(words, fresh)[index], data.View(words, current)[index])
+            index = lane.offset[WORD_SHIFT:]
+            found = Signal(WIDE_BITS, name=f"found_{n}")
+            m.d.comb += found.eq(Mux(lane.fresh, word(fresh, index), word(current, index)))
             with m.If(lane.valid):
-                m.d.comb += item[n].eq(word >> (lane.offset[:2] << 3))
+                m.d.comb += item[n].eq(found >> (lane.offset[:WORD_SHIFT] << 3))
 
         # A step's lanes come together in the reply's place; its first part clears the others.
         reply = [Signal(gather_reply(self._lanes), name=f"reply_{r}") for r in range(REPLIES)]
