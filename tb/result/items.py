@@ -7,7 +7,6 @@ from typing import Any
 from loopnest_hw.config import LANES, ChipConfig
 from loopnest_hw.kernel import kernel_layout
 from loopnest_sim.model.blocks import Blocks
-
 from tb.streams import encode
 
 BLOCK_SIZES = (1, 1, 2, 3, 7, 8, 9, 15, 16)

@@ -6,11 +6,11 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
+
 from loopnest_hw import tokens
 from loopnest_hw.config import LANES, make_config
 from loopnest_hw.result.assembler import Assembler
 from loopnest_sim.model.assemble import assemble
-
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.result.items import to_items
@@ -48,7 +48,9 @@ def random_terms(rng: random.Random, multipliers: int) -> list[dict[str, Any]]:
                 {
                     "valid": sum(1 << k for k in at),
                     "value": [rng.getrandbits(32) for _ in range(multipliers)],
-                    "index": [at[k][1] if k in at else rng.randrange(16) for k in range(multipliers)],
+                    "index": [
+                        at[k][1] if k in at else rng.randrange(LANES) for k in range(multipliers)
+                    ],
                     "place": [
                         at[k][0] if k in at else rng.getrandbits(16) for k in range(multipliers)
                     ],

@@ -7,6 +7,7 @@ import cocotb
 import numpy as np
 import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
+
 from loopnest_hw import tokens
 from loopnest_hw.config import LINE_BYTES, NumberFormat, make_config
 from loopnest_hw.descriptor import Output
@@ -14,7 +15,6 @@ from loopnest_hw.result.writer import Writer
 from loopnest_sim.image import Image
 from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.write import Written, write
-
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.result.items import random_blocks, setting, to_blocks, to_items
@@ -57,47 +57,56 @@ def ref_write(
     return image, write(blocks, kernel, fmt, image)
 
 
-async def rtl_write(
-    dut: Any, blocks: Blocks, kernel: dict[str, int], image: Image, stall: float
-) -> tuple[Memory, int]:
-    """Return what the device made of the memory, and the cycles it took."""
-    config = make_config(dtype=bench.parameters["dtype"])
-    memory = Memory(image.copy())
-    source = Source(dut, "i", tokens.RESULT_BLOCK, bench.rng(), stall=stall)
-    Sink(dut, "o", tokens.LINE_WRITE, bench.rng(), stall=stall, check=memory.write)
-    await bench.start(dut)
-    dut.result.value = setting(config, "result", kernel)
-    await ClockCycles(dut.clk, 3)
-    assert not int(dut.done.value)
-    items = to_items(blocks)
-    sending = cocotb.start_soon(source.send_all(items))
-    cycles = 0
-    while not int(dut.done.value):
-        await RisingEdge(dut.clk)
-        cycles += 1
-        assert cycles < 100 * (len(items) + 10), "no done"
-    await sending
-    lines = memory.lines
-    await ClockCycles(dut.clk, 20)
-    assert memory.lines == lines, "a line after done"
-    assert int(dut.done.value) and not int(dut.o__valid.value) and not int(dut.busy.value)
-    return memory, cycles
+class Device:
+    """The writer with a memory."""
 
+    def __init__(self, dut: Any, stall: float = 0.0) -> None:
+        self._dut = dut
+        self._config = make_config(dtype=bench.parameters["dtype"])
+        self._source = Source(dut, "i", tokens.RESULT_BLOCK, bench.rng(), stall=stall)
+        self._memory = Memory(Image())
+        Sink(dut, "o", tokens.LINE_WRITE, bench.rng(), stall=stall, check=self._write)
 
-async def check(
-    dut: Any, blocks: Blocks, kernel: dict[str, int], *, stall: float = 0.0, full: int = 0
-) -> int:
-    """Compare the device with the model; return the device's cycles."""
-    fmt = make_config(dtype=bench.parameters["dtype"]).dtype
-    image = new_image(bench.rng())
-    expected, written = ref_write(blocks, kernel, fmt, image)
-    assert (written.blocks_full | written.values_full << 1) == full
-    memory, cycles = await rtl_write(dut, blocks, kernel, image, stall)
-    wrong = np.flatnonzero(memory.image.read(0, MEMORY) != expected.read(0, MEMORY))
-    assert len(wrong) == 0, f"{len(wrong)} wrong bytes, the first at {wrong[0]:#x}"
-    assert memory.lines == written.lines
-    assert int(dut.full.value) == full
-    return cycles
+    def _write(self, item: dict[str, Any]) -> None:
+        self._memory.write(item)
+
+    async def rtl_write(
+        self, blocks: Blocks, kernel: dict[str, int], image: Image
+    ) -> tuple[Memory, int]:
+        """Reset, and return what the device makes of the memory and the cycles it takes."""
+        dut = self._dut
+        self._memory = memory = Memory(image.copy())
+        dut.rst.value = 1
+        dut.result.value = setting(self._config, "result", kernel)
+        await ClockCycles(dut.clk, 3)
+        dut.rst.value = 0
+        await ClockCycles(dut.clk, 3)
+        assert not int(dut.done.value) and not int(dut.busy.value) and not int(dut.full.value)
+        items = to_items(blocks)
+        sending = cocotb.start_soon(self._source.send_all(items))
+        cycles = 0
+        while not int(dut.done.value):
+            await RisingEdge(dut.clk)
+            cycles += 1
+            assert cycles < 100 * (len(items) + 10), "no done"
+        await sending
+        lines = memory.lines
+        await ClockCycles(dut.clk, 20)
+        assert memory.lines == lines, "a line after done"
+        assert int(dut.done.value) and not int(dut.o__valid.value) and not int(dut.busy.value)
+        return memory, cycles
+
+    async def check(self, blocks: Blocks, kernel: dict[str, int], full: int = 0) -> int:
+        """Compare the device with the model; return the device's cycles."""
+        image = new_image(bench.rng())
+        expected, written = ref_write(blocks, kernel, self._config.dtype, image)
+        assert (written.blocks_full | written.values_full << 1) == full
+        memory, cycles = await self.rtl_write(blocks, kernel, image)
+        wrong = np.flatnonzero(memory.image.read(0, MEMORY) != expected.read(0, MEMORY))
+        assert len(wrong) == 0, f"{len(wrong)} wrong bytes, the first at {wrong[0]:#x}"
+        assert memory.lines == written.lines
+        assert int(self._dut.full.value) == full
+        return cycles
 
 
 def make_kernel(**changes: int) -> dict[str, int]:
@@ -116,25 +125,31 @@ def make_kernel(**changes: int) -> dict[str, int]:
 @cocotb.test()
 async def compressed(dut: Any) -> None:
     """Fibers in any order, of any length."""
+    device = Device(dut, bench.parameters["stall"])
+    await bench.start(dut)
     rng = bench.rng()
     blocks = random_blocks(rng, rng.sample(range(500), 120), size=1 << 20, most=5)
-    await check(dut, blocks, make_kernel(), stall=bench.parameters["stall"])
+    await device.check(blocks, make_kernel())
 
 
 @cocotb.test()
 async def dense(dut: Any) -> None:
     """Fibers whose places have any alignment, in any order; some overlap."""
+    device = Device(dut, bench.parameters["stall"])
+    await bench.start(dut)
     rng = bench.rng()
     size = 77
     fibers = [size * n for n in rng.sample(range(60), 50)]
     fibers += [rng.randrange(size * 60) for _ in range(50)]
     blocks = random_blocks(rng, fibers, size=size, most=5)
-    await check(dut, blocks, make_kernel(compressed=0), stall=bench.parameters["stall"])
+    await device.check(blocks, make_kernel(compressed=0))
 
 
 @cocotb.test()
 async def no_room(dut: Any) -> None:
     """The rooms are by one byte too small, or just large enough; and far too small."""
+    device = Device(dut)
+    await bench.start(dut)
     rng = bench.rng()
     value_bytes = 4
     if bench.parameters["output"] == Output.NARROW:
@@ -150,27 +165,31 @@ async def no_room(dut: Any) -> None:
         ({"blocks_end": BLOCKS + 36, "values_end": VALUES + 37}, 3),
         ({"blocks_end": BLOCKS, "values_end": 0}, 3),
     ):
-        await check(dut, blocks, make_kernel(**(enough | changes)), full=full)
+        await device.check(blocks, make_kernel(**(enough | changes)), full=full)
     # dense: the last value of all, and a place whose address would wrap
     blocks = random_blocks(rng, range(0, 20 * 300, 300), size=300, most=4)
     top = int((blocks.fiber + 16 * blocks.coordinate)[-1]) * value_bytes
     end = VALUES + top
-    await check(dut, blocks, make_kernel(compressed=0, values_end=end), full=2)
+    await device.check(blocks, make_kernel(compressed=0, values_end=end), full=2)
     far = random_blocks(rng, [5, (1 << 32) - 6, 1 << 30, (1 << 30) + 5], size=64, most=4)
-    await check(dut, far, make_kernel(compressed=0), full=2)
+    await device.check(far, make_kernel(compressed=0), full=2)
 
 
 @cocotb.test()
 async def nothing(dut: Any) -> None:
     """A result that is one empty fiber."""
+    device = Device(dut)
+    await bench.start(dut)
     item = {"coordinate": 0, "mask": 0, "value": [0] * 16, "fiber": 3, "last": 1, "final": 1}
     for compressed in range(2):
-        await check(dut, to_blocks([item]), make_kernel(compressed=compressed))
+        await device.check(to_blocks([item]), make_kernel(compressed=compressed))
 
 
 @cocotb.test()
 async def rate(dut: Any) -> None:
     """Blocks of eight values take a cycle each, also where the chunks straddle lines."""
+    device = Device(dut)
+    await bench.start(dut)
     count = 200
     for first in (0xFF, 0x07):
         items = [
@@ -186,7 +205,7 @@ async def rate(dut: Any) -> None:
         ]
         blocks = to_blocks(items)
         blocks.value[0] = 1
-        cycles = await check(dut, blocks, make_kernel())
+        cycles = await device.check(blocks, make_kernel())
         if bench.parameters["output"] == Output.WIDE:
             # a line a cycle leaves, and those of words beside: one in nine
             assert cycles < count * 9 / 8 + 20, cycles

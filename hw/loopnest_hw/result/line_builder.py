@@ -22,9 +22,9 @@ PLACE_BITS = LINE_BYTES.bit_length() - 1
 def chunk(chunk_bytes: int) -> data.StructLayout:
     """Return the layout of up to ``chunk_bytes`` bytes to write.
 
-    Byte k, if its strobe is set, goes to ``offset + k`` bytes from the array's start. ``end`` is the
-    offset past the last strobed byte. ``final``: nothing follows. A chunk without strobes has no
-    place.
+    Byte k, if its strobe is set, goes to ``offset + k`` bytes from the array's start. ``end`` is
+    the offset past the last strobed byte. ``final``: nothing follows. A chunk without strobes has
+    no place.
     """
     return data.StructLayout(
         {
@@ -139,16 +139,12 @@ class LineBuilder(wiring.Component):
             leaves.eq(placed_valid & has_here & line_valid & (line.line != placed.line)),
             merges.eq(placed_valid & has_here & ~leaves),
             ends.eq(placed_valid & ~has_here & ~has_next & placed.final),
-            hand_over.eq(
-                leaves | (merges & (has_next | placed.final)) | (ends & line_valid)
-            ),
+            hand_over.eq(leaves | (merges & (has_next | placed.final)) | (ends & line_valid)),
             handed.line.eq(Mux(merges, placed.line, line.line)),
             handed.data.eq(Mux(merges, merged, line.data)),
             handed.strobe.eq(Mux(merges, placed.here, 0) | Mux(line_valid, line.strobe, 0)),
             room.eq(~self.o.valid | self.o.ready),
-            placed_done.eq(
-                ~skips & ~placed.final & (room | ~hand_over) & ~(leaves & has_next)
-            ),
+            placed_done.eq(~skips & ~placed.final & (room | ~hand_over) & ~(leaves & has_next)),
         ]
 
         def begin(number: Value, strobe: Value) -> None:

@@ -61,9 +61,9 @@ class Writer(wiring.Component):
     child, end of blocks, 0} at ``result.table + 16 * fiber``. Dense: lane l's value goes to
     ``result.values + (fiber + 16 * coordinate + l) * bytes``. Of a narrow value the low bits count.
 
-    Values move in chunks: the lowest 8 of a compressed block's lanes, then the others; the lower and
-    the upper 8 lanes of a dense one. A chunk that ends at or beyond ``values_end`` is dropped whole,
-    as is a block word beyond ``blocks_end``; ``full`` tells. All else goes on, to `done`.
+    Values move in chunks: the lowest 8 of a compressed block's lanes, then the others; the lower
+    and the upper 8 lanes of a dense one. A chunk that does not end at or before ``values_end`` is
+    dropped whole, as is a block word beyond ``blocks_end``; ``full`` tells. All else goes on.
 
     A chunk of values, a block word and an entry go on in each cycle, as long as the lines they
     complete find room at the output. Latency from a block to its line is at least five cycles.
@@ -152,9 +152,7 @@ class Writer(wiring.Component):
         slots = [Signal(WIDE_BITS, name=f"slot_{s}") for s in range(CHUNK_LANES)]
         for s, slot in enumerate(slots):
             dense_lane = Mux(upper, block.mask[s + CHUNK_LANES], block.mask[s])
-            m.d.comb += taken[s].eq(
-                Mux(compressed, count > Cat(Const(s, 3), upper), dense_lane)
-            )
+            m.d.comb += taken[s].eq(Mux(compressed, count > Cat(Const(s, 3), upper), dense_lane))
             picks = []
             # The lane of rank s is no lower than s.
             for lane in range(s, LANES):
@@ -210,9 +208,7 @@ class Writer(wiring.Component):
             go.eq(block_valid & values.i.ready & words.i.ready & entries.i.ready),
             block_done.eq(go & last_chunk),
             values.i.valid.eq(go & (taken.any() | finishes)),
-            values.i.payload.offset.eq(
-                (index + Mux(upper & ~compressed, CHUNK_LANES, 0)) << scale
-            ),
+            values.i.payload.offset.eq((index + Mux(upper & ~compressed, CHUNK_LANES, 0)) << scale),
             values.i.payload.end.eq(end_index << scale),
             values.i.payload.data.eq(wide_data),
             values.i.payload.strobe.eq(Mux(narrow, narrow_strobe, wide_strobe)),
@@ -248,9 +244,7 @@ class Writer(wiring.Component):
                 block_valid.eq(self.i.valid),
                 block.eq(arriving),
                 count.eq(counts[LANES]),
-                dense_index.eq(
-                    arriving.fiber + (arriving.coordinate << (LANES.bit_length() - 1))
-                ),
+                dense_index.eq(arriving.fiber + (arriving.coordinate << (LANES.bit_length() - 1))),
                 two_chunks.eq(Mux(compressed, counts[LANES] > CHUNK_LANES, low & high)),
                 upper.eq(~compressed & ~low & high),
             ]

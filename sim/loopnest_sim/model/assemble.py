@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from loopnest_hw.config import LANES
 from numpy.typing import NDArray
+
+from loopnest_hw.config import LANES
 
 from .blocks import Blocks
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from loopnest_hw.config import LANES
 from numpy.typing import NDArray
+
+from loopnest_hw.config import LANES
 
 
 @dataclass

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import ADDRESS_BITS, LANES, LINE_BYTES, NumberFormat
 from loopnest_hw.descriptor import Output
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
-from numpy.typing import NDArray
 
 from ..image import Image
 from .blocks import Blocks
@@ -47,9 +48,7 @@ def _changes(lines: Addresses) -> int:
     return int((lines[1:] != lines[:-1]).sum()) + 1 if len(lines) else 0
 
 
-def write(
-    blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: Image
-) -> Written:
+def write(blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: Image) -> Written:
     """Write result blocks into ``image``, with a kernel descriptor's ``result`` settings.
 
     Dropped chunks do not stop the others: the chip writes what has room, then reports the error.
@@ -62,7 +61,7 @@ def write(
     row, lane = np.nonzero(blocks.lanes)
     if compressed:
         # A block's chunks are its lowest lanes and the others; they are packed.
-        counts = np.bitwise_count(blocks.mask).astype(np.int64)
+        counts = blocks.lanes.sum(axis=1)
         before = np.cumsum(counts) - counts
         index = np.arange(len(row))
         chunk = 2 * row + ((index - before[row]) >= CHUNK_LANES)

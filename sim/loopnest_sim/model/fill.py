@@ -1,0 +1,48 @@
+"""Full result fibers (hw result/filler.py)."""
+
+import numpy as np
+
+from loopnest_hw.config import LANES
+
+from .blocks import Blocks
+
+
+def fill(blocks: Blocks, size: int) -> Blocks:
+    """Return each fiber with all its ``size`` coordinates, untouched ones 0.
+
+    The last block ends a fiber. A block at or above ``size`` stays as it is. A fiber has an item of
+    mask 0 where it has nothing else, or where such an item comes when all coordinates are there.
+    """
+    whole = -(-size // LANES)
+    number = blocks.fiber_number
+    fibers = int(blocks.last.sum())
+    ends = np.flatnonzero(blocks.last)
+
+    has = blocks.mask != 0
+    inside = has & (blocks.coordinate < whole)
+    value = np.zeros((fibers * whole, LANES), np.uint32)
+    value[number[inside] * whole + blocks.coordinate[inside]] = blocks.value[inside]
+    mask = np.full((fibers, whole), (1 << LANES) - 1, np.int64)
+    if size % LANES:
+        mask[:, -1] = (1 << size % LANES) - 1
+
+    # What else there is: blocks beyond, and ends that no block is left to carry.
+    reached = np.full(fibers, -1)
+    np.maximum.at(reached, number[has], blocks.coordinate[has])
+    bare = np.zeros(len(blocks), np.bool_)
+    bare[ends] = ~has[ends] & (reached >= whole - 1)
+    extra = blocks[(has & ~inside) | bare]
+    numbers = np.concatenate([np.repeat(np.arange(fibers), whole), number[(has & ~inside) | bare]])
+
+    order = np.argsort(numbers, kind="stable")
+    numbers = numbers[order]
+    last = np.ones(len(numbers), np.bool_)
+    last[:-1] = numbers[1:] != numbers[:-1]
+    return Blocks.of(
+        np.concatenate([np.tile(np.arange(whole), fibers), extra.coordinate])[order],
+        np.concatenate([mask.reshape(-1), extra.mask])[order],
+        np.concatenate([value, extra.value])[order],
+        blocks.fiber[ends][numbers],
+        last=last,
+        final=last & blocks.final[ends][numbers],
+    )
