@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import COORDINATE_BITS, LANES
 from loopnest_hw.descriptor import CellMode, ResultMode
 from loopnest_hw.format import (
@@ -13,7 +15,6 @@ from loopnest_hw.format import (
     PACKED_STRIDE,
     WORD_BYTES,
 )
-from numpy.typing import NDArray
 
 from ..image import Image
 from .nest import Indices, Row, Tokens, Words
@@ -82,8 +83,8 @@ def joined_chunks(
         end = int(np.searchsorted(blocks_before, limit, side="right")) - 1
         end = max(end, begin + 1)
         some = tokens.part(begin, end)
-        yield some, _join(row, some, {o: _part(f, begin, end) for o, f in fibers.items()},
-                          image, watch)
+        parts = {o: _part(fiber, begin, end) for o, fiber in fibers.items()}
+        yield some, _join(row, some, parts, image, watch)
         begin = end
 
 
@@ -187,7 +188,9 @@ def _merge(
     inputs: dict[int, tuple[Indices, Words, Masks, Words]],
 ) -> tuple[Indices, Words, dict[int, tuple[NDArray[np.bool_], Masks, Words]]]:
     """Return all blocks of the inputs by token and coordinate, and who has which."""
-    keys = [token << BLOCK_COORDINATE_BITS | coordinate for token, coordinate, _, _ in inputs.values()]
+    keys = [
+        token << BLOCK_COORDINATE_BITS | coordinate for token, coordinate, _, _ in inputs.values()
+    ]
     together = np.concatenate([np.zeros(0, np.int64), *keys])
     # some ascending runs: linear for a stable sort
     order = np.argsort(together, kind="stable")

@@ -32,6 +32,8 @@ class KernelResult:
         Leaf fibers without lanes.
     fibers : int
         Result fibers that ended.
+    overflow : bool
+        An int8 chip's arithmetic left int32 (and wrapped).
     """
 
     image: Image
@@ -39,6 +41,7 @@ class KernelResult:
     steps: int
     empty_steps: int
     fibers: int
+    overflow: bool
 
 
 def run_kernel(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> KernelResult:
@@ -56,16 +59,19 @@ def run_kernel(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> 
     Raises
     ------
     ModelError
-        Where the chip would stop with an error: ``BAD_DESCRIPTOR``, ``RESULT_FULL``, ``OVERFLOW``. The
-        image then has what the chip has written.
+        Where the chip would stop with an error: ``BAD_DESCRIPTOR``, ``RESULT_FULL`` or
+        ``OVERFLOW``. The image then has what the chip has written.
     """
-    return run_watched(config, image, descriptor, Watch())
+    result = run_watched(config, image, descriptor, Watch())
+    if result.overflow:
+        raise ModelError(ErrorCode.OVERFLOW, 0)
+    return result
 
 
 def run_watched(
     config: ChipConfig, image: Image, descriptor: dict[str, int], watch: Watch
 ) -> KernelResult:
-    """Do what `run_kernel` does, and tell ``watch`` of every access."""
+    """Do what `run_kernel` does, and tell ``watch`` of every access; overflow is no error."""
     for _ in contradictions(config, descriptor):
         raise ModelError(ErrorCode.BAD_DESCRIPTOR, 0)
     nest = Nest.of(config, descriptor)
@@ -79,13 +85,19 @@ def run_watched(
         fibers += len(finished.fiber)
         result.write(finished)
 
-    for tokens, blocks in _leaf_chunks(nest, 0, root(nest, descriptor["result.start"]), image, watch):
+    first = root(nest, descriptor["result.start"])
+    for tokens, blocks in _leaf_chunks(nest, 0, first, image, watch):
         write(sums.feed(tokens, leaf_terms(nest, tokens, blocks, image, watch, counts)))
     write(sums.finish())
     result.finish()
-    if counts.overflow or sums.overflow:
-        raise ModelError(ErrorCode.OVERFLOW, 0)
-    return KernelResult(image, counts.multiplies, counts.lane_steps, counts.empty_steps, fibers)
+    return KernelResult(
+        image=image,
+        multiplies=counts.multiplies,
+        steps=counts.lane_steps,
+        empty_steps=counts.empty_steps,
+        fibers=fibers,
+        overflow=counts.overflow or sums.overflow,
+    )
 
 
 def _leaf_chunks(

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from loopnest_hw.config import WIDE_BITS
 from loopnest_hw.descriptor import LeafMode, ResultMode
-from numpy.typing import NDArray
 
 from ..image import Image
 from .arith import Wide, wide_type
@@ -67,9 +67,7 @@ def leaf_terms(
     return Terms(lanes.token, key, value)
 
 
-def _values(
-    nest: Nest, lanes: Lanes, image: Image, watch: Watch, counts: LeafCounts
-) -> Wide:
+def _values(nest: Nest, lanes: Lanes, image: Image, watch: Watch, counts: LeafCounts) -> Wide:
     """Read the operands' values and compute each lane."""
     fmt = nest.config.dtype
     n = len(lanes.token)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode, LeafMode, Op, ResultMode
 from loopnest_hw.registers import ErrorCode
-from numpy.typing import NDArray
 
 Words = NDArray[np.uint32]
 Indices = NDArray[np.int64]

@@ -6,14 +6,14 @@ It does what `fill`, `epilogue` and `write` do with a stream of blocks, on array
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import LANES, WIDE_BITS, ChipConfig
 from loopnest_hw.descriptor import Output
 from loopnest_hw.format import BLOCK_MASK_BITS, OPEN_STRIDE, WORD_BYTES
 from loopnest_hw.registers import ErrorCode
-from numpy.typing import NDArray
 
 from ..image import Image
-from .arith import Wide
 from .fibers import ADDRESS_MASK
 from .nest import Indices, ModelError
 from .sums import Finished
@@ -67,17 +67,28 @@ class Result:
                 raise ModelError(ErrorCode.RESULT_FULL, where)
 
     def _filled(self, finished: Finished) -> Iterator[Finished]:
-        """Give the fibers every coordinate below the result's size, untouched ones as 0."""
+        """Give the fibers every coordinate below the result's size, untouched ones as 0.
+
+        What lies in blocks above the last of these stays behind them.
+        """
         size = self._kernel["result.size"]
+        whole = -(-size // LANES) * LANES
         step = max(1, FILL_VALUES // max(size, 1))
         for begin in range(0, len(finished.fiber), step):
             fiber = finished.fiber[begin : begin + step]
             here = slice(*np.searchsorted(finished.number, [begin, begin + len(fiber)]))
-            inside = finished.key[here] < size
-            place = (finished.number[here] - begin) * size + finished.key[here]
-            value = np.zeros(len(fiber) * size, finished.value.dtype)
-            value[place[inside]] = finished.value[here][inside]
+            own_number, own_key = finished.number[here] - begin, finished.key[here]
+            own_value = finished.value[here]
+            inside, beyond = own_key < size, own_key >= whole
+            value = np.zeros(len(fiber) * size, own_value.dtype)
+            value[own_number[inside] * size + own_key[inside]] = own_value[inside]
             number, key = np.divmod(np.arange(len(value)), max(size, 1))
+            if beyond.any():
+                number = np.concatenate([number, own_number[beyond]])
+                key = np.concatenate([key, own_key[beyond]])
+                value = np.concatenate([value, own_value[beyond]])
+                order = np.argsort(number, kind="stable")
+                number, key, value = number[order], key[order], value[order]
             yield Finished(fiber, number, key, value)
 
     def _compressed(self, some: Finished, raw: NDArray[np.uint32]) -> None:
@@ -120,7 +131,7 @@ class Result:
     def _values(
         self, some: Finished, index: Indices, upper: NDArray[np.bool_], raw: NDArray[np.uint32]
     ) -> None:
-        """Put values at these indices of the result; ``upper`` are in their block's second chunk."""
+        """Put values at these indices; ``upper`` are in their block's second chunk."""
         if len(index) == 0:
             return
         room = self._kernel["result.values_end"] - self._kernel["result.values"]

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import LANES
 from loopnest_hw.descriptor import LeafMode
-from numpy.typing import NDArray
 
 from .fibers import Masks
 from .nest import Indices
@@ -81,32 +82,44 @@ def _taken(
     first a function on these M values; then functions are composed, twice as many blocks a round,
     until each is a constant. Most are so at once: a fiber's first block loses nothing.
     """
-    m = multipliers
-    before = np.arange(m, dtype=np.int8)[:, None]
-    left = count[:-1] - before
-    in_last_step = (left - 1) % m + 1
-    lost = np.minimum(m - in_last_step, count[1:])
-    if mode is LeafMode.AXPY:
-        again = _highest_lanes(m)[in_last_step, lanes[:-1]] & lanes[1:]
-        below = (again & -again) - np.uint16(1)
-        no_conflict = np.bitwise_count(lanes[1:] & below).astype(np.int8)
-        lost = np.minimum(lost, no_conflict)
-    # nothing left: the block was emptied as a filler, and a fresh step begins after it
-    lost[(left <= 0) | (fiber[1:] != fiber[:-1])] = 0
-
-    table = np.ascontiguousarray(lost.T)
+    m, n = multipliers, len(lanes) - 1
+    first = fiber[1:] != fiber[:-1]
+    highest = _highest_lanes(m)
+    before, after = lanes[:-1].astype(np.intp), lanes[1:]
+    table = np.empty((m, n), np.int8)
+    for lost_before in range(m):
+        left = count[:-1] - np.int8(lost_before)
+        in_last_step = (left - np.int8(1) & np.int8(m - 1)) + np.int8(1)
+        lost = np.minimum(np.int8(m) - in_last_step, count[1:])
+        if mode is LeafMode.AXPY:
+            # entry [r, mask] of the flat table
+            again = highest.take((in_last_step.astype(np.intp) << LANES) + before) & after
+            no_conflict = np.bitwise_count((again & -again) - np.uint16(1) & after)
+            lost = np.minimum(lost, no_conflict.view(np.int8))
+        # nothing left: the block was emptied as a filler, and a fresh step begins after it
+        lost *= left > 0
+        lost *= ~first
+        table[lost_before] = lost
     # before the first block nothing was lost
-    table[0] = table[0, 0]
+    table[:, :1] = table[0, :1]
+
+    def is_open(part: NDArray[np.int8]) -> NDArray[np.bool_]:
+        different = np.zeros(part.shape[1], np.bool_)
+        for row in part[1:]:
+            different |= row != part[0]
+        return different
+
+    flat = table.reshape(-1)
     distance = 1
-    open_blocks = np.flatnonzero((table != table[:, :1]).any(axis=1))
-    while len(open_blocks):
-        composed = np.take_along_axis(
-            table[open_blocks], table[open_blocks - distance].astype(np.int64), axis=1
+    blocks = np.flatnonzero(is_open(table))
+    while len(blocks):
+        composed = np.stack(
+            [flat[row[blocks - distance].astype(np.intp) * n + blocks] for row in table]
         )
-        table[open_blocks] = composed
-        open_blocks = open_blocks[(composed != composed[:, :1]).any(axis=1)]
+        table[:, blocks] = composed
+        blocks = blocks[is_open(composed)]
         distance *= 2
-    return table[:, 0].astype(np.int64)
+    return table[0].astype(np.int64)
 
 
 def places(steps: Steps, block: Indices, multipliers: int) -> tuple[Indices, Indices]:

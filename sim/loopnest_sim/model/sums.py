@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from loopnest_hw.config import COORDINATE_BITS
 from numpy.typing import NDArray
+
+from loopnest_hw.config import COORDINATE_BITS
 
 from .arith import Wide, sum_chains, wide_type
 from .leaf import Terms
@@ -64,9 +65,7 @@ class Sums:
         self._key, self._value = _keys(chain[closed:]), value[closed:]
         self._fiber = tokens.fiber[-1:] if not ends[-1] else tokens.fiber[:0]
         chain = chain[:closed]
-        return Finished(
-            tokens.fiber[ends], chain >> COORDINATE_BITS, _keys(chain), value[:closed]
-        )
+        return Finished(tokens.fiber[ends], chain >> COORDINATE_BITS, _keys(chain), value[:closed])
 
     def finish(self) -> Finished:
         """Return the fiber that is still open where the nest ends, if one is."""

@@ -1,0 +1,161 @@
+"""How fast a kernel could run, from its tensors alone.
+
+The tensors are in the memory image, the nest in the descriptor; the golden model walks them.
+Nothing here knows the RTL.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import LINE_BYTES, ChipConfig
+from loopnest_hw.format import ENTRY_WORDS, WORD_BYTES
+
+from .image import Image
+from .model.kernel import run_watched
+from .model.watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a kernel has to do, in one pass and with unlimited accumulator slots.
+
+    Attributes
+    ----------
+    useful_lanes : int
+        Lanes with all their factors.
+    steps : int
+        Leaf steps with lanes.
+    lines_read, lines_written : int
+        Over all streams, the items whose line is not that of the item before in the same stream.
+        A cell that scans has a stream of position entries and one of block words, an operand one
+        of values, the result one each of entries, block words and values.
+    bytes_read, bytes_written : int
+        The compulsory ones: each byte of an operand that takes part once, however often and by
+        however many operands it is used; each byte of the result once.
+    """
+
+    useful_lanes: int
+    steps: int
+    lines_read: int
+    lines_written: int
+    bytes_read: int
+    bytes_written: int
+
+    @property
+    def pe_roof(self) -> int:
+        """Cycles that one PE takes at least: a step, a line read and a line written in each."""
+        return max(self.steps, self.lines_read, self.lines_written)
+
+    def roof(
+        self,
+        config: ChipConfig,
+        *,
+        pes: int = 1,
+        read_rate: float = LINE_BYTES,
+        write_rate: float = LINE_BYTES,
+    ) -> float:
+        """Return the cycles that a chip takes at least; the rates are bytes a cycle."""
+        return max(
+            self.useful_lanes / (pes * config.multipliers),
+            self.bytes_read / read_rate,
+            self.bytes_written / write_rate,
+        )
+
+
+def measure(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> Work:
+    """Run the kernel on a copy of the memory image and return its work.
+
+    Raises
+    ------
+    ModelError
+        As `run_kernel` does, but for ``OVERFLOW``.
+    """
+    meter = _Meter()
+    result = run_watched(config, image.copy(), descriptor, meter)
+    return Work(
+        useful_lanes=result.multiplies,
+        steps=result.steps,
+        lines_read=meter.read.lines,
+        lines_written=meter.written.lines,
+        bytes_read=meter.read.bytes,
+        bytes_written=meter.written.bytes,
+    )
+
+
+class _Touched:
+    """A set of items, all of one size, by address."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: NDArray[np.bool_] = np.zeros(1 << 10, np.bool_)
+
+    def add(self, addresses: NDArray[np.int64]) -> None:
+        index = addresses // self._size
+        top = int(index.max()) + 1
+        if top > len(self._items):
+            grown = np.zeros(1 << (top - 1).bit_length(), np.bool_)
+            grown[: len(self._items)] = self._items
+            self._items = grown
+        self._items[index] = True
+
+    @property
+    def bytes(self) -> int:
+        return self._size * int(np.count_nonzero(self._items))
+
+
+class _Traffic:
+    """Lines and bytes of some streams."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self._line: dict[Hashable, int] = {}
+        self._touched: dict[int, _Touched] = {}
+
+    @property
+    def bytes(self) -> int:
+        return sum(touched.bytes for touched in self._touched.values())
+
+    def items(self, stream: Hashable, addresses: NDArray[Any], size: int) -> None:
+        """Count items of ``size`` bytes, in order."""
+        if len(addresses) == 0:
+            return
+        line = addresses // LINE_BYTES
+        self.lines += int(np.count_nonzero(line[1:] != line[:-1]))
+        self.lines += int(self._line.get(stream) != line[0])
+        self._line[stream] = int(line[-1])
+        self._touched.setdefault(size, _Touched(size)).add(addresses)
+
+    def entries(self, stream: Hashable, addresses: NDArray[Any]) -> None:
+        """Count position entries, by the addresses of their first words."""
+        words = addresses[:, None] + WORD_BYTES * np.arange(ENTRY_WORDS)
+        self.items(stream, words.reshape(-1), WORD_BYTES)
+
+
+class _Meter(Watch):
+    """Counts the model's reads and writes."""
+
+    def __init__(self) -> None:
+        self.read = _Traffic()
+        self.written = _Traffic()
+
+    def entries(self, row: int, operand: int, addresses: NDArray[Any]) -> None:
+        self.read.entries(("entries", row, operand), addresses)
+
+    def blocks(self, row: int, operand: int, addresses: NDArray[Any]) -> None:
+        self.read.items(("blocks", row, operand), addresses, WORD_BYTES)
+
+    def values(self, operand: int, addresses: NDArray[Any], size: int) -> None:
+        self.read.items(("values", operand), addresses, size)
+
+    def result_entries(self, addresses: NDArray[Any]) -> None:
+        self.written.entries("entries", addresses)
+
+    def result_blocks(self, addresses: NDArray[Any]) -> None:
+        self.written.items("blocks", addresses, WORD_BYTES)
+
+    def result_values(self, addresses: NDArray[Any], size: int) -> None:
+        self.written.items("values", addresses, size)
