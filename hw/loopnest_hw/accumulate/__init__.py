@@ -1,0 +1,1 @@
+"""The accumulator: sums terms into blocks of the result, and drains finished fibers in order."""

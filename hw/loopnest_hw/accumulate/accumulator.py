@@ -1,0 +1,218 @@
+"""The accumulator."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import POSITION_BITS, ChipConfig
+from ..tokens import RESULT_BLOCK, StageState, found, lookup, terms
+from .directory import DEPTH, Directory
+from .drain import Drain
+from .entries import Entries
+from .eviction import Eviction
+from .fill import Fill
+from .free_list import FreeList
+from .lane_banks import LaneBanks
+from .table import RETIRED, WORD_BITS, Table, context_pointer
+
+
+class Accumulator(wiring.Component):
+    """Sums terms into blocks of result fibers, and puts the blocks of finished fibers out in order.
+
+    A fiber's blocks are in a context from its first lookup until they are drained. The lookups run
+    ahead, the terms of the contexts follow in order, and behind them the drain. The drain never
+    waits for the fill, so a lookup that waits for a slot or a context gets one.
+
+    Members
+    -------
+    lookup : In(stream), found : Out(stream)
+        See `Table`: one a cycle, answered in order 4 cycles later.
+    terms : In(stream)
+        See `Fill`: one step a cycle. Each ``end`` of a lookup that was not stale has its ``end``.
+    o : Out(stream(RESULT_BLOCK))
+        See `Drain`: up to one block a cycle.
+    retired : Out(stream(RETIRED))
+        A lookup with ``retire`` is through; ``again``: its token has to be replayed, and lookups of
+        the old epoch are stale from now on.
+    replayable : In(1)
+        Each result fiber is exactly one row-0 token's. Steady.
+    error : Out(1)
+        Slots ran out in a fiber that cannot be replayed; sticky.
+    overflow : Out(1)
+        A sum left int32; sticky.
+    evicted : Out(1)
+        A pulse for each slot given up.
+    fill_state, drain_state : Out(StageState)
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "lookup": In(stream.Signature(lookup(config))),
+                "found": Out(stream.Signature(found(config))),
+                "terms": In(stream.Signature(terms(config))),
+                "o": Out(stream.Signature(RESULT_BLOCK)),
+                "retired": Out(stream.Signature(RETIRED)),
+                "replayable": In(1),
+                "error": Out(1),
+                "overflow": Out(1),
+                "evicted": Out(1),
+                "fill_state": Out(StageState),
+                "drain_state": Out(StageState),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.table = table = Table(config)
+        m.submodules.entries = entries = Entries(config)
+        m.submodules.free_list = free_list = FreeList(config)
+        m.submodules.directory = directory = Directory(config)
+        m.submodules.eviction = eviction = Eviction(config)
+        m.submodules.fill = fill = Fill(config)
+        m.submodules.banks = banks = LaneBanks(config)
+        m.submodules.drain = drain = Drain(config)
+
+        for port, outer in (
+            (table.lookup, self.lookup),
+            (fill.terms, self.terms),
+        ):
+            wiring.connect(m, wiring.flipped(outer), port)
+        for port, outer in (
+            (table.found, self.found),
+            (table.retired, self.retired),
+            (drain.o, self.o),
+        ):
+            wiring.connect(m, port, wiring.flipped(outer))
+
+        self._contexts(m, table, entries, fill, drain)
+
+        # the table and its memories
+        m.d.comb += [
+            table.replayable.eq(self.replayable),
+            entries.read.eq(table.read),
+            entries.write.eq(table.write),
+            table.entry.eq(entries.entry),
+            table.refused.eq(entries.refused),
+            table.swept.eq(entries.swept),
+            table.slot.eq(free_list.slot),
+            table.some.eq(free_list.some),
+            table.free.eq(free_list.free),
+            free_list.take.eq(table.take),
+            directory.put.eq(table.put),
+            table.room.eq(directory.room),
+        ]
+
+        # The walk is the drain's, or the eviction's: that waits until the drain has nothing to do.
+        m.d.comb += [
+            table.settled.eq(drain.idle & directory.idle),
+            eviction.ask.eq(table.short),
+            eviction.candidate.eq(table.candidate),
+            eviction.context.eq(table.context),
+            table.bounded.eq(eviction.done),
+            table.bound.eq(eviction.bound),
+            directory.context.eq(drain.context),
+            directory.take.eq(drain.take),
+            directory.look.eq(eviction.look),
+            directory.keep.eq(eviction.keep),
+            directory.keep_word.eq(eviction.keep_word),
+            directory.keep_valid.eq(eviction.keep_valid),
+            drain.word.eq(directory.word),
+            drain.mask.eq(directory.mask),
+            eviction.top.eq(directory.top),
+            eviction.mask.eq(directory.mask),
+            entries.walk.valid.eq(drain.walk.valid),
+            entries.walk.payload.eq(drain.walk.payload),
+            drain.walk.ready.eq(entries.walk.ready),
+            drain.walk_entry.eq(entries.walk_entry),
+            eviction.walk_entry.eq(entries.walk_entry),
+            free_list.back.eq(drain.back),
+            free_list.back_valid.eq(drain.back_valid),
+        ]
+        with m.If(eviction.busy):
+            m.d.comb += [
+                directory.context.eq(eviction.context),
+                entries.walk.valid.eq(eviction.walk.valid),
+                entries.walk.payload.eq(eviction.walk.payload),
+                eviction.walk.ready.eq(entries.walk.ready),
+                drain.walk.ready.eq(0),
+                free_list.back.eq(eviction.back),
+                free_list.back_valid.eq(eviction.back_valid),
+            ]
+
+        # the sums
+        m.d.comb += [
+            banks.read.eq(fill.read),
+            banks.write.eq(fill.write),
+            banks.drain_lanes.eq(drain.lanes),
+            banks.drain_slot.eq(drain.slot),
+            fill.value.eq(banks.value),
+            drain.value.eq(banks.value),
+        ]
+        for lane, read in enumerate(fill.read):
+            m.d.comb += [
+                drain.taken[lane].eq(read.enable),
+                fill.reserved[lane].eq(drain.lanes[lane] & drain.urgent),
+            ]
+
+        m.d.comb += [
+            self.error.eq(table.error),
+            self.evicted.eq(eviction.evicted),
+            self.fill_state.eq(fill.state),
+            self.drain_state.eq(drain.state),
+        ]
+        with m.If(fill.overflow):
+            m.d.sync += self.overflow.eq(1)
+        return m
+
+    def _contexts(
+        self, m: Module, table: Table, entries: Entries, fill: Fill, drain: Drain
+    ) -> None:
+        """Contexts in a ring, in the order of their fibers' passes.
+
+        A context is drained when its lookups have reached the directory, and its terms the banks.
+        """
+        config = self._config
+        pointer = context_pointer(config)
+        looked_up = Signal(pointer)
+        sealed = Signal(pointer)
+        ending = Signal(pointer)
+        filled = Signal(pointer)
+        freed = Signal(pointer)
+        sealing = Signal(DEPTH)
+        m.d.sync += [
+            sealing.eq((sealing << 1) | table.ended),
+            looked_up.eq(looked_up + table.ended),
+            sealed.eq(sealed + sealing[-1]),
+            ending.eq(ending + fill.ended),
+            filled.eq(filled + fill.filled),
+            freed.eq(freed + entries.closed),
+        ]
+
+        info = data.StructLayout(
+            {"base": WORD_BITS, "again": 1, "fiber": POSITION_BITS, "final": 1}
+        )
+        contexts = Array(
+            Signal(info, name=f"context_{c}") for c in range(config.fibers_in_flight)
+        )
+        with m.If(table.ended):
+            here = contexts[table.context[:-1]]
+            m.d.sync += [here.base.eq(table.base), here.again.eq(table.again)]
+        with m.If(fill.ended):
+            here = contexts[ending[:-1]]
+            m.d.sync += [here.fiber.eq(fill.fiber), here.final.eq(fill.final)]
+        drained = contexts[drain.context[:-1]]
+        m.d.comb += [
+            table.freed.eq(freed),
+            fill.expecting.eq(looked_up != ending),
+            drain.waiting.eq(looked_up != drain.context),
+            drain.ready.eq((drain.context != sealed) & (drain.context != filled)),
+            drain.base.eq(drained.base),
+            drain.again.eq(drained.again),
+            drain.fiber.eq(drained.fiber),
+            drain.final.eq(drained.final),
+        ]

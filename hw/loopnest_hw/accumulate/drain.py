@@ -1,0 +1,253 @@
+"""How finished fibers leave the accumulator."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import LANES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..queue import Queue
+from ..tokens import RESULT_BLOCK, StageState
+from .directory import word_layout
+from .entries import walk_layout
+from .place import BANK_BITS, BANKS, entry_layout, place_layout
+from .priority import lowest_bit, number
+from .table import WORD_BITS, context_pointer
+
+AHEAD = 3
+"""Blocks whose entries are read ahead: enough for one a cycle."""
+
+PATIENCE = 2
+"""Cycles for which the fill may keep lanes from the drain."""
+
+
+class Drain(wiring.Component):
+    """Walks complete contexts, oldest first, and puts out their blocks: up to one a cycle.
+
+    Word by word from the directory, block by block from the table, lanes from the lane banks. A
+    block waits for banks that the lookups or the fill use, but not for ever.
+
+    Members
+    -------
+    ready : In(1)
+        The context ``context`` : Out is complete.
+    base, again, fiber, final : In
+        Of that context; `Table` and `Fill` tell.
+    word, take, mask
+        `Directory`.
+    walk : Out(stream), walk_entry : In
+        `Entries`.
+    lanes, slot : Out, taken : In, value : In
+        The lanes to read of a slot; those that the fill has ``taken`` wait. The others' values come
+        in the next cycle. With ``urgent`` : Out(1), from a register, the fill leaves them alone.
+    back : Out, back_valid : Out(1)
+        A slot that was read for the last time.
+    idle : Out(1)
+        Nothing is left of the contexts before ``context``, their slots are back.
+    waiting : In(1)
+        There are contexts to drain some time (only for ``state``).
+    o : Out(stream(RESULT_BLOCK))
+    state : Out(StageState)
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "context": Out(context_pointer(config)),
+                "ready": In(1),
+                "base": In(WORD_BITS),
+                "again": In(1),
+                "fiber": In(POSITION_BITS),
+                "final": In(1),
+                "word": In(word_layout(config)),
+                "take": Out(1),
+                "mask": In(BANKS),
+                "walk": Out(stream.Signature(walk_layout(config))),
+                "walk_entry": In(entry_layout(config)),
+                "lanes": Out(LANES),
+                "slot": Out(config.slot_bits),
+                "urgent": Out(1),
+                "taken": In(LANES),
+                "value": In(data.ArrayLayout(WIDE_BITS, LANES)),
+                "back": Out(config.slot_bits),
+                "back_valid": Out(1),
+                "idle": Out(1),
+                "waiting": In(1),
+                "o": Out(stream.Signature(RESULT_BLOCK)),
+                "state": Out(StageState),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        self._fiber_layout = data.StructLayout({"fiber": POSITION_BITS, "final": 1, "again": 1})
+        self._block_layout = data.StructLayout(
+            {
+                "entry": entry_layout(self._config),
+                "coordinate": BANK_BITS + WORD_BITS,
+                "none": 1,
+                "last": 1,
+                "fiber": POSITION_BITS,
+                "final": 1,
+            }
+        )
+        m.submodules.blocks = blocks = Queue(self._block_layout, AHEAD)
+        self._walk(m, blocks)
+        self._lanes(m, blocks)
+        return m
+
+    def _walk(self, m: Module, blocks: Queue) -> None:
+        """Words, then blocks, in order, and their entries."""
+        place = place_layout(self._config)
+        word_state = data.StructLayout(
+            {
+                "word": word_layout(self._config),
+                "context": place.members["context"],
+                "base": WORD_BITS,
+                "of": self._fiber_layout,
+            }
+        )
+        # the word whose mask is being read
+        fetched = Signal(word_state)
+        fetched_valid = Signal()
+        # the word whose blocks are walked, and what is left of it
+        word = Signal(word_state)
+        word_valid = Signal()
+        left = Signal(BANKS)
+
+        block_done = Signal()
+        word_done = Signal()
+        move = Signal()
+        m.d.comb += [
+            move.eq(fetched_valid & (~word_valid | word_done)),
+            self.take.eq(self.ready & (~fetched_valid | move)),
+        ]
+        with m.If(self.take):
+            m.d.sync += [
+                fetched.word.eq(self.word),
+                fetched.context.eq(self.context),
+                fetched.base.eq(self.base),
+                fetched.of.fiber.eq(self.fiber),
+                fetched.of.final.eq(self.final),
+                fetched.of.again.eq(self.again),
+            ]
+            with m.If(self.word.last):
+                m.d.sync += self.context.eq(self.context + 1)
+        m.d.sync += fetched_valid.eq(self.take | (fetched_valid & ~move))
+
+        first = lowest_bit(m, left)
+        last_block = Signal()
+        m.d.comb += [
+            last_block.eq(left == first),
+            word_done.eq(block_done & last_block),
+        ]
+        with m.If(move):
+            m.d.sync += [word.eq(fetched), left.eq(Mux(fetched.word.empty, 0, self.mask))]
+        with m.Elif(block_done):
+            m.d.sync += left.eq(left & ~first)
+        m.d.sync += word_valid.eq(move | (word_valid & ~word_done))
+
+        # Room is kept for every block whose entry is being read.
+        room = Signal(range(AHEAD + 1), init=AHEAD)
+        walk = self.walk.payload
+        closes = word.word.last & last_block
+        m.d.comb += [
+            self.walk.valid.eq(word_valid & (room != 0)),
+            walk.place.bank.eq(number(first, BANK_BITS)),
+            walk.place.word.eq(word.word.word),
+            walk.place.context.eq(word.context),
+            walk.none.eq(word.word.empty),
+            walk.closes.eq(closes),
+            block_done.eq(self.walk.valid & self.walk.ready),
+        ]
+        read = Signal(self._block_layout)
+        read_valid = Signal()
+        # Where a fiber goes on in a further pass, nothing tells that this one ended.
+        silent = word.word.empty & word.of.again
+        m.d.sync += [
+            read_valid.eq(block_done & ~silent),
+            read.coordinate.eq(Cat(walk.place.bank, (word.word.word + word.base)[:WORD_BITS])),
+            read.none.eq(word.word.empty),
+            read.last.eq(closes & ~word.of.again),
+            read.final.eq(closes & ~word.of.again & word.of.final),
+            read.fiber.eq(word.of.fiber),
+            room.eq(room - (block_done & ~silent) + (blocks.o.valid & blocks.o.ready)),
+        ]
+        m.d.comb += [
+            blocks.i.valid.eq(read_valid),
+            blocks.i.payload.eq(read),
+            blocks.i.payload.entry.eq(Mux(read.none, 0, self.walk_entry.as_value())),
+            self.idle.eq(~fetched_valid & ~word_valid & (room == AHEAD)),
+        ]
+
+    def _lanes(self, m: Module, blocks: Queue) -> None:
+        """The blocks' lanes, from whichever banks are free."""
+        block = blocks.o.payload
+        begun = Signal()
+        rest = Signal(LANES)
+        left = Signal(LANES)
+        got = Signal(LANES)
+        whole = Signal()
+
+        # the block whose last lanes come in this cycle, if it is valid
+        arrived = Signal(LANES)
+        head = Signal(self._block_layout)
+        head_valid = Signal()
+        stuck = Signal()
+        m.d.comb += [
+            stuck.eq(head_valid & self.o.valid & ~self.o.ready),
+            left.eq(Mux(begun, rest, block.entry.touched)),
+            self.lanes.eq(Mux(blocks.o.valid & ~stuck, left, 0)),
+            self.slot.eq(block.entry.slot),
+            got.eq(self.lanes & ~self.taken),
+            whole.eq(blocks.o.valid & ~stuck & ~(left & ~got).any()),
+            blocks.o.ready.eq(whole),
+            self.back.eq(block.entry.slot),
+            self.back_valid.eq(whole & ~block.none),
+        ]
+        with m.If(blocks.o.valid & ~stuck):
+            m.d.sync += [begun.eq(~whole), rest.eq(left & ~got)]
+
+        patience = Signal(range(PATIENCE + 1))
+        m.d.comb += self.urgent.eq(patience == PATIENCE)
+        with m.If(whole):
+            m.d.sync += patience.eq(0)
+        with m.Elif(self.lanes.any() & ~self.urgent):
+            m.d.sync += patience.eq(patience + 1)
+
+        with m.If(~stuck):
+            m.d.sync += [head.eq(block), head_valid.eq(whole)]
+        m.d.sync += arrived.eq(got)
+
+        out = self.o.payload
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += [
+                self.o.valid.eq(head_valid),
+                out.coordinate.eq(Mux(head.none, 0, head.coordinate)),
+                out.mask.eq(head.entry.touched),
+                out.fiber.eq(head.fiber),
+                out.last.eq(head.last),
+                out.final.eq(head.final),
+            ]
+        for lane in range(LANES):
+            early = Signal(WIDE_BITS, name=f"early_{lane}")
+            value = Mux(arrived[lane], self.value[lane], early)
+            with m.If(arrived[lane]):
+                m.d.sync += early.eq(self.value[lane])
+            with m.If(~self.o.valid | self.o.ready):
+                m.d.sync += out.value[lane].eq(Mux(head.entry.touched[lane], value, 0))
+
+        busy = whole | got.any()
+        m.d.comb += self.state.eq(
+            Mux(
+                busy,
+                StageState.BUSY,
+                Mux(
+                    blocks.o.valid | self.walk.valid,
+                    StageState.STALLED,
+                    Mux(self.waiting, StageState.STARVED, StageState.IDLE),
+                ),
+            )
+        )

@@ -1,0 +1,166 @@
+"""The block table's memory: which lanes of a block are touched, and which slot it has."""
+
+from typing import Any
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import ChipConfig
+from ..tokens import PAIR
+from .place import BANK_BITS, BANKS, address, entry_layout, place_layout
+
+PATIENCE = 3
+"""Cycles for which the lookups may keep the walk from a bank."""
+
+
+def walk_layout(config: ChipConfig) -> data.StructLayout:
+    """A place to read and clear, or none; ``closes`` marks the last one of a context."""
+    return data.StructLayout({"place": place_layout(config), "none": 1, "closes": 1})
+
+
+class Entries(wiring.Component):
+    """An entry for each place (block of a context), in 16 banks by the block's low bits.
+
+    Two readers share the banks: the lookups, two places a cycle in different banks, which go first;
+    and the walk (drain or eviction), which clears what it has read. Every read answers in the next
+    cycle, and only in that one.
+
+    After a reset the banks are swept, a word (the same address in all banks) a cycle, while lookups
+    of the contexts that have been swept go on.
+
+    Members
+    -------
+    read : In, array of 2
+        ``enable``, ``place``. Not granted (nothing is read) in a cycle with ``refused``.
+    entry : Out, array of 2
+        What the last cycle's reads found.
+    refused : Out(1)
+        The walk has waited too long and takes a bank that the lookups want.
+    write : In, array of 2
+        ``enable``, ``place`` and ``entry``; always done.
+    walk : In(stream)
+        A place to read and clear, or ``none``.
+    walk_entry : Out
+        In the cycle after the transfer of a walk: what was read.
+    closed : Out(1)
+        A walk with ``closes`` and all before it have been cleared.
+    swept : Out
+        Number of contexts swept.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        place = place_layout(config)
+        entry = entry_layout(config)
+        super().__init__(
+            {
+                "read": In(data.ArrayLayout(data.StructLayout({"enable": 1, "place": place}), PAIR)),
+                "entry": Out(data.ArrayLayout(entry, PAIR)),
+                "refused": Out(1),
+                "write": In(
+                    data.ArrayLayout(
+                        data.StructLayout({"enable": 1, "place": place, "entry": entry}), PAIR
+                    )
+                ),
+                "walk": In(stream.Signature(walk_layout(config))),
+                "walk_entry": Out(entry),
+                "closed": Out(1),
+                "swept": Out(range(config.fibers_in_flight + 1)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        walk = self.walk.payload
+        words = self._config.window // BANKS
+        contexts = self._config.fibers_in_flight
+        layout = entry_layout(self._config)
+
+        # Two clears may wait for their bank's write port, which the lookups use first.
+        clears = [Signal(walk_layout(self._config), name=f"clear_{n}") for n in range(2)]
+        waiting = Signal(2)
+        cleared = Signal()
+        accepted = self.walk.valid & self.walk.ready
+        with m.If(cleared | ~waiting[0]):
+            m.d.sync += [
+                clears[0].eq(clears[1]),
+                waiting.eq(waiting[1] & waiting[0]),
+            ]
+            with m.If(~waiting[1]):
+                m.d.sync += [clears[0].eq(walk), waiting.eq(accepted)]
+        with m.Elif(~waiting[1]):
+            m.d.sync += [clears[1].eq(walk), waiting[1].eq(accepted)]
+        m.d.comb += self.closed.eq(cleared & clears[0].closes)
+
+        sweep_word = Signal(range(max(words, 2)))
+        sweep_left = Signal(BANKS, init=(1 << BANKS) - 1)
+        sweeping = self.swept != contexts
+        sweep_address = Signal(range(max(words * contexts, 2)))
+
+        wanted = Signal(BANKS)  # by the lookups' reads
+        written = Signal(BANKS)  # by the lookups' writes
+        found = []
+        for b in range(BANKS):
+            bank = memory.Memory(shape=layout, depth=words * contexts, init=[])
+            m.submodules[f"bank_{b}"] = bank
+            write = bank.write_port()
+            read = bank.read_port(transparent_for=())
+            found.append(read.data)
+
+            here = clears[0].place.bank == b
+            m.d.comb += [
+                read.addr.eq(address(walk.place)),
+                read.en.eq(wanted[b] | (accepted & ~walk.none & (walk.place.bank == b))),
+                write.addr.eq(sweep_address),
+                write.en.eq(written[b] | (waiting[0] & ~clears[0].none & here) | sweeping),
+            ]
+            with m.If(waiting[0] & ~clears[0].none & here):
+                m.d.comb += write.addr.eq(address(clears[0].place))
+            for asked in self.read:
+                with m.If(asked.enable & ~self.refused & (asked.place.bank == b)):
+                    m.d.comb += [wanted[b].eq(1), read.addr.eq(address(asked.place))]
+            for put in self.write:
+                with m.If(put.enable & (put.place.bank == b)):
+                    m.d.comb += [
+                        written[b].eq(1),
+                        write.addr.eq(address(put.place)),
+                        write.data.eq(put.entry),
+                    ]
+
+        clear_bank = 1 << clears[0].place.bank
+        m.d.comb += cleared.eq(waiting[0] & (clears[0].none | ~(written & clear_bank).any()))
+
+        # the walk
+        free = ~(wanted & (1 << walk.place.bank)).any()
+        m.d.comb += self.walk.ready.eq(~waiting[1] & (walk.none | free))
+        patience = Signal(range(PATIENCE + 1))
+        with m.If(self.walk.valid & ~self.walk.ready & (patience != PATIENCE)):
+            m.d.sync += patience.eq(patience + 1)
+        with m.Elif(accepted):
+            m.d.sync += patience.eq(0)
+        m.d.comb += self.refused.eq(patience == PATIENCE)
+
+        # what was read
+        by_bank = Array(found)
+        for n, asked in enumerate(self.read):
+            bank_read = Signal(BANK_BITS, name=f"bank_read_{n}")
+            m.d.sync += bank_read.eq(asked.place.bank)
+            m.d.comb += self.entry[n].eq(by_bank[bank_read])
+        bank_walked = Signal(BANK_BITS)
+        m.d.sync += bank_walked.eq(walk.place.bank)
+        m.d.comb += self.walk_entry.eq(by_bank[bank_walked])
+
+        # the sweep
+        taken = written | Mux(waiting[0] & ~clears[0].none, clear_bank, 0)
+        with m.If(sweeping):
+            m.d.sync += sweep_left.eq(sweep_left & taken)
+            with m.If(~(sweep_left & taken).any()):
+                m.d.sync += [
+                    sweep_left.eq(~0),
+                    sweep_address.eq(sweep_address + 1),
+                    sweep_word.eq(sweep_word + 1),
+                ]
+                with m.If(sweep_word == words - 1):
+                    m.d.sync += [sweep_word.eq(0), self.swept.eq(self.swept + 1)]
+        return m

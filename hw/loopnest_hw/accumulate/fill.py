@@ -1,0 +1,234 @@
+"""How terms get into the accumulator."""
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..arith.adder import Adder
+from ..config import LANES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..tokens import StageState, terms
+
+BEFORE = 2
+"""Cycles from a step's reads to its additions."""
+
+
+class Fill(wiring.Component):
+    """Stores first terms and adds the others to what their lane of their slot has: a step a cycle.
+
+    Terms of a step are in different lanes. A term whose sum is still in the adder waits, with its
+    step, for the cycle in which that sum comes out: L cycles after the step that it depends on. So
+    a lane's terms add in the order of their steps.
+
+    Members
+    -------
+    terms : In(stream)
+    expecting : In(1)
+        Lookups were made whose fiber has not ended here (only for ``state``).
+    read : Out, value : In, write : Out
+        `LaneBanks`.
+    reserved : In(16)
+        Lanes that the drain reads in this cycle; a step that wants one waits.
+    fiber, final, ended : Out
+        A fiber's last step goes in; ``filled`` : Out(1) when all of a fiber is in the banks.
+    overflow : Out(1)
+        An addition wrapped.
+    state : Out(StageState)
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        slot = config.slot_bits
+        read = data.StructLayout({"enable": 1, "slot": slot})
+        write = data.StructLayout({"enable": 1, "slot": slot, "value": WIDE_BITS})
+        super().__init__(
+            {
+                "terms": In(stream.Signature(terms(config))),
+                "expecting": In(1),
+                "read": Out(data.ArrayLayout(read, LANES)),
+                "value": In(data.ArrayLayout(WIDE_BITS, LANES)),
+                "write": Out(data.ArrayLayout(write, LANES)),
+                "reserved": In(LANES),
+                "fiber": Out(POSITION_BITS),
+                "final": Out(1),
+                "ended": Out(1),
+                "filled": Out(1),
+                "overflow": Out(1),
+                "state": Out(StageState),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        lanes = range(config.multipliers)
+        adders = []
+        for n in lanes:
+            m.submodules[f"adder_{n}"] = adder = Adder(config)
+            adders.append(adder)
+        latency = adders[0].latency
+        sums = [adder.o for adder in adders]
+
+        # where[d][n]: where term n of the step of d cycles ago goes; where[0] is the step at hand
+        where_layout = data.StructLayout(
+            {"valid": 1, "slot": config.slot_bits, "index": range(LANES)}
+        )
+        depth = BEFORE + latency
+        where = [
+            [Signal(where_layout, name=f"where_{d}_{n}") for n in lanes] for d in range(depth + 1)
+        ]
+        step = Signal(terms(config))
+        step_valid = Signal()
+        go = Signal()
+        m.d.comb += self.terms.ready.eq(~step_valid | go)
+        with m.If(self.terms.ready):
+            m.d.sync += [step_valid.eq(self.terms.valid), step.eq(self.terms.payload)]
+        for n in lanes:
+            m.d.comb += [
+                where[0][n].valid.eq(step.valid[n]),
+                where[0][n].slot.eq(step.place[n]),
+                where[0][n].index.eq(step.index[n]),
+            ]
+            for d in range(depth):
+                m.d.sync += where[d + 1][n].eq(where[d][n])
+            m.d.sync += where[1][n].valid.eq(step.valid[n] & go)
+
+        # meets[n][d]: the terms of the step d cycles ago that went to the place of term n
+        adds = [step.valid[n] & ~step.first[n] for n in lanes]
+        meets = [
+            [
+                Cat(adds[n] & (where[0][n].as_value() == other.as_value()) for other in where[d])
+                for d in range(1, depth + 1)
+            ]
+            for n in lanes
+        ]
+        for n in lanes:
+            meets[n] = [_named(m, f"meets_{n}_{d + 1}", v) for d, v in enumerate(meets[n])]
+        too_soon = Signal()
+        fetched = Signal(LANES)
+        m.d.comb += [
+            too_soon.eq(Cat(meets[n][d - 1] for n in lanes for d in range(1, latency)).any()),
+            go.eq(step_valid & ~too_soon & ~(fetched & self.reserved).any()),
+        ]
+
+        # reads
+        for lane in range(LANES):
+            read = self.read[lane]
+            for n in lanes:
+                with m.If(adds[n] & (step.index[n] == lane)):
+                    m.d.comb += [
+                        fetched[lane].eq(step_valid),
+                        read.enable.eq(go),
+                        read.slot.eq(step.place[n]),
+                    ]
+
+        for n in lanes:
+            self._add(m, n, adders[n], sums, step, meets[n][latency - 1 :], go)
+
+        # writes
+        for lane in range(LANES):
+            write = self.write[lane]
+            for n, last in enumerate(where[depth]):
+                with m.If(last.valid & (last.index == lane)):
+                    m.d.comb += [
+                        write.enable.eq(1),
+                        write.slot.eq(last.slot),
+                        write.value.eq(sums[n]),
+                    ]
+
+        ends = Signal(depth)
+        m.d.comb += [
+            self.fiber.eq(step.fiber),
+            self.final.eq(step.final),
+            self.ended.eq(go & step.end),
+            self.filled.eq(ends[-1]),
+            self.overflow.eq(
+                Cat(adder.overflow & last.valid for adder, last in zip(adders, where[depth])).any()
+            ),
+            self.state.eq(
+                Mux(
+                    step_valid,
+                    Mux(go, StageState.BUSY, StageState.STALLED),
+                    Mux(self.expecting, StageState.STARVED, StageState.IDLE),
+                )
+            ),
+        ]
+        m.d.sync += ends.eq(Cat(self.ended, ends))
+        return m
+
+    def _add(
+        self,
+        m: Module,
+        n: int,
+        adder: Adder,
+        sums: list[Value],
+        step: Any,
+        meets: list[Value],
+        go: Value,
+    ) -> None:
+        """Build the way of term n from its step to its adder.
+
+        The old value comes from the bank, or from the adder that puts it out in the cycle of the
+        addition (``meets[0]``), of the bank's answer (``meets[1]``) or of the read (``meets[2]``).
+        The latest counts.
+        """
+        at_addition, at_answer, at_read = meets
+
+        def chosen(who: Value, otherwise: Value) -> Value:
+            """Return the sum that ``who`` points at."""
+            merged = Signal(WIDE_BITS, name="merged")
+            pointed = (total & hit.replicate(WIDE_BITS) for total, hit in zip(sums, who))
+            m.d.comb += merged.eq(Mux(who.any(), reduce(or_, pointed), otherwise))
+            return merged
+
+        # the cycle of the bank's answer
+        value = Signal(WIDE_BITS, name=f"value_{n}")
+        valid = Signal(name=f"valid_{n}")
+        add = Signal(name=f"add_{n}")
+        lane = Signal(range(LANES), name=f"lane_{n}")
+        early = Signal(WIDE_BITS, name=f"early_{n}")
+        is_early = Signal(name=f"is_early_{n}")
+        from_answer = Signal(len(sums), name=f"from_answer_{n}")
+        from_addition = Signal(len(sums), name=f"from_addition_{n}")
+        m.d.sync += [
+            value.eq(step.value[n]),
+            valid.eq(go & step.valid[n]),
+            add.eq(~step.first[n]),
+            lane.eq(step.index[n]),
+            early.eq(chosen(at_read, early)),
+            is_early.eq(at_read.any()),
+            from_answer.eq(at_answer),
+            from_addition.eq(at_addition),
+        ]
+        answer = Mux(is_early, early, Array(self.value)[lane])
+
+        # the cycle of the addition
+        old = Signal(WIDE_BITS, name=f"old_{n}")
+        new = Signal(WIDE_BITS, name=f"new_{n}")
+        old_valid = Signal(name=f"old_valid_{n}")
+        new_valid = Signal(name=f"new_valid_{n}")
+        from_sum = Signal(len(sums), name=f"from_sum_{n}")
+        m.d.sync += [
+            old.eq(chosen(from_answer, answer)),
+            new.eq(value),
+            old_valid.eq(valid & add),
+            new_valid.eq(valid),
+            from_sum.eq(from_addition),
+        ]
+        m.d.comb += [
+            adder.advance.eq(1),
+            adder.a.eq(chosen(from_sum, old)),
+            adder.a_present.eq(old_valid),
+            adder.b.eq(new),
+            adder.b_present.eq(new_valid),
+        ]
+
+
+def _named(m: Module, name: str, value: Value) -> Signal:
+    """Return a signal of this name that has the value."""
+    signal = Signal(len(value), name=name)
+    m.d.comb += signal.eq(value)
+    return signal

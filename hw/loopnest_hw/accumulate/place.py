@@ -1,0 +1,33 @@
+"""How the accumulator's table is laid out."""
+
+from amaranth.hdl import Cat, Value
+from amaranth.lib import data
+
+from ..config import LANES, ChipConfig
+
+BANK_BITS = 4
+"""Low bits of a block's coordinate that select the bank."""
+
+BANKS = 1 << BANK_BITS
+"""Banks of the table. Blocks of one word (the same address in all banks) are neighbours."""
+
+
+def place_layout(config: ChipConfig) -> data.StructLayout:
+    """A block of a context: bank, word, and context. The block counts from the pass's lower word."""
+    return data.StructLayout(
+        {
+            "bank": BANK_BITS,
+            "word": (config.window // BANKS - 1).bit_length(),
+            "context": (config.fibers_in_flight - 1).bit_length(),
+        }
+    )
+
+
+def address(place: data.View) -> Value:
+    """Return the place's address in its bank."""
+    return Cat(place.word, place.context)
+
+
+def entry_layout(config: ChipConfig) -> data.StructLayout:
+    """Lanes touched of a block (0: it is not there), and its slot."""
+    return data.StructLayout({"touched": LANES, "slot": config.slot_bits})

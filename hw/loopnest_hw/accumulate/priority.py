@@ -1,0 +1,34 @@
+"""The lowest or highest bit that is set, in a depth that grows with the logarithm of the width."""
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+
+
+def lowest_bit(m: Module, value: Value) -> Signal:
+    """Return ``value`` with all but its lowest set bit cleared."""
+    width = len(value)
+    # some[n]: a bit is set among the `distance` ones up to n
+    some = Signal(width, name="some_0")
+    m.d.comb += some.eq(value)
+    distance = 1
+    while distance < width:
+        wider = Signal(width, name=f"some_{distance}")
+        m.d.comb += wider.eq(some | (some << distance))
+        some = wider
+        distance *= 2
+    lowest = Signal(width, name="lowest")
+    m.d.comb += lowest.eq(some & ~(some << 1))
+    return lowest
+
+
+def highest_bit(m: Module, value: Value) -> Value:
+    """Return ``value`` with all but its highest set bit cleared."""
+    return lowest_bit(m, value[::-1])[::-1]
+
+
+def number(one_hot: Value, width: int) -> Value:
+    """Return the number of the only set bit, ``width`` bits; 0 if there is none."""
+    if width == 0:
+        return Const(0, 0)
+    return Cat(
+        Cat(one_hot[n] for n in range(len(one_hot)) if n >> bit & 1).any() for bit in range(width)
+    )
