@@ -418,12 +418,13 @@ class Table(wiring.Component):
         """Slots have run out, and no other context can free one: the upper bound comes down."""
         deciding = self._deciding
         asking = Signal()
+        compare = Signal()
         largest = Mux(
             new[1], deciding.block[1].block.as_value(), deciding.block[0].block.as_value()
         )
         m.d.comb += [
             rebounding.eq(asking),
-            self.short.eq(asking & ~self.bounded),
+            self.short.eq(asking & ~self.bounded & ~compare),
             self.candidate.eq(largest),
         ]
         alone = (self.freed == self.context) & self.settled
@@ -436,7 +437,6 @@ class Table(wiring.Component):
                 self._bound_context.eq(self.context),
             ]
         # one more cycle, to compare the waiting lookup with the new bound
-        compare = Signal()
         m.d.sync += compare.eq(self.bounded)
         with m.If(compare):
             m.d.sync += asking.eq(0)

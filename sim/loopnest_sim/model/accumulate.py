@@ -1,0 +1,91 @@
+"""The accumulator's sums and passes (docs/architecture.md, "The accumulator")."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from loopnest_hw.config import COORDINATE_BITS, LANES, NumberFormat
+from numpy.typing import NDArray
+
+from .arith import Wide, sum_chains
+from .assemble import assemble
+from .blocks import Blocks
+
+
+def accumulate(
+    key: NDArray[Any],
+    value: Wide,
+    number: NDArray[Any],
+    fiber: NDArray[Any],
+    *,
+    fmt: NumberFormat,
+) -> tuple[Blocks, bool]:
+    """Return the result blocks of n terms, and whether an addition overflowed.
+
+    Parameters
+    ----------
+    key, value, number : NDArray
+        Shape ``(n,)``, in the order of the tokens: 16 * block + lane, the wide value, and which of
+        the result fibers it belongs to, ascending.
+    fiber : NDArray
+        Shape ``(fibers,)``: the positions of the result fibers, the nest's last one last.
+    fmt : NumberFormat
+        The chip's number format.
+    """
+    fibers = len(fiber)
+    chain = (np.asarray(number, np.int64) << COORDINATE_BITS) + key
+    chains, sums, overflow = sum_chains(value, chain, fmt)
+    keys = chains & ((1 << COORDINATE_BITS) - 1)
+    # one item for each sum, then one for each fiber's end
+    numbers = np.concatenate([chains >> COORDINATE_BITS, np.arange(fibers)])
+    order = np.argsort(numbers, kind="stable")
+
+    def items(of_sums: NDArray[Any], at_end: Any) -> NDArray[Any]:
+        return np.concatenate([of_sums, np.full(fibers, at_end, of_sums.dtype)])[order][:, None]
+
+    end = ~items(np.ones(len(keys), np.bool_), False)[:, 0]
+    blocks = assemble(
+        items(np.ones(len(keys), np.bool_), False),
+        items(sums.view(np.uint32), 0),
+        items(keys % LANES, 0),
+        items(keys // LANES, 0),
+        np.asarray(fiber)[numbers[order]],
+        end=end,
+        final=end & (numbers[order] == fibers - 1),
+    )
+    return blocks, overflow
+
+
+def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[int, int]:
+    """Return the passes that a result fiber takes, and the slots that it gives up.
+
+    ``lookups`` are the block coordinates of each lookup, in order. (It depends on nothing else: while
+    another fiber has slots, a lookup waits.)
+    """
+    blocks = [block for lookup in lookups for block in lookup]
+    lower, count, evictions = 0, 0, 0
+    while True:
+        count += 1
+        # the bounds are whole words of 16 blocks, but for what earlier passes did
+        upper = lower // LANES * LANES + window
+        held: list[int] = []
+        dropped: list[int] = []
+        for block in blocks:
+            if block < lower:
+                continue
+            at = bisect_left(held, block)
+            if block < upper and at < len(held) and held[at] == block:
+                continue
+            if block < upper and len(held) == slots:
+                upper = max(held[-1], block)
+                if upper > block:
+                    dropped.append(held.pop())
+                    evictions += 1
+            if block >= upper:
+                dropped.append(block)
+            else:
+                insort(held, block)
+        if not dropped:
+            return count, evictions
+        lower = min(dropped)

@@ -1,0 +1,253 @@
+"""`Accumulator` behind a model of the leaf, against the golden sums and passes."""
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import ClockCycles, RisingEdge
+from loopnest_hw.accumulate.accumulator import Accumulator
+from loopnest_hw.config import LANES, ChipConfig, NumberFormat, make_config
+from loopnest_hw.tokens import RESULT_BLOCK
+from loopnest_sim.model.accumulate import accumulate, passes
+from loopnest_sim.model.arith import wide_type, widen
+
+from tb.accumulate.leaf import Fiber, Item, Leaf
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.streams import Sink
+
+
+def configuration(parameters: dict[str, Any]) -> ChipConfig:
+    """Return the bench's configuration."""
+    return make_config(**parameters)
+
+
+def random_value(rng: random.Random, fmt: NumberFormat) -> int:
+    """Return the bits of a wide value."""
+    if fmt is NumberFormat.INT8:
+        return rng.randrange(-(1 << 20), 1 << 20) & 0xFFFFFFFF
+    number = np.float32(rng.choice([0.0, -0.0, 1.0, rng.uniform(-4, 4), rng.uniform(-1e6, 1e6)]))
+    return int(number.view(np.uint32))
+
+
+def random_item(rng: random.Random, blocks: list[int], lanes: int, fmt: NumberFormat) -> Item:
+    """Return work on some of the blocks, with up to `lanes` lanes each."""
+    chosen = sorted(set(rng.choices(blocks, k=rng.choice([0, 1, 2, 2]))))
+    return {
+        block: {
+            lane: random_value(rng, fmt)
+            for lane in rng.sample(range(LANES), rng.randint(1, lanes))
+        }
+        for block in chosen
+    }
+
+
+def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
+    """Return fibers of one kind."""
+    fmt, slots, window = config.dtype, config.slots, config.window
+    count, length, lanes = 30, 12, 4
+    span = list(range(window))
+    if kind == "few":  # additions into the same places
+        span, lanes = [3, 4, 20], 2
+    elif kind == "short":  # fibers of one lookup
+        length = 1
+        count = 80
+    elif kind == "bank":  # all in one bank
+        span = list(range(5, window, 16))
+    elif kind == "crowded":  # more blocks than slots
+        length, count = 3 * slots, 12
+        span = list(range(0, min(window, 3 * slots)))
+    elif kind == "wide":  # far beyond the window, with gaps
+        length, count = min(slots, 40), 8
+        span = [rng.randrange(1 << 16) for _ in range(3 * slots)]
+    elif kind == "top":  # to the highest block
+        length, count = 10, 6
+        span = [rng.randrange((1 << 16) - 2 * window, 1 << 16) for _ in range(30)] + [0xFFFF, 0]
+    return [
+        Fiber(
+            rng.getrandbits(32),
+            [random_item(rng, span, lanes, fmt) for _ in range(rng.randint(1, length))],
+        )
+        for _ in range(count)
+    ]
+
+
+def expected(fibers: list[Fiber], config: ChipConfig) -> tuple[list[dict[str, Any]], bool]:
+    """Return the golden result blocks, and whether a sum overflows."""
+    terms = [
+        (16 * block + lane, value, number)
+        for number, fiber in enumerate(fibers)
+        for item in fiber.items
+        for block, lanes in sorted(item.items())
+        for lane, value in sorted(lanes.items())
+    ]
+    key, value, number = (np.array(x) for x in (zip(*terms) if terms else ([], [], [])))
+    blocks, overflow = accumulate(
+        key.astype(np.int64),
+        widen(value.astype(np.uint32), config.dtype, wide=True).astype(wide_type(config.dtype)),
+        number.astype(np.int64),
+        np.array([fiber.position for fiber in fibers]),
+        fmt=config.dtype,
+    )
+    items = [
+        {
+            "coordinate": int(blocks.coordinate[n]) if blocks.mask[n] else None,
+            "mask": int(blocks.mask[n]),
+            "value": blocks.value[n].tolist(),
+            "fiber": int(blocks.fiber[n]),
+            "last": int(blocks.last[n]),
+            "final": int(blocks.final[n]),
+        }
+        for n in range(len(blocks))
+    ]
+    return items, overflow
+
+
+def normal(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return received blocks as expected ones: merge a last without a block into the one before."""
+    out: list[dict[str, Any]] = []
+    for item in items:
+        if item["mask"] == 0:
+            assert item["last"] and not any(item["value"])
+            if out and not out[-1]["last"]:
+                assert out[-1]["fiber"] == item["fiber"]
+                out[-1] = {**out[-1], "last": 1, "final": item["final"]}
+                continue
+            item = {**item, "coordinate": None}
+        out.append(item)
+    return out
+
+
+async def run_fibers(
+    dut: Any, fibers: list[Fiber], stall: float = 0.0, extra: float = 0.0
+) -> tuple[Leaf, Sink, int]:
+    """Run them through the device and compare; return leaf, sink, and evictions."""
+    config = configuration(bench.parameters)
+    rng = bench.rng()
+    items, overflow = expected(fibers, config)
+    leaf = Leaf(dut, config, fibers, rng, stall, extra)
+    sink = Sink(dut, "o", RESULT_BLOCK, rng, stall=stall)
+    evictions = 0
+
+    async def count() -> None:
+        nonlocal evictions
+        while True:
+            await RisingEdge(dut.clk)
+            evictions += int(dut.evicted.value)
+
+    await bench.start(dut)
+    dut.replayable.value = 1
+    cocotb.start_soon(count())
+    leaf.start()
+    idle = 0
+    seen = -1
+    while not (sink.received and sink.received[-1]["final"]):
+        await RisingEdge(dut.clk)
+        idle = 0 if seen != len(sink.received) else idle + 1
+        seen = len(sink.received)
+        assert idle < 5000, f"{seen} of {len(items)} blocks, then none"
+    await ClockCycles(dut.clk, 50)
+    assert leaf.done
+    received = normal(sink.received)
+    for n, (got, want) in enumerate(zip(received, items, strict=False)):
+        assert got == want, f"block {n}: {got} instead of {want}; {received[n+1:n+4]} {items[n+1:n+3]}"
+    assert len(received) == len(items)
+    counted = [
+        passes([sorted(item) for item in fiber.items], config.slots, config.window)
+        for fiber in fibers
+    ]
+    assert leaf.replays == sum(number - 1 for number, _ in counted)
+    assert evictions == sum(evicted for _, evicted in counted)
+    assert int(dut.overflow.value) == overflow
+    assert int(dut.error.value) == 0
+    return leaf, sink, evictions
+
+
+@cocotb.test()
+@cocotb.parametrize(
+    kind=["random", "few", "short", "bank", "crowded", "wide", "top"], stall=[0.0, 0.4]
+)
+async def sums(dut: Any, kind: str, stall: float) -> None:
+    """Every kind of fibers, at full speed and with stalls."""
+    config = configuration(bench.parameters)
+    fibers = fibers_of(kind, bench.rng(), config)
+    leaf, _, evictions = await run_fibers(dut, fibers, stall, extra=stall / 2)
+    dut._log.info("%d replays, %d stale, %d evictions", leaf.replays, leaf.stale, evictions)
+    if kind in ("crowded", "wide"):
+        assert leaf.replays > 3
+    if kind == "crowded":
+        assert evictions > 3
+
+
+def spread_fibers(
+    rng: random.Random, config: ChipConfig, count: int, lookups: int, span: list[int], lanes: int
+) -> list[Fiber]:
+    """Return fibers with lookups of two blocks of the span, with so many lanes together."""
+    fibers = []
+    for _ in range(count):
+        items = []
+        for _ in range(lookups):
+            a, b = rng.sample(span, 2)
+            where = rng.sample(range(LANES), lanes)
+            cut = rng.randint(1, lanes - 1)
+            items.append(
+                {
+                    a: {lane: random_value(rng, config.dtype) for lane in where[:cut]},
+                    b: {lane: random_value(rng, config.dtype) for lane in where[cut:]},
+                }
+            )
+        fibers.append(Fiber(rng.getrandbits(32), items))
+    return fibers
+
+
+@cocotb.test()
+async def step_rate(dut: Any) -> None:
+    """A step a cycle, where fibers have more steps than blocks."""
+    config = configuration(bench.parameters)
+    if config.slots < 64:
+        return
+    rng = bench.rng()
+    span = sorted(rng.sample(range(config.window), 16))
+    fibers = spread_fibers(rng, config, 20, 32, span, 4)
+    leaf, sink, _ = await run_fibers(dut, fibers)
+    rate = leaf.steps / (leaf.taken[-1] - leaf.taken[0])
+    dut._log.info("%.3f steps a cycle, %d blocks", rate, len(sink.received))
+    assert rate >= 0.9
+
+
+@cocotb.test()
+async def block_rate(dut: Any) -> None:
+    """A block a cycle, where nearly every block of a step is new."""
+    config = configuration(bench.parameters)
+    if config.slots < 64:
+        return
+    rng = bench.rng()
+    fibers = spread_fibers(rng, config, 40, 10, list(range(config.window)), 2)
+    leaf, sink, _ = await run_fibers(dut, fibers)
+    rate = (len(sink.received) - 1) / (sink.cycles[-1] - sink.cycles[0])
+    dut._log.info("%.3f blocks a cycle, %d steps", rate, leaf.steps)
+    assert rate >= 0.9
+
+
+CASES = {
+    "shrunk": {"preset": "shrunk"},
+    "single": {"slots": 64, "window": 256},
+    "narrow": {"slots": 5, "window": 16, "fibers_in_flight": 1, "multipliers": 1},
+}
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("dtype", ["int8", "bf16"])
+@pytest.mark.parametrize("case", CASES)
+def test_accumulator(simulator: str, dtype: str, case: str) -> None:
+    """Few slots and a small window; enough for full speed; one context and one word."""
+    if case == "narrow" and (simulator, dtype) != ("verilator", "int8"):
+        pytest.skip("one of these is enough")
+    parameters = {"dtype": dtype, **CASES[case]}
+    run_bench(
+        Accumulator(configuration(parameters)),
+        module=__name__,
+        simulator=simulator,
+        parameters=parameters,
+    )
