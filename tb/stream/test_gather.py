@@ -6,6 +6,7 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
+from amaranth.hdl import Assume, Module, Signal
 from cocotb.triggers import ClockCycles
 from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.stream.bank import StreamBank
@@ -151,6 +152,18 @@ def test_gather(simulator: str, lanes: int, depth: int) -> None:
     )
 
 
+def line_pool(m: Module, gather: Any) -> None:
+    """Assume what a pool and a descriptor keep to: no line before the first request, one ring."""
+    asked = Signal()
+    ring = Signal.like(gather.ring)
+    settled = Signal()
+    m.d.sync += [ring.eq(gather.ring), settled.eq(1)]
+    with m.If(gather.pool.request.valid & gather.pool.request.ready):
+        m.d.sync += asked.eq(1)
+    m.d.comb += Assume(asked | ~gather.pool.arrived)
+    m.d.comb += Assume(~settled | (gather.ring == ring))
+
+
 def test_stream_law() -> None:
     """Searched in a small gather, for long enough to go round its ring and its replies.
 
@@ -161,6 +174,7 @@ def test_stream_law() -> None:
         Gather(config, lanes=2),
         outputs=["o", "pool__request", "pool__take"],
         inputs_assumed=["i"],
-        depth=12,
+        depth=10,
         induction=False,
+        properties=line_pool,
     )
