@@ -150,7 +150,7 @@ class Chip:
         epilogue: Epilogue | None = None,
     ) -> Result:
         """Run ``A @ B`` of matrices and vectors; see `compute`."""
-        left, right = np.ndim(A) or len(A.shape), np.ndim(B) or len(B.shape)
+        left, right = (len(getattr(X, "shape", np.shape(X))) for X in (A, B))
         if not (1 <= left <= 2 and 1 <= right <= 2):
             raise ValueError(f"matmul of orders {left} and {right}: expected 1 or 2")
         rows, columns = "i" * (left == 2), "j" * (right == 2)
@@ -183,7 +183,7 @@ class Chip:
             tensor = read_compressed(kernel, self.config.dtype, read, levels)
         else:
             tensor = read_dense(kernel, self.config.dtype, read)
-        self.report = make_report(self.config, self.memory, kernel, tensor, counters)
+        self.report = make_report(self.config, self.memory, kernel, counters)
         if any(isinstance(operand.source, Tensor) for operand in operands):
             return tensor
         return tensor.to_scipy() if compressed else tensor.to_dense()

@@ -1,0 +1,209 @@
+"""Every kind of kernel on the golden model, against SciPy and NumPy."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopnest import Chip, Tensor
+from tests.sw.tensors import arrays, dense, shapes, sparse
+
+CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
+KERNEL = settings(max_examples=40, deadline=None)
+
+formats = st.sampled_from(sorted(CHIPS))
+
+
+def check(result, expected):
+    """Small integers are exact in both formats."""
+    assert np.array_equal(dense(result), np.asarray(expected, np.float64))
+
+
+@KERNEL
+@given(
+    st.data(),
+    formats,
+    st.sampled_from(["ikj", "ijk", "kij", "kji", "jik", "jki", None]),
+    st.sampled_from([None, "dense,dense", "dense,compressed", "compressed,compressed"]),
+)
+def test_products_of_matrices(data, dtype, order, out):
+    i, k, j = data.draw(shapes(3))
+    a, b = data.draw(arrays((i, k))), data.draw(arrays((k, j)))
+    chip = CHIPS[dtype]
+    for left in (sparse(a), a):
+        for right in (sparse(b), b):
+            check(chip.einsum("ik,kj->ij", left, right, order=order, out=out), a @ b)
+
+
+@KERNEL
+@given(
+    st.data(),
+    formats,
+    st.sampled_from(["ik", "ki", None]),
+    st.sampled_from(["dense", "compressed"]),
+)
+def test_products_with_vectors(data, dtype, order, out):
+    i, k = data.draw(shapes(2))
+    a, x = data.draw(arrays((i, k))), data.draw(arrays((k,)))
+    for vector in (sparse(x), x):
+        check(CHIPS[dtype].einsum("ik,k->i", sparse(a), vector, order=order, out=out), a @ x)
+
+
+@KERNEL
+@given(st.data(), formats)
+def test_sampled_product(data, dtype):
+    i, j, k = data.draw(shapes(3, most=20))
+    mask = data.draw(arrays((i, j), low=-1, high=1))
+    a, b = data.draw(arrays((i, k))), data.draw(arrays((k, j)))
+    got = CHIPS[dtype].compute("C[i,j] = S[i,j] * A[i,k] * B[k,j]", S=sparse(mask), A=a, B=b)
+    assert sp.issparse(got)
+    check(got, mask * (a @ b))
+
+
+@KERNEL
+@given(
+    st.data(), formats, st.sampled_from(["ij", "ji", None]),
+    st.sampled_from([None, "dense,dense", "compressed,compressed"]),
+)  # fmt: skip
+def test_elementwise(data, dtype, order, out):
+    shape = data.draw(shapes(2))
+    a, b, c = (data.draw(arrays(shape, low=-4, high=4)) for _ in range(3))
+    d = data.draw(arrays(shape[1:], low=-4, high=4))
+    chip = CHIPS[dtype]
+    sa, sb, sc = sparse(a), sparse(b), sparse(c)
+
+    def run(text, **operands):
+        return chip.compute(f"R[i,j] = {text}", order=order, out=out, **operands)
+
+    check(run("A[i,j] * B[i,j]", A=sa, B=sb), a * b)
+    check(run("A[i,j] + B[i,j]", A=sa, B=sb), a + b)
+    check(run("A[i,j] - B[i,j] + C[i,j]", A=sa, B=sb, C=sc), a - b + c)
+    check(run("A[i,j] * B[i,j] * C[i,j]", A=sa, B=sb, C=c), a * b * c)
+    check(run("A[i,j] + B[i,j]", A=sa, B=b), a + b)
+    check(run("A[i,j] * (B[i,j] - C[i,j])", A=sa, B=sb, C=sc), a * (b - c))
+    check(run("A[i,j] * (B[i,j] + d[j])", A=sa, B=sb, d=d), a * (b + d))
+    check(run("A[i,j] - d[j]", A=sa, d=sparse(d)), a - d)
+
+
+@KERNEL
+@given(st.data(), formats)
+def test_vectors_and_scalars(data, dtype):
+    shape = data.draw(shapes(1))
+    x, y = data.draw(arrays(shape)), data.draw(arrays(shape))
+    chip = CHIPS[dtype]
+    check(chip.compute("s = x[i] * y[i]", x=sparse(x), y=y), x @ y)
+    check(chip.compute("s = x[i]", x=sparse(x)), x.sum())
+    check(chip.compute("z[i] = x[i] - y[i]", x=sparse(x), y=sparse(y)), x - y)
+    check(chip.compute("z[i] = a * x[i]", a=3, x=sparse(x)), 3 * x)
+    check(chip.compute("C[i,j] = x[i] * y[j]", x=sparse(x), y=y), np.outer(x, y))
+
+
+@KERNEL
+@given(
+    st.data(), st.sampled_from(["dense", "compressed"]), st.sampled_from(["dense", "compressed"])
+)
+def test_tensors_of_every_mix(data, first, second):
+    i, k, j = data.draw(shapes(3, most=20))
+    a, b = data.draw(arrays((i, k))), data.draw(arrays((k, j)))
+    modes = data.draw(st.permutations([0, 1]))
+    ta = Tensor.from_dense(a, levels=(first, second), mode_order=modes)
+    tb = Tensor.from_dense(b, levels=(second, first))
+    got = CHIPS["bf16"].matmul(ta, tb)
+    assert isinstance(got, Tensor) and got.wide
+    check(got, a @ b)
+    # The result, whose table has stride 4, is an operand again.
+    check(CHIPS["bf16"].compute("C[i,j] = P[i,j] + Q[i,j]", P=got, Q=got), 2 * (a @ b))
+
+
+@KERNEL
+@given(st.integers(0, 1 << 32), st.sampled_from(["ikj", "ijk"]))
+def test_bf16_within_the_rounding_bound(seed, order):
+    """Products of two bf16 numbers are exact in fp32. A sum of n of them, in any order, is off by
+    at most (n - 1) u / (1 - (n - 1) u) times the sum of magnitudes, u = 2^-24 (Higham, 2002); each
+    flush to zero adds less than 2^-126.
+    """
+    rng = np.random.default_rng(seed)
+    a, b = (
+        sp.random_array(
+            shape, density=0.3, rng=rng, data_sampler=lambda size: rng.normal(size=size)
+        )
+        for shape in ((13, 40), (40, 21))
+    )
+    exact = [Tensor.from_scipy(m).to_dense().astype(np.float64) for m in (a, b)]
+    got = dense(CHIPS["bf16"].einsum("ik,kj->ij", a, b, order=order))
+    n = 40 * 2.0**-24
+    bound = n / (1 - n) * (np.abs(exact[0]) @ np.abs(exact[1])) + 2 * 40 * 2.0**-126
+    assert (np.abs(got - exact[0] @ exact[1]) <= bound).all()
+
+
+def test_a_million_columns():
+    n = 1 << 20
+    rng = np.random.default_rng(1)
+    b = sp.coo_array(
+        (rng.integers(1, 9, 300), (rng.integers(0, 7, 300), rng.integers(0, n, 300))), (7, n)
+    )
+    a = sp.csr_array(rng.integers(-9, 9, (5, 7)))
+    expected = (a @ b.tocsr()).tocsr()
+    got = CHIPS["int8"].matmul(a, b)
+    assert (got != expected).nnz == 0 and got.shape == (5, n)
+
+
+def test_the_pattern_of_a_result_is_structural():
+    a = sp.csr_array([[1, -1], [0, 0]])
+    got = CHIPS["int8"].matmul(a, sp.csr_array([[2], [2]]))
+    assert got.nnz == 1 and got.toarray().tolist() == [[0], [0]]
+
+
+def test_results_have_the_users_types():
+    chip, a, x = CHIPS["int8"], sparse(np.eye(3, dtype=int)), np.arange(3)
+    assert isinstance(chip.matmul(a, a), sp.csr_array)
+    assert isinstance(chip.matmul(a, x), np.ndarray)
+    assert isinstance(chip.matmul(a, sparse(x)), sp.coo_array)
+    assert isinstance(chip.matmul(Tensor.from_scipy(a, dtype="int8"), x), Tensor)
+    assert chip.matmul(x, x) == 5 and chip.matmul(x, x).dtype == np.int32
+    assert CHIPS["bf16"].matmul(a, x).dtype == np.float32
+
+
+def test_a_tensor_used_twice():
+    a = sparse(np.arange(9).reshape(3, 3))
+    check(CHIPS["int8"].compute("C[i,j] = A[i,k] * A[k,j]", A=a), (a @ a).toarray())
+
+
+def test_results_without_enough_room_are_run_again(monkeypatch):
+    monkeypatch.setattr("loopnest.lower.ROOM", 0)
+    monkeypatch.setattr("loopnest.lower.LEAST_ROOM", 1)
+    a = sparse(np.arange(400).reshape(20, 20) % 5)
+    check(CHIPS["int8"].matmul(a, a), (a @ a).toarray())
+
+
+def test_errors_name_the_argument():
+    chip, a = CHIPS["int8"], sparse(np.eye(3, dtype=int))
+    with pytest.raises(ValueError, match=r"operand 'B' .* is missing: expected B="):
+        chip.compute("C[i,j] = A[i,k] * B[k,j]", A=a)
+    with pytest.raises(ValueError, match=r"operand 'D': .* does not have it"):
+        chip.compute("C[i,j] = A[i,j]", A=a, D=a)
+    with pytest.raises(ValueError, match=r"A: value 0\.5 at \(0, 0\): expected an integer"):
+        chip.compute("C[i,j] = A[i,j]", A=a * 0.5)
+    with pytest.raises(TypeError, match=r"A: values of type complex128"):
+        chip.compute("C[i,j] = A[i,j]", A=a * 1j)
+    with pytest.raises(ValueError, match="levels 'dense': expected 2"):
+        chip.compute("C[i,j] = A[i,j]", A=a, out="dense")
+    with pytest.raises(ValueError, match="matmul of orders 2 and 0"):
+        chip.matmul(a, 3)
+    with pytest.raises(ValueError, match="backend 'verilog': expected one of rtl, model"):
+        Chip(backend="verilog")
+    with pytest.raises(ValueError, match="config field 'lanes'"):
+        Chip(backend="model", lanes=3)
+
+
+def test_report(tmp_path):
+    chip = Chip(dtype="int8", backend="model")
+    a = sparse(np.eye(20, dtype=int))
+    chip.matmul(a, a, order="ikj")
+    report = chip.report
+    assert report.multiplies == 20 and report.leaf_steps == 20 and report.cycles is None
+    assert report.roof >= 5 and report.pe_roof >= 20 and report.roof_share is None
+    assert "multiplies" in str(report) and "C[i,j]" not in str(report)
+    report.save(tmp_path / "report.json")
+    assert '"multiplies": 20' in (tmp_path / "report.json").read_text()

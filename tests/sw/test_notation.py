@@ -1,0 +1,71 @@
+"""Statements and einsum strings, and where they go wrong."""
+
+import pytest
+
+from loopnest.notation import Access, Binary, Negate, parse, parse_einsum
+
+
+def test_products_bind_stronger_than_sums():
+    statement = parse("x[i] = b[i] - C[i,j] * d[j]")
+    b, c, d = Access("b", ("i",)), Access("C", ("i", "j")), Access("d", ("j",))
+    assert statement.expression == Binary("-", b, Binary("*", c, d))
+    assert statement.indices == ("i", "j") and statement.summed == ("j",)
+
+
+def test_parentheses_signs_and_spaces():
+    a, b, c = (Access(n, ("i",)) for n in "abc")
+    assert parse(" y[ i ]=a[i]*( b[i]+ -c[i])").expression == Binary(
+        "*", a, Binary("+", b, Negate(c))
+    )
+
+
+@pytest.mark.parametrize("left", ["s", "s[]", "s [ ]"])
+def test_scalars(left):
+    statement = parse(f"{left} = a[i] * alpha")
+    assert statement.result == Access("s", ())
+    assert statement.accesses == (Access("a", ("i",)), Access("alpha", ()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "position 0 of '': the end, expected a tensor's name"),
+        ("y[i]", "position 4 .*the end, expected '='"),
+        ("y[i] = ", "position 7 .*expected a tensor's name"),
+        ("y[i] = a[i", "position 10 .*the end, expected ','"),
+        ("y[i] = a[i]]", r"position 11 .*'\]', expected an operator or the end"),
+        ("y[i] = a[i] b[i]", "position 12 .*'b', expected an operator"),
+        ("y[i] = (a[i] + b[i]", r"position 19 .*expected '\)'"),
+        ("y[i] = 2 * a[i]", "position 7 .*'2', expected a name"),
+        ("y[i] = a(i)", r"position 8 .*'\(', expected an operator"),
+        ("y[i] = a[i] / b[i]", "position 12 .*'/', expected"),
+        ("y[i] = A[i,i]", "position 11 .*index 'i' is repeated in A"),
+        ("y[i,j] = a[i]", "position 9 .*no operand has index 'j'"),
+        ("y[i] = y[i] + a[i]", "'y' is on both sides"),
+    ],
+)
+def test_errors(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_einsum():
+    assert parse_einsum("ik,kj->ij", 2) == parse("result[i,j] = A[i,k] * B[k,j]")
+    assert parse_einsum("ij, ik, kj -> ij", 3).summed == ("k",)
+    assert parse_einsum("ik,kj", 2).result.indices == ("i", "j")
+    assert parse_einsum("i,i->", 2).result.indices == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ik;kj->ij", "einsum 'ik;kj->ij' at position 2"),
+        ("ik,kj->ij->k", "expected letters"),
+        ("...k,kj->ij", "at position 0"),
+        ("ik->i", "1 terms for 2 operands"),
+        ("ii,ik->k", "index 'i' is repeated"),
+    ],
+)
+def test_einsum_errors(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_einsum(text, 2)
