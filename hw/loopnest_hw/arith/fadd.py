@@ -16,6 +16,7 @@ from .float32 import (
     rounded,
     significand,
 )
+from .wire import wire
 
 GUARD_BITS = 3
 """Bits below the significand that keep the rounding exact; the lowest is sticky."""
@@ -74,17 +75,17 @@ class FpAdd(wiring.Component):
         m.d.comb += self.o.eq(result)
         with m.If(self.advance):
             m.d.sync += [
-                *order(ordered, data.View(FLOAT32, self.a), data.View(FLOAT32, self.b)),
-                *align_and_sum(summed, ordered),
-                *normalise(unrounded, summed),
+                *order(m, ordered, data.View(FLOAT32, self.a), data.View(FLOAT32, self.b)),
+                *align_and_sum(m, summed, ordered),
+                *normalise(m, unrounded, summed),
                 result.eq(rounded(unrounded)),
             ]
         return m
 
 
-def order(o: data.View, a: data.View, b: data.View) -> list[Any]:
+def order(m: Module, o: data.View, a: data.View, b: data.View) -> list[Any]:
     """First stage."""
-    swap = Cat(a.fraction, a.exponent) < Cat(b.fraction, b.exponent)
+    swap = wire(m, "swap", Cat(a.fraction, a.exponent) < Cat(b.fraction, b.exponent))
     opposite = a.sign ^ b.sign
     # both differences at once: the comparison only has to choose
     ahead = a.exponent - b.exponent
@@ -102,20 +103,21 @@ def order(o: data.View, a: data.View, b: data.View) -> list[Any]:
     ]
 
 
-def align_and_sum(o: data.View, i: data.View) -> list[Any]:
+def align_and_sum(m: Module, o: data.View, i: data.View) -> list[Any]:
     """Second stage."""
     aligned: Value = Cat(Const(0, GUARD_BITS), i.small)
-    lost: Value = Const(0, 1)
+    lost = []
     for bit in range(ALIGNED_BITS.bit_length()):
         places = 1 << bit
-        lost = lost | (i.distance[bit] & aligned[:places].any())
-        aligned = Mux(i.distance[bit], aligned[places:], aligned)
-    far = i.distance[ALIGNED_BITS.bit_length() :].any()
-    # the small number is not 0 if it is not far too small to matter
-    lost = Mux(far, i.small.any(), lost)
-    aligned = aligned & (~far).replicate(ALIGNED_BITS)
-    addend = Cat(aligned[0] | lost, aligned[1:]) ^ i.subtract.replicate(ALIGNED_BITS)
-    total = carry_select(Cat(Const(0, GUARD_BITS), i.big), addend, i.subtract)
+        lost.append(i.distance[bit] & aligned[:places].any())
+        shifted = Mux(i.distance[bit], aligned[places:], aligned)
+        aligned = wire(m, f"aligned_{places}", shifted)
+    # then only that it is there matters
+    far = wire(m, "far", i.distance[ALIGNED_BITS.bit_length() :].any())
+    sticky = Mux(far, i.small.any(), Cat(lost).any() | aligned[0])
+    kept = Cat(sticky, aligned[1:] & (~far).replicate(ALIGNED_BITS - 1))
+    addend = wire(m, "addend", kept ^ i.subtract.replicate(ALIGNED_BITS))
+    total = carry_select(m, Cat(Const(0, GUARD_BITS), i.big), addend, i.subtract)
     # big - small is not negative: its carry out says only that
     carry = total[ALIGNED_BITS] & ~i.subtract
     return [
@@ -126,7 +128,7 @@ def align_and_sum(o: data.View, i: data.View) -> list[Any]:
     ]
 
 
-def carry_select(a: Value, b: Value, carry: Value) -> Value:
+def carry_select(m: Module, a: Value, b: Value, carry: Value) -> Value:
     """Return a + b + carry: the upper half is added for both carries of the lower one."""
     half = len(a) // 2
 
@@ -134,19 +136,20 @@ def carry_select(a: Value, b: Value, carry: Value) -> Value:
         # the lowest column makes the carry
         return (Cat(carry, a[part]) + Cat(carry, b[part]))[1:]
 
-    low = add(slice(0, half), carry)
+    low = wire(m, "low", add(slice(0, half), carry))
     upper = slice(half, len(a))
     high = Mux(low[-1], add(upper, Const(1, 1)), add(upper, Const(0, 1)))
-    return Cat(low[:-1], high)
+    return wire(m, "total", Cat(low[:-1], high))
 
 
-def normalise(o: data.View, i: data.View) -> list[Any]:
+def normalise(m: Module, o: data.View, i: data.View) -> list[Any]:
     """Third stage."""
-    zeros = leading_zeros(i.sum)[0]
+    zeros, zero = leading_zeros(m, i.sum)
     normal: Value = i.sum
     for bit in reversed(range(len(zeros))):
-        normal = Mux(zeros[bit], (normal << (1 << bit))[:SUM_BITS], normal)
-    zero = ~i.sum.any()
+        places = 1 << bit
+        shifted = Mux(zeros[bit], (normal << places)[:SUM_BITS], normal)
+        normal = wire(m, f"normal_{places}", shifted)
     below = SUM_BITS - SIGNIFICAND_BITS
     return [
         o.fraction.eq(normal[below : below + FRACTION_BITS]),
@@ -160,13 +163,17 @@ def normalise(o: data.View, i: data.View) -> list[Any]:
     ]
 
 
-def leading_zeros(bits: Value) -> tuple[Value, Value]:
+def leading_zeros(m: Module, bits: Value) -> tuple[Value, Value]:
     """Return the number of zeros above the highest one, and whether all are zeros."""
-    if len(bits) == 1:
-        return Const(0, 0), ~bits
-    # halves of one length, the lower one filled up with ones that are never reached
-    half = 1 << (len(bits) - 1).bit_length() - 1
-    padded = Cat(Const(1, 1).replicate(2 * half - len(bits)), bits)
-    low, low_zero = leading_zeros(padded[:half])
-    high, high_zero = leading_zeros(padded[half:])
-    return Cat(Mux(high_zero, low, high), high_zero), high_zero & low_zero
+    # filled up below to a power of two; each level halves the number of groups
+    filled = Cat(Const(0, (1 << (len(bits) - 1).bit_length()) - len(bits)), bits)
+    counts: list[tuple[Value, Value]] = [(Const(0, 0), ~bit) for bit in filled]
+    while len(counts) > 1:
+        merged = []
+        for n, (low, high) in enumerate(zip(counts[0::2], counts[1::2], strict=True)):
+            count = Cat(Mux(high[1], low[0], high[0]), high[1])
+            group = f"{len(counts) // 2}_{n}"
+            zero = wire(m, f"zero_{group}", high[1] & low[1])
+            merged.append((wire(m, f"zeros_{group}", count), zero))
+        counts = merged
+    return counts[0]

@@ -17,6 +17,7 @@ from .float32 import (
     rounded,
     significand,
 )
+from .wire import wire
 
 PART_BITS = 6
 """Bits of the second significand that are multiplied in one piece, at most."""
@@ -67,7 +68,8 @@ class FpMul(wiring.Component):
         m = Module()
         a = data.View(FLOAT32, self.a)
         ignored = SIGNIFICAND_BITS - self.significant
-        b = data.View(FLOAT32, Cat(Const(0, ignored), self.b[ignored:]))
+        b = Signal(FLOAT32)
+        m.d.comb += b.as_value().eq(Cat(Const(0, ignored), self.b[ignored:]))
 
         # 1: the significand's parts
         factor = significand(b)[ignored:]
@@ -97,10 +99,10 @@ class FpMul(wiring.Component):
             ]
 
         # 2: their sum, its leading one brought to the top: it lies in one of two places
-        product = sum(part << cut for part, cut in zip(parts, cuts, strict=True))
-        product = product[: SIGNIFICAND_BITS + self.significant]
+        total = sum(part << cut for part, cut in zip(parts, cuts, strict=True))
+        product = wire(m, "product", total[: SIGNIFICAND_BITS + self.significant])
         large = product[-1]
-        normal = Mux(large, product, product << 1)
+        normal = wire(m, "normal", Mux(large, product, product << 1))
         below = self.significant
         unrounded = Signal(UNROUNDED, reset_less=True)
         with m.If(self.advance):

@@ -13,8 +13,13 @@ BF16_SIGNIFICANT = 8
 """Significant bits of a bf16, the leading one counted."""
 
 
+def multiply_latency(config: ChipConfig) -> int:
+    """Return the advances that a `Multiplier` takes."""
+    return IntMul.latency if config.dtype is NumberFormat.INT8 else FpMul.latency
+
+
 class Multiplier(wiring.Component):
-    """``o = a * b``, or the one that is present. One a cycle.
+    """``o = a * b``, or the one that is present, unchanged. One a cycle.
 
     Parameters
     ----------
@@ -33,10 +38,10 @@ class Multiplier(wiring.Component):
     a : In(32)
     b : In(32)
         A narrow value, widened and maybe negated: the other bits (fp32: all but the upper 16;
-        int32: all but the low 9) are not looked at.
+        int32: all but the low 9) do not count in a product.
     a_present, b_present : In(1)
     o : Out(32), from a register
-        Anything if nothing is present. ``b`` alone passes in its narrow bits.
+        Anything if nothing is present.
     o_present : Out(1), from a register
         ``a`` or ``b`` was present; low after a reset until the first of them arrives.
     overflow : Out(1)
@@ -45,7 +50,7 @@ class Multiplier(wiring.Component):
 
     def __init__(self, config: ChipConfig) -> None:
         self._integer = config.dtype is NumberFormat.INT8
-        self.latency = IntMul.latency if self._integer else FpMul.latency
+        self.latency = multiply_latency(config)
         super().__init__(
             {
                 "advance": In(1),
@@ -64,11 +69,12 @@ class Multiplier(wiring.Component):
         one = Const(1 if self._integer else 127 << 23, WIDE_BITS)
         unit = IntMul() if self._integer else FpMul(BF16_SIGNIFICANT)
         m.submodules.unit = unit
+        both_present = self.a_present & self.b_present
         any_present = self.a_present | self.b_present
         m.d.comb += [
             unit.advance.eq(self.advance),
-            unit.a.eq(Mux(self.a_present, self.a, one)),
-            unit.b.eq(Mux(self.b_present, self.b, one)),
+            unit.a.eq(Mux(self.a_present, self.a, self.b)),
+            unit.b.eq(Mux(both_present, self.b, one)),
             self.o.eq(unit.o),
             self.o_present.eq(
                 delayed(m, any_present, self.latency, advance=self.advance, reset_less=False)

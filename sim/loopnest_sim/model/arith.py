@@ -8,8 +8,9 @@ int32, it wraps, and the function returns which elements did; on a bf16 chip non
 from typing import Any
 
 import numpy as np
-from loopnest_hw.config import NumberFormat
 from numpy.typing import NDArray
+
+from loopnest_hw.config import NumberFormat
 
 Wide = NDArray[Any]
 """float32 or int32, by the chip's number format."""

@@ -1,0 +1,198 @@
+"""One lane of the leaf: two operators on up to three values."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..arith.adder import Adder
+from ..arith.delay import delayed
+from ..arith.multiplier import Multiplier, multiply_latency
+from ..arith.widen import Widen
+from ..config import WIDE_BITS, ChipConfig
+from ..descriptor import Op
+
+
+def operation_latency(config: ChipConfig) -> int:
+    """Return the advances that an `Operation` takes, whichever it is."""
+    return max(config.dtype.add_latency, multiply_latency(config))
+
+
+def lane_latency(config: ChipConfig) -> int:
+    """Return the advances that a `Lane` takes: one to widen, then op2 and op1."""
+    return 1 + (config.operands - 1) * operation_latency(config)
+
+
+class Operation(wiring.Component):
+    """``o = op(a, b)``, or the argument that is present. One a cycle, whatever the operator.
+
+    Parameters
+    ----------
+    config : ChipConfig
+
+    Attributes
+    ----------
+    latency : int
+        Advances from ``a`` and ``b`` to ``o``.
+
+    Members
+    -------
+    advance : In(1)
+        The pipe moves. While it is low, everything stands still.
+    op : In(Op)
+        Constant while something is in the pipe, like ``narrow_a``.
+    narrow_a : In(1)
+        The narrow factor of a product is ``a``; otherwise it is ``b``.
+    a, b : In(32)
+    a_present, b_present : In(1)
+    o : Out(32)
+        Anything if nothing is present.
+    o_present : Out(1)
+    overflow : Out(1)
+        The sum or product wrapped.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        self.latency = operation_latency(config)
+        super().__init__(
+            {
+                "advance": In(1),
+                "op": In(Op),
+                "narrow_a": In(1),
+                "a": In(WIDE_BITS),
+                "b": In(WIDE_BITS),
+                "a_present": In(1),
+                "b_present": In(1),
+                "o": Out(WIDE_BITS),
+                "o_present": Out(1),
+                "overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.adder = adder = Adder(self._config)
+        m.submodules.multiplier = multiplier = Multiplier(self._config)
+        # the first of two arguments is their sum without the second one
+        hidden = (self.op == Op.FIRST) & self.a_present
+        m.d.comb += [
+            adder.advance.eq(self.advance),
+            adder.a.eq(self.a),
+            adder.b.eq(self.b),
+            adder.a_present.eq(self.a_present),
+            adder.b_present.eq(self.b_present & ~hidden),
+            multiplier.advance.eq(self.advance),
+            multiplier.a.eq(Mux(self.narrow_a, self.b, self.a)),
+            multiplier.b.eq(Mux(self.narrow_a, self.a, self.b)),
+            multiplier.a_present.eq(Mux(self.narrow_a, self.b_present, self.a_present)),
+            multiplier.b_present.eq(Mux(self.narrow_a, self.a_present, self.b_present)),
+        ]
+
+        def result(unit: Adder | Multiplier, name: str) -> Value:
+            cycles = self.latency - unit.latency
+            return delayed(m, getattr(unit, name), cycles, advance=self.advance)
+
+        multiply = self.op == Op.MUL
+        m.d.comb += [
+            self.o.eq(Mux(multiply, result(multiplier, "o"), result(adder, "o"))),
+            self.o_present.eq(adder.o_present),
+            # a flag that stays needs no delay
+            self.overflow.eq(Mux(multiply, multiplier.overflow, adder.overflow)),
+        ]
+        return m
+
+
+class Lane(wiring.Component):
+    """``o = op1(value[0], op2(value[1], value[2]))`` of values as they are in memory.
+
+    Parameters
+    ----------
+    config : ChipConfig
+
+    Attributes
+    ----------
+    latency : int
+        Advances from ``value`` to ``o``.
+
+    Members
+    -------
+    advance : In(1)
+        The pipe moves. While it is low, everything stands still.
+    op1, op2, wide, negate
+        As `lanes.Lanes`.
+    present : In(operands)
+        Bit o: ``value[o]`` is there.
+    value : In(32), one for each operand
+    o : Out(32)
+        0 if no value was present.
+    overflow : Out(1)
+        Something wrapped, in a stage or other.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        self.latency = lane_latency(config)
+        super().__init__(
+            {
+                "advance": In(1),
+                "op1": In(Op),
+                "op2": In(Op),
+                "wide": In(config.operands),
+                "negate": In(config.operands),
+                "present": In(config.operands),
+                "value": In(WIDE_BITS).array(config.operands),
+                "o": Out(WIDE_BITS),
+                "overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        overflow = []
+        value = []
+        present = Signal(config.operands)
+        with m.If(self.advance):
+            m.d.sync += present.eq(self.present)
+        for o in range(config.operands):
+            m.submodules[f"widen_{o}"] = widen = Widen(config)
+            m.d.comb += [
+                widen.i.eq(self.value[o]),
+                widen.wide.eq(self.wide[o]),
+                widen.negate.eq(self.negate[o]),
+            ]
+            overflow.append(widen.overflow & self.present[o])
+            value.append(delayed(m, widen.o, 1, advance=self.advance))
+
+        first, first_present = value[0], present[0]
+        y, y_present = value[1], present[1]
+        if config.operands == 3:
+            m.submodules.op2 = op2 = Operation(config)
+            m.d.comb += [
+                op2.advance.eq(self.advance),
+                op2.op.eq(self.op2),
+                op2.narrow_a.eq(self.wide[2] & ~self.wide[1]),
+                op2.a.eq(value[1]),
+                op2.b.eq(value[2]),
+                op2.a_present.eq(present[1]),
+                op2.b_present.eq(present[2]),
+            ]
+            overflow.append(op2.overflow)
+            y, y_present = op2.o, op2.o_present
+            first = delayed(m, first, op2.latency, advance=self.advance)
+            first_present = delayed(
+                m, first_present, op2.latency, advance=self.advance, reset_less=False
+            )
+        m.submodules.op1 = op1 = Operation(config)
+        m.d.comb += [
+            op1.advance.eq(self.advance),
+            op1.op.eq(self.op1),
+            op1.narrow_a.eq(1),
+            op1.a.eq(first),
+            op1.b.eq(y),
+            op1.a_present.eq(first_present),
+            op1.b_present.eq(y_present),
+            self.o.eq(Mux(op1.o_present, op1.o, 0)),
+            self.overflow.eq(Cat(overflow, op1.overflow).any()),
+        ]
+        return m
