@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from loopnest_hw.config import ChipConfig, NumberFormat, make_config
 from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode, pack, unpack
 from loopnest_sim.image import Image
 from loopnest_sim.model import fibers
+from loopnest_sim.model.epilogue import epilogue
 from loopnest_sim.model.kernel import run_kernel, run_watched
 from loopnest_sim.model.nest import ModelError
 from loopnest_sim.model.watch import Watch
@@ -107,6 +109,7 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
         if config.dtype is NumberFormat.INT8 and d[f"operand.{o}.wide"]:
             image.write(table, rng.integers(-99, 99, 1 << 12).astype(np.int32))
         table += ARRAY_ROOM
+    d |= random_epilogue(rng, config, image, table)
     d |= {
         "result.compressed": int(rng.random() < 0.6),
         "result.full": int(rng.random() < 0.2),
@@ -119,6 +122,40 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
         "result.values_end": 8 * OUTPUT,
     }
     return image, unpack(config, pack(config, {k: int(v) for k, v in d.items()}))
+
+
+def random_epilogue(
+    rng: np.random.Generator, config: ChipConfig, image: Image, address: int
+) -> dict[str, int]:
+    """Return an epilogue's settings, its arrays being at the address; mostly none."""
+    integer = config.dtype is NumberFormat.INT8
+    shift = int(rng.integers(0, 40)) if integer else 0
+
+    def word(x: float) -> int:
+        number = np.int32(x) if integer else np.float32(x)
+        return int(number.view(np.uint32))
+
+    def words() -> NDArray[np.uint32]:
+        return np.array([word(x) for x in rng.standard_normal(512) * 50], np.uint32)
+
+    scale = 2.0**shift / 3 if shift < 31 else 2.0**30
+    image.write(address, words())
+    image.write(address + ARRAY_ROOM, words())
+    return {
+        "result.output": int(rng.integers(2)),
+        "epilogue.enable": int(rng.random() < 0.4),
+        "epilogue.relu": int(rng.random() < 0.5),
+        "epilogue.bias_mode": int(rng.integers(3)),
+        "epilogue.scale_mode": int(rng.integers(3)),
+        "epilogue.shift": shift,
+        "epilogue.bias_value": word(float(rng.integers(-3, 3))),
+        "epilogue.scale_value": word(scale),
+        "epilogue.bias": address,
+        "epilogue.scale": address + ARRAY_ROOM,
+        "epilogue.low": word(-100),
+        "epilogue.high": word(100),
+        "epilogue.threshold": word(float(rng.integers(0, 2))),
+    }
 
 
 def random_config(rng: np.random.Generator) -> ChipConfig:
@@ -150,7 +187,8 @@ def test_random_nests(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = TokenByToken(config, image, d)
     blocks = plain.run()
     expected = image.copy()
-    write(blocks, d, config.dtype, expected)
+    finished, _ = epilogue(blocks, d, config.dtype, image)
+    write(finished, d, config.dtype, expected)
     try:
         result = run_kernel(config, image, d)
     except ModelError as error:  # an int8 sum that wrapped is written all the same

@@ -96,7 +96,7 @@ def run_watched(
         steps=counts.lane_steps,
         empty_steps=counts.empty_steps,
         fibers=fibers,
-        overflow=counts.overflow or sums.overflow,
+        overflow=counts.overflow or sums.overflow or result.overflow,
     )
 
 

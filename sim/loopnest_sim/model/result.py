@@ -1,6 +1,7 @@
 """The result's way out, for many fibers at once: fill, epilogue, memory.
 
-It does what `fill`, `epilogue` and `write` do with a stream of blocks, on arrays of single values.
+It does what `fill` and `write` do with a stream of blocks, on arrays of single values; from here on
+a value is its bits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from loopnest_hw.format import BLOCK_MASK_BITS, OPEN_STRIDE, WORD_BYTES
 from loopnest_hw.registers import ErrorCode
 
 from ..image import Image
+from .blocks import Blocks
+from .epilogue import epilogue
 from .fibers import ADDRESS_MASK
 from .nest import Indices, ModelError
 from .sums import Finished
@@ -22,12 +25,21 @@ from .watch import Watch
 FILL_VALUES = 1 << 22
 """Values of `full` result fibers at once, which bounds the model's memory."""
 
+EPILOGUE_VALUES = 1 << 18
+"""Values in the epilogue at once: each may take a block of its own."""
+
 CHUNK_LANES = 8
 """Values that the writer writes together, or drops together where the room ends."""
 
 
 class Result:
-    """Writes result fibers to memory in the order in which they end."""
+    """Writes result fibers to memory in the order in which they end.
+
+    Attributes
+    ----------
+    overflow : bool
+        In an int8 chip's epilogue, a value and its bias left int32.
+    """
 
     def __init__(
         self, config: ChipConfig, kernel: Mapping[str, int], image: Image, watch: Watch
@@ -40,19 +52,20 @@ class Result:
         self._size = config.dtype.narrow_bytes if narrow else WIDE_BITS // 8
         self._blocks = 0
         self._children = 0
-        self._full: dict[int, bool] = {0: False, 1: False}
+        self._full = {0: False, 1: False}
+        self.overflow = False
 
     def write(self, finished: Finished) -> None:
         """Write these fibers, after those before."""
         if len(finished.fiber) == 0:
             return
         for some in self._filled(finished) if self._kernel["result.full"] else (finished,):
-            raw = some.value.view(np.uint32)
+            done = self._finished(some)
             if self._kernel["result.compressed"]:
-                self._compressed(some, raw)
+                self._compressed(done)
             else:
-                index = some.fiber.astype(np.int64)[some.number] + some.key
-                self._values(some, index, some.key % LANES >= CHUNK_LANES, raw)
+                index = done.fiber.astype(np.int64)[done.number] + done.key
+                self._values(done, index, done.key % LANES >= CHUNK_LANES)
 
     def finish(self) -> None:
         """End the nest.
@@ -91,16 +104,47 @@ class Result:
                 number, key, value = number[order], key[order], value[order]
             yield Finished(fiber, number, key, value)
 
-    def _compressed(self, some: Finished, raw: NDArray[np.uint32]) -> None:
+    def _finished(self, some: Finished) -> Finished:
+        """Apply the epilogue; what becomes 0 is gone."""
+        bits = some.value.view(np.uint32)
+        if not self._kernel["epilogue.enable"]:
+            return Finished(some.fiber, some.number, some.key, bits)
+        nothing = np.zeros(0, np.int64)
+        parts = [(nothing, nothing, bits[:0])]
+        for begin in range(0, len(bits), EPILOGUE_VALUES):
+            here = slice(begin, begin + EPILOGUE_VALUES)
+            number, key = some.number[here], some.key[here]
+            start, row = _blocks(number, key)
+            value = np.zeros((len(start), LANES), np.uint32)
+            value[row, key % LANES] = bits[here]
+            mask = np.bitwise_or.reduceat(1 << key % LANES, start)
+            blocks, overflow = epilogue(
+                Blocks.of(
+                    key[start] // LANES,
+                    mask,
+                    value,
+                    some.fiber[number[start]],
+                    # it keeps a fiber's last block even when empty: so rows stay as they are
+                    last=np.ones(len(start)),
+                    final=np.zeros(len(start)),
+                ),
+                self._kernel,
+                self._format,
+                self._image,
+            )
+            self.overflow |= overflow
+            row, lane = np.nonzero(blocks.lanes)
+            key = LANES * blocks.coordinate[row] + lane
+            parts.append((number[start][row], key, blocks.value[row, lane]))
+        number, key, bits = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Finished(some.fiber, number, key, bits)
+
+    def _compressed(self, some: Finished) -> None:
         """Append values, block words and the fibers' entries."""
-        block_key = some.number << BLOCK_MASK_BITS | some.key // LANES
-        begins = np.ones(len(block_key), np.bool_)
-        begins[1:] = block_key[1:] != block_key[:-1]
-        start = np.flatnonzero(begins)
-        block = np.cumsum(begins) - 1
+        start, block = _blocks(some.number, some.key)
         rank = np.arange(len(block)) - start[block]
-        index = self._children + np.arange(len(raw))
-        self._values(some, index, rank >= CHUNK_LANES, raw)
+        index = self._children + np.arange(len(block))
+        self._values(some, index, rank >= CHUNK_LANES)
 
         if len(start):
             bit = np.uint32(1) << (some.key % LANES).astype(np.uint32)
@@ -128,12 +172,11 @@ class Result:
         for word_number in range(OPEN_STRIDE):
             self._image.scatter(addresses + word_number * WORD_BYTES, entry[:, word_number])
 
-    def _values(
-        self, some: Finished, index: Indices, upper: NDArray[np.bool_], raw: NDArray[np.uint32]
-    ) -> None:
+    def _values(self, some: Finished, index: Indices, upper: NDArray[np.bool_]) -> None:
         """Put values at these indices; ``upper`` are in their block's second chunk."""
         if len(index) == 0:
             return
+        raw = some.value
         room = self._kernel["result.values_end"] - self._kernel["result.values"]
         if (int(index.max()) + 1) * self._size > room:
             # a chunk of a block is dropped whole
@@ -147,3 +190,11 @@ class Result:
         addresses = self._kernel["result.values"] + index * self._size
         self._watch.result_values(addresses, self._size)
         self._image.scatter(addresses, raw.astype(f"<u{self._size}"))
+
+
+def _blocks(number: Indices, key: Indices) -> tuple[Indices, Indices]:
+    """Return the first value of each block, and the block of each value."""
+    place = number << BLOCK_MASK_BITS | key // LANES
+    begins = np.ones(len(place), np.bool_)
+    begins[1:] = place[1:] != place[:-1]
+    return np.flatnonzero(begins), np.cumsum(begins) - 1

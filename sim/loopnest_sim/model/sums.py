@@ -48,7 +48,7 @@ class Sums:
         """Take some leaf tokens with their terms; return the fibers that are complete."""
         # the leaf's own fiber ends with each of its tokens
         ends = tokens.stop.astype(np.int64) + 1 >= self._nest.drain_stop
-        number = np.cumsum(ends) - ends
+        number: Indices = np.cumsum(ends) - ends
         chain = number[terms.token] << COORDINATE_BITS | terms.key
         chain = np.concatenate([self._key, chain])
         value = np.concatenate([self._value, terms.value])
