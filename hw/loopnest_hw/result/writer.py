@@ -4,7 +4,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,7 @@ from ..config import ADDRESS_BITS, LANES, LINE_BYTES, POSITION_BITS, WIDE_BITS, 
 from ..descriptor import Output
 from ..format import OPEN_STRIDE, WORD_BYTES
 from ..kernel import kernel_layout
+from ..stream.round_robin import RoundRobin
 from .line_builder import PLACE_BITS, LineBuilder
 
 CHUNK_LANES = 8
@@ -167,6 +168,7 @@ class Writer(wiring.Component):
             m.d.comb += slot.eq(reduce(or_, picks))
 
         wide_data = Cat(slots)
+        narrow_width = 8 * narrow_bytes * CHUNK_LANES
         narrow_data = Cat(slot[: 8 * narrow_bytes] for slot in slots)
         wide_strobe = Cat(taken[s].replicate(WORD_BYTES) for s in range(CHUNK_LANES))
         narrow_strobe = Cat(taken[s].replicate(narrow_bytes) for s in range(CHUNK_LANES))
@@ -210,7 +212,9 @@ class Writer(wiring.Component):
             values.i.valid.eq(go & (taken.any() | finishes)),
             values.i.payload.offset.eq((index + Mux(upper & ~compressed, CHUNK_LANES, 0)) << scale),
             values.i.payload.end.eq(end_index << scale),
-            values.i.payload.data.eq(wide_data),
+            values.i.payload.data.eq(
+                Cat(Mux(narrow, narrow_data, wide_data[:narrow_width]), wide_data[narrow_width:])
+            ),
             values.i.payload.strobe.eq(Mux(narrow, narrow_strobe, wide_strobe)),
             values.i.payload.final.eq(finishes),
             words.i.valid.eq(go & last_chunk & (has_word | block.final)),
@@ -225,9 +229,6 @@ class Writer(wiring.Component):
             entries.i.payload.strobe.eq((compressed & block.last).replicate(ENTRY_BYTES)),
             entries.i.payload.final.eq(block.final),
         ]
-        with m.If(narrow):
-            m.d.comb += values.i.payload.data.eq(Cat(narrow_data, wide_data[len(narrow_data) :]))
-
         with m.If(go):
             m.d.sync += upper.eq(1)
             with m.If(compressed):
@@ -265,24 +266,19 @@ class Writer(wiring.Component):
     def _arbitrate(self, m: Module, builders: list[LineBuilder]) -> None:
         """Let the builders' lines out in turn; a line once shown stays until it is taken."""
         n = len(builders)
-        previous = Signal(range(n), init=n - 1)
-        chosen = Signal(range(n))
+        m.submodules.turn = turn = RoundRobin(n)
         waiting = Signal()
+        shown = Signal(n)
+        chosen = Signal(n)
         valid = Cat(builder.o.valid for builder in builders)
-        with m.If(waiting):
-            m.d.comb += chosen.eq(previous)
-        with m.Else(), m.Switch(previous):
-            for p in range(n):
-                with m.Case(p):
-                    # The one after the previous comes first, so it is assigned last.
-                    for k in reversed(range(1, n + 1)):
-                        with m.If(valid[(p + k) % n]):
-                            m.d.comb += chosen.eq((p + k) % n)
+        payloads = [builder.o.payload.as_value() for builder in builders]
         m.d.comb += [
+            turn.requests.eq(valid),
+            turn.granted.eq(~waiting),
+            chosen.eq(Mux(waiting, shown, turn.grant)),
             self.o.valid.eq(valid.any()),
-            self.o.payload.eq(Array(builder.o.payload.as_value() for builder in builders)[chosen]),
+            self.o.payload.eq(reduce(or_, (Mux(chosen[k], payloads[k], 0) for k in range(n)))),
         ]
         for k, builder in enumerate(builders):
-            m.d.comb += builder.o.ready.eq(self.o.ready & (chosen == k))
-        with m.If(self.o.valid):
-            m.d.sync += [previous.eq(chosen), waiting.eq(~self.o.ready)]
+            m.d.comb += builder.o.ready.eq(self.o.ready & chosen[k])
+        m.d.sync += [shown.eq(chosen), waiting.eq(self.o.valid & ~self.o.ready)]
