@@ -1,11 +1,9 @@
 """The chip as a user sees it: tensors in, tensors out, and a report of the run."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from loopnest_hw.config import ChipConfig, make_config
 from loopnest_hw.registers import ErrorCode
@@ -25,7 +23,8 @@ from .tensor import Levels, Tensor, parse_levels, sparse_levels
 MORE_ROOM = 8
 """Factor by which the result's room grows where it was too small."""
 
-Result = Tensor | sp.csr_array | sp.coo_array | NDArray[Any]
+Result: TypeAlias = Any
+"""`Tensor`, `csr_array`, `coo_array` or `ndarray` (scipy has no types to say so)."""
 
 
 class Chip:

@@ -4,9 +4,10 @@
     bf16: clamp(relu(threshold((sum + bias) * scale))), in fp32
 
 then the output type, wide or narrow (saturated, or rounded to nearest even). What is then 0 is not
-stored. An int8 chip multiplies by integers: a scale becomes ``multiplier / 2^shift``, with the largest
-shift up to 62 at which every multiplier is below 2^31. So a scale keeps 31 significant bits (less
-for one far smaller than the largest of an array), and a power of two or an integer is exact.
+stored. An int8 chip multiplies by integers: a scale becomes ``multiplier / 2^shift``, with the
+largest shift up to 62 at which every multiplier is below 2^31. So a scale keeps 31 significant bits
+(less for one far smaller than the largest of an array), and a power of two or an integer is
+exact.
 """
 
 from collections.abc import Callable

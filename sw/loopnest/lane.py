@@ -1,7 +1,7 @@
 """An expression as the lane computes it: operands in columns, signs, two operators.
 
-The lane computes ``op1(value 0, op2(value 1, value 2))``, where an absent factor leaves the other one
-(`docs/architecture.md`, The leaf).
+The lane computes ``op1(value 0, op2(value 1, value 2))``, where an absent factor leaves the other
+one (`docs/architecture.md`, The leaf).
 """
 
 from collections.abc import Sequence
@@ -106,10 +106,11 @@ def _arrangements(tree: Tree) -> list[tuple[Op, Op, tuple[Leaf, ...]]]:
         case Node(op, Leaf() as a, Leaf() as b):
             return [(op, Op.FIRST, (a, b)), (op, Op.FIRST, (b, a))]
         case Node(op1, Leaf() as a, Node(op2, b, c)) | Node(op1, Node(op2, b, c), Leaf() as a):
-            found = [(op1, op2, (a, b, c)), (op1, op2, (a, c, b))]
+            assert isinstance(b, Leaf) and isinstance(c, Leaf)  # three operands at most
+            orders: list[tuple[Leaf, ...]] = [(a, b, c), (a, c, b)]
             if op1 is op2 is Op.MUL:  # a product may be multiplied in any order
-                found += [(op1, op2, p) for p in permutations((a, b, c))]
-            return found
+                orders += permutations((a, b, c))
+            return [(op1, op2, order) for order in orders]
     raise AssertionError(f"no arrangement of {tree}")
 
 

@@ -238,7 +238,8 @@ def _result(
     result = plan.result
     size = value_bytes(config.dtype, narrow)
     if result.compressed:
-        table = np.zeros(result.fibers * OPEN_STRIDE, np.uint32)
+        # One entry at least: the end of an empty nest is written as a fiber's.
+        table = np.zeros(max(1, result.fibers) * OPEN_STRIDE, np.uint32)
         fields["result.table"] = arena.put(table)
         blocks = min(room, result.fibers * -(-result.span // LANES))
         fields["result.blocks"] = arena.reserve(blocks * WORD_BYTES)

@@ -54,7 +54,7 @@ class CompressedLevel:
 
 
 def spans(sizes: Sequence[int], levels: Sequence[str]) -> list[int]:
-    """Return for each level, and behind the last, the positions that a node in front of it takes."""
+    """Return the positions of a node in front of each level, and behind the last."""
     span = [1]
     for size, level in zip(reversed(sizes), reversed(levels), strict=True):
         span.insert(0, size * span[0] if level == DENSE else 1)
@@ -143,7 +143,7 @@ def word_numbers(
 def decode(
     sizes: Sequence[int], levels: Sequence[str], arrays: Sequence[CompressedLevel | None]
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
-    """Return the stored coordinates, one array for each level, sorted, and the values' positions."""
+    """Return the stored coordinates, an array for each level, sorted, and the values' positions."""
     span = spans(sizes, levels)
     position = np.zeros(1, np.int64)
     found: list[NDArray[np.int64]] = []

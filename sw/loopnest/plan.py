@@ -1,7 +1,7 @@
 """From a statement and its operands to a nest: loop order, levels and the result's place.
 
-The order is the user's, or the one whose estimate is lowest. Repacking a sparse operand that came in
-another order, and a result that has to be transposed on the host, count against an order.
+The order is the user's, or the one whose estimate is lowest. Repacking a sparse operand that came
+in another order, and a result that has to be transposed on the host, count against an order.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from .lane import Lane, fit
 from .nest import Nest, build_nest
 from .notation import Access, Binary, Expression, Negate, Statement
 from .operand import Operand, Stored
-from .pack import COMPRESSED
 from .result import ResultPlan, fiber_loops, plan_result
 from .streams import assign_scanners
 
@@ -242,8 +241,3 @@ def _repacked(operand: Operand, stored: Stored) -> bool:
         order = tuple(range(len(operand.shape)))
         return stored.mode_order != (order[::-1] if by_columns else order)
     return operand.converted(stored)
-
-
-def native_is_compressed(out: Sequence[str]) -> bool:
-    """Return whether the chip writes a result of these levels compressed; the host does the rest."""
-    return COMPRESSED in out

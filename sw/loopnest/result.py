@@ -51,9 +51,10 @@ class ResultPlan:
 
 
 def fiber_loops(result: Sequence[str], loops: Sequence[str], compressed: bool) -> tuple[str, ...]:
-    """Return the leading loops that select the result's fiber: the result's, up to the first summed
-    one, but for the innermost, which stays a key. (A dense vector's may go too: its fibers are
-    single numbers, each ready as soon as its sum is.)
+    """Return the leading loops that select the result's fiber.
+
+    These are the result's, up to the first summed one, but for the innermost, which stays a key. A
+    dense vector's goes too: its fibers are single numbers, each ready as soon as its sum is.
     """
     leading: list[str] = []
     for index in loops:
@@ -103,7 +104,8 @@ def plan_result(
     if span > KEYS:
         raise ValueError(
             f"order {''.join(loops)!r}: indices {','.join(keys)} make {span} coordinates of one "
-            f"result fiber: a single kernel holds 2^{COORDINATE_BITS}; put a result's index outermost"
+            f"result fiber: a single kernel holds 2^{COORDINATE_BITS}; "
+            f"put one of the result's indices outermost"
         )
     scalars = not keys
     only_dot = summed == list(loops[-1:])
@@ -111,6 +113,9 @@ def plan_result(
     if full and not accumulate and not scalars:
         accumulate = True
     fibers = prod(sizes[i] for i in fiber)
+    if not fibers:
+        # The end of an empty nest comes with a fiber, which must not be filled.
+        full = False
     if compressed and fibers * OPEN_STRIDE * WORD_BYTES >= 1 << (POSITION_BITS - 1):
         raise ValueError(
             f"order {''.join(loops)!r}: the result's position table has {fibers} entries: "

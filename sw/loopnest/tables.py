@@ -1,8 +1,8 @@
 """Which coordinates a row visits: its tables, and where it needs the all-ones fiber.
 
-A row sees the coordinates of its join inputs: the fibers it scans, and the all-ones fiber. Where the
-expression can be other than 0 outside the scanned fibers (a dense operand in a union, or nothing
-scanned at all), one cell has to be the all-ones fiber.
+A row sees the coordinates of its join inputs: the fibers it scans, and the all-ones fiber. Where
+the expression can be other than 0 outside the scanned fibers (a dense operand in a union, or
+nothing scanned at all), one cell has to be the all-ones fiber.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ dense levels that start at level l (1 in front of a compressed level, and behind
 * the root is position 0 in front of level 0;
 * a dense level of size n takes a position to ``position + coordinate * span[l + 1]``;
 * a compressed level takes it as the number of a fiber in its position table; the fiber's k-th
-  coordinate has ``first child + k * span[l + 1]``, and the table's first children are in the same unit;
+  coordinate has ``first child + k * span[l + 1]``, first children being in that unit too;
 * what is behind the last level is the position of a value.
 
 So row i of ``"dense,compressed"`` is fiber i, and element (i, j) of ``"dense,dense"`` is value
@@ -52,7 +52,7 @@ def parse_levels(levels: Levels, order: int) -> tuple[str, ...]:
 
 
 def sparse_levels(order: int) -> tuple[str, ...]:
-    """Return the usual levels of a sparse tensor: a dense outermost one, compressed ones beneath."""
+    """Return the usual levels of a sparse tensor: dense outermost, compressed beneath."""
     return (DENSE,) * (order > 1) + (COMPRESSED,) * (order - (order > 1))
 
 

@@ -65,5 +65,5 @@ def test_arrays_that_do_not_fit_the_levels():
         Tensor((3, 20), "dense,compressed", [level, level], values, dtype="int8")
     with pytest.raises(ValueError, match="1 level arrays: expected 2"):
         Tensor((3, 20), "dense,compressed", [level], values, dtype="int8")
-    with pytest.raises(TypeError, match="values of type float64 .*expected one dimension of int8"):
+    with pytest.raises(TypeError, match=r"values of type float64 .*expected one dimension of int8"):
         Tensor((3, 20), "dense,compressed", [None, level], np.ones(4), dtype="int8")

@@ -1,5 +1,7 @@
 """From statements to nests: orders, cells, tables, the result's place, and what can't be done."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -76,7 +78,7 @@ def test_inner_product():
 
 @pytest.mark.parametrize("order", ["ik", "ki"])
 def test_matrix_times_vector(order):
-    plan, fields = plan_and_fields(
+    _plan, fields = plan_and_fields(
         "y[i] = A[i,k] * x[k]", order=order, A=sparse(25, 10), x=dense(10)
     )
     if order == "ik":  # each row is a fiber of one number
@@ -175,7 +177,7 @@ def test_rings_share_the_pool():
         (fields[f"ring.{s}.base"], fields[f"ring.{s}.last"]) for s in range(CONFIG.pool_streams)
     ]
     assert rings[0][0] == 0 and rings[-1][1] == CONFIG.pool_lines - 1
-    for (_, last), (base, end) in zip(rings, rings[1:], strict=False):
+    for (_, last), (base, end) in itertools.pairwise(rings):
         assert base == last + 1 and end > base
     sizes = [last - base + 1 for base, last in rings]
     assert max(sizes) == sizes[2 * CONFIG.scanners + 1] > 32  # the gather of x
@@ -213,7 +215,7 @@ def test_too_many_loops_rows_scanners_and_keys():
             "C[i,j] = A[i,k] * B[k,j]", config=make_config("single", rows=2),
             A=sparse(9, 5), B=sparse(5, 9),
         )  # fmt: skip
-    with pytest.raises(ValueError, match="2 compressed levels below the first loop: .* scans 1"):
+    with pytest.raises(ValueError, match=r"2 compressed levels below the first loop: .* scans 1"):
         plan_and_fields(
             "C[i,j] = A[i,k] * B[k,j]", config=make_config("single", streams=5),
             A=sparse(9, 5), B=sparse(5, 9),

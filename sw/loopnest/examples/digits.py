@@ -1,8 +1,8 @@
 """A pruned network on the chip: trains, prunes and quantises it, and classifies the test images.
 
-Every layer is one kernel, ``Y[n,o] = X[n,i] * W[i,o]``, whose epilogue adds the bias, applies the ReLU
-and makes int8 again, so activations stay compressed from layer to layer. The golden model runs the
-same kernels, and has to agree bit for bit. Then the same network runs with dense weights and
+Every layer is one kernel, ``Y[n,o] = X[n,i] * W[i,o]``, whose epilogue adds the bias, applies the
+ReLU and makes int8 again, so activations stay compressed from layer to layer. The golden model runs
+the same kernels, and has to agree bit for bit. Then the same network runs with dense weights and
 activations on the same chip.
 """
 

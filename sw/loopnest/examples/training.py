@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 HIDDEN = (128, 64)
 TEST_SHARE = 0.25
@@ -87,7 +88,7 @@ def train(data: Digits, step: Step) -> list[Layer]:
     sizes = [data.train_images.shape[1], *HIDDEN, int(data.train_labels.max()) + 1]
     layers = [
         Layer(rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out)), np.zeros(fan_out))
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)
+        for fan_in, fan_out in pairwise(sizes)
     ]
     # Pixels go up to 16; the chip takes them as they are.
     layers[0].weights /= 16
