@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import ChipConfig, NumberFormat, make_config
 from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode, pack, unpack
+from loopnest_hw.registers import ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model import fibers
 from loopnest_sim.model.epilogue import epilogue
@@ -13,7 +14,8 @@ from loopnest_sim.model.kernel import run_kernel, run_watched
 from loopnest_sim.model.nest import ModelError
 from loopnest_sim.model.watch import Watch
 from loopnest_sim.model.write import write
-from tests.sim.token_by_token import TokenByToken
+
+from .token_by_token import TokenByToken
 
 ARRAY_ROOM = 1 << 16
 FIBERS = 12
@@ -121,6 +123,10 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
         "result.values": 3 * OUTPUT,
         "result.values_end": 8 * OUTPUT,
     }
+    if rng.random() < 0.2:
+        d["result.blocks_end"] = d["result.blocks"] + int(rng.integers(60))
+    if rng.random() < 0.2:
+        d["result.values_end"] = d["result.values"] + int(rng.integers(200))
     return image, unpack(config, pack(config, {k: int(v) for k, v in d.items()}))
 
 
@@ -169,7 +175,8 @@ def random_config(rng: np.random.Generator) -> ChipConfig:
 
 def work_of(config: ChipConfig, image: Image, d: dict[str, int]) -> int:
     """Return the steps of a kernel, or -1 where they are none."""
-    result = run_watched(config, image.copy(), d, Watch())
+    room = {"result.blocks_end": 3 * OUTPUT, "result.values_end": 8 * OUTPUT}
+    result = run_watched(config, image.copy(), d | room, Watch())
     return result.steps + result.empty_steps if result.steps else -1
 
 
@@ -188,13 +195,26 @@ def test_random_nests(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = plain.run()
     expected = image.copy()
     finished, _ = epilogue(blocks, d, config.dtype, image)
-    write(finished, d, config.dtype, expected)
+    written = write(finished, d, config.dtype, expected)
     try:
         result = run_kernel(config, image, d)
-    except ModelError as error:  # an int8 sum that wrapped is written all the same
-        assert error.code.name == "OVERFLOW"
+    except ModelError as error:
+        # what has room is written all the same, and so are sums that wrapped
+        if error.code is ErrorCode.RESULT_FULL:
+            assert written.values_full if error.where else written.blocks_full
+        else:
+            assert error.code is ErrorCode.OVERFLOW
     else:
+        assert not written.blocks_full and not written.values_full
         assert result.steps == plain.steps
         assert result.multiplies == plain.multiplies
     assert image.extent == expected.extent
     np.testing.assert_array_equal(image.read(0, image.extent), expected.read(0, image.extent))
+
+
+def test_bad_descriptor() -> None:
+    config = make_config()
+    image, d = random_kernel(np.random.default_rng(0), config)
+    for path, value in (("magic", 0), ("leaf_mode", 3), ("row.0.cell.0.mode", 3)):
+        with pytest.raises(ModelError, match="BAD_DESCRIPTOR at 0"):
+            run_kernel(config, image, d | {path: value})

@@ -1,0 +1,136 @@
+"""Work and roofs: the same counts in plain loops over a SciPy product."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from loopnest_hw.config import make_config
+from loopnest_hw.descriptor import LeafMode, ResultMode
+from loopnest_sim.roof import Work, measure
+
+from .tensors import HOLD, Kernel, Memory
+
+FIBER, KEY = (ResultMode.FIBER, 1), (ResultMode.KEY, 1)
+
+
+class Stream:
+    """Counts an item whose line is not the last one's."""
+
+    def __init__(self) -> None:
+        self.line = -1
+        self.lines = 0
+        self.bytes: set[int] = set()
+
+    def item(self, address: int, size: int) -> None:
+        self.lines += address // 32 != self.line
+        self.line = address // 32
+        self.bytes |= set(range(address, address + size))
+
+
+def steps(columns: list[int], m: int, *, axpy: bool) -> int:
+    """Return the steps of a leaf fiber with work in these columns."""
+    count = 0
+    while columns:
+        head = columns[0] // 16
+        step = [c for c in columns if c // 16 == head][:m]
+        rest = columns[len(step) :]
+        if rest and rest[0] // 16 != head:
+            following = rest[0] // 16
+            for c in [c for c in rest if c // 16 == following]:
+                if len(step) == m or (axpy and c % 16 in [s % 16 for s in step]):
+                    break
+                step.append(c)
+        columns = columns[len(step) :]
+        count += 1
+    return count
+
+
+def random_matrix(rng: np.random.Generator, rows: int, columns: int) -> sp.csr_array:
+    A = sp.csr_array(sp.random_array((rows, columns), density=0.15, rng=rng, format="csr"))
+    A.sort_indices()
+    return A
+
+
+@pytest.mark.parametrize("multipliers", [1, 2, 4, 16])
+@pytest.mark.parametrize("seed", range(3))
+def test_spgemm(multipliers: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    memory = Memory(make_config(multipliers=multipliers))
+    A, B = random_matrix(rng, 30, 40), random_matrix(rng, 40, 200)
+    a, b = memory.matrix(A), memory.matrix(B)
+    k = Kernel.of(memory, [a.values, b.values], LeafMode.AXPY)
+    k.loop(30, [1, HOLD], FIBER, ones=0)
+    k.loop(40, [a.rows, 1])
+    k.loop(200, [HOLD, b.rows], KEY, leaf=True)
+    d = k.descriptor(fibers=30, size=200, drain_stop=2, compressed=True)
+    before = memory.image.read(0, memory.image.extent)
+    work = measure(memory.config, memory.image, d)
+    np.testing.assert_array_equal(memory.image.read(0, memory.image.extent), before)
+
+    entries, blocks, values = ({o: Stream() for o in range(2)} for _ in range(3))
+    useful = leaf_steps = 0
+
+    def scan(o: int, i: int) -> list[int]:
+        X, level = (A, a.rows) if o == 0 else (B, b.rows)
+        for word in range(3):
+            entries[o].item(level.table + 8 * i + 4 * word, 4)
+        before = [
+            len({c // 16 for c in X.indices[X.indptr[r] : X.indptr[r + 1]]}) for r in range(i)
+        ]
+        row = X.indices[X.indptr[i] : X.indptr[i + 1]].tolist()
+        for n in range(len({c // 16 for c in row})):
+            blocks[o].item(level.blocks + 4 * (sum(before) + n), 4)
+        return row
+
+    for i in range(30):
+        for at, column in enumerate(scan(0, i), int(A.indptr[i])):
+            row = scan(1, column)
+            leaf_steps += steps(row, multipliers, axpy=True)
+            for n in range(len(row)):
+                values[0].item(a.values + 2 * at, 2)
+                values[1].item(b.values + 2 * (int(B.indptr[column]) + n), 2)
+                useful += 1
+
+    streams = [*entries.values(), *blocks.values(), *values.values()]
+    assert work.useful_lanes == useful
+    assert work.steps == leaf_steps
+    assert work.lines_read == sum(s.lines for s in streams)
+    assert work.bytes_read == sum(len(s.bytes) for s in streams)
+
+    C = (A != 0).astype(int) @ (B != 0).astype(int)
+    count = sum(len({c // 16 for c in C[[i]].indices}) for i in range(30))
+    assert work.bytes_written == 30 * 12 + 4 * count + 4 * C.nnz
+    lines = [-(-16 * 30 // 32), -(-4 * count // 32), -(-4 * C.nnz // 32)]
+    assert work.lines_written == sum(lines)
+    assert work.pe_roof == max(leaf_steps, work.lines_read, work.lines_written)
+
+
+def test_axpy_stops_at_a_lane_taken() -> None:
+    x = sp.csr_array(np.concatenate([np.ones(2), np.zeros(14), np.ones(2)])[None, :])
+    counts = {}
+    for leaf in (LeafMode.AXPY, LeafMode.DOT):
+        memory = Memory(make_config())
+        a = memory.matrix(x)
+        k = Kernel.of(memory, [a.values], leaf)
+        k.loop(1, [1], FIBER, ones=0)
+        k.loop(18, [a.rows], KEY if leaf is LeafMode.AXPY else (ResultMode.HOLD, 0), leaf=True)
+        d = k.descriptor(fibers=1, size=18, drain_stop=1, compressed=True)
+        counts[leaf] = measure(memory.config, memory.image, d).steps
+    assert counts == {LeafMode.AXPY: 2, LeafMode.DOT: 1}
+
+
+def test_roof_is_the_tightest_bound() -> None:
+    work = Work(
+        useful_lanes=1000,
+        steps=300,
+        lines_read=70,
+        lines_written=400,
+        bytes_read=6400,
+        bytes_written=320,
+    )
+    config = make_config()
+    assert work.pe_roof == 400
+    assert work.roof(config) == 250
+    assert work.roof(config, pes=10) == 200
+    assert work.roof(config, pes=10, read_rate=640) == 25
+    assert work.roof(config, pes=100, read_rate=640, write_rate=4) == 80
