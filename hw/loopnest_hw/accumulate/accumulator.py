@@ -97,6 +97,7 @@ class Accumulator(wiring.Component):
             entries.read.eq(table.read),
             entries.write.eq(table.write),
             table.entry.eq(entries.entry),
+            entries.advance.eq(table.advance),
             table.refused.eq(entries.refused),
             table.swept.eq(entries.swept),
             table.slot.eq(free_list.slot),
@@ -210,6 +211,8 @@ class Accumulator(wiring.Component):
             table.freed.eq(freed),
             fill.expecting.eq(looked_up != ending),
             drain.waiting.eq(looked_up != drain.context),
+            # The drain falls behind: then it decides the speed.
+            entries.hurry.eq((filled - drain.context)[:pointer] > 1),
             drain.ready.eq((drain.context != sealed) & (drain.context != filled)),
             drain.base.eq(drained.base),
             drain.again.eq(drained.again),

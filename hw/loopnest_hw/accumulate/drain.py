@@ -149,37 +149,51 @@ class Drain(wiring.Component):
             m.d.sync += left.eq(left & ~first)
         m.d.sync += word_valid.eq(move | (word_valid & ~word_done))
 
-        # Room is kept for every block whose entry is being read.
-        room = Signal(range(AHEAD + 1), init=AHEAD)
-        walk = self.walk.payload
+        # the block whose entry is being read
+        walk = Signal(walk_layout(self._config))
+        walk_valid = Signal()
+        block = Signal(self._block_layout)
         closes = word.word.last & last_block
+        walked = Signal()
         m.d.comb += [
-            self.walk.valid.eq(word_valid & (room != 0)),
-            walk.place.bank.eq(number(first, BANK_BITS)),
-            walk.place.word.eq(word.word.word),
-            walk.place.context.eq(word.context),
-            walk.none.eq(word.word.empty),
-            walk.closes.eq(closes),
-            block_done.eq(self.walk.valid & self.walk.ready),
+            block_done.eq(word_valid & (~walk_valid | walked)),
+            walked.eq(self.walk.valid & self.walk.ready),
         ]
+        with m.If(block_done):
+            m.d.sync += [
+                walk.place.bank.eq(number(first, BANK_BITS)),
+                walk.place.word.eq(word.word.word),
+                walk.place.context.eq(word.context),
+                walk.none.eq(word.word.empty),
+                walk.closes.eq(closes),
+                block.coordinate.eq(
+                    Cat(number(first, BANK_BITS), (word.word.word + word.base)[:WORD_BITS])
+                ),
+                block.none.eq(word.word.empty),
+                block.last.eq(closes & ~word.of.again),
+                block.final.eq(closes & ~word.of.again & word.of.final),
+                block.fiber.eq(word.of.fiber),
+            ]
+        m.d.sync += walk_valid.eq(block_done | (walk_valid & ~walked))
+
+        # Room is kept for every entry that is being read.
+        room = Signal(range(AHEAD + 1), init=AHEAD)
         read = Signal(self._block_layout)
         read_valid = Signal()
         # Where a fiber goes on in a further pass, nothing tells that this one ended.
-        silent = word.word.empty & word.of.again
+        put = walked & ~(block.none & ~block.last)
         m.d.sync += [
-            read_valid.eq(block_done & ~silent),
-            read.coordinate.eq(Cat(walk.place.bank, (word.word.word + word.base)[:WORD_BITS])),
-            read.none.eq(word.word.empty),
-            read.last.eq(closes & ~word.of.again),
-            read.final.eq(closes & ~word.of.again & word.of.final),
-            read.fiber.eq(word.of.fiber),
-            room.eq(room - (block_done & ~silent) + (blocks.o.valid & blocks.o.ready)),
+            read_valid.eq(put),
+            read.eq(block),
+            room.eq(room - put + (blocks.o.valid & blocks.o.ready)),
         ]
         m.d.comb += [
+            self.walk.valid.eq(walk_valid & (room != 0)),
+            self.walk.payload.eq(walk),
             blocks.i.valid.eq(read_valid),
             blocks.i.payload.eq(read),
             blocks.i.payload.entry.eq(Mux(read.none, 0, self.walk_entry.as_value())),
-            self.idle.eq(~fetched_valid & ~word_valid & (room == AHEAD)),
+            self.idle.eq(~fetched_valid & ~word_valid & ~walk_valid & (room == AHEAD)),
         ]
 
     def _lanes(self, m: Module, blocks: Queue) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,9 +22,9 @@ def walk_layout(config: ChipConfig) -> data.StructLayout:
 class Entries(wiring.Component):
     """An entry for each place (block of a context), in 16 banks by the block's low bits.
 
-    Two readers share the banks: the lookups, two places a cycle in different banks, which go first;
-    and the walk (drain or eviction), which clears what it has read. Every read answers in the next
-    cycle, and only in that one.
+    Two readers share the banks: the lookups, two places a cycle in different banks; and the walk
+    (drain or eviction), which clears what it has read. The lookups go first, unless the walk is in a
+    hurry or has waited long. Every read answers in the next cycle, and only in that one.
 
     After a reset the banks are swept, a word (the same address in all banks) a cycle, while lookups
     of the contexts that have been swept go on.
@@ -32,15 +32,17 @@ class Entries(wiring.Component):
     Members
     -------
     read : In, array of 2
-        ``enable``, ``place``. Not granted (nothing is read) in a cycle with ``refused``.
+        ``enable``, ``place``: what the lookups want to read, and do with ``advance``.
     entry : Out, array of 2
         What the last cycle's reads found.
     refused : Out(1)
-        The walk has waited too long and takes a bank that the lookups want.
+        The walk takes a bank that the lookups want: they must not advance.
     write : In, array of 2
         ``enable``, ``place`` and ``entry``; always done.
     walk : In(stream)
         A place to read and clear, or ``none``.
+    hurry : In(1)
+        The walk goes first.
     walk_entry : Out
         In the cycle after the transfer of a walk: what was read.
     closed : Out(1)
@@ -57,6 +59,7 @@ class Entries(wiring.Component):
             {
                 "read": In(data.ArrayLayout(data.StructLayout({"enable": 1, "place": place}), PAIR)),
                 "entry": Out(data.ArrayLayout(entry, PAIR)),
+                "advance": In(1),
                 "refused": Out(1),
                 "write": In(
                     data.ArrayLayout(
@@ -64,6 +67,7 @@ class Entries(wiring.Component):
                     )
                 ),
                 "walk": In(stream.Signature(walk_layout(config))),
+                "hurry": In(1),
                 "walk_entry": Out(entry),
                 "closed": Out(1),
                 "swept": Out(range(config.fibers_in_flight + 1)),
@@ -118,7 +122,7 @@ class Entries(wiring.Component):
             with m.If(waiting[0] & ~clears[0].none & here):
                 m.d.comb += write.addr.eq(address(clears[0].place))
             for asked in self.read:
-                with m.If(asked.enable & ~self.refused & (asked.place.bank == b)):
+                with m.If(asked.enable & self.advance & (asked.place.bank == b)):
                     m.d.comb += [wanted[b].eq(1), read.addr.eq(address(asked.place))]
             for put in self.write:
                 with m.If(put.enable & (put.place.bank == b)):
@@ -132,14 +136,24 @@ class Entries(wiring.Component):
         m.d.comb += cleared.eq(waiting[0] & (clears[0].none | ~(written & clear_bank).any()))
 
         # the walk
-        free = ~(wanted & (1 << walk.place.bank)).any()
-        m.d.comb += self.walk.ready.eq(~waiting[1] & (walk.none | free))
+        clash = Signal()
         patience = Signal(range(PATIENCE + 1))
+        m.d.comb += [
+            clash.eq(
+                ~walk.none
+                & Cat(
+                    asked.enable & (asked.place.bank == walk.place.bank) for asked in self.read
+                ).any()
+            ),
+            self.walk.ready.eq(~waiting[1] & ~(clash & self.advance)),
+            self.refused.eq(
+                self.walk.valid & ((clash & self.hurry & ~waiting[1]) | (patience == PATIENCE))
+            ),
+        ]
         with m.If(self.walk.valid & ~self.walk.ready & (patience != PATIENCE)):
             m.d.sync += patience.eq(patience + 1)
         with m.Elif(accepted):
             m.d.sync += patience.eq(0)
-        m.d.comb += self.refused.eq(patience == PATIENCE)
 
         # what was read
         by_bank = Array(found)

@@ -79,7 +79,7 @@ class Table(wiring.Component):
         all that could be freed belong to its own context (``settled`` : In(1) says that nothing of
         the older contexts is left to do). Waits for ``bounded`` : In(1), with ``bound`` : In, the
         block that gave way.
-    read, entry, refused, write, swept
+    read, advance, entry, refused, write, swept
         `Entries`.
     slot, some, take, free
         `FreeList`.
@@ -113,6 +113,7 @@ class Table(wiring.Component):
                 "bound": In(block),
                 "read": Out(data.ArrayLayout(place_enable, PAIR)),
                 "entry": In(data.ArrayLayout(entry, PAIR)),
+                "advance": Out(1),
                 "refused": In(1),
                 "write": Out(
                     data.ArrayLayout(
@@ -136,7 +137,7 @@ class Table(wiring.Component):
         self._repass = Signal()  # it is not 0
         self._epoch = Signal()
         self._replay = Signal()  # in this cycle a pass ends that is not the last
-        self._advance = Signal()
+        self._advance = self.advance
         # A lookup passes three registers. Its entries are read at the end of the first, and are
         # there in the second; what comes of it is decided in the third.
         self._reading = Signal(asked)
@@ -223,7 +224,7 @@ class Table(wiring.Component):
         for n in range(PAIR):
             block = reading.block[n]
             m.d.comb += [
-                self.read[n].enable.eq(self._reading_valid & self._advance & block.inside),
+                self.read[n].enable.eq(self._reading_valid & block.inside),
                 self.read[n].place.eq(self._place(reading.context, block.block)),
             ]
         with m.If(self._advance):
