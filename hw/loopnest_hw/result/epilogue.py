@@ -53,7 +53,7 @@ class Epilogue(wiring.Component):
 
     Members
     -------
-    epilogue : In(kernel_layout(config).members["epilogue"])
+    settings : In(kernel_layout(config).members["epilogue"])
     narrow : In(1)
         The output's type. Both are constant from two cycles before the first block on.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
@@ -70,7 +70,7 @@ class Epilogue(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "epilogue": In(kernel_layout(config).members["epilogue"]),
+                "settings": In(kernel_layout(config).members["epilogue"]),
                 "narrow": In(1),
                 "i": In(stream.Signature(tokens.RESULT_BLOCK)),
                 "o": Out(stream.Signature(tokens.RESULT_BLOCK)),
@@ -86,7 +86,7 @@ class Epilogue(wiring.Component):
         m.submodules.lanes = lanes = Queue(LANE, depth)
         m.submodules.headers = headers = Queue(HEADER, depth)
         m.submodules.places = places = Queue(PLACE, 2)
-        settings = self.epilogue
+        settings = self.settings
         from_memory = [settings.bias_mode != VALUE, settings.scale_mode != VALUE]
         gathers = from_memory[BIAS] | from_memory[SCALE]
 
@@ -183,7 +183,7 @@ class Epilogue(wiring.Component):
             # The queues' readies are registers: they fall only when something is put.
             go.eq(
                 self.i.valid
-                & self.epilogue.enable
+                & self.settings.enable
                 & lanes.i.ready
                 & headers.i.ready
                 & places.i.ready
@@ -211,7 +211,7 @@ class Epilogue(wiring.Component):
 
     def _ask(self, m: Module, places: Queue, from_memory: list[Any]) -> None:
         """Turn places to addresses."""
-        settings = self.epilogue
+        settings = self.settings
         place = places.o.payload
         request = self.request.payload
         room = ~self.request.valid | self.request.ready

@@ -112,11 +112,10 @@ class Int8Lane(wiring.Component):
             for k in bits:
                 places = 1 << k
                 lost = shifted[: places + 1].any()
-                by_places = Cat(lost, shifted.as_signed()[places + 1 :].as_signed())
-                wide = Signal(signed(len(shifted)), name=f"shifted_{k}")
-                m.d.comb += wide.eq(by_places.as_signed())
-                shifted = Mux(self.settings.shift[k], wide, shifted)
-            shifted = stage(shifted[: PRODUCT_BITS + 2], f"shifted_{stages}")
+                by_places = Cat(lost, shifted[places + 1 :], shifted[-1].replicate(places))
+                shifted = Mux(self.settings.shift[k], by_places, shifted)
+                assert len(shifted) == PRODUCT_BITS + 2
+            shifted = stage(shifted, f"shifted_{stages}")
             stages += 1
 
         # 8: rounded. Beyond int32 rounding changes nothing.

@@ -1,0 +1,115 @@
+"""The way out: filler, epilogue, writer."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .. import tokens
+from ..config import ChipConfig
+from ..descriptor import Output
+from ..kernel import kernel_layout
+from .epilogue import Epilogue
+from .filler import Filler
+from .writer import Writer
+
+FULL_ERROR = data.StructLayout({"valid": 1, "where": 1})
+"""Room was too small: for block words (``where`` 0) or for values alone (1)."""
+
+
+class ResultPath(wiring.Component):
+    """Takes a nest's result blocks to memory.
+
+    One block a cycle without an epilogue, else one lane a cycle (see `Filler`, `Epilogue` and
+    `Writer`). Blocks wait where writes find no room.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        The chip.
+
+    Members
+    -------
+    result, epilogue : In
+        The descriptor's members of these names. Constant from two cycles before the first block on.
+    i : In(stream.Signature(tokens.RESULT_BLOCK))
+    o : Out(stream.Signature(tokens.LINE_WRITE))
+    request : Out(stream.Signature(tokens.gather_request(2)))
+        Lane 0: bias, lane 1: scale.
+    reply : In(stream.Signature(tokens.gather_reply(2)))
+    done : Out(1)
+        The final block has come and all lines are handed over. Stays until reset.
+    full : Out(FULL_ERROR)
+        Something had no room and was not written. It is raised just before `done`, so that
+        ``where`` does not depend on which room was found too small first. Stays until reset.
+    overflow : Out(1)
+        int8: the epilogue's sum left int32. Stays until reset.
+    line_written : Out(1)
+        A line is handed over in this cycle.
+    state : Out(tokens.StageState)
+        The write stage: STALLED where a line waits for `o`, BUSY where something is inside, STARVED
+        between the first block and `done`, else IDLE.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        kernel = kernel_layout(config)
+        super().__init__(
+            {
+                "result": In(kernel.members["result"]),
+                "epilogue": In(kernel.members["epilogue"]),
+                "i": In(stream.Signature(tokens.RESULT_BLOCK)),
+                "o": Out(stream.Signature(tokens.LINE_WRITE)),
+                "request": Out(stream.Signature(tokens.gather_request(2))),
+                "reply": In(stream.Signature(tokens.gather_reply(2))),
+                "done": Out(1),
+                "full": Out(FULL_ERROR),
+                "overflow": Out(1),
+                "line_written": Out(1),
+                "state": Out(tokens.StageState),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.filler = filler = Filler()
+        m.submodules.epilogue = epilogue = Epilogue(self._config)
+        m.submodules.writer = writer = Writer(self._config)
+        connect(m, flipped(self.i), filler.i)
+        connect(m, filler.o, epilogue.i)
+        connect(m, epilogue.o, writer.i)
+        connect(m, epilogue.request, flipped(self.request))
+        connect(m, flipped(self.reply), epilogue.reply)
+        connect(m, writer.o, flipped(self.o))
+        m.d.comb += [
+            filler.full.eq(self.result.full),
+            filler.size.eq(self.result.size),
+            epilogue.settings.eq(self.epilogue),
+            epilogue.narrow.eq(self.result.output == Output.NARROW),
+            writer.result.eq(self.result),
+            self.full.valid.eq(writer.done & writer.full.as_value().any()),
+            self.full.where.eq(~writer.full.blocks),
+            self.overflow.eq(epilogue.overflow),
+        ]
+        m.d.sync += self.done.eq(writer.done)
+
+        started = Signal()
+        with m.If(self.i.valid):
+            m.d.sync += started.eq(1)
+        states = tokens.StageState
+        m.d.comb += [
+            self.line_written.eq(self.o.valid & self.o.ready),
+            self.state.eq(
+                Mux(
+                    self.o.valid,
+                    Mux(self.o.ready, states.BUSY, states.STALLED),
+                    Mux(
+                        writer.busy | self.i.valid,
+                        states.BUSY,
+                        Mux(started & ~writer.done, states.STARVED, states.IDLE),
+                    ),
+                )
+            ),
+        ]
+        return m
