@@ -12,6 +12,7 @@ from loopnest_hw.descriptor import LeafMode, Op, ResultMode
 from loopnest_sim.model.kernel import KernelResult, run_kernel
 
 from .tensors import HOLD, Cells, Kernel, Memory, read_compressed, read_dense
+from .token_by_token import TokenByToken
 
 FIBER, KEY = (ResultMode.FIBER, 1), (ResultMode.KEY, 1)
 UNION_OF_2, UNION_OF_3 = 0b1110, 0b11111110
@@ -103,6 +104,22 @@ def test_spgemm_inner_product(memory: Memory, rng: np.random.Generator) -> None:
     C, has = read_compressed(memory, d, 30, 20)
     np.testing.assert_array_equal(C, (A @ B).toarray())
     np.testing.assert_array_equal(has, pattern(ones_like(A) @ ones_like(B)))
+
+
+@pytest.mark.parametrize("multipliers", [1, 2, 4, 8, 16])
+def test_order_of_a_dot_fibers_additions(multipliers: int, rng: np.random.Generator) -> None:
+    """Long fibers of random fp32 products: every other order of additions has other bits."""
+    memory = Memory(make_config(dtype="bf16", multipliers=multipliers))
+    A = sp.csr_array(sp.random_array((6, 700), density=0.3, rng=rng, format="csr"))
+    A.data = rng.standard_normal(A.nnz)
+    a, x = memory.matrix(A), memory.values(rng.standard_normal(700))
+    k = Kernel.of(memory, [a.values, x], LeafMode.DOT)
+    k.loop(6, [1, HOLD], FIBER, ones=0)
+    k.loop(700, [a.rows, 1], leaf=True)
+    d = k.descriptor(fibers=6, size=1, drain_stop=1, compressed=False)
+    expected = TokenByToken(memory.config, memory.image, d).run().value[:, 0]
+    run(memory, d)
+    np.testing.assert_array_equal(read_dense(memory, d, (6,)).view(np.uint32), expected)
 
 
 def test_sddmm(memory: Memory, rng: np.random.Generator) -> None:
