@@ -77,19 +77,19 @@ class ReadPort(wiring.Component):
         in_flight = Signal(range(self._config.reads_outstanding + 1))
         may_send = Signal()
         valid = Cat(request.valid for request in self.request)
-        m.submodules.turn = turn = RoundRobin(READ_CLIENTS)
+        m.submodules.arbiter = arbiter = RoundRobin(READ_CLIENTS)
         m.d.comb += [
             may_send.eq(in_flight != self._config.reads_outstanding),
-            turn.requests.eq(valid),
-            turn.granted.eq(self.accepted.any()),
+            arbiter.requests.eq(valid),
+            arbiter.granted.eq(self.accepted.any()),
             queue.i.valid.eq(may_send & valid.any()),
         ]
         for number, request in enumerate(self.request):
             m.d.comb += [
-                request.ready.eq(turn.grant[number] & may_send & queue.i.ready),
+                request.ready.eq(arbiter.grant[number] & may_send & queue.i.ready),
                 self.accepted[number].eq(request.valid & request.ready),
             ]
-            with m.If(turn.grant[number]):
+            with m.If(arbiter.grant[number]):
                 m.d.comb += [
                     queue.i.payload.line.eq(request.payload.line),
                     queue.i.payload.slot.eq(request.payload.slot),

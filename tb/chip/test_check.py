@@ -1,0 +1,87 @@
+"""`DescriptorCheck` against its golden function."""
+
+from random import Random
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import RisingEdge
+from loopnest_hw.chip.check import DescriptorCheck
+from loopnest_hw.config import make_config
+from loopnest_hw.descriptor import CellMode, kernel_fields, pack
+from loopnest_hw.kernel import kernel_layout
+from loopnest_sim.model.check import contradictions
+
+from tb.chip.descriptors import sound
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.streams import encode
+
+CONFIG = make_config("shrunk")
+KERNELS = 600
+LATENCY = 2
+
+
+def tree(kernel: dict[str, int]) -> Any:
+    """Return the nested dicts and lists that `kernel_layout` has for ``{path: value}``."""
+    root: dict[str, Any] = {}
+    for path, value in kernel.items():
+        *parents, leaf = path.split(".")
+        node = root
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[leaf] = value
+
+    def lists(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        if "0" in node:
+            return [lists(child) for child in node.values()]
+        return {name: lists(child) for name, child in node.items()}
+
+    return lists(root)
+
+
+@cocotb.test()
+async def random_kernels(dut: Any) -> None:
+    """Sound descriptors, and some with up to two fields spoilt, one a cycle."""
+    rng = bench.rng()
+    layout = kernel_layout(CONFIG)
+    fields = list(kernel_fields(CONFIG))
+    judged = [f for f in fields if f.bits <= 3 or f.path.endswith(("size", "base", "last"))]
+    await bench.start(dut)
+    expected: list[bool] = []
+    reasons: set[str] = set()
+    for number in range(KERNELS):
+        kernel = sound(CONFIG, rng)
+        assert not list(contradictions(CONFIG, kernel))
+        for _ in range(number % 3):
+            field = rng.choice(rng.choice((fields, judged)))
+            kernel[field.path] = rng.getrandbits(field.bits)
+        wrong = list(contradictions(CONFIG, kernel))
+        reasons |= {reason.split("=")[0].split(":")[0] for reason in wrong}
+        dut.kernel.value = encode(layout, tree(kernel))
+        expected.append(bool(wrong))
+        await RisingEdge(dut.clk)
+        if number >= LATENCY:
+            found = bool(int(dut.contradiction.value))
+            assert found == expected[number - LATENCY], number - LATENCY
+    assert KERNELS // 10 < sum(expected) < KERNELS
+    assert len(reasons) > 20
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_check(simulator: str) -> None:
+    """Both simulators."""
+    run_bench(DescriptorCheck(CONFIG), module=__name__, simulator=simulator)
+
+
+def test_messages() -> None:
+    """The golden function names what is wrong."""
+    words = dict.fromkeys((f.path for f in kernel_fields(CONFIG)), 0)
+    assert next(contradictions(CONFIG, words)) == "magic=0x0000: expected 0x4e50"
+    kernel = sound(CONFIG, Random(1))
+    kernel |= {"row.1.bypass": 0, "row.1.cell.0.mode": CellMode.SCAN}
+    kernel |= {"row.1.cell.0.ones": 0, "row.1.cell.0.scanner": CONFIG.scanners}
+    found = list(contradictions(CONFIG, kernel))
+    assert any("row.1.cell.0.scanner=3: expected 0 to 2" in reason for reason in found)
+    assert pack(CONFIG, kernel).size

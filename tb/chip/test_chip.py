@@ -1,0 +1,310 @@
+"""The chip around stand-ins of PE and dispatcher, in front of a memory that delays and fails."""
+
+import random
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import ClockCycles, RisingEdge
+from loopnest_hw.chip.chip import Chip
+from loopnest_hw.config import make_config
+from loopnest_hw.descriptor import descriptor_lines, pack
+from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
+
+from tb.chip.axi_lite import AxiLiteManager
+from tb.chip.axi_memory import AxiMemory
+from tb.chip.descriptors import sound
+from tb.chip.fake_pe import FAKE_WHERE, Ending, FakeDispatcher, FakePE
+from tb.harness import SIMULATORS, bench, run_bench
+
+CONFIG = make_config("shrunk", reads_outstanding=16)
+LINES = descriptor_lines(CONFIG)
+START, SOFT_RESET, INTERRUPT = 1, 2, 4
+BUSY, DONE, FAILED = 1, 2, 4
+ALL_BYTES = (1 << 256) - 1
+PATIENCE = 20_000
+
+
+class Job:
+    """One kernel for the stand-ins, and what it leaves in memory."""
+
+    def __init__(self, rng: random.Random, number: int, *, lines: int = 20, tokens: int = 4) -> None:
+        region = (number + 1) << 16
+        self.lines = lines
+        self.tokens = tokens
+        self.table = region | rng.randrange(64) * 32
+        self.source = region | 0x4000
+        self.result = region | 0x8000
+        self.kernel = sound(CONFIG, rng) | {
+            "row.0.bypass": 1,
+            "row.0.size": tokens,
+            "dispatch.0.table": self.table,
+            "operand.0.start": lines,
+            "operand.0.values": self.source,
+            "operand.1.start": Ending.DONE,
+            "result.values": self.result,
+        }
+
+    def check(self, memory: AxiMemory) -> None:
+        """Assert that the kernel ran to its end and wrote what it should."""
+        for n in range(self.lines):
+            expected = memory.blank(self.source // 32 + n) ^ ALL_BYTES
+            assert memory.line(self.result // 32 + n) == expected
+        total = sum(memory.blank(self.table // 32 + n) & 0xFFFF for n in range(self.tokens))
+        last = self.result // 32 + self.lines
+        assert memory.line(last) == memory.blank(last) & ~0xFFFFFFFF | total
+
+
+class System:
+    """The chip with its memory and its host."""
+
+    def __init__(self, dut: Any) -> None:
+        parameters = bench.parameters
+        self.dut = dut
+        self.rng = bench.rng()
+        self.memory = AxiMemory(
+            dut,
+            "m_axi_",
+            bench.rng(),
+            latency=tuple(parameters["latency"]),
+            stall=parameters["stall"],
+        )
+        self.host = AxiLiteManager(dut, "s_axil_", bench.rng(), stall=parameters["stall"])
+        self.kernels = 0x100
+
+    def load(self, jobs: list[Job]) -> None:
+        """Put the jobs' descriptors into memory, the last one marked so, and forget the rest."""
+        self.memory.lines.clear()
+        self.memory.writes.clear()
+        self.memory.reads.clear()
+        jobs[-1].kernel["last"] = 1
+        for number, job in enumerate(jobs):
+            words = pack(CONFIG, job.kernel)
+            for n in range(LINES):
+                line = self.kernels // 32 + number * LINES + n
+                self.memory.lines[line] = int.from_bytes(words[8 * n : 8 * n + 8].tobytes(), "little")
+
+    async def read(self, name: str) -> int:
+        """Read a register by name."""
+        value, response = await self.host.read(OFFSETS[name])
+        assert response == 0
+        return value
+
+    async def start(self) -> None:
+        """Start the list at ``kernels``."""
+        await self.host.write(OFFSETS["kernels"], self.kernels)
+        await self.host.write(OFFSETS["control"], START | INTERRUPT)
+
+    async def wait(self) -> None:
+        """Wait for the interrupt; the bus must be quiet then."""
+        for _ in range(PATIENCE):
+            await RisingEdge(self.dut.clk)
+            if int(self.dut.irq.value):
+                break
+        else:
+            raise AssertionError("no interrupt")
+        assert self.memory.quiet
+        accesses = len(self.memory.reads), len(self.memory.writes)
+        await ClockCycles(self.dut.clk, 10)
+        assert accesses == (len(self.memory.reads), len(self.memory.writes))
+
+    async def run(self) -> None:
+        """Run the list to its interrupt."""
+        await self.start()
+        await self.wait()
+
+    async def expect(self, code: ErrorCode, where: int, completed: int) -> None:
+        """Assert what the registers say of the run that ended, and clear ``done``."""
+        found = [await self.read(name) for name in ("error", "error_where", "kernel_index")]
+        assert found == [code, where, completed], (ErrorCode(found[0]), found)
+        status = DONE | (FAILED if code else 0)
+        assert await self.read("status") == status
+        await self.host.write(OFFSETS["status"], DONE)
+        assert await self.read("status") == status & ~DONE
+        await ClockCycles(self.dut.clk, 3)
+        assert not int(self.dut.irq.value)
+
+
+async def begin(dut: Any) -> System:
+    """Reset the chip and return it with its surroundings."""
+    system = System(dut)
+    await bench.start(dut)
+    return system
+
+
+@cocotb.test()
+async def lists(dut: Any) -> None:
+    """Lists of one to four kernels; counters and results."""
+    system = await begin(dut)
+    for count in (1, 4, 2):
+        jobs = [
+            Job(system.rng, n, lines=system.rng.randrange(40), tokens=system.rng.randrange(1, 6))
+            for n in range(count)
+        ]
+        system.load(jobs)
+        await system.run()
+        for job in jobs:
+            job.check(system.memory)
+        counters = {name: await system.read(name) for name, _ in COUNTERS}
+        await system.expect(ErrorCode.NONE, 0, count)
+        written = sum(job.lines + 1 for job in jobs)
+        read = sum(job.lines + job.tokens for job in jobs)
+        assert len(system.memory.writes) == written
+        assert len(system.memory.reads) == read + count * LINES
+        assert counters.pop("cycles") > read
+        assert counters == dict.fromkeys(counters, 0) | {
+            "multiplies": 5 * written,
+            "leaf_steps": written,
+            "lines_read": read,
+            "lines_written": written,
+            "passes": count,
+            "write_busy": written,
+        }
+    assert system.memory.most_in_flight <= CONFIG.reads_outstanding
+    if system.memory.latency[0] > CONFIG.reads_outstanding:
+        assert system.memory.most_in_flight == CONFIG.reads_outstanding
+    assert await system.read("identity")
+
+
+@cocotb.test()
+async def errors(dut: Any) -> None:
+    """Every kind of error in the second kernel of three; a sound list runs after each."""
+    system = await begin(dut)
+    rng = system.rng
+    second = system.kernels // 32 + LINES
+    bad_line = rng.randrange(LINES)
+
+    async def run(code: ErrorCode, where: int, job: Job, completed: int = 1) -> None:
+        jobs = [Job(rng, 0), job, Job(rng, 2)]
+        system.load(jobs)
+        await system.run()
+        await system.expect(code, where, completed)
+        if completed:
+            jobs[0].check(system.memory)
+        assert all(line < 3 << 11 for line in system.memory.writes), "the third kernel ran"
+        system.memory.read_errors.clear()
+        system.memory.write_errors.clear()
+        after = Job(rng, 5)
+        system.load([after])
+        await system.run()
+        await system.expect(ErrorCode.NONE, 0, 1)
+        after.check(system.memory)
+
+    system.memory.read_errors |= {second + bad_line, second + LINES - 1}
+    await run(ErrorCode.READ_ERROR, (second + bad_line) * 32, Job(rng, 1))
+
+    for path, value in (("magic", 0x504E), ("leaf_mode", 3), ("result.values", 0x28010)):
+        job = Job(rng, 1)
+        job.kernel[path] = value
+        await run(ErrorCode.BAD_DESCRIPTOR, 1, job)
+
+    job = Job(rng, 1)
+    job.kernel["operand.1.start"] = Ending.ERROR
+    await run(ErrorCode.SLOTS, FAKE_WHERE, job)
+
+    for ending, budget in ((Ending.HANG, 700), (Ending.STORM, 700), (Ending.DONE, 0)):
+        job = Job(rng, 1)
+        job.kernel |= {"operand.1.start": ending, "budget": budget}
+        await run(ErrorCode.BUDGET, 1, job)
+
+    job = Job(rng, 1)
+    system.memory.read_errors.add(job.source // 32 + 7)
+    await run(ErrorCode.READ_ERROR, 7, job)
+    system.memory.read_errors.add(job.table // 32 + 2)
+    await run(ErrorCode.READ_ERROR, job.table + 64, job)
+
+    # errors of a write in the middle, and of the last one, when the PE is done already
+    for line in (3, job.lines):
+        system.memory.write_errors.add(job.result // 32 + line)
+        await run(ErrorCode.WRITE_ERROR, 0, job)
+    system.memory.write_errors.add(Job(rng, 0).result // 32 + 20)
+    await run(ErrorCode.WRITE_ERROR, 0, Job(rng, 1), completed=0)
+
+    # ... also at the list's end
+    job = Job(rng, 0)
+    system.load([job])
+    system.memory.write_errors = {job.result // 32 + job.lines}
+    await system.run()
+    await system.expect(ErrorCode.WRITE_ERROR, 0, 0)
+    system.memory.write_errors.clear()
+
+    system.kernels += 4
+    await system.run()
+    await system.expect(ErrorCode.BAD_DESCRIPTOR, 0, 0)
+    assert not system.memory.writes[job.lines + 1 :]
+
+
+@cocotb.test()
+async def soft_reset(dut: Any) -> None:
+    """A soft reset at any time ends the run; no transfer is cut off; the next run is sound."""
+    system = await begin(dut)
+    for delay in [*range(0, 60, 7), *(system.rng.randrange(60, 1000) for _ in range(6))]:
+        storm = Job(system.rng, 1)
+        storm.kernel["operand.1.start"] = Ending.STORM
+        system.load([Job(system.rng, 0), storm])
+        await system.start()
+        await ClockCycles(dut.clk, delay + 1)
+        assert await system.read("status") == BUSY
+        await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
+        for _ in range(PATIENCE):
+            assert not int(dut.irq.value)
+            if not await system.read("status") & BUSY:
+                break
+        assert system.memory.quiet
+        assert await system.read("status") == 0
+        job = Job(system.rng, 3)
+        system.load([job])
+        await system.run()
+        job.check(system.memory)
+        # and one while idle clears what the run left
+        await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
+        await ClockCycles(dut.clk, 4)
+        assert await system.read("status") == 0
+        assert not int(dut.irq.value)
+
+
+@cocotb.test()
+async def rates(dut: Any) -> None:
+    """With a near memory: descriptors at a line a cycle, data at a line a cycle each way."""
+    system = await begin(dut)
+    job = Job(system.rng, 0, lines=400, tokens=1)
+    system.load([job])
+    await system.run()
+    job.check(system.memory)
+    memory = system.memory
+    assert memory.read_cycles[LINES - 1] - memory.read_cycles[0] == LINES - 1
+    assert memory.write_cycles[-2] - memory.write_cycles[0] <= 405
+    cycles = await system.read("cycles")
+    assert cycles < 400 + LINES + 40, cycles
+
+
+CASES = {
+    "near": {"latency": (1, 1), "stall": 0},
+    "far": {"latency": (90, 110), "stall": 0},
+    "rough": {"latency": (1, 40), "stall": 0.4},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("test", ["lists", "errors", "soft_reset"])
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_chip(simulator: str, test: str, case: str) -> None:
+    """Near and far memories, and one that stalls."""
+    run_chip(simulator, test, case)
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_chip_rates(simulator: str) -> None:
+    """Cycles where nothing stalls."""
+    run_chip(simulator, "rates", "near")
+
+
+def run_chip(simulator: str, test: str, case: str) -> None:
+    """Run a cocotb test on the chip with stand-ins."""
+    run_bench(
+        Chip(CONFIG, pe=FakePE(CONFIG), dispatcher=FakeDispatcher(CONFIG)),
+        module=__name__,
+        simulator=simulator,
+        parameters=CASES[case],
+        testcase=test,
+    )

@@ -1,0 +1,65 @@
+"""`Counters`: every counter counts its own event."""
+
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import ClockCycles, RisingEdge
+from loopnest_hw.chip.counters import Counters
+from loopnest_hw.registers import COUNTERS, STAGES
+from loopnest_hw.tokens import EVENTS
+
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.streams import encode
+
+CYCLES = 300
+EVENT_OF = {
+    "leaf_steps": "leaf_step",
+    "lines_read": "line_read",
+    "lines_written": "line_written",
+    "passes": "again",
+    "evictions": "eviction",
+    "pool_full": "pool_full",
+}
+STATES = ("idle", "busy", "starved", "stalled")
+
+
+@cocotb.test()
+async def counts(dut: Any) -> None:
+    """Random events, added up twice with a clear between."""
+    rng = bench.rng()
+    await bench.start(dut)
+    for _ in range(2):
+        expected = {name: 0 for name, _ in COUNTERS}
+        dut.clear.value = 1
+        await RisingEdge(dut.clk)
+        dut.clear.value = 0
+        for _ in range(CYCLES):
+            events = {event: rng.randrange(2) for event in EVENT_OF.values()}
+            events["multiplies"] = rng.randrange(17)
+            stage = [rng.randrange(4) for _ in STAGES]
+            busy = rng.randrange(2)
+            dut.events.value = encode(EVENTS, events | {"stage": stage})
+            dut.busy.value = busy
+            await RisingEdge(dut.clk)
+            expected["cycles"] += busy
+            expected["multiplies"] += events["multiplies"]
+            for counter, event in EVENT_OF.items():
+                expected[counter] += events[event]
+            for name, state in zip(STAGES, stage, strict=True):
+                if STATES[state] != "idle":
+                    expected[f"{name}_{STATES[state]}"] += 1
+        dut.events.value = 0
+        dut.busy.value = 0
+        await ClockCycles(dut.clk, 3)
+        found = {
+            name: int(getattr(dut, f"value__{n}").value) for n, (name, _) in enumerate(COUNTERS)
+        }
+        assert found == expected
+        assert all(expected.values())
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_counters(simulator: str) -> None:
+    """Both simulators."""
+    run_bench(Counters(), module=__name__, simulator=simulator)

@@ -1,0 +1,125 @@
+"""`RegisterFile` over AXI4-Lite, in any order of its channels."""
+
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import ClockCycles, RisingEdge
+from loopnest_hw.chip.axi import OKAY, SLAVE_ERROR
+from loopnest_hw.chip.registers import RegisterFile
+from loopnest_hw.config import make_config
+from loopnest_hw.registers import (
+    COUNTERS,
+    IDENTITY,
+    OFFSETS,
+    REGISTERS,
+    ErrorCode,
+    configuration_word,
+)
+from loopnest_hw.tokens import ERROR
+
+from tb.chip.axi_lite import AxiLiteManager
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.streams import encode
+
+CONFIG = make_config("tiny", "int8")
+PULSES = ("start", "soft_reset", "clear_done")
+ACCESSES = 500
+
+
+class Pulses:
+    """Counts the cycles in which each of the outputs is high."""
+
+    def __init__(self, dut: Any) -> None:
+        self._dut = dut
+        self.count = dict.fromkeys(PULSES, 0)
+        cocotb.start_soon(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await RisingEdge(self._dut.clk)
+            for name in PULSES:
+                self.count[name] += int(getattr(self._dut, name).value)
+
+
+@cocotb.test()
+async def accesses(dut: Any) -> None:
+    """Random reads and writes; a model of the registers says what comes of each."""
+    rng = bench.rng()
+    bus = AxiLiteManager(dut, "bus__", bench.rng(), stall=bench.parameters["stall"])
+    await bench.start(dut)
+    pulses = Pulses(dut)
+    state = {"busy": 1, "done": 1, "completed": rng.getrandbits(32)}
+    where = rng.getrandbits(32)
+    for name, value in state.items():
+        getattr(dut, name).value = value
+    dut.error.value = encode(ERROR, {"code": ErrorCode.RESULT_FULL, "where": where})
+    values = {register.name: 0 for register in REGISTERS} | {
+        "identity": IDENTITY,
+        "configuration": configuration_word(CONFIG),
+        "status": 0b111,
+        "error": ErrorCode.RESULT_FULL,
+        "error_where": where,
+        "kernel_index": state["completed"],
+    }
+    for n, (name, _) in enumerate(COUNTERS):
+        values[name] = rng.getrandbits(32)
+        getattr(dut, f"counters__{n}").value = values[name]
+
+    names = {offset: name for name, offset in OFFSETS.items()}
+    expected = dict.fromkeys(PULSES, 0)
+    written = unmapped = 0
+    for _ in range(ACCESSES):
+        word = rng.choice((rng.randrange(0, 1 << 12, 4), rng.choice(list(OFFSETS.values()))))
+        address = word + rng.randrange(4)
+        if rng.random() < 0.5:
+            expected_value = values[names[word]] if word in names else 0
+            response = OKAY if word in names else SLAVE_ERROR
+            assert await bus.read(address) == (expected_value, response), hex(address)
+            unmapped += word not in names
+            continue
+        address = rng.choice((address, OFFSETS["control"], OFFSETS["kernels"], OFFSETS["status"]))
+        name = names.get(address & ~3, "")
+        data, strobe = rng.getrandbits(32), rng.getrandbits(4)
+        writable = name in ("control", "status", "kernels")
+        assert await bus.write(address, data, strobe) == (OKAY if writable else SLAVE_ERROR)
+        written += writable
+        if name == "kernels":
+            mask = sum(0xFF << 8 * b for b in range(4) if strobe >> b & 1)
+            values[name] = values[name] & ~mask | data & mask
+        if name == "control" and strobe & 1:
+            values[name] = data & 0b100
+            expected["start"] += data & 0b11 == 0b01
+            expected["soft_reset"] += data >> 1 & 1
+        if name == "status" and strobe & 1:
+            expected["clear_done"] += data >> 1 & 1
+        await ClockCycles(dut.clk, 2)
+        assert pulses.count == expected
+        assert int(dut.kernels.value) == values["kernels"]
+        assert int(dut.irq.value) == values["control"] >> 2
+    assert written > 20 and unmapped > 5
+    assert all(count > 2 for count in expected.values())
+    dut.done.value = 0
+    await bus.write(OFFSETS["control"], 0b100)
+    await ClockCycles(dut.clk, 3)
+    assert int(dut.irq.value) == 0
+
+
+@cocotb.test()
+async def pulses_alone(dut: Any) -> None:
+    """The one write of a start is a start of one cycle."""
+    bus = AxiLiteManager(dut, "bus__", bench.rng())
+    await bench.start(dut)
+    pulses = Pulses(dut)
+    await bus.write(OFFSETS["control"], 0b101)
+    await ClockCycles(dut.clk, 5)
+    assert pulses.count == {"start": 1, "soft_reset": 0, "clear_done": 0}
+
+
+@pytest.mark.parametrize("stall", [0, 0.6])
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_registers(simulator: str, stall: float) -> None:
+    """Without and with stalls."""
+    run_bench(
+        RegisterFile(CONFIG), module=__name__, simulator=simulator, parameters={"stall": stall}
+    )
