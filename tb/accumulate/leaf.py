@@ -9,10 +9,10 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
+
 from loopnest_hw.accumulate.table import RETIRED
 from loopnest_hw.config import LANES, ChipConfig
 from loopnest_hw.tokens import PAIR, found, lookup, terms
-
 from tb.harness import PERIOD_NS
 from tb.streams import Sink, Source
 

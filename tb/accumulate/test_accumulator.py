@@ -7,12 +7,12 @@ import cocotb
 import numpy as np
 import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
+
 from loopnest_hw.accumulate.accumulator import Accumulator
 from loopnest_hw.config import LANES, ChipConfig, NumberFormat, make_config
 from loopnest_hw.tokens import RESULT_BLOCK
 from loopnest_sim.model.accumulate import accumulate, passes
 from loopnest_sim.model.arith import wide_type, widen
-
 from tb.accumulate.leaf import Fiber, Item, Leaf
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink
@@ -36,8 +36,7 @@ def random_item(rng: random.Random, blocks: list[int], lanes: int, fmt: NumberFo
     chosen = sorted(set(rng.choices(blocks, k=rng.choice([0, 1, 2, 2]))))
     return {
         block: {
-            lane: random_value(rng, fmt)
-            for lane in rng.sample(range(LANES), rng.randint(1, lanes))
+            lane: random_value(rng, fmt) for lane in rng.sample(range(LANES), rng.randint(1, lanes))
         }
         for block in chosen
     }
@@ -82,7 +81,9 @@ def expected(fibers: list[Fiber], config: ChipConfig) -> tuple[list[dict[str, An
         for block, lanes in sorted(item.items())
         for lane, value in sorted(lanes.items())
     ]
-    key, value, number = (np.array(x) for x in (zip(*terms) if terms else ([], [], [])))
+    key, value, number = (
+        np.array(x) for x in (zip(*terms, strict=True) if terms else ([], [], []))
+    )
     blocks, overflow = accumulate(
         key.astype(np.int64),
         widen(value.astype(np.uint32), config.dtype, wide=True).astype(wide_type(config.dtype)),
@@ -151,7 +152,7 @@ async def run_fibers(
     assert leaf.done
     received = normal(sink.received)
     for n, (got, want) in enumerate(zip(received, items, strict=False)):
-        assert got == want, f"block {n}: {got} instead of {want}; {received[n+1:n+4]} {items[n+1:n+3]}"
+        assert got == want, f"block {n}: {got} instead of {want}"
     assert len(received) == len(items)
     counted = [
         passes([sorted(item) for item in fiber.items], config.slots, config.window)
@@ -199,6 +200,47 @@ def spread_fibers(
             )
         fibers.append(Fiber(rng.getrandbits(32), items))
     return fibers
+
+
+@cocotb.test()
+async def lost(dut: Any) -> None:
+    """A fiber that cannot be replayed reports what it lost, and the others come out whole."""
+    config = configuration(bench.parameters)
+    rng = bench.rng()
+    near, far = config.window - 1, config.window
+    fibers = [
+        Fiber(n, [{block: {2: random_value(rng, config.dtype)}} for block in blocks])
+        for n, blocks in enumerate([[near], [0, far], [near, 1]])
+    ]
+    kept = [Fiber(f.position, [i for i in f.items if far not in i]) for f in fibers]
+    leaf = Leaf(dut, config, fibers, rng)
+    sink = Sink(dut, "o", RESULT_BLOCK, rng)
+    await bench.start(dut)
+    assert int(dut.error.value) == 0
+    leaf.start()
+    items, _ = expected(kept, config)
+    received = await sink.wait_for(len(items))
+    assert normal(received) == items
+    await ClockCycles(dut.clk, 50)
+    assert len(sink.received) == len(items)
+    assert leaf.done
+    assert leaf.replays == 0
+    assert int(dut.error.value) == 1
+
+
+@cocotb.test()
+@cocotb.parametrize(wrong=[[], [0x7FFFFFFF, 1], [0x80000000, 0xFFFFFFFF]])
+async def overflows(dut: Any, wrong: list[int]) -> None:
+    """A sum that leaves int32 is noticed; one that comes close is not."""
+    config = configuration(bench.parameters)
+    if config.dtype is not NumberFormat.INT8:
+        return
+    high, low = 0x7FFFFFFF, 0x80000000
+    chains = [[high, 0], [low, high, 1], [5, high - 5], wrong]
+    lane = bench.rng().randrange(LANES)
+    fibers = [Fiber(7, [{0: {lane: v}} for v in chain] or [{}]) for chain in chains]
+    await run_fibers(dut, fibers)
+    assert int(dut.overflow.value) == bool(wrong)
 
 
 @cocotb.test()

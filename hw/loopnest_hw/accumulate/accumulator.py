@@ -15,7 +15,8 @@ from .eviction import Eviction
 from .fill import Fill
 from .free_list import FreeList
 from .lane_banks import LaneBanks
-from .table import RETIRED, WORD_BITS, Table, context_pointer
+from .place import WORD_BITS, context_pointer
+from .table import RETIRED, Table
 
 
 class Accumulator(wiring.Component):
@@ -197,9 +198,7 @@ class Accumulator(wiring.Component):
         info = data.StructLayout(
             {"base": WORD_BITS, "again": 1, "fiber": POSITION_BITS, "final": 1}
         )
-        contexts = Array(
-            Signal(info, name=f"context_{c}") for c in range(config.fibers_in_flight)
-        )
+        contexts = Array(Signal(info, name=f"context_{c}") for c in range(config.fibers_in_flight))
         with m.If(table.ended):
             here = contexts[table.context[:-1]]
             m.d.sync += [here.base.eq(table.base), here.again.eq(table.again)]

@@ -16,15 +16,16 @@ DEPTH = 8
 
 
 def word_layout(config: ChipConfig) -> data.StructLayout:
-    """A step of a walk: the word, whether the context's walk ends with it, and whether the context is
-    empty: then it has no word at all."""
+    """A step of a walk: the word, and whether the walk ends with it; or the context is empty."""
     word = place_layout(config).members["word"]
     return data.StructLayout({"word": word, "last": 1, "empty": 1})
 
 
 class Directory(wiring.Component):
-    """A bit for each block of each context: a mask for each word in a memory, and in registers which
-    words have a mask that is not 0 (the others' masks mean nothing).
+    """A bit for each block of each context.
+
+    There is a mask for each word, in a memory, and in registers a bit for each word that has one
+    (the others' masks mean nothing).
 
     Members
     -------
@@ -35,8 +36,8 @@ class Directory(wiring.Component):
     context : In
         The context that is walked or looked at.
     word, take : In(1), mask
-        The context's lowest word. With ``take`` it is self.take off, and its mask appears at ``mask`` in
-        the next cycle and stays until the next read.
+        The context's lowest word. With ``take`` it is taken off, and its mask appears at
+        ``mask`` in the next cycle and stays until the next read.
     top : Out, look : In(1)
         The context's highest word; with ``look`` its mask is read and the word stays.
     keep, keep_word, keep_valid : In

@@ -11,9 +11,8 @@ from ..queue import Queue
 from ..tokens import RESULT_BLOCK, StageState
 from .directory import word_layout
 from .entries import walk_layout
-from .place import BANK_BITS, BANKS, entry_layout, place_layout
+from .place import BANK_BITS, BANKS, WORD_BITS, context_pointer, entry_layout, place_layout
 from .priority import lowest_bit, number
-from .table import WORD_BITS, context_pointer
 
 AHEAD = 3
 """Blocks whose entries are read ahead: enough for one a cycle."""

@@ -22,9 +22,9 @@ def walk_layout(config: ChipConfig) -> data.StructLayout:
 class Entries(wiring.Component):
     """An entry for each place (block of a context), in 16 banks by the block's low bits.
 
-    Two readers share the banks: the lookups, two places a cycle in different banks; and the walk
-    (drain or eviction), which clears what it has read. The lookups go first, unless the walk is in a
-    hurry or has waited long. Every read answers in the next cycle, and only in that one.
+    Two readers share the banks: the lookups, two places a cycle in different banks; and the
+    walk (drain or eviction), which clears what it has read. The lookups go first, unless the walk
+    is in a hurry or has waited long. Every read answers in the next cycle, and only in that one.
 
     After a reset the banks are swept, a word (the same address in all banks) a cycle, while lookups
     of the contexts that have been swept go on.
@@ -57,7 +57,9 @@ class Entries(wiring.Component):
         entry = entry_layout(config)
         super().__init__(
             {
-                "read": In(data.ArrayLayout(data.StructLayout({"enable": 1, "place": place}), PAIR)),
+                "read": In(
+                    data.ArrayLayout(data.StructLayout({"enable": 1, "place": place}), PAIR)
+                ),
                 "entry": Out(data.ArrayLayout(entry, PAIR)),
                 "advance": In(1),
                 "refused": Out(1),

@@ -146,7 +146,10 @@ class Fill(wiring.Component):
             self.ended.eq(go & step.end),
             self.filled.eq(ends[-1]),
             self.overflow.eq(
-                Cat(adder.overflow & last.valid for adder, last in zip(adders, where[depth])).any()
+                Cat(
+                    adder.overflow & last.valid
+                    for adder, last in zip(adders, where[depth], strict=True)
+                ).any()
             ),
             self.state.eq(
                 Mux(
@@ -180,7 +183,9 @@ class Fill(wiring.Component):
         def chosen(who: Value, otherwise: Value) -> Value:
             """Return the sum that ``who`` points at."""
             merged = Signal(WIDE_BITS, name="merged")
-            pointed = (total & hit.replicate(WIDE_BITS) for total, hit in zip(sums, who))
+            pointed = (
+                total & hit.replicate(WIDE_BITS) for total, hit in zip(sums, who, strict=True)
+            )
             m.d.comb += merged.eq(Mux(who.any(), reduce(or_, pointed), otherwise))
             return merged
 

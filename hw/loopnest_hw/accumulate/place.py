@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Value
 from amaranth.lib import data
 
 from ..config import LANES, ChipConfig
+from ..format import BLOCK_COORDINATE_BITS
 
 BANK_BITS = 4
 """Low bits of a block's coordinate that select the bank."""
@@ -12,8 +13,20 @@ BANKS = 1 << BANK_BITS
 """Banks of the table. Blocks of one word (the same address in all banks) are neighbours."""
 
 
+WORD_BITS = BLOCK_COORDINATE_BITS - BANK_BITS
+"""Bits of a block's word, the window left aside."""
+
+BLOCK = data.StructLayout({"bank": BANK_BITS, "word": WORD_BITS})
+"""A block's coordinate, of which the word may count from the pass's lower one."""
+
+
+def context_pointer(config: ChipConfig) -> int:
+    """Return the bits of a context's number and the turn's lowest bit above it."""
+    return config.fibers_in_flight.bit_length()
+
+
 def place_layout(config: ChipConfig) -> data.StructLayout:
-    """A block of a context: bank, word, and context. The block counts from the pass's lower word."""
+    """A block of a context: bank, word (counted from the pass's lower one) and context."""
     return data.StructLayout(
         {
             "bank": BANK_BITS,

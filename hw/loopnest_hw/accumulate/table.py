@@ -7,19 +7,21 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, ChipConfig
-from ..format import BLOCK_COORDINATE_BITS
 from ..queue import Queue
 from ..tokens import PAIR, found, lookup
-from .place import BANK_BITS, BANKS, entry_layout, place_layout
-
-WORD_BITS = BLOCK_COORDINATE_BITS - BANK_BITS
-"""Bits of a block's word, the window left aside."""
+from .passes import Passes
+from .place import (
+    BANK_BITS,
+    BANKS,
+    BLOCK,
+    WORD_BITS,
+    context_pointer,
+    entry_layout,
+    place_layout,
+)
 
 RETIRED = data.StructLayout({"again": 1})
 """A row-0 token is done with; ``again``: it has to be replayed."""
-
-BLOCK = data.StructLayout({"bank": BANK_BITS, "word": WORD_BITS})
-"""A block's coordinate, of which the word may count from the pass's lower one."""
 
 
 def asked_layout(config: ChipConfig) -> data.StructLayout:
@@ -41,20 +43,13 @@ def asked_layout(config: ChipConfig) -> data.StructLayout:
     )
 
 
-def context_pointer(config: ChipConfig) -> int:
-    """Return the bits of a context's number and the turn's lowest bit above it."""
-    return config.fibers_in_flight.bit_length()
-
-
 class Table(wiring.Component):
     """Answers lookups in order, one a cycle, 4 cycles later.
 
     A lookup whose blocks are in one bank takes two cycles. A lookup waits for a context, for slots,
     and while a block is evicted.
 
-    A fiber's blocks are dropped and remembered at or above the upper bound of its pass, which is
-    the window's end until blocks are evicted. If there were any at the fiber's end, the fiber has to
-    be replayed: lookups are stale until their epoch changes.
+    `Passes` has the bounds of the blocks that are kept.
 
     Members
     -------
@@ -133,10 +128,8 @@ class Table(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         asked = asked_layout(self._config)
-        self._base = Signal(BLOCK)  # the pass's lower bound
-        self._repass = Signal()  # it is not 0
-        self._epoch = Signal()
-        self._replay = Signal()  # in this cycle a pass ends that is not the last
+        m.submodules.passes = self._passes = Passes(self._config)
+        self._replay = self._passes.replay
         self._advance = self.advance
         # A lookup passes three registers. Its entries are read at the end of the first, and are
         # there in the second; what comes of it is decided in the third.
@@ -164,12 +157,12 @@ class Table(wiring.Component):
         words = config.window // BANKS
         item = self.lookup.payload
         reading = self._reading
-        base = self._base
+        base = self._passes.lower
         context = Signal(context_pointer(config))
         # An end is on its way after which the lower bound may change.
         settling = Signal()
         second = Signal()
-        stale = (item.epoch != self._epoch) | self._replay
+        stale = (item.epoch != self._passes.epoch) | self._replay
         clash = (item.count == PAIR) & (item.block[0][:BANK_BITS] == item.block[1][:BANK_BITS])
         part = Signal()
         in_use = Signal(len(context))
@@ -211,7 +204,7 @@ class Table(wiring.Component):
         with m.If(accept):
             m.d.sync += second.eq(part)
             with m.If(~stale & item.end & ~part):
-                m.d.sync += [context.eq(context + 1), settling.eq(self._repass)]
+                m.d.sync += [context.eq(context + 1), settling.eq(self._passes.further)]
         with m.If(self.ended):
             m.d.sync += settling.eq(0)
         with m.If(self._replay):
@@ -253,10 +246,7 @@ class Table(wiring.Component):
         self._entry = [Signal(entry, name=f"old_{n}") for n in range(PAIR)]
         self._keep = Signal(PAIR)
         self._drop = Signal(PAIR)
-        self._bound = Signal(BANK_BITS + place.members["word"])
-        self._bound_context = Signal(context_pointer(config))
-        self._bounded = Signal()
-        bounded = self._bounded & (self._bound_context == answered.context)
+        bounded = self._passes.upper_valid & (self._passes.upper_context == answered.context)
         for n in range(PAIR):
             block = answered.block[n]
             here = Signal(place, name=f"here_{n}")
@@ -275,7 +265,7 @@ class Table(wiring.Component):
                 with m.If(write.enable & (write.place.as_value() == here.as_value())):
                     m.d.comb += now.eq(write.entry)
 
-            fits = ~bounded | (block.block.as_value()[: len(self._bound)] < self._bound)
+            fits = ~(bounded & self._passes.beyond(block.block))
             stale = answered.stale | self._replay
             with m.If(self._advance):
                 m.d.sync += [
@@ -308,9 +298,7 @@ class Table(wiring.Component):
             m.d.comb += new[n].eq(self._keep[n] & ~self._entry[n].touched.any())
         m.d.comb += [
             needed.eq(new[0] + new[1]),
-            enough.eq(
-                ~new.any() | (self.room & Mux(new.all(), self.some[1], self.some[0]))
-            ),
+            enough.eq(~new.any() | (self.room & Mux(new.all(), self.some[1], self.some[0]))),
             go.eq(
                 self._deciding_valid
                 & enough
@@ -371,49 +359,26 @@ class Table(wiring.Component):
         self._give_way(m, new, needed, rebounding)
 
     def _pass(self, m: Module, go: Value, replies: Queue) -> None:
-        """What was dropped is remembered, and decides at the end."""
+        """What was dropped decides at the end."""
         deciding = self._deciding
-        dropped = Signal()
-        lowest = Signal(BLOCK)
-        dropped_now = Signal()
-        lowest_now = Signal(BLOCK)
-        candidate = Signal(BLOCK)
-        with m.If(self._drop[0]):
-            m.d.comb += candidate.eq(deciding.block[0].block)
-        with m.Else():
-            m.d.comb += candidate.eq(deciding.block[1].block)
-        lower = ~dropped | (candidate.as_value() < lowest.as_value())
+        passes = self._passes
         m.d.comb += [
-            dropped_now.eq(dropped | self._drop.any()),
-            lowest_now.eq(Mux(self._drop.any() & lower, candidate.as_value(), lowest.as_value())),
+            passes.go.eq(go),
+            passes.drop.eq(self._drop),
+            passes.end.eq(deciding.end & ~deciding.stale),
+            passes.context.eq(deciding.context),
+            passes.replayable.eq(self.replayable),
+            passes.bounded.eq(self.bounded),
+            passes.bound.eq(self.bound),
+            self.error.eq(passes.error),
             self.ended.eq(go & deciding.end & ~deciding.stale),
-            self.base.eq(self._base.word),
-            self._replay.eq(self.ended & dropped_now & self.replayable),
-            self.again.eq(self._replay),
-            replies.i.valid.eq(
-                go & ~deciding.stale & (deciding.retire | self._replay)
-            ),
-            replies.i.payload.again.eq(self._replay),
+            self.base.eq(passes.lower.word),
+            self.again.eq(passes.replay),
+            replies.i.valid.eq(go & ~deciding.stale & (deciding.retire | passes.replay)),
+            replies.i.payload.again.eq(passes.replay),
         ]
-        with m.If(go):
-            m.d.sync += [dropped.eq(dropped_now), lowest.eq(lowest_now)]
-        with m.If(self.bounded):
-            # The bound is below all that was dropped before.
-            m.d.sync += [dropped.eq(1), lowest.eq(self.bound)]
-        with m.If(self.ended):
-            m.d.sync += [
-                dropped.eq(0),
-                self._bounded.eq(0),
-                self._repass.eq(self._replay),
-                self._base.eq(0),
-                self.error.eq(self.error | (dropped_now & ~self.replayable)),
-            ]
-        with m.If(self._replay):
-            m.d.sync += [
-                self._epoch.eq(~self._epoch),
-                self._base.bank.eq(lowest_now.bank),
-                self._base.word.eq(self._base.word + lowest_now.word),
-            ]
+        for n in range(PAIR):
+            m.d.comb += passes.block[n].eq(deciding.block[n].block)
 
     def _give_way(self, m: Module, new: Value, needed: Value, rebounding: Signal) -> None:
         """Slots have run out, and no other context can free one: the upper bound comes down."""
@@ -431,19 +396,12 @@ class Table(wiring.Component):
         alone = (self.freed == self.context) & self.settled
         with m.If(self._deciding_valid & ~asking & (self.free < needed) & alone):
             m.d.sync += asking.eq(1)
-        with m.If(self.bounded):
-            m.d.sync += [
-                self._bounded.eq(1),
-                self._bound.eq(self.bound),
-                self._bound_context.eq(self.context),
-            ]
         # one more cycle, to compare the waiting lookup with the new bound
         m.d.sync += compare.eq(self.bounded)
         with m.If(compare):
             m.d.sync += asking.eq(0)
             for n in range(PAIR):
-                block = deciding.block[n].block.as_value()[: len(self._bound)]
-                out = self._keep[n] & (block >= self._bound)
+                out = self._keep[n] & self._passes.beyond(deciding.block[n].block)
                 m.d.sync += [
                     self._keep[n].eq(self._keep[n] & ~out),
                     self._drop[n].eq(self._drop[n] | out),

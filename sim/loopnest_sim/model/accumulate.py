@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from loopnest_hw.config import COORDINATE_BITS, LANES, NumberFormat
 from numpy.typing import NDArray
+
+from loopnest_hw.config import COORDINATE_BITS, LANES, NumberFormat
 
 from .arith import Wide, sum_chains
 from .assemble import assemble
@@ -60,8 +61,8 @@ def accumulate(
 def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[int, int]:
     """Return the passes that a result fiber takes, and the slots that it gives up.
 
-    ``lookups`` are the block coordinates of each lookup, in order. (It depends on nothing else: while
-    another fiber has slots, a lookup waits.)
+    ``lookups`` are the block coordinates of each lookup, in order. (It depends on nothing else:
+    while another fiber has slots, a lookup waits.)
     """
     blocks = [block for lookup in lookups for block in lookup]
     lower, count, evictions = 0, 0, 0

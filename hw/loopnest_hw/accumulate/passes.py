@@ -1,0 +1,110 @@
+"""Passes of a result fiber, and the bounds of the blocks that they keep."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import ChipConfig
+from ..tokens import PAIR
+from .place import BANK_BITS, BLOCK, context_pointer, place_layout
+
+
+class Passes(wiring.Component):
+    """The bounds of the pass whose lookups are decided, and what they dropped.
+
+    A pass keeps the blocks from ``lower`` to the end of its window, and below ``upper`` once blocks
+    had to give way. If blocks at or above that were dropped, the fiber needs a further pass, whose
+    lower bound is the lowest of them. Blocks here count from the word of ``lower``, except for
+    ``lower`` itself.
+
+    Members
+    -------
+    lower : Out(BLOCK), further : Out(1)
+        The lower bound, and whether it can be other than 0.
+    upper, upper_valid, upper_context : Out
+        The upper bound, if there is one, and the context that it belongs to.
+    epoch : Out(1)
+        Lookups of the other epoch are stale.
+    go, drop, block, end, context : In
+        A lookup is decided: which of its blocks, the lower one first, are dropped at the upper
+        bound, and whether it is the fiber's last.
+    replay : Out(1)
+        In the cycle of such an end: the fiber has to be replayed.
+    replayable : In(1), error : Out(1)
+        It has to and cannot; sticky.
+    bounded, bound : In
+        A block gives way; not together with ``go``.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        block = BANK_BITS + place_layout(config).members["word"]
+        pointer = context_pointer(config)
+        super().__init__(
+            {
+                "lower": Out(BLOCK),
+                "further": Out(1),
+                "upper": Out(block),
+                "upper_valid": Out(1),
+                "upper_context": Out(pointer),
+                "epoch": Out(1),
+                "go": In(1),
+                "drop": In(PAIR),
+                "block": In(data.ArrayLayout(BLOCK, PAIR)),
+                "end": In(1),
+                "context": In(pointer),
+                "replay": Out(1),
+                "replayable": In(1),
+                "error": Out(1),
+                "bounded": In(1),
+                "bound": In(block),
+            }
+        )
+
+    def beyond(self, block: Any) -> Value:
+        """Say whether a block of the window is at or above ``upper``."""
+        return block.as_value()[: len(self.upper)] >= self.upper
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        dropped = Signal()
+        lowest = Signal(BLOCK)
+        dropped_now = Signal()
+        lowest_now = Signal(BLOCK)
+        candidate = Signal(BLOCK)
+        ended = Signal()
+        lower = ~dropped | (candidate.as_value() < lowest.as_value())
+        m.d.comb += [
+            candidate.eq(Mux(self.drop[0], self.block[0].as_value(), self.block[1].as_value())),
+            dropped_now.eq(dropped | self.drop.any()),
+            lowest_now.eq(Mux(self.drop.any() & lower, candidate.as_value(), lowest.as_value())),
+            ended.eq(self.go & self.end),
+            self.replay.eq(ended & dropped_now & self.replayable),
+        ]
+        with m.If(self.go):
+            m.d.sync += [dropped.eq(dropped_now), lowest.eq(lowest_now)]
+        with m.If(self.bounded):
+            # The bound is below all that was dropped before.
+            m.d.sync += [
+                dropped.eq(1),
+                lowest.eq(self.bound),
+                self.upper.eq(self.bound),
+                self.upper_valid.eq(1),
+                self.upper_context.eq(self.context),
+            ]
+        with m.If(ended):
+            m.d.sync += [
+                dropped.eq(0),
+                self.upper_valid.eq(0),
+                self.further.eq(self.replay),
+                self.lower.eq(0),
+                self.error.eq(self.error | (dropped_now & ~self.replayable)),
+            ]
+        with m.If(self.replay):
+            m.d.sync += [
+                self.epoch.eq(~self.epoch),
+                self.lower.bank.eq(lowest_now.bank),
+                self.lower.word.eq(self.lower.word + lowest_now.word),
+            ]
+        return m
