@@ -73,13 +73,15 @@ class FpAdd(wiring.Component):
         unrounded = Signal(UNROUNDED, reset_less=True)
         result = Signal(32, reset_less=True)
         m.d.comb += self.o.eq(result)
+        # outside of the condition, which is the registers' alone
+        stages = [
+            *order(m, ordered, data.View(FLOAT32, self.a), data.View(FLOAT32, self.b)),
+            *align_and_sum(m, summed, ordered),
+            *normalise(m, unrounded, summed),
+            result.eq(rounded(unrounded)),
+        ]
         with m.If(self.advance):
-            m.d.sync += [
-                *order(m, ordered, data.View(FLOAT32, self.a), data.View(FLOAT32, self.b)),
-                *align_and_sum(m, summed, ordered),
-                *normalise(m, unrounded, summed),
-                result.eq(rounded(unrounded)),
-            ]
+            m.d.sync += stages
         return m
 
 

@@ -90,12 +90,14 @@ class Operation(wiring.Component):
 
         def result(unit: Adder | Multiplier, name: str) -> Value:
             cycles = self.latency - unit.latency
-            return delayed(m, getattr(unit, name), cycles, advance=self.advance)
+            return delayed(
+                m, getattr(unit, name), cycles, advance=self.advance, reset_less=False
+            )
 
         multiply = self.op == Op.MUL
         m.d.comb += [
             self.o.eq(Mux(multiply, result(multiplier, "o"), result(adder, "o"))),
-            self.o_present.eq(adder.o_present),
+            self.o_present.eq(result(adder, "o_present")),
             # a flag that stays needs no delay
             self.overflow.eq(Mux(multiply, multiplier.overflow, adder.overflow)),
         ]
