@@ -98,7 +98,9 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
             cell = f"row.{r}.cell.{o}"
             yield Field(f"{cell}.mode", 2, "CellMode")
             yield Field(f"{cell}.ones", 1, "the cell's join input is the row's all-ones fiber")
-            yield Field(f"{cell}.scanner", config.scanner_bits, "scanner of a SCAN cell below row 0")
+            yield Field(
+                f"{cell}.scanner", config.scanner_bits, "scanner of a SCAN cell below row 0"
+            )
         yield Field(f"row.{r}.size", COORDINATE_BITS + 1, "coordinates of the index, 0 to 2^20")
         yield Field(f"row.{r}.result_step", 32, "step of the result's cell")
         for o in range(config.operands):

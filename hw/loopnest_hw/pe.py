@@ -23,7 +23,7 @@ from .stream.bank import StreamBank
 from .tokens import ERROR, EVENTS, LINE_WRITE, PAIR, StageState, joined, line_reply, line_request
 
 
-class ProcessingElement(wiring.Component):
+class PE(wiring.Component):
     """Runs the loops below row 0's joiner, for as long as it is out of reset; one nest a reset.
 
     ``blocks`` are row 0's block tokens, with any subset of their lanes. ``retired`` gets an item for

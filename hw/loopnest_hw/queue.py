@@ -42,7 +42,7 @@ class Queue(wiring.Component):
         put = self.i.valid & self.i.ready
         take = self.o.valid & self.o.ready
         m.d.comb += [
-            self.i.ready.eq(level != self._depth),
+            self.i.ready.eq(level < self._depth),
             self.o.valid.eq(level != 0),
             Cat(self.o.payload).eq(items[0]),
             self.empty.eq(level == 0),
@@ -75,7 +75,7 @@ class Queue(wiring.Component):
         fetch = Signal()
         room = Signal(range(HEAD + 1), init=HEAD)
         m.d.comb += [
-            self.i.ready.eq(level != self._depth),
+            self.i.ready.eq(level < self._depth),
             fetch.eq((level != 0) & (room > reading)),
             write.en.eq(put & ~direct),
             write.addr.eq(put_at),

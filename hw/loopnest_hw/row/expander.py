@@ -102,7 +102,8 @@ class Expander(wiring.Component):
             m.d.sync += [
                 number_valid.eq(pick_valid),
                 number_token.eq(pick.token),
-                coordinate.eq(Cat(lane_index, pick.block.coordinate)),
+                # What a null token's block holds is anything: its parent's result place stays.
+                coordinate.eq(Mux(pick.token.null, 0, Cat(lane_index, pick.block.coordinate))),
             ]
         below = (pick.lane - 1)[:LANES]
         sums = []

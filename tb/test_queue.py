@@ -1,0 +1,41 @@
+"""The queue: order, capacity and rate, in registers and in memory."""
+
+from typing import Any
+
+import cocotb
+import pytest
+from loopnest_hw.queue import SHALLOW, Queue
+
+from tb.formal import prove_stream_law
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.streams import Sink, Source
+
+COUNT = 300
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("depth", [1, 2, SHALLOW + 1, 64])
+def test_queue(simulator: str, depth: int) -> None:
+    run_bench(Queue(16, depth), module=__name__, simulator=simulator, parameters={"depth": depth})
+
+
+@pytest.mark.parametrize("depth", [1, 2, SHALLOW + 1])
+def test_stream_law(depth: int) -> None:
+    prove_stream_law(Queue(8, depth), outputs=["o"], inputs_assumed=["i"])
+
+
+@cocotb.test()
+@cocotb.parametrize(stalls=[(0.0, 0.0), (0.4, 0.4), (0.0, 0.6), (0.6, 0.0)])
+async def order(dut: Any, stalls: tuple[float, float]) -> None:
+    await bench.start(dut)
+    source = Source(dut, "i", 16, bench.rng(), stalls[0])
+    sink = Sink(dut, "o", 16, bench.rng(), stalls[1])
+    start = cocotb.utils.get_sim_time("ns")
+    sender = cocotb.start_soon(source.send_all(range(COUNT)))
+    await sink.wait_for(COUNT)
+    cycles = (cocotb.utils.get_sim_time("ns") - start) / 2
+    await sender
+    assert sink.received == list(range(COUNT))
+    if not any(stalls):
+        pace = 2 if bench.parameters["depth"] == 1 else 1
+        assert cycles <= pace * COUNT + 10
