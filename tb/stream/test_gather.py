@@ -174,7 +174,7 @@ def test_stream_law() -> None:
         Gather(config, lanes=2),
         outputs=["o", "pool__request", "pool__take"],
         inputs_assumed=["i"],
-        depth=10,
+        depth=13,
         induction=False,
         properties=line_pool,
     )

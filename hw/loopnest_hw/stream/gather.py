@@ -85,9 +85,12 @@ class Gather(wiring.Component):
 
         asked = Signal()
         taken = Signal()
+        fetched = Signal()
+        m.d.sync += fetched.eq(taken)
         free = Signal(range(self._config.pool_lines + 1))
         with m.If(started):
-            m.d.sync += free.eq(free - asked + taken)
+            # A taken line is out of the pool a cycle later.
+            m.d.sync += free.eq(free - asked + fetched)
         with m.Else():
             m.d.sync += free.eq(self.ring.last - self.ring.base + 1)
 
@@ -106,7 +109,7 @@ class Gather(wiring.Component):
             m.d.sync += turn.eq(~turn)
         m.d.sync += available.eq(available + seen - taken)
 
-        self._use(m, work.o, available != 0)
+        self._use(m, work.o, available != 0, fetched)
         m.d.comb += [
             taken.eq(self.pool.take.valid & self.pool.take.ready),
             self.pool.take.payload.eq(ring_pointer("take_slot", taken)),
@@ -181,13 +184,12 @@ class Gather(wiring.Component):
         with m.If(work.valid & work.ready & later.any()):
             m.d.sync += [pending.eq(pending & ~served), new.eq(later)]
 
-    def _use(self, m: Module, work: Any, available: Value) -> None:
+    def _use(self, m: Module, work: Any, available: Value, fetched: Signal) -> None:
         """Take lines from the pool and the items from the lines."""
         # The next line is fetched before the work that takes it is there, so that streams which
         # ask for theirs at the same time do not slow each other down. A line comes from the pool
         # (`fetched`) and is used at once or kept (`held`).
         pool = self.pool
-        fetched = Signal()
         held = Signal()
         there = Signal()
         kept = Signal(8 * LINE_BYTES)
@@ -201,7 +203,7 @@ class Gather(wiring.Component):
             used.eq(works & work.payload.take),
             pool.take.valid.eq(available & (~there | used)),
         ]
-        m.d.sync += [fetched.eq(pool.take.valid & pool.take.ready), held.eq(there & ~used)]
+        m.d.sync += held.eq(there & ~used)
         with m.If(fetched):
             m.d.sync += kept.eq(pool.data)
         with m.If(used):

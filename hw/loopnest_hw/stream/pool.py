@@ -1,8 +1,10 @@
 """The line pool: the memory in which lines wait for the streams that asked for them."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -75,6 +77,11 @@ class LinePool(wiring.Component):
         clients = [self.client[n] for n in range(self._streams)]
         slot_bits = (self._lines - 1).bit_length()
 
+        def granted(arbiter: RoundRobin, payloads: list[Value]) -> Value:
+            """Select by a one-hot grant: a chain of multiplexers would be too slow."""
+            masked = (Mux(arbiter.grant[n], payload, 0) for n, payload in enumerate(payloads))
+            return reduce(or_, masked)
+
         # asking
         m.submodules.asking = asking = RoundRobin(self._streams)
         room = Signal()
@@ -84,11 +91,14 @@ class LinePool(wiring.Component):
             asking.granted.eq(room),
         ]
         with m.If(room):
-            m.d.sync += self.request.valid.eq(asking.requests.any())
+            m.d.sync += [
+                self.request.valid.eq(asking.requests.any()),
+                Cat(self.request.payload).eq(
+                    granted(asking, [Cat(client.request.payload) for client in clients])
+                ),
+            ]
         for n, client in enumerate(clients):
             m.d.comb += client.request.ready.eq(asking.grant[n] & room)
-            with m.If(client.request.ready):
-                m.d.sync += self.request.payload.eq(client.request.payload)
 
         # arrival
         m.submodules.storage = storage = memory.Memory(
@@ -117,6 +127,7 @@ class LinePool(wiring.Component):
             taking.requests.eq(Cat(client.take.valid for client in clients)),
             taking.granted.eq(1),
             read.en.eq(taking.requests.any()),
+            read.addr.eq(granted(taking, [client.take.payload for client in clients])),
         ]
         for n, client in enumerate(clients):
             m.d.comb += [
@@ -124,6 +135,4 @@ class LinePool(wiring.Component):
                 client.arrived.eq(arrived.bit_select(client.probe[:slot_bits], 1)),
                 client.data.eq(read.data),
             ]
-            with m.If(taking.grant[n]):
-                m.d.comb += read.addr.eq(client.take.payload)
         return m

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,15 +22,19 @@ class RoundRobin(wiring.Component):
         m = Module()
         turn = Signal(self._clients)  # the clients after the last granted one
         ahead = Signal(self._clients)
-        candidates = Signal(self._clients)
-        reached = Signal(self._clients)
-        m.d.comb += [
-            ahead.eq(self.requests & turn),
-            candidates.eq(Mux(ahead.any(), ahead, self.requests)),
-        ]
-        for n in range(self._clients):
-            m.d.comb += reached[n].eq(candidates[: n + 1].any())
-        m.d.comb += self.grant.eq(candidates & ~(reached << 1))
+        m.d.comb += ahead.eq(self.requests & turn)
+
+        def first(requests: Signal, name: str) -> Value:
+            reached = Signal(self._clients, name=f"reached_{name}")
+            for n in range(self._clients):
+                m.d.comb += reached[n].eq(requests[: n + 1].any())
+            return requests & ~(reached << 1)
+
+        # Both are there before it is known which one counts.
+        m.d.comb += self.grant.eq(
+            Mux(ahead.any(), first(ahead, "ahead"), first(self.requests, "any"))
+        )
         with m.If(self.granted & self.requests.any()):
-            m.d.sync += turn.eq(reached << 1)
+            for n in range(1, self._clients):
+                m.d.sync += turn[n].eq(self.grant[:n].any())
         return m
