@@ -1,0 +1,57 @@
+"""int32 arithmetic against Python's integers."""
+
+from typing import Any
+
+import cocotb
+import pytest
+
+from loopnest_hw.arith.integer import NARROW_BITS, IntAdd, IntMul
+from tb.arith.operands import integer_pairs
+from tb.arith.pipe import run_pipe
+from tb.harness import SIMULATORS, bench, run_bench
+
+UNITS = {unit.__name__: unit for unit in (IntAdd, IntMul)}
+
+
+def signed(number: int, bits: int) -> int:
+    """Return the low bits as a signed number."""
+    number &= (1 << bits) - 1
+    return number - (number >> bits - 1 << bits)
+
+
+def reference(unit: str, a: int, b: int) -> dict[str, int]:
+    """Return result and overflow."""
+    if unit == "IntAdd":
+        exact = signed(a, 32) + signed(b, 32)
+    else:
+        exact = signed(a, 32) * signed(b, NARROW_BITS)
+    return {"o": exact & 0xFFFFFFFF, "overflow": int(signed(exact, 32) != exact)}
+
+
+@cocotb.test()
+async def results(dut: Any) -> None:
+    """Special and random pairs."""
+    rng = bench.rng()
+    unit = bench.parameters["unit"]
+    pairs = integer_pairs(rng, 3000)
+    found = await run_pipe(
+        dut,
+        [{"a": a, "b": b} for a, b in pairs],
+        ["o", "overflow"],
+        latency=UNITS[unit].latency,
+        stall=bench.parameters["stall"],
+        rng=rng,
+    )
+    assert len(found) == len(pairs) > 3000
+    assert sum(result["overflow"] for result in found) > 20
+    for (a, b), result in zip(pairs, found, strict=True):
+        assert result == reference(unit, a, b), f"{unit} of {a:08x}, {b:08x}"
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("stall", [0, 0.3])
+def test_integer(simulator: str, unit: str, stall: float) -> None:
+    """With and without pauses."""
+    parameters = {"unit": unit, "stall": stall}
+    run_bench(UNITS[unit](), module=__name__, simulator=simulator, parameters=parameters)
