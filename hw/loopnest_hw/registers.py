@@ -73,7 +73,7 @@ STAGES = ("scan", "fetch", "leaf", "accumulate", "drain", "write")
 
 COUNTERS = (
     ("cycles", "cycles from the start to the end of the last write"),
-    ("multiplies", "lanes with all their factors"),
+    ("multiplies", "lanes with work; one counts once, however many factors it has"),
     ("leaf_steps", "leaf steps"),
     ("lines_read", "lines read, descriptors left out"),
     ("lines_written", "lines written"),

@@ -200,7 +200,7 @@ class TokenByToken:
             raw.append(int(self.image.view(at, 1, f"<u{size}")[0]) if present[o] else 0)
         used = [bool(d[f"operand.{o}.used"]) for o in self.operands]
         has = [p and u for p, u in zip(present, used, strict=True)]
-        self.multiplies += has == used
+        self.multiplies += 1
         x, _ = lanes(
             np.array(raw, np.uint32).reshape(1, 1, -1),
             np.array(has).reshape(1, 1, -1),

@@ -35,7 +35,7 @@ class LeafCounts:
     Attributes
     ----------
     multiplies : int
-        Lanes with all their factors.
+        Lanes with work: one counts once, however many factors it has.
     lane_steps : int
         Steps with lanes.
     empty_steps : int
@@ -75,19 +75,17 @@ def _values(nest: Nest, lanes: Lanes, image: Image, watch: Watch, counts: LeafCo
     factors = nest.operands if nest.operands[-1].used else nest.operands[:2]
     raw = np.zeros((n, 1, len(factors)), np.uint32)
     present = np.zeros((n, 1, len(factors)), np.bool_)
-    useful = np.ones(n, np.bool_)
     for o, operand in enumerate(factors):
         if not operand.used:
             continue
         here = lanes.present[o]
         present[:, 0, o] = here
-        useful &= here
         size = WIDE_BYTES if operand.wide else fmt.narrow_bytes
         position = lanes.position[o][here].astype(np.int64)
         addresses = operand.values + position * size & ADDRESS_MASK
         watch.values(o, addresses, size)
         raw[here, 0, o] = image.gather(addresses, f"<u{size}")
-    counts.multiplies += int(np.count_nonzero(useful))
+    counts.multiplies += n
     value, overflow = compute_lanes(
         raw,
         present,
