@@ -115,7 +115,9 @@ class RtlBackend(Backend):
 
         from loopnest_sim.simulator import Simulator
 
-        self._simulator: Any = Simulator(chip_verilog(config), top="loopnest", memory=memory, waves=waves)
+        self._simulator: Any = Simulator(
+            chip_verilog(config), top="loopnest", memory=memory, waves=waves
+        )
 
     def run(self, kernel: Kernel) -> Counters:
         chip = self._simulator

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import LANES, LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import CellMode
 from loopnest_hw.format import LINE_WORDS, PACKED_STRIDE
@@ -16,6 +19,7 @@ from .nest import Cell, Nest, Row
 from .operand import Stored
 from .pack import COMPRESSED
 from .result import ResultPlan
+from .tensor import Tensor
 
 DENSE_ENOUGH = 0.5
 """Share of a fiber's children visited from which on they are read in sequence."""
@@ -101,6 +105,34 @@ def estimate(
         blocks = min(found.entries / result.fibers, -(-result.span // LANES))
         found.cycles *= max(1.0, blocks / config.slots)
     return found
+
+
+def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int | None:
+    """Return the exact number of lanes of a product of two: over the coordinates of the indices
+    they share, the products of their numbers of entries. None where that is too long to tell.
+    """
+    shared = sorted(set(columns[0].indices) & set(columns[1].indices))
+    sizes = [columns[0].sizes[columns[0].indices.index(i)] for i in shared]
+    if prod(sizes) >= 1 << 62:
+        return None
+    counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    for stored, tensor in zip(columns, tensors, strict=True):
+        if COMPRESSED not in tensor.levels:
+            continue
+        key = np.zeros(tensor.nnz, np.int64)
+        coordinates, _ = tensor.stored_entries()
+        for index, size in zip(shared, sizes, strict=True):
+            key = key * size + coordinates[stored.access.indices.index(index)]
+        counts.append(np.unique(key, return_counts=True))
+    free = [prod(s.sizes) // max(1, prod(sizes)) for s in columns]
+    if not counts:
+        return prod(sizes) * free[0] * free[1]
+    if len(counts) == 1:
+        sparse = 0 if COMPRESSED in tensors[0].levels else 1
+        return int(counts[0][1].sum()) * free[1 - sparse]
+    (a, a_count), (b, b_count) = counts
+    _, in_a, in_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
+    return int((a_count[in_a] * b_count[in_b]).sum())
 
 
 def _expm1(x: float) -> float:

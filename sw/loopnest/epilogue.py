@@ -179,9 +179,9 @@ def _place(
             f"epilogue.{name}_value": int(words.reshape(-1)[0]),
         }
     if set(varies) <= set(result.key_loops):
-        mode, length = COORDINATE, result.span
+        mode, loops, length = COORDINATE, result.key_loops, result.span
     elif set(varies) <= set(result.fiber_loops):
-        mode, length = FIBER, result.fibers * result.fiber_step
+        mode, loops, length = FIBER, result.fiber_loops, result.fibers * result.fiber_step
     else:
         raise ValueError(
             f"{name} varies along {','.join(varies)}: with the loops {''.join(plan.loops)}, one "
@@ -191,9 +191,9 @@ def _place(
     # The chip takes word `fiber` or word `key`: each index adds its step of that.
     at = np.zeros((1,) * len(shape), np.int64)
     for axis, index in enumerate(indices):
-        if index in varies:
+        if index in loops:
             along = np.arange(plan.sizes[index]) * result.modes[index][1]
             at = at + along.reshape([-1 if a == axis else 1 for a in range(len(shape))])
     laid = np.zeros(length, np.uint32)
-    laid[at.reshape(-1)] = padded.reshape(-1)
+    laid[at.reshape(-1)] = np.broadcast_to(padded, at.shape).reshape(-1)
     return {f"epilogue.{name}_mode": mode, f"epilogue.{name}": put(laid)}

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import ADDRESS_BITS, LANES, LINE_BYTES, ChipConfig, NumberFormat
-from loopnest_hw.descriptor import CellMode, Output, ResultMode, pack
+from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
 
+from .cost import product_lanes
 from .epilogue import Epilogue, lower_epilogue
 from .nest import Nest, Row
 from .plan import Plan
@@ -23,11 +24,14 @@ DESCRIPTOR = 0x1000
 LEAST_ROOM = 1 << 16
 """Entries that a compressed result has room for, where it can have that many."""
 
+MOST_ROOM = 1 << 26
+"""Lanes of a product up to which its result has room for an entry of each."""
+
 ROOM = 8
 """Room for a compressed result, as a multiple of what is expected."""
 
 BUDGET = 20_000_000
-CYCLES_A_STEP = 400
+CYCLES_A_STEP = 200
 """The cycle budget: this, and so many cycles for each that is expected, whatever the latency."""
 
 
@@ -109,13 +113,17 @@ def lower(
     tensors : tuple of Tensor
         The plan's operands, packed as it says.
     room : int, optional
-        Entries to reserve for a compressed result; by default what is expected, several times.
+        Entries to reserve for a compressed result; by default as many as a product has lanes, or
+        what is expected of a sum, several times.
 
     Raises
     ------
     ValueError
         If memory or a field is too small, or the epilogue does not fit the result.
     """
+    lanes = None
+    if plan.nest.lane.op1 is Op.MUL and len(tensors) == 2:
+        lanes = product_lanes(plan.nest.columns, tensors)
     fields: dict[str, int] = {"last": 1}
     arena = Arena(DESCRIPTOR + pack(config, {}).nbytes)
     _rows(config, plan, fields)
@@ -127,7 +135,7 @@ def lower(
         "drain_stop": result.drain_stop,
         "op1": plan.nest.lane.op1,
         "op2": plan.nest.lane.op2,
-        "budget": min((1 << 32) - 1, BUDGET + int(CYCLES_A_STEP * _steps(plan))),
+        "budget": min((1 << 32) - 1, BUDGET + int(CYCLES_A_STEP * _steps(plan, lanes))),
         "result.full": result.full,
         "result.size": result.span,
         "result.compressed": result.compressed,
@@ -136,8 +144,11 @@ def lower(
     fields["result.output"] = Output.NARROW if narrow else Output.WIDE
     most = result.fibers * result.span
     if room is None:
-        expected = most if result.full else int(ROOM * plan.expected.entries) + LEAST_ROOM
-        room = expected
+        room = int(ROOM * plan.expected.entries) + LEAST_ROOM
+        if result.full:
+            room = most
+        elif lanes is not None and lanes <= MOST_ROOM:
+            room = lanes
     room = min(room, most)
     if epilogue is not None:
         fields |= lower_epilogue(config, epilogue, plan, arena.put)
@@ -156,10 +167,10 @@ def value_bytes(dtype: NumberFormat, narrow: bool) -> int:
     return dtype.narrow_bytes if narrow else WORD_BYTES
 
 
-def _steps(plan: Plan) -> float:
-    result = plan.result
+def _steps(plan: Plan, lanes: int | None) -> float:
+    result, expected = plan.result, plan.expected
     visits = result.fibers * -(-result.span // LANES) if result.full else 0
-    return plan.expected.cycles + plan.expected.lines + plan.expected.multiplies + visits
+    return expected.cycles + expected.lines + (lanes or expected.multiplies) + visits
 
 
 def _rows(config: ChipConfig, plan: Plan, fields: dict[str, int]) -> None:

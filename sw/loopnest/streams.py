@@ -9,6 +9,10 @@ from .nest import Nest
 LEAST_LINES = 2
 """Lines of every ring."""
 
+EVEN_SHARE = 0.5
+"""Part of the pool that the streams in use share evenly: a stream with few lines needs them in time
+as well."""
+
 
 def assign_scanners(config: ChipConfig, nest: Nest) -> dict[tuple[int, int], int]:
     """Return the scanner of each scanned cell below row 0, by (row, column).
@@ -58,11 +62,13 @@ def share_pool(
 
 def _shares(lines: int, weight: list[float]) -> list[int]:
     """Share out lines by weight, at least `LEAST_LINES` each."""
-    spare = lines - LEAST_LINES * len(weight)
+    least = max(LEAST_LINES, int(EVEN_SHARE * lines) // len(weight))
+    shares = [least if w else LEAST_LINES for w in weight]
+    spare = lines - sum(shares)
     total = sum(weight)
     if not total:
-        return [LEAST_LINES] * len(weight)
-    shares = [LEAST_LINES + int(spare * w / total) for w in weight]
+        return shares
+    shares = [share + int(spare * w / total) for share, w in zip(shares, weight, strict=True)]
     # What rounding leaves goes to the heaviest.
     shares[weight.index(max(weight))] += lines - sum(shares)
     return shares

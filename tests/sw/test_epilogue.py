@@ -14,7 +14,7 @@ from tests.sw.tensors import arrays, dense, shapes, sparse
 INT8, BF16 = (Chip(dtype=dtype, backend="model") for dtype in ("int8", "bf16"))
 
 OUTS = st.sampled_from(["dense,dense", "dense,compressed", "compressed,compressed"])
-ORDERS = st.sampled_from(["ikj", "ijk", "jki", None])
+ORDERS = st.sampled_from(["ikj", "ijk", "jki", "kij", "kji", None])
 
 
 def to_int8(sums, epilogue, narrow=True):

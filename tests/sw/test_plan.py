@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Tensor
+from loopnest.cost import product_lanes
 from loopnest.lower import lower
 from loopnest.notation import parse
 from loopnest.operand import Operand
@@ -181,6 +182,16 @@ def test_rings_share_the_pool():
         assert base == last + 1 and end > base
     sizes = [last - base + 1 for base, last in rings]
     assert max(sizes) == sizes[2 * CONFIG.scanners + 1] > 32  # the gather of x
+
+
+@pytest.mark.parametrize("b", [sparse(30, 20), dense(30, 20)])
+@pytest.mark.parametrize("a", [sparse(40, 30), dense(40, 30)])
+def test_the_lanes_of_a_product_are_counted(a, b):
+    plan, _ = plan_and_fields("C[i,j] = A[i,k] * B[k,j]", A=a, B=b)
+    tensors = [o.pack(s) for o, s in zip(plan.operands, plan.nest.columns, strict=True)]
+    lanes = product_lanes(plan.nest.columns, tensors)
+    present = [(m != 0).toarray() if sp.issparse(m) else np.ones(m.shape, bool) for m in (a, b)]
+    assert lanes == (present[0].astype(int) @ present[1]).sum()
 
 
 def test_the_default_order_of_a_sparse_vector():
