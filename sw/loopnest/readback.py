@@ -91,12 +91,16 @@ def _split_keys(
         fiber, column[i] = np.divmod(fiber, plan.sizes[i])
     for i, width in zip(reversed(result.key_loops), reversed(_widths(kernel)), strict=True):
         key, column[i] = np.divmod(key, width)
+    # A bias fills the padding too.
+    inside = np.ones(len(stored), bool)
+    for i, coordinates in column.items():
+        inside &= coordinates < plan.sizes[i]
     indices = plan.statement.result.indices
     return Tensor.from_stored(
         tuple(plan.sizes[i] for i in indices),
         levels,
-        [column[i] for i in indices],
-        stored,
+        [column[i][inside] for i in indices],
+        stored[inside],
         dtype=dtype,
         wide=not kernel.narrow,
     )
