@@ -7,6 +7,7 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge
+
 from loopnest_hw.config import LINE_BYTES
 
 OKAY, SLAVE_ERROR, DECODE_ERROR = 0, 2, 3
@@ -93,10 +94,7 @@ class AxiMemory:
     def quiet(self) -> bool:
         """Whether nothing is in flight, and no address waits for its data or the reverse."""
         return not (
-            self._pending_reads
-            or self._pending_addresses
-            or self._pending_data
-            or self._responses
+            self._pending_reads or self._pending_addresses or self._pending_data or self._responses
         )
 
     def _port(self, name: str) -> Any:

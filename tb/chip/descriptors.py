@@ -28,6 +28,7 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
 
     scanners = list(range(config.scanners))
     rng.shuffle(scanners)
+    kernel |= {"row.0.bypass": 0, f"row.{config.rows - 1}.bypass": 0}
     for r in range(config.rows):
         row = f"row.{r}"
         if kernel[f"{row}.bypass"]:

@@ -1,12 +1,13 @@
-"""Stand-ins for the PE and the dispatcher, of the same signatures, that exercise the chip around them.
+"""Stand-ins for the PE and the dispatcher, of the same signatures, for benches of the chip.
 
 What they do is set by fields of the descriptor that mean something else in the real ones:
 
-- the dispatcher reads ``row.0.size`` lines from ``dispatch.0.table`` on, in order, and sends a block
-  token for each, whose lanes are the line's lowest 16 bits;
-- the PE reads ``operand.0.start`` lines from ``operand.0.values`` on and writes each, inverted, to the
-  same place from ``result.values`` on, in the order of arrival; then it writes a line whose lowest word
-  is the sum of the tokens' lanes; then it is done, or does what ``operand.1.start`` says (`Ending`).
+- the dispatcher reads ``row.0.size`` lines from ``dispatch.0.table`` on, in order, and sends a
+  block token for each, whose lanes are the line's lowest 16 bits;
+- the PE reads ``operand.0.start`` lines from ``operand.0.values`` on and writes each, inverted, to
+  the same place from ``result.values`` on, in the order of arrival; then it writes a line whose
+  lowest word is the sum of the tokens' lanes; then it is done, or does what ``operand.1.start``
+  says (`Ending`).
 """
 
 from enum import IntEnum
@@ -15,6 +16,7 @@ from typing import Any
 from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from loopnest_hw import tokens
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.kernel import kernel_layout

@@ -6,12 +6,12 @@ from typing import Any
 import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
+
 from loopnest_hw.chip.check import DescriptorCheck
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import CellMode, kernel_fields, pack
 from loopnest_hw.kernel import kernel_layout
 from loopnest_sim.model.check import contradictions
-
 from tb.chip.descriptors import sound
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import encode

@@ -6,11 +6,11 @@ from typing import Any
 import cocotb
 import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
+
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import descriptor_lines, pack
 from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
-
 from tb.chip.axi_lite import AxiLiteManager
 from tb.chip.axi_memory import AxiMemory
 from tb.chip.descriptors import sound
@@ -28,7 +28,9 @@ PATIENCE = 20_000
 class Job:
     """One kernel for the stand-ins, and what it leaves in memory."""
 
-    def __init__(self, rng: random.Random, number: int, *, lines: int = 20, tokens: int = 4) -> None:
+    def __init__(
+        self, rng: random.Random, number: int, *, lines: int = 20, tokens: int = 4
+    ) -> None:
         region = (number + 1) << 16
         self.lines = lines
         self.tokens = tokens
@@ -36,7 +38,6 @@ class Job:
         self.source = region | 0x4000
         self.result = region | 0x8000
         self.kernel = sound(CONFIG, rng) | {
-            "row.0.bypass": 1,
             "row.0.size": tokens,
             "dispatch.0.table": self.table,
             "operand.0.start": lines,
@@ -82,7 +83,9 @@ class System:
             words = pack(CONFIG, job.kernel)
             for n in range(LINES):
                 line = self.kernels // 32 + number * LINES + n
-                self.memory.lines[line] = int.from_bytes(words[8 * n : 8 * n + 8].tobytes(), "little")
+                self.memory.lines[line] = int.from_bytes(
+                    words[8 * n : 8 * n + 8].tobytes(), "little"
+                )
 
     async def read(self, name: str) -> int:
         """Read a register by name."""

@@ -5,10 +5,10 @@ from typing import Any
 import cocotb
 import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
+
 from loopnest_hw.chip.counters import Counters
 from loopnest_hw.registers import COUNTERS, STAGES
 from loopnest_hw.tokens import EVENTS
-
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import encode
 

@@ -5,10 +5,10 @@ from typing import Any
 import cocotb
 import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
+
 from loopnest_hw.chip.memory_port import READ_CLIENTS, WRITES_OUTSTANDING, ReadPort, WritePort
 from loopnest_hw.config import make_config
 from loopnest_hw.tokens import LINE_WRITE, line_reply, line_request
-
 from tb.chip.axi_memory import AxiMemory
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source

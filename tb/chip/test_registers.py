@@ -5,6 +5,7 @@ from typing import Any
 import cocotb
 import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
+
 from loopnest_hw.chip.axi import OKAY, SLAVE_ERROR
 from loopnest_hw.chip.registers import RegisterFile
 from loopnest_hw.config import make_config
@@ -17,7 +18,6 @@ from loopnest_hw.registers import (
     configuration_word,
 )
 from loopnest_hw.tokens import ERROR
-
 from tb.chip.axi_lite import AxiLiteManager
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import encode

@@ -66,6 +66,7 @@ class DescriptorCheck(wiring.Component):
                 kernel.op1 >= len(Op),
                 kernel.op2 >= len(Op),
                 kernel.drain_stop > self._config.rows,
+                kernel.row[0].bypass | leaf.bypass,
                 (kernel.leaf_mode == LeafMode.AXPY)
                 & ((leaf.result_mode != ResultMode.KEY) | (leaf.result_step != 1)),
                 (kernel.leaf_mode == LeafMode.DOT) & (leaf.result_mode != ResultMode.HOLD),

@@ -4,9 +4,11 @@ from typing import Any
 
 from amaranth.hdl import Module, ResetInserter, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from ..config import ChipConfig
+from ..dispatcher import Dispatcher
+from ..pe import PE
 from .axi import AXI_LITE, axi_read, axi_write, manager_ports, subordinate_ports
 from .command import CommandProcessor
 from .counters import Counters
@@ -48,13 +50,8 @@ class Chip(wiring.Component):
         dispatcher: wiring.Component | None = None,
     ) -> None:
         self._config = config
-        if pe is None or dispatcher is None:
-            from ..dispatcher import Dispatcher
-            from ..pe import PE
-
-            pe, dispatcher = PE(config), Dispatcher(config)
-        self._pe: Any = pe
-        self._dispatcher: Any = dispatcher
+        self._pe: Any = PE(config) if pe is None else pe
+        self._dispatcher: Any = Dispatcher(config) if dispatcher is None else dispatcher
         super().__init__(
             {
                 "irq": Out(1),

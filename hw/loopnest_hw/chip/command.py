@@ -34,9 +34,9 @@ class CommandProcessor(wiring.Component):
     soon as the PE is done, and its kernel starts when every read and write of the last one has
     its response. A kernel of the list must not write the list.
 
-    The first error since the start ends the run: the PE is put into reset, what is in flight on the
-    bus completes, then ``done`` rises. ``abort`` does the same, but clears ``done`` and ``error`` at
-    its end.
+    The first error since the start ends the run: the PE is put into reset, what is in flight on
+    the bus completes, then ``done`` rises. ``abort`` does the same, but clears ``done`` and
+    ``error`` at its end.
 
     Members
     -------

@@ -34,9 +34,9 @@ class ReadPort(wiring.Component):
     """Sends line requests of `READ_CLIENTS` clients as single-beat AXI4 reads.
 
     Clients are served in turn, one request a cycle in all; a request is on the bus in the cycle
-    after its transfer. A read's identifier is ``{client, slot}``, so requests in flight at once must
-    differ in client or slot; answers may come in any order. At most ``reads_outstanding`` are in
-    flight. An answer is handed on one cycle after it comes and is never refused: clients have a
+    after its transfer. A read's identifier is ``{client, slot}``, so requests in flight at once
+    must differ in client or slot; answers may come in any order. At most ``reads_outstanding`` are
+    in flight. An answer is handed on one cycle after it comes and is never refused: clients have a
     place for what they asked for.
 
     A client may withdraw a request (it does when it is reset); one that was transferred is sent and
@@ -70,7 +70,11 @@ class ReadPort(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         address = data.StructLayout(
-            {"line": ADDRESS_BITS - LINE_SHIFT, "slot": self._config.pool_bits, "client": CLIENT_BITS}
+            {
+                "line": ADDRESS_BITS - LINE_SHIFT,
+                "slot": self._config.pool_bits,
+                "client": CLIENT_BITS,
+            }
         )
         m.submodules.queue = queue = Queue(address, BUS_STAGES)
 
@@ -172,9 +176,7 @@ class WritePort(wiring.Component):
         in_flight = Signal(range(WRITES_OUTSTANDING + 1))
         bus = self.bus
         m.d.comb += [
-            self.i.ready.eq(
-                addresses.i.ready & beats.i.ready & (in_flight != WRITES_OUTSTANDING)
-            ),
+            self.i.ready.eq(addresses.i.ready & beats.i.ready & (in_flight != WRITES_OUTSTANDING)),
             self.accepted.eq(self.i.valid & self.i.ready),
             addresses.i.valid.eq(self.accepted),
             addresses.i.payload.eq(self.i.payload.line),

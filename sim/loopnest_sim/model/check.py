@@ -33,6 +33,9 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
             yield f"ring.{s}: first line {base} is above its last line {last}"
 
     leaf = f"row.{config.rows - 1}"
+    for row in ("row.0", leaf):
+        if kernel[f"{row}.bypass"]:
+            yield f"{row}.bypass=1: expected 0 in the first row and the leaf"
     mode, step = kernel[f"{leaf}.result_mode"], kernel[f"{leaf}.result_step"]
     if kernel["leaf_mode"] == LeafMode.AXPY and (mode != ResultMode.KEY or step != 1):
         yield f"{leaf}.result_mode={mode}, result_step={step}: expected KEY, 1 where AXPY"

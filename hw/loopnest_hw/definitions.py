@@ -1,0 +1,192 @@
+"""The chip's definitions for readers other than Python: JSON, a C header and the docs' tables.
+
+Everything here is generated from `registers`, `descriptor` and `config`. Same input, same bytes.
+"""
+
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import Enum, IntEnum
+from itertools import pairwise
+from typing import Any
+
+from .config import ChipConfig
+from .descriptor import (
+    MAGIC,
+    CellMode,
+    LeafMode,
+    Op,
+    Output,
+    Place,
+    ResultMode,
+    descriptor_lines,
+    places,
+)
+from .registers import IDENTITY, REGISTERS, ErrorCode, configuration_word
+
+FIELD_ENUMS: tuple[type[IntEnum], ...] = (CellMode, ResultMode, Op, LeafMode, Output)
+"""Enumerations whose values descriptor fields take."""
+
+
+def member_docs(enum: type[IntEnum]) -> dict[str, str]:
+    """Return what the docstrings below an enumeration's members say, on one line each.
+
+    Raises
+    ------
+    ValueError
+        If a member has none, except for the first (``NONE`` and the like).
+    """
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(enum))).body
+    assert isinstance(definition, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for assignment, doc in pairwise(definition.body):
+        if isinstance(assignment, ast.Assign) and isinstance(doc, ast.Expr):
+            name = ast.unparse(assignment.targets[0])
+            docs[name] = " ".join(ast.literal_eval(doc.value).split()).rstrip(".")
+    for member in list(enum)[1:]:
+        if member.name not in docs:
+            raise ValueError(f"{enum.__name__}.{member.name}: expected a docstring")
+    return docs
+
+
+def definitions(config: ChipConfig) -> dict[str, Any]:
+    """Return every definition of a chip as plain data, for JSON."""
+    parameters = {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in asdict(config).items()
+    }
+    return {
+        "parameters": parameters,
+        "identity": IDENTITY,
+        "configuration": configuration_word(config),
+        "registers": [asdict(register) for register in REGISTERS],
+        "errors": {code.name: int(code) for code in ErrorCode},
+        "enums": {enum.__name__: {e.name: int(e) for e in enum} for enum in FIELD_ENUMS},
+        "descriptor": {
+            "magic": MAGIC,
+            "lines": descriptor_lines(config),
+            "fields": [_field(place) for place in places(config)],
+        },
+    }
+
+
+def _field(place: Place) -> dict[str, Any]:
+    field = place.field
+    return {
+        "path": field.path,
+        "word": place.word,
+        "shift": place.shift,
+        "bits": field.bits,
+        "doc": field.doc,
+    }
+
+
+def definitions_json(config: ChipConfig) -> str:
+    """Return the definitions as JSON."""
+    return json.dumps(definitions(config), indent=2) + "\n"
+
+
+def c_header(config: ChipConfig) -> str:
+    """Return the definitions as a C header (C99).
+
+    A descriptor field is an initializer ``{word, shift, bits}`` of ``struct loopnest_field``.
+    """
+    return "\n".join(_c_lines(config)) + "\n"
+
+
+def _c_lines(config: ChipConfig) -> Iterator[str]:
+    yield "/* Loopnest: registers, error codes and kernel descriptor. Generated: do not edit. */"
+    yield "#ifndef LOOPNEST_H"
+    yield "#define LOOPNEST_H"
+    yield ""
+    yield f"#define LOOPNEST_IDENTITY {IDENTITY:#010x}u"
+    yield f"#define LOOPNEST_CONFIGURATION {configuration_word(config):#010x}u"
+    yield f"#define LOOPNEST_DESCRIPTOR_MAGIC {MAGIC:#06x}u"
+    yield f"#define LOOPNEST_DESCRIPTOR_LINES {descriptor_lines(config)}u"
+    yield ""
+    yield "/* byte offsets of the registers */"
+    for register in REGISTERS:
+        yield f"/* {register.access}: {register.doc} */"
+        yield f"#define LOOPNEST_REGISTER_{register.name.upper()} {register.offset:#05x}u"
+    yield ""
+    yield "enum loopnest_error {"
+    meaning = member_docs(ErrorCode)
+    for code in ErrorCode:
+        doc = f" /* {meaning[code.name]} */" if code.name in meaning else ""
+        yield f"    LOOPNEST_ERROR_{code.name} = {int(code)},{doc}"
+    yield "};"
+    for enum in FIELD_ENUMS:
+        name = "".join(f"_{c}" if c.isupper() else c.upper() for c in enum.__name__).upper()
+        yield ""
+        yield f"enum loopnest{name.lower()} {{"
+        for member in enum:
+            yield f"    LOOPNEST{name}_{member.name} = {int(member)},"
+        yield "};"
+    yield ""
+    yield "/* a descriptor field: its 32-bit word, lowest bit and width */"
+    yield "struct loopnest_field {"
+    yield "    unsigned char word, shift, bits;"
+    yield "};"
+    for place in places(config):
+        name = place.field.path.upper().replace(".", "_")
+        yield f"/* {place.field.doc} */"
+        yield f"#define LOOPNEST_FIELD_{name} {{{place.word}, {place.shift}, {place.field.bits}}}"
+    yield ""
+    yield "#endif"
+
+
+def registers_markdown(config: ChipConfig) -> str:
+    """Return the page of tables: registers, error codes and descriptor."""
+    return "\n".join(_markdown_lines(config)) + "\n"
+
+
+def _markdown_lines(config: ChipConfig) -> Iterator[str]:
+    yield "# Registers and kernel descriptor"
+    yield ""
+    yield "Generated by `python -m loopnest_hw.export --docs`: do not edit. The definitions are"
+    yield "`hw/loopnest_hw/registers.py` and `hw/loopnest_hw/descriptor.py`."
+    yield ""
+    yield "## Registers"
+    yield ""
+    yield "AXI4-Lite, 32 bits each. A read of any other offset gives 0 and SLVERR; a write of an"
+    yield "offset that is not writable does nothing and gives SLVERR."
+    yield ""
+    yield "| offset | name | access | meaning |"
+    yield "|---|---|---|---|"
+    for register in REGISTERS:
+        yield (
+            f"| {register.offset:#05x} | `{register.name}` | {register.access} | {register.doc} |"
+        )
+    yield ""
+    yield f"`identity` is {IDENTITY:#010x}. A start while the chip is busy does nothing. A soft"
+    yield "reset ends the run once what is in flight on the memory bus has completed; then `busy`"
+    yield "falls, and `done` and the error are cleared."
+    yield ""
+    yield "## Error codes"
+    yield ""
+    yield "| code | name | meaning |"
+    yield "|---|---|---|"
+    meaning = member_docs(ErrorCode)
+    for code in ErrorCode:
+        yield f"| {int(code)} | `{code.name}` | {meaning.get(code.name, 'no error')} |"
+    yield ""
+    yield "## Kernel descriptor"
+    yield ""
+    lines = descriptor_lines(config)
+    yield f"A list of kernels is an array of descriptors of {lines} lines (32 bytes each), aligned"
+    yield "to a line, the last one marked so. The fields are those of the default chip; their places"
+    yield "depend on its parameters, and `loopnest.json` and `loopnest.h` beside the Verilog have"
+    yield "those of any other."
+    yield ""
+    yield "| word | bits | field | meaning |"
+    yield "|---|---|---|---|"
+    for place in places(config):
+        field, low = place.field, place.shift
+        bits = str(low) if field.bits == 1 else f"{low + field.bits - 1}:{low}"
+        yield f"| {place.word} | {bits} | `{field.path}` | {field.doc} |"
+    for enum in FIELD_ENUMS:
+        yield ""
+        yield f"{enum.__name__}: " + ", ".join(f"{int(e)} `{e.name}`" for e in enum) + "."

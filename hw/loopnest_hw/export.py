@@ -1,0 +1,116 @@
+"""Writes a chip as Verilog, with its definitions for software.
+
+``python -m loopnest_hw.export --preset single --dtype bf16 --output build/verilog`` writes
+
+- ``loopnest.v``: the chip, top module ``loopnest``;
+- ``loopnest.vlt``: Verilator's waivers for it, with reasons;
+- ``loopnest.json``, ``loopnest.h``: parameters, registers, error codes and descriptor fields.
+
+``--docs`` writes the tables of docs/registers.md instead. Same input, same bytes.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amaranth.back import verilog
+from amaranth.lib import wiring
+
+from .chip.chip import Chip
+from .config import PRESETS, ChipConfig, NumberFormat, make_config
+from .definitions import c_header, definitions_json, registers_markdown
+from .pe import PE
+
+TOP = "loopnest"
+"""The chip's top module."""
+
+PE_TOP = "loopnest_pe"
+"""The top module of a PE alone."""
+
+DOCS = Path("docs/registers.md")
+
+WAIVERS = (
+    ("DECLFILENAME", "all modules are in one file"),
+    ("UNUSEDSIGNAL", "every member of a bundle has a wire of its name, read or not"),
+    ("PROCASSINIT", "registers have an initial value besides their reset"),
+    ("CASEINCOMPLETE", "what is assigned before the case is its default"),
+    ("WIDTHEXPAND", "narrower operands are extended by their type, which is what is meant"),
+    ("WIDTHTRUNC", "! is applied to vectors, where it means == 0"),
+    ("ASCRANGE", "wires of no bits, declared [-1:0], that nothing reads"),
+    ("VARHIDDEN", "a signal of a module may be named like an instance in the module around it"),
+)
+"""Verilator's lint rules that the generator's style breaks, and why each is harmless."""
+
+
+def _convert(component: wiring.Component, top: str) -> str:
+    # source locations would leak paths of the machine, and change with every edit
+    return verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
+
+
+def chip_verilog(config: ChipConfig) -> str:
+    """Return the Verilog of the chip, top module `TOP`."""
+    return _convert(Chip(config), TOP)
+
+
+def pe_verilog(config: ChipConfig) -> str:
+    """Return the Verilog of one PE alone, top module `PE_TOP`, for timing and area."""
+    return _convert(PE(config), PE_TOP)
+
+
+def lint_waivers() -> str:
+    """Return Verilator's configuration file for the Verilog of this module."""
+    lines = ["`verilator_config", ""]
+    for rule, reason in WAIVERS:
+        lines += [f"// {reason}", f"lint_off -rule {rule}"]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="loopnest_hw.export", description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", choices=PRESETS, default="single")
+    parser.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=NUMBER", help="override a parameter"
+    )
+    parser.add_argument("--output", type=Path, default=Path("build/verilog"), metavar="FOLDER")
+    parser.add_argument(
+        "--docs",
+        type=Path,
+        nargs="?",
+        const=DOCS,
+        metavar="FILE",
+        help=f"write the tables of {DOCS} and nothing else",
+    )
+    options = parser.parse_args(arguments)
+    if options.docs:
+        options.docs.write_text(registers_markdown(make_config()))
+        return 0
+    try:
+        overrides = dict(_override(text) for text in options.set)
+        config = make_config(options.preset, options.dtype, **overrides)
+    except ValueError as error:
+        parser.error(str(error))
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("loopnest.v", chip_verilog(config)),
+        ("loopnest.vlt", lint_waivers()),
+        ("loopnest.json", definitions_json(config)),
+        ("loopnest.h", c_header(config)),
+    ):
+        (options.output / name).write_text(text)
+        print(options.output / name)
+    return 0
+
+
+def _override(text: str) -> tuple[str, int]:
+    """Return the field and number of ``field=number``."""
+    name, _, value = text.partition("=")
+    if not value.isdecimal():
+        raise ValueError(f"--set {text}: expected FIELD=NUMBER")
+    return name, int(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
