@@ -125,8 +125,9 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
     shutil.copyfile(verilog, folder / "design.v")
     script = (
         # initial values are not for silicon
-        f"read_verilog design.v; hierarchy -check -top {top}; proc; opt -full; memory -nomap; "
-        "opt -full; attrmap -remove init; write_rtlil memories.il"
+        f"read_verilog design.v; hierarchy -check -top {top}; proc; opt_expr; opt_clean; "
+        "memory_collect; memory_dff; opt_clean; attrmap -remove init -remove src; "
+        "write_rtlil memories.il"
     )
     run([yosys, "-q", "-p", script], folder)
     rtlil, kinds = replace_memories((folder / "memories.il").read_text())

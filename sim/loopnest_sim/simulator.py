@@ -120,7 +120,7 @@ class Simulator:
         self,
         verilog_text: str,
         *,
-        top: str,
+        top: str = "chip",
         memory: Memory | None = None,
         waves: Path | str | None = None,
     ) -> None:
@@ -146,6 +146,8 @@ class Simulator:
             stall=self.memory.stall,
         )
         path = "" if self.waves is None else os.fspath(self.waves)
+        if self.waves is not None:
+            self.waves.parent.mkdir(parents=True, exist_ok=True)
         handle = self._library.loopnest_new(ctypes.byref(settings), path.encode())
         self._handle: ctypes.c_void_p | None = ctypes.c_void_p(handle)
 

@@ -185,7 +185,7 @@ def test_two_at_once() -> None:
 
 
 def test_waves(tmp_path: Path) -> None:
-    sim = Simulator(design(), top="copier", waves=tmp_path / "copy")
+    sim = Simulator(design(), top="copier", waves=tmp_path / "waves" / "copy")
     sim.set_register(SCRATCH, 99)
     sim.close()
     assert sim.waves is not None
