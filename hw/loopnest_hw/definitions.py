@@ -177,7 +177,7 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
     yield ""
     lines = descriptor_lines(config)
     yield f"A list of kernels is an array of descriptors of {lines} lines (32 bytes each), aligned"
-    yield "to a line, the last one marked so. The fields are those of the default chip; their places"
+    yield "to a line, the last one marked so. These are the default chip's fields; their places"
     yield "depend on its parameters, and `loopnest.json` and `loopnest.h` beside the Verilog have"
     yield "those of any other."
     yield ""
