@@ -23,6 +23,8 @@ STALLS = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.3)]
 
 STEPS = 400
 
+SLOW = ("verilator", "bf16", True)
+
 
 def random_wide(rng: random.Random, fmt: NumberFormat) -> int:
     """Return the bits of a wide value: numbers whose order of addition shows, and special ones."""
@@ -104,9 +106,19 @@ async def fibers(dut: Any) -> None:
     assert len(sink.received) == done > 200
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("dtype", ["bf16", "int8"])
-@pytest.mark.parametrize("multipliers", [1, 4])
+# Verilator takes minutes to build the large one
+CASES = [
+    pytest.param(
+        *(simulator, dtype, multipliers),
+        marks=[pytest.mark.slow] if (simulator, dtype, multipliers > 1) == SLOW else [],
+    )
+    for simulator in SIMULATORS
+    for dtype in ("bf16", "int8")
+    for multipliers in (1, 4)
+]
+
+
+@pytest.mark.parametrize(("simulator", "dtype", "multipliers"), CASES)
 def test_dot(simulator: str, dtype: str, multipliers: int) -> None:
     """Both formats, without a lane tree and with one."""
     config = {"dtype": dtype, "multipliers": multipliers}

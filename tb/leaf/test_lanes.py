@@ -117,9 +117,19 @@ async def settings(dut: Any) -> None:
     assert (wraps > 0) == (config.dtype is NumberFormat.INT8)
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("dtype", ["bf16", "int8"])
-@pytest.mark.parametrize(("multipliers", "operands"), [(1, 2), (4, 3)])
+# Verilator takes minutes to build the large ones
+CASES = [
+    pytest.param(
+        *(simulator, dtype, multipliers, operands),
+        marks=[pytest.mark.slow] if simulator == "verilator" and multipliers > 1 else [],
+    )
+    for simulator in SIMULATORS
+    for dtype in ("bf16", "int8")
+    for multipliers, operands in ((1, 2), (1, 3), (4, 3))
+]
+
+
+@pytest.mark.parametrize(("simulator", "dtype", "multipliers", "operands"), CASES)
 def test_lanes(simulator: str, dtype: str, multipliers: int, operands: int) -> None:
     """Both formats, the smallest and the usual size."""
     config = {"dtype": dtype, "multipliers": multipliers, "operands": operands}

@@ -90,9 +90,7 @@ class Operation(wiring.Component):
 
         def result(unit: Adder | Multiplier, name: str) -> Value:
             cycles = self.latency - unit.latency
-            return delayed(
-                m, getattr(unit, name), cycles, advance=self.advance, reset_less=False
-            )
+            return delayed(m, getattr(unit, name), cycles, advance=self.advance, reset_less=False)
 
         multiply = self.op == Op.MUL
         m.d.comb += [
