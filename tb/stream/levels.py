@@ -4,9 +4,10 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import LINE_BYTES
 from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
-from loopnest_hw.config import LINE_BYTES, ChipConfig
-from loopnest_hw.tokens import line_reply, line_request
 from numpy.typing import NDArray
 
+from loopnest_hw.config import LINE_BYTES, ChipConfig
+from loopnest_hw.tokens import line_reply, line_request
 from tb.streams import Sink, encode
 
 

@@ -6,12 +6,12 @@ import cocotb
 import numpy as np
 import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
+
 from loopnest_hw.config import DISPATCHER_LINES, LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.format import OPEN_STRIDE, PACKED_STRIDE
 from loopnest_hw.stream.bank import EPILOGUE_LANES, StreamBank, equal_rings
 from loopnest_hw.tokens import FIBER_BLOCKS, FIBER_REQUEST, gather_reply, gather_request
 from loopnest_sim.model.scanner import scan
-
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.stream.levels import place_level
 from tb.stream.memory import LineMemory
@@ -172,7 +172,8 @@ def test_bank(simulator: str, kind: str) -> None:
         "fifo_depth": depth,
         "stream_depth": depth,
     }
-    bank = {"scanners": 2, "values": 2, "epilogue": True, "lines": 128}
+    scanners = 1 if kind == "deep" else 2
+    bank = {"scanners": scanners, "values": 2, "epilogue": True, "lines": 64}
     if kind == "dispatcher":
         bank = {"scanners": 2, "values": 0, "epilogue": False, "lines": DISPATCHER_LINES}
     run_bench(

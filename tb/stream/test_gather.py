@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from amaranth.hdl import Assume, Module, Signal
 from cocotb.triggers import ClockCycles
+
 from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.stream.bank import StreamBank
 from loopnest_hw.stream.gather import Gather
 from loopnest_hw.tokens import gather_reply, gather_request
 from loopnest_sim.model.gather import gather
-
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.stream.memory import LineMemory

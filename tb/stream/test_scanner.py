@@ -7,12 +7,12 @@ import cocotb
 import numpy as np
 import pytest
 from cocotb.triggers import ClockCycles
+
 from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.format import OPEN_STRIDE, PACKED_STRIDE
 from loopnest_hw.stream.bank import StreamBank, equal_rings
 from loopnest_hw.tokens import FIBER_BLOCKS, FIBER_REQUEST
 from loopnest_sim.model.scanner import scan
-
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.stream.levels import place_level
 from tb.stream.memory import LineMemory

@@ -1,9 +1,10 @@
 """A read stream: items by address, and the lines that takes."""
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import LINE_BYTES
 from loopnest_hw.format import WORD_BYTES
-from numpy.typing import NDArray
 
 
 def gather(

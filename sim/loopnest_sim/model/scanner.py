@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from loopnest_hw.config import ADDRESS_BITS, COORDINATE_BITS, LINE_BYTES
 from loopnest_hw.format import BLOCK_MASK_BITS, ENTRY_WORDS, WORD_BYTES
 from loopnest_hw.tokens import PAIR
-from numpy.typing import NDArray
 
 
 def scan(
