@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from .carry_select import carry_select
 from .float32 import (
     FLOAT32,
     FRACTION_BITS,
@@ -128,20 +129,6 @@ def align_and_sum(m: Module, o: data.View, i: data.View) -> list[Any]:
         o.sign.eq(i.sign),
         o.special.eq(i.special),
     ]
-
-
-def carry_select(m: Module, a: Value, b: Value, carry: Value) -> Value:
-    """Return a + b + carry: the upper half is added for both carries of the lower one."""
-    half = len(a) // 2
-
-    def add(part: slice, carry: Value) -> Value:
-        # the lowest column makes the carry
-        return (Cat(carry, a[part]) + Cat(carry, b[part]))[1:]
-
-    low = wire(m, "low", add(slice(0, half), carry))
-    upper = slice(half, len(a))
-    high = Mux(low[-1], add(upper, Const(1, 1)), add(upper, Const(0, 1)))
-    return wire(m, "total", Cat(low[:-1], high))
 
 
 def normalise(m: Module, o: data.View, i: data.View) -> list[Any]:

@@ -2,20 +2,27 @@
 
 from typing import ClassVar
 
-from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from .carry_select import carry_select
 
 NARROW_BITS = 9
 """Bits of a narrow factor: an int8, or the negation of one."""
 
-LOW_BITS = 5
-"""Bits of it that are multiplied apart from the others, to halve the work of a stage."""
+PART_BITS = 3
+"""Bits of it that are multiplied at once: a stage's work."""
 
 
 def leaves_int32(exact: Value) -> Value:
     """Say whether the signed number does not fit into 32 bits."""
     return exact[31:].any() & ~exact[31:].all()
+
+
+def extended(x: Value) -> Value:
+    """Return the int32 with its sign once more on top."""
+    return Cat(x, x[-1])
 
 
 class IntAdd(wiring.Component):
@@ -45,7 +52,7 @@ class IntAdd(wiring.Component):
         o = Signal(32, reset_less=True)
         overflow = Signal(reset_less=True)
         m.d.comb += [
-            total.eq(self.a.as_signed() + self.b.as_signed()),
+            total.eq(carry_select(m, extended(self.a), extended(self.b), Const(0, 1))),
             self.o.eq(o),
             self.overflow.eq(overflow),
         ]
@@ -69,7 +76,7 @@ class IntMul(wiring.Component):
     overflow : Out(1), from a register
     """
 
-    latency: ClassVar[int] = 2
+    latency: ClassVar[int] = 3
 
     advance: In(1)
     a: In(32)
@@ -79,21 +86,23 @@ class IntMul(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        a = self.a.as_signed()
-        low = Signal(signed(32 + LOW_BITS), reset_less=True)
-        high = Signal(signed(32 + NARROW_BITS - LOW_BITS), reset_less=True)
-        product = Signal(signed(32 + NARROW_BITS))
+        bits = 32 + NARROW_BITS
+        parts = []
+        for cut in range(0, NARROW_BITS, PART_BITS):
+            factor = self.b[cut : cut + PART_BITS]
+            if cut + PART_BITS == NARROW_BITS:
+                factor = factor.as_signed()
+            part = Signal(signed(32 + PART_BITS), name=f"part_{cut}", reset_less=True)
+            with m.If(self.advance):
+                m.d.sync += part.eq(self.a.as_signed() * factor)
+            parts.append(part << cut)
+        product = Signal(signed(bits), reset_less=True)
         o = Signal(32, reset_less=True)
         overflow = Signal(reset_less=True)
-        m.d.comb += [
-            product.eq((high << LOW_BITS) + low),
-            self.o.eq(o),
-            self.overflow.eq(overflow),
-        ]
+        m.d.comb += [self.o.eq(o), self.overflow.eq(overflow)]
         with m.If(self.advance):
             m.d.sync += [
-                low.eq(a * self.b[:LOW_BITS]),
-                high.eq(a * self.b[LOW_BITS:NARROW_BITS].as_signed()),
+                product.eq(sum(parts)),
                 o.eq(product),
                 overflow.eq(leaves_int32(product)),
             ]
