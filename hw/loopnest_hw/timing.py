@@ -125,9 +125,10 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
     shutil.copyfile(verilog, folder / "design.v")
     script = (
         # initial values are not for silicon
-        f"read_verilog design.v; hierarchy -check -top {top}; proc; opt_expr; opt_clean; "
-        "memory_collect; memory_dff; opt_clean; attrmap -remove init -remove src; "
-        "write_rtlil memories.il"
+        f"read_verilog design.v; hierarchy -check -top {top}; proc; opt_expr; opt_clean; opt_dff; "
+        # a port for each enable in the Verilog becomes one port with enables
+        "opt_clean; memory_share -nosat -nowiden; memory_collect; memory_dff; opt_clean; "
+        "attrmap -remove init -remove src; write_rtlil memories.il"
     )
     run([yosys, "-q", "-p", script], folder)
     rtlil, kinds = replace_memories((folder / "memories.il").read_text())
@@ -139,8 +140,8 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
     )
     script = (
         "read_verilog -lib memories.v; read_rtlil logic.il; "
-        f"hierarchy -check -top {top}; memory_map; attrmap -remove init; "
-        f"synth -noabc -top {top}; opt -full; attrmap -remove init; "
+        f"hierarchy -check -top {top}; opt -fast; wreduce; peepopt; alumacc; opt -fast; "
+        "memory_map; attrmap -remove init; opt -fast; techmap; opt -fast; "
         # flip-flops are found by their signals' names in the paths
         "rename -wire; dfflibmap -liberty cells.lib; opt_clean -purge; "
         f"abc -liberty cells.lib -constr abc.constr -D {round(1000 * TARGET_PERIOD_NS)}; "
