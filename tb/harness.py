@@ -169,7 +169,7 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
 def _compile_icarus(folder: Path, source: Path, top: str, waves: bool) -> None:
     settings = folder / "settings.f"
     settings.write_text("+timescale+1ns/1ps\n")
-    command = ["iverilog", "-g2012", "-o", "sim.vvp", "-s", top, "-f", str(settings), str(source)]
+    command = ["iverilog", "-g2005", "-o", "sim.vvp", "-s", top, "-f", str(settings), str(source)]
     if waves:
         dump = folder / "dump.v"
         dump.write_text(

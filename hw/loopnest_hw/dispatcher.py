@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -67,8 +67,10 @@ class Dispatcher(wiring.Component):
                 scan.table.eq(settings.table),
                 scan.blocks.eq(settings.blocks),
             ]
-        with m.If(streams.error):
-            m.d.comb += self.error.code.eq(ErrorCode.READ_ERROR)
+        m.d.comb += [
+            self.error.code.eq(Mux(streams.error, ErrorCode.READ_ERROR, ErrorCode.NONE)),
+            self.error.where.eq(0),
+        ]
         return m
 
 
