@@ -45,7 +45,7 @@ def random_item(rng: random.Random, blocks: list[int], lanes: int, fmt: NumberFo
 def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
     """Return fibers of one kind."""
     fmt, slots, window = config.dtype, config.slots, config.window
-    count, length, lanes = 30, 12, 4
+    count, shortest, length, lanes = 30, 1, 12, 4
     span = list(range(window))
     if kind == "few":  # additions into the same places
         span, lanes = [3, 4, 20], 2
@@ -55,10 +55,12 @@ def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
     elif kind == "bank":  # all in one bank
         span = list(range(5, window, 16))
     elif kind == "crowded":  # more blocks than slots
-        length, count = 3 * slots, 12
+        shortest = length = 3 * slots
+        count = 12 if slots < 16 else 4
         span = list(range(0, min(window, 3 * slots)))
     elif kind == "wide":  # far beyond the window, with gaps
-        length, count = min(slots, 40), 8
+        shortest = length = min(slots, 40)
+        count = 8 if slots < 16 else 4
         span = [rng.randrange(1 << 16) for _ in range(3 * slots)]
     elif kind == "top":  # to the highest block
         length, count = 10, 6
@@ -66,7 +68,7 @@ def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
     return [
         Fiber(
             rng.getrandbits(32),
-            [random_item(rng, span, lanes, fmt) for _ in range(rng.randint(1, length))],
+            [random_item(rng, span, lanes, fmt) for _ in range(rng.randint(shortest, length))],
         )
         for _ in range(count)
     ]
@@ -250,12 +252,13 @@ async def step_rate(dut: Any) -> None:
     if config.slots < 64:
         return
     rng = bench.rng()
-    span = sorted(rng.sample(range(config.window), 16))
-    fibers = spread_fibers(rng, config, 20, 32, span, 4)
+    span = sorted(rng.sample(range(config.window), 12))
+    fibers = spread_fibers(rng, config, 20, 48, span, 4)
     leaf, sink, _ = await run_fibers(dut, fibers)
     rate = leaf.steps / (leaf.taken[-1] - leaf.taken[0])
     dut._log.info("%.3f steps a cycle, %d blocks", rate, len(sink.received))
-    assert rate >= 0.9
+    # In a quarter of the steps, a lane was added to less than four cycles ago.
+    assert rate >= (0.9 if config.dtype is NumberFormat.INT8 else 0.7)
 
 
 @cocotb.test()
