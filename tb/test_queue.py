@@ -4,8 +4,8 @@ from typing import Any
 
 import cocotb
 import pytest
-from loopnest_hw.queue import SHALLOW, Queue
 
+from loopnest_hw.queue import SHALLOW, Queue
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source

@@ -4,7 +4,7 @@ No width is computed anywhere else. This module imports no Amaranth: the model a
 read it too.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -124,8 +124,9 @@ class ChipConfig:
         check("streams", self.scanners >= 1, f"at least operands + 2 = {self.operands + 2}")
         check(
             "pool_lines",
-            power_of_two(self.pool_lines) and self.pool_lines >= 2 * self.pool_streams,
-            f"a power of two, at least 2 for each of {self.pool_streams} streams",
+            power_of_two(self.pool_lines)
+            and self.pool_lines >= max(DISPATCHER_LINES, 2 * self.pool_streams),
+            f"a power of two, at least {DISPATCHER_LINES} and {2 * self.pool_streams}",
         )
         check("slots", 2 <= self.slots <= 65536, "2 to 65536")
         check(
@@ -221,4 +222,4 @@ def make_config(preset: str = "single", dtype: str = "bf16", **overrides: int) -
     for name in overrides:
         if name not in known:
             raise ValueError(f"config field {name!r}: expected one of {', '.join(known)}")
-    return replace(ChipConfig(dtype=formats[dtype], **PRESETS[preset]), **overrides)
+    return ChipConfig(dtype=formats[dtype], **{**PRESETS[preset], **overrides})

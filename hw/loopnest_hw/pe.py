@@ -26,9 +26,9 @@ from .tokens import ERROR, EVENTS, LINE_WRITE, PAIR, StageState, joined, line_re
 class PE(wiring.Component):
     """Runs the loops below row 0's joiner, for as long as it is out of reset; one nest a reset.
 
-    ``blocks`` are row 0's block tokens, with any subset of their lanes. ``retired`` gets an item for
-    each row-0 token that is done (payload 0) or must be done again (1, which the PE sees to). ``done``
-    rises when the nest's last line has left by ``write``, and stays.
+    ``blocks`` are row 0's block tokens, with any subset of their lanes. ``retired`` gets an item
+    for each row-0 token that is done (payload 0) or must be done again (1, which the PE sees to).
+    ``done`` rises when the nest's last line has left by ``write``, and stays.
 
     ``kernel`` is constant while the PE runs. At reset no read of its own may be under way.
     """
@@ -71,7 +71,7 @@ class PE(wiring.Component):
         return m
 
     def _rows(self, m: Module, streams: StreamBank) -> ReplayBuffer:
-        """Row 0's expander, the replay buffer, the middle rows and the leaf, in the data's order."""
+        """Row 0's expander, the replay buffer, the middle rows and the leaf, in this order."""
         config = self._config
         m.submodules.row_0 = row_0 = Expander(config)
         m.submodules.replay = replay = ReplayBuffer(config)

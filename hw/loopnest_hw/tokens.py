@@ -98,7 +98,7 @@ def joined(config: ChipConfig, pair: int) -> data.StructLayout:
 
 
 def gather_request(lanes: int) -> data.StructLayout:
-    """A step of a stream: the byte addresses of its valid lanes' items, each aligned to its size."""
+    """A step of a stream: byte addresses of its valid lanes' items, each aligned to its size."""
     return data.StructLayout({"valid": lanes, "address": data.ArrayLayout(ADDRESS_BITS, lanes)})
 
 
@@ -120,8 +120,8 @@ def line_reply(config: ChipConfig) -> data.StructLayout:
 def lookup(config: ChipConfig) -> data.StructLayout:
     """Blocks of the result that are about to be touched: ``mask[i]`` of block ``block[i]``.
 
-    ``end``: the result fiber's last lookup. ``retire``: the row-0 token's last lookup. ``final``: the
-    nest's last one.
+    ``end``: the result fiber's last lookup. ``retire``: the row-0 token's last lookup. ``final``:
+    the nest's last one.
     """
     return data.StructLayout(
         {
@@ -139,8 +139,8 @@ def lookup(config: ChipConfig) -> data.StructLayout:
 def found(config: ChipConfig) -> data.StructLayout:
     """The answer to a `lookup`, in order.
 
-    ``keep[i]``: block i has slot ``slot[i]``; the lanes ``first[i]`` of it are new and store. Work of
-    a block not kept is dropped. ``stale``: the whole request belongs to a replay's past and is
+    ``keep[i]``: block i has slot ``slot[i]``; the lanes ``first[i]`` of it are new and store. Work
+    of a block not kept is dropped. ``stale``: the whole request belongs to a replay's past and is
     dropped, its end as well.
     """
     return data.StructLayout(

@@ -7,6 +7,7 @@ import cocotb
 import pytest
 from amaranth.hdl import Assume, Module, Signal
 from cocotb.triggers import ClockCycles
+
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import CellMode, ResultMode
 from loopnest_hw.kernel import kernel_layout
@@ -14,7 +15,6 @@ from loopnest_hw.row.expander import Expander
 from loopnest_hw.tokens import joined, token
 from loopnest_sim.model.expand import Cell, ResultCell, Token, expand
 from loopnest_sim.model.join import Joined
-
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source, encode

@@ -4,9 +4,9 @@ from typing import Any
 
 import cocotb
 import pytest
+
 from loopnest_hw.row.ones import Ones
 from loopnest_hw.tokens import FIBER_BLOCKS, FIBER_REQUEST
-
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source
 

@@ -5,10 +5,10 @@ from typing import Any
 import cocotb
 import pytest
 from cocotb.triggers import RisingEdge
+
 from loopnest_hw.config import make_config
 from loopnest_hw.row.replay import ReplayBuffer
 from loopnest_hw.tokens import token
-
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source

@@ -26,9 +26,9 @@ def addressed(config: ChipConfig) -> data.StructLayout:
 class Addresser(wiring.Component):
     """Lines a step's lanes up, lowest lane of the first block first, and finds their values.
 
-    A step a cycle, four cycles of latency. The address of operand o's value is
-    ``values + bytes * (base + number * step)``, where number is the lane (FOLLOW), its rank within its
-    block (SCAN) or 0 (HOLD). An absent operand's lane is not asked for.
+    A step a cycle, four cycles of latency. The address of operand o's value is ``values + bytes *
+    (base + number * step)``, where number is the lane (FOLLOW), its rank within its block (SCAN) or
+    0 (HOLD). An absent operand's lane is not asked for.
     """
 
     def __init__(self, config: ChipConfig) -> None:

@@ -19,8 +19,8 @@ class Former(wiring.Component):
 
     A step takes the head block's lowest lanes up to M; if that empties the block, it fills up from
     the next block of the same fiber, lowest lane first, and waits for it where it must. With
-    ``exclusive`` (AXPY) it stops at a lane that it already took, with ``single`` (SCATTER) at one lane.
-    A fiber without lanes makes one step without lanes.
+    ``exclusive`` (AXPY) it stops at a lane that it already took, with ``single`` (SCATTER) at one
+    lane. A fiber without lanes makes one step without lanes.
 
     A step a cycle, two cycles after its blocks came. Which lanes meet depends on the blocks alone.
     Golden function: `loopnest_sim.model.form.form`.
@@ -130,7 +130,7 @@ class Former(wiring.Component):
         return m
 
     def _lowest(self, lanes: Any, limit: int, taken: Any) -> Any:
-        """Return the lowest of the lanes, so many that with ``taken`` they are at most ``limit``."""
+        """Return the lowest lanes, so many that with ``taken`` they are at most ``limit``."""
         chosen = []
         for lane in range(LANES):
             below = sum(lanes[:lane]) if lane else 0

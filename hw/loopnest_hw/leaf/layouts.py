@@ -10,9 +10,9 @@ from ..tokens import PAIR
 def placed_block(config: ChipConfig) -> data.StructLayout:
     """A block with its place in memory and in the result.
 
-    Operand o's value of lane l is at position ``base[o]`` plus its step times l (FOLLOW) or times the
-    number of bits of ``mask[o]`` below l (SCAN). Result: ``place`` is the accumulator's slot or the
-    block coordinate; lanes in ``first`` store; ``index`` is the result's lane where it isn't l.
+    Operand o's value of lane l is at position ``base[o]`` plus its step times l (FOLLOW) or times
+    the number of bits of ``mask[o]`` below l (SCAN). Result: ``place`` is the accumulator's slot or
+    the block coordinate; lanes in ``first`` store; ``index`` is the result's lane where it isn't l.
     """
     return data.StructLayout(
         {

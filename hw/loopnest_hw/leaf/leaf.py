@@ -34,11 +34,11 @@ from .scatter import Scatter
 class Leaf(wiring.Component):
     """Runs the innermost loop: places, steps, values, operators, sums.
 
-    ``request[o]`` and ``reply[o]`` belong to operand o's value stream, which is asked ahead by up to
-    ``stream_depth`` steps. A step a cycle. See docs/architecture.md, "The leaf".
+    ``request[o]`` and ``reply[o]`` belong to operand o's value stream, which is asked ahead by up
+    to ``stream_depth`` steps. A step a cycle. See docs/architecture.md, "The leaf".
 
-    ``multiplies`` and ``leaf_step`` tell what entered the lanes in this cycle, ``state`` whether they
-    were fed.
+    ``multiplies`` and ``leaf_step`` tell what entered the lanes in this cycle, ``state`` whether
+    they were fed.
     """
 
     def __init__(self, config: ChipConfig) -> None:

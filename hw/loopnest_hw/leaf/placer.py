@@ -21,13 +21,13 @@ WAITING = 8
 class Placer(wiring.Component):
     """Gives the leaf's blocks their bases in memory and their places in the accumulator.
 
-    ``i`` has the joined blocks of every ``context`` token that is not null. Where the nest accumulates,
-    the result's blocks are looked up (in DOT once a fiber, otherwise once an item); the blocks of a
-    stale fiber are dropped, and lanes of a block that the pass doesn't keep are cleared. Where it
-    does not, `retired` gets an item for each row-0 token that ends.
+    ``i`` has the joined blocks of every ``context`` token that is not null. Where the nest
+    accumulates, the result's blocks are looked up (in DOT once a fiber, otherwise once an item);
+    the blocks of a stale fiber are dropped, and lanes of a block that the pass doesn't keep are
+    cleared. Where it does not, `retired` gets an item for each row-0 token that ends.
 
-    Two blocks a cycle. A fiber without blocks leaves an item only where a result fiber, a row-0 token
-    or the nest ends with it.
+    Two blocks a cycle. A fiber without blocks leaves an item only where a result fiber, a row-0
+    token or the nest ends with it.
     """
 
     def __init__(self, config: ChipConfig) -> None:

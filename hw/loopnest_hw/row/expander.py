@@ -16,9 +16,10 @@ from .scale import ScaledSum
 class Expander(wiring.Component):
     """Turns the joined blocks of each context token into tokens for the next row.
 
-    A token a cycle; a block costs as many cycles as it has lanes, an empty fiber one. Four cycles of
-    latency. The blocks of a stale context (its epoch is not ``epoch``) pass one a cycle and leave one
-    null token. See docs/architecture.md, "A row". Golden function: `loopnest_sim.model.expand.expand`.
+    A token a cycle; a block costs as many cycles as it has lanes, an empty fiber one. Four cycles
+    of latency. The blocks of a stale context (its epoch is not ``epoch``) pass one a cycle and
+    leave one null token. See docs/architecture.md, "A row". Golden function:
+    `loopnest_sim.model.expand.expand`.
     """
 
     def __init__(self, config: ChipConfig) -> None:

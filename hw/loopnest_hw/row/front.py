@@ -20,8 +20,8 @@ class RowFront(wiring.Component):
     """Sends each token's fibers to the scanners, and joins what they send back.
 
     ``request[o]`` and ``blocks[o]`` belong to operand o's scanner. ``o`` has the joined blocks of
-    every token that is neither null nor stale; ``context`` has all tokens, in the same order. A token
-    whose epoch is not ``epoch`` belongs to a replay's past and turns null.
+    every token that is neither null nor stale; ``context`` has all tokens, in the same order. A
+    token whose epoch is not ``epoch`` belongs to a replay's past and turns null.
 
     Up to ``fifo_depth`` fibers are asked for ahead of their use.
     """

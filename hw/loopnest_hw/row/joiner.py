@@ -36,8 +36,8 @@ def merged(config: ChipConfig, pair: int) -> data.StructLayout:
 class Joiner(wiring.Component):
     """Merges one fiber of each operand in ``join``, and keeps the lanes that the tables keep.
 
-    For each fiber ``context`` gives the operands that are present at all; it is taken with the fiber's
-    end. Every operand in ``join`` has a fiber for each context, an absent one's is empty.
+    For each fiber ``context`` gives the operands that are present at all; it is taken with the
+    fiber's end. Every operand in ``join`` has a fiber for each context, an absent one's is empty.
 
     One merge step a cycle. With ``pair`` = 2 and one operand to join there is nothing to merge:
     both blocks of an item pass at once. Three cycles of latency; the last block kept waits for the

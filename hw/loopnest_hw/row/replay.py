@@ -14,9 +14,9 @@ from ..tokens import token
 class ReplayBuffer(wiring.Component):
     """Passes tokens on, and keeps each until it is retired.
 
-    A retired item with ``again`` = 0 frees the oldest token. One with ``again`` = 1 turns ``epoch`` over
-    and sends the tokens out once more from the oldest on, stamped with the new epoch. Tokens of
-    the old one that are on their way are stale.
+    A retired item with ``again`` = 0 frees the oldest token. One with ``again`` = 1 turns ``epoch``
+    over and sends the tokens out once more from the oldest on, stamped with the new epoch. Tokens
+    of the old one that are on their way are stale.
 
     A token a cycle; ``depth`` tokens are in flight at most.
     """

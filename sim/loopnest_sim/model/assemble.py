@@ -36,7 +36,7 @@ def assemble(
         A fiber without terms is one block with mask 0.
     """
     item, term = np.nonzero(valid)
-    number = np.cumsum(end) - end
+    number: Any = np.cumsum(end) - end
     ends = np.flatnonzero(end)
 
     # A block begins where a term's fiber or block is not the one before's.
