@@ -13,6 +13,7 @@ SETUP_NS = 0.1
 
 OUTPUT_TRANSITION_NS = 0.05
 INPUT_CAPACITANCE_FF = 2.0
+"""Load of a pin; the write enables of a word's bits share it, as one signal drives many of them."""
 
 REGISTER_BITS = 1024
 """Memories of at most this many bits become flip-flops."""
@@ -136,13 +137,14 @@ def liberty(kinds: list[MemoryCell]) -> str:
     limit = "".join(
         f'{edge}_constraint (scalar) {{ values ("{SETUP_NS}"); }} ' for edge in ("rise", "fall")
     )
-    load = f"capacitance : {INPUT_CAPACITANCE_FF};"
     setup = f'timing () {{ related_pin : "clk"; timing_type : setup_rising; {limit}}}'
     cells = []
     for kind in kinds:
-        pins = [f"    pin (clk) {{ direction : input; clock : true; {load} }}\n"]
+        pins = ["    pin (clk) { direction : input; clock : true; capacitance : 1.0; }\n"]
         for port, (direction, width) in kind.ports.items():
             if width:
+                share = kind.width if port == "WR_EN" else 1
+                load = f"capacitance : {INPUT_CAPACITANCE_FF / share:.4f};"
                 timing = output if direction == "output" else f"{load} {setup}"
                 pins.append(
                     f"    bus ({port}) {{ bus_type : bits{width}; direction : {direction}; "

@@ -86,6 +86,20 @@ def find_yosys() -> str:
     return found
 
 
+def split_cells(library: str) -> list[tuple[str, str]]:
+    """Return the names of a Liberty library's cells, each with the text that describes it."""
+    cells = re.split(r"\n\s*cell\s*\(\s*\"?", library)[1:]
+    return [(re.split(r"[\s\")]", cell)[0], cell) for cell in cells]
+
+
+def cell_areas(library: str) -> dict[str, float]:
+    """Return the area of every cell of a Liberty library, by name."""
+    found = (
+        (name, re.search(r"\barea\s*:\s*([\d.]+)", cell)) for name, cell in split_cells(library)
+    )
+    return {name: float(area.group(1)) for name, area in found if area}
+
+
 def find_buffer(library: str) -> str:
     """Return the name of a small buffer of a Liberty library: it drives the inputs.
 
@@ -95,8 +109,7 @@ def find_buffer(library: str) -> str:
         If no cell is a buffer.
     """
     buffers = []
-    cells = re.split(r"\n\s*cell\s*\(\s*\"?", library)[1:]
-    for cell in cells:
+    for name, cell in split_cells(library):
         inputs = re.findall(
             r"\bpin\s*\(\s*\"?(\w+)\"?\s*\)\s*\{(?:(?!\bpin\s*\().)*?direction\s*:\s*\"?input",
             cell,
@@ -106,7 +119,7 @@ def find_buffer(library: str) -> str:
         area = re.search(r"\barea\s*:\s*([\d.]+)", cell)
         tristate = "three_state" in cell
         if area and len(inputs) == 1 and functions == inputs and not tristate:
-            buffers.append((float(area.group(1)), re.split(r"[\s\")]", cell)[0]))
+            buffers.append((float(area.group(1)), name))
     if not buffers:
         raise ValueError(
             "the Liberty library has no buffer: expected one whose output is its input"
@@ -146,22 +159,26 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
         "rename -wire; dfflibmap -liberty cells.lib; opt_clean -purge; "
         f"abc -liberty cells.lib -constr abc.constr -D {round(1000 * TARGET_PERIOD_NS)}; "
         "setundef -zero; splitnets -ports; opt_clean -purge; "
-        "tee -q -o area.json stat -liberty cells.lib -json; "
+        "tee -q -o area.json stat -json; "
         "write_verilog -noattr -noexpr -nohex -nodec netlist.v"
     )
     run([yosys, "-q", "-p", script], folder)
-    return count_areas(json.loads((folder / "area.json").read_text()), top)
+    statistics = json.loads((folder / "area.json").read_text())
+    return count_areas(statistics, top, cell_areas(library))
 
 
-def count_areas(statistics: dict[str, Any], top: str) -> list[Area]:
-    """Sum up Yosys's statistics, which are of single modules, over the hierarchy."""
+def count_areas(statistics: dict[str, Any], top: str, sizes: dict[str, float]) -> list[Area]:
+    """Sum up the cells of Yosys's statistics over the hierarchy.
+
+    Its own areas are of a module alone or with what is below, depending on the version.
+    """
     modules = {name.removeprefix("\\"): entry for name, entry in statistics["modules"].items()}
     found: list[Area] = []
 
     def visit(module: str) -> Area:
         place = len(found)
         found.append(Area(module, 0, 0.0, 0))
-        cells, area, bits = 0, float(modules[module].get("area", 0.0)), 0
+        cells, area, bits = 0, 0.0, 0
         for kind, entry in modules[module]["num_cells_by_type"].items():
             count = entry["count"] if isinstance(entry, dict) else entry
             name = kind.removeprefix("\\")
@@ -175,6 +192,7 @@ def count_areas(statistics: dict[str, Any], top: str) -> list[Area]:
                     bits += below.memory_bits
             else:
                 cells += count
+                area += count * sizes.get(name, 0.0)
         found[place] = Area(module, cells, area, bits)
         return found[place]
 

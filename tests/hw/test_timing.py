@@ -118,6 +118,8 @@ def test_small_design(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     areas = {line.split()[-1]: line.split()[:3] for line in out.splitlines() if "  " in line}
     assert areas["outer"][2] == "2048"
     assert int(areas["inner"][0]) > 32
+    # 16 flip-flops of 5 and no more than a full adder's gates for each
+    assert 80 < int(areas["inner"][1]) < int(areas["outer"][1]) < 80 + 16 * 25 + 16 * 5 + 50
     if shutil.which("sta") is None:
         assert code == 1
         assert "apt-get install opensta" in err
