@@ -3,6 +3,9 @@
 PRESET ?= single
 DTYPE ?= bf16
 LIBERTY ?=
+# folder with *.mtx.gz files, and what `make bench` takes besides
+MATRICES ?=
+BENCH ?=
 # jobs of the tests
 JOBS ?= 2
 # any Python from 3.11 on
@@ -14,7 +17,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test verilog lint timing waves clean
+.PHONY: help sim test bench verilog lint timing waves clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +27,10 @@ sim: $(READY) ## a sparse network on the simulated chip, checked bit for bit (mi
 
 test: $(READY) ## every test and proof (JOBS=2)
 	$(BIN)/python -m pytest -n $(JOBS) tests tb
+
+bench: $(READY) ## cycles on real matrices beside their bounds (MATRICES=folder DTYPE= BENCH="names")
+	$(BIN)/python -m loopnest.benchmarks --preset $(PRESET) --dtype $(DTYPE) \
+	    $(if $(MATRICES),--matrices $(MATRICES),) $(BENCH)
 
 verilog: $(READY) ## write the chip's Verilog (PRESET=single DTYPE=bf16 OUT=build)
 	$(BIN)/python -m loopnest_hw.export --preset $(PRESET) --dtype $(DTYPE) --output $(OUT)

@@ -15,6 +15,7 @@ from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
 
 from .lower import Kernel
+from .verilog import cached_verilog
 
 BACKENDS = ("rtl", "model")
 
@@ -111,12 +112,10 @@ class RtlBackend(Backend):
     """The chip's Verilog, compiled by Verilator, with a memory behind its AXI4 port."""
 
     def __init__(self, config: ChipConfig, memory: Memory, waves: str | None) -> None:
-        from loopnest_hw.export import chip_verilog
-
         from loopnest_sim.simulator import Simulator
 
         self._simulator: Any = Simulator(
-            chip_verilog(config), top="loopnest", memory=memory, waves=waves
+            cached_verilog(config), top="loopnest", memory=memory, waves=waves
         )
 
     def run(self, kernel: Kernel) -> Counters:

@@ -1,0 +1,116 @@
+"""Measures kernels on real matrices: ``python -m loopnest.benchmarks --matrices FOLDER``.
+
+Of every ``*.mtx.gz`` file of the folder the pattern is used, with random integers from -8 to 8,
+none zero: results are exact in both number formats, and are compared with SciPy's. The program
+fails if one differs; a bound that is missed is marked in the table.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from loopnest import Chip, Memory
+
+from .cases import Case, dense_case, matrix_cases
+from .layer import layer_cases
+from .outcome import Outcome, run_cases
+
+WITHOUT_FILES = ("dense", "layer")
+"""Names of the cases that need no matrices."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 if every result is right."""
+    options = _parse(arguments)
+    console = Console()
+    chip = Chip(
+        options.preset,
+        dtype=options.dtype,
+        memory=Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle),
+        backend=options.backend,
+    )
+    outcomes: list[Outcome] = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("")
+
+        def announced() -> Iterator[Case]:
+            for case in _cases(options.names, options.matrices, chip.config.multipliers):
+                progress.update(task, description=case.name)
+                yield case
+
+        for outcome in run_cases(chip, announced()):
+            outcomes.append(outcome)
+            # a long run that is cut off has its figures so far
+            _save(options, outcomes)
+    _print(console, options, outcomes)
+    return 0 if all(outcome.right for outcome in outcomes) else 1
+
+
+def _cases(names: Sequence[str], folder: Path | None, multipliers: int) -> Iterator[Case]:
+    if not names or "dense" in names:
+        yield dense_case(multipliers)
+    if not names or "layer" in names:
+        yield from layer_cases(multipliers)
+    matrices = [name for name in names if name not in WITHOUT_FILES]
+    if folder is not None and (matrices or not names):
+        yield from matrix_cases(folder, matrices)
+
+
+def _save(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    settings = {
+        name: getattr(options, name)
+        for name in ("preset", "dtype", "backend", "latency", "bytes_per_cycle")
+    }
+    report = settings | {"runs": [outcome.to_dict() for outcome in outcomes]}
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _print(console: Console, options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
+    title = f"{options.preset}, {options.dtype}, memory latency {options.latency}"
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("kernel", overflow="fold")
+    for name in ("cycles", "PE roof", "share", "bound", "met"):
+        table.add_column(name, justify="right")
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:,.0f}"
+
+    for outcome in outcomes:
+        share = "-" if outcome.share is None else f"{outcome.share:.1%}"
+        met = {None: "-", True: "yes", False: "no"}[outcome.met]
+        figures = (number(outcome.cycles), number(outcome.pe_roof), share, number(outcome.bound))
+        table.add_row(outcome.name, *figures, met if outcome.right else "WRONG")
+    console.print(table)
+    missed = sum(outcome.met is False for outcome in outcomes)
+    wrong = sum(not outcome.right for outcome in outcomes)
+    console.print(
+        f"{len(outcomes)} kernels, {wrong} wrong, {missed} over their bound; {options.output}"
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loopnest.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help="matrices by name, 'dense', 'layer'; default all")
+    parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
+    parser.add_argument("--preset", default="single")
+    parser.add_argument("--dtype", choices=("bf16", "int8"), default="bf16")
+    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
+    parser.add_argument("--latency", type=int, default=4, help="of the memory, in cycles")
+    parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    parser.add_argument("--output", type=Path, default=Path("build/benchmarks.json"))
+    options = parser.parse_args(arguments)
+    if options.matrices is None and set(options.names) - set(WITHOUT_FILES):
+        parser.error(f"{', '.join(options.names)}: expected --matrices FOLDER with such files")
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,74 @@
+"""How many cycles a kernel may take, at a memory latency of 4 or of 100 cycles."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LATENCIES = (4, 100)
+"""The latencies of the memory, in cycles, at which there are bounds."""
+
+SLOWER = 1.3
+"""Factor of the bounds at the longer latency."""
+
+START = 300
+"""Cycles that a kernel's start and end may take, beside its work."""
+
+SLOW_START = 1_000
+"""The same at the longer latency, in addition."""
+
+
+class Bound(ABC):
+    """A bound on cycles."""
+
+    @abstractmethod
+    def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
+        """Return the bound.
+
+        Parameters
+        ----------
+        latency : int
+            The memory's, in cycles.
+        roof : int
+            The kernel's PE roof, in cycles.
+        measured : mapping of str to int
+            Cycles of the cases that ran before, by name.
+
+        Returns
+        -------
+        float or None
+            None where nothing is asked for.
+        """
+
+
+@dataclass(frozen=True)
+class Fixed(Bound):
+    """At most so many cycles."""
+
+    limit: float
+
+    def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
+        return {4: self.limit, 100: SLOWER * self.limit}.get(latency)
+
+
+@dataclass(frozen=True)
+class OfRoof(Bound):
+    """The kernel reaches a share of its PE roof."""
+
+    share: float
+
+    def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
+        limit = roof / self.share + START
+        return {4: limit, 100: SLOWER * limit + SLOW_START}.get(latency)
+
+
+@dataclass(frozen=True)
+class OfCase(Bound):
+    """At most a share of another case's cycles, at the shorter latency."""
+
+    case: str
+    share: float
+
+    def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
+        if latency != LATENCIES[0] or self.case not in measured:
+            return None
+        return self.share * measured[self.case]

@@ -1,0 +1,106 @@
+"""What is measured: kernels on the matrices of a folder, and what SciPy says of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from .bounds import Bound, Fixed, OfRoof
+from .matrices import SEED, load_matrix, matrix_names, nonzeros
+
+SPMV = "y[i] = A[i,j] * x[j]"
+MATMUL = "C[i,j] = A[i,k] * B[k,j]"
+GUSTAVSON = "ikj"
+
+SAM = ("sam_B_250x100", "sam_C_100x250")
+"""The pair of matrices of the Sparse Abstract Machine's published figures."""
+SAM_CYCLES = 8_500
+
+DENSE = 128
+DENSE_SHARE = 0.95
+"""Of the multiplier slots."""
+
+NO_SQUARE = ("arrow",)
+"""Matrices whose square is dense."""
+
+ROOF_SHARE = 0.85
+ROOF_SHARES = {"ca-CondMat": 0.70}
+"""SpGEMM's shares of the roof that are not `ROOF_SHARE`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One kernel.
+
+    Attributes
+    ----------
+    name : str
+    statement, order : str
+        As `Chip.compute` takes them; order None: the runtime chooses.
+    operands : mapping of str to array
+    expected : function
+        Returns the result by SciPy or NumPy.
+    bound : Bound
+    """
+
+    name: str
+    statement: str
+    order: str | None
+    operands: Mapping[str, Any]
+    expected: Callable[[], Any]
+    bound: Bound
+
+
+def product(name: str, A: Any, B: Any, bound: Bound) -> Case:
+    """Return the product of two matrices by Gustavson's order."""
+    return Case(
+        name=name,
+        statement=MATMUL,
+        order=GUSTAVSON,
+        operands={"A": A, "B": B},
+        expected=lambda: A @ B,
+        bound=bound,
+    )
+
+
+def dense_case(multipliers: int) -> Case:
+    """Return the product of two dense matrices."""
+    rng = np.random.default_rng(SEED)
+    A, B = nonzeros((DENSE, DENSE), rng), nonzeros((DENSE, DENSE), rng)
+    bound = Fixed(DENSE**3 / multipliers / DENSE_SHARE)
+    return product(f"dense {DENSE}^3", A, B, bound)
+
+
+def spmv_case(name: str, A: sp.csr_array) -> Case:
+    """Return a matrix times a dense vector."""
+    x = nonzeros((A.shape[1],), np.random.default_rng(SEED))
+    return Case(
+        name=f"SpMV {name}",
+        statement=SPMV,
+        order="ij",
+        operands={"A": A, "x": x},
+        expected=lambda: A @ x,
+        bound=OfRoof(ROOF_SHARE),
+    )
+
+
+def matrix_cases(folder: Path, wanted: Sequence[str]) -> Iterator[Case]:
+    """Yield SpMV and SpGEMM of the folder's matrices; of all of them if none is named."""
+    for name in matrix_names(folder):
+        if wanted and name not in wanted:
+            continue
+        A = load_matrix(folder, name)
+        yield spmv_case(name, A)
+        if name in NO_SQUARE or name == SAM[1]:
+            continue
+        bound = OfRoof(ROOF_SHARES.get(name, ROOF_SHARE))
+        if name == SAM[0]:
+            B = load_matrix(folder, SAM[1])
+            yield product("SAM's pair", A, B, Fixed(SAM_CYCLES))
+            yield product(f"SpGEMM {SAM[0]}, {SAM[1]}", A, B, bound)
+        else:
+            square = A.shape[0] == A.shape[1]
+            yield product(f"SpGEMM {name}", A, A if square else sp.csr_array(A.T), bound)

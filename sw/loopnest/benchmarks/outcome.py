@@ -1,0 +1,95 @@
+"""Runs cases, and what came of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from loopnest import Chip
+
+from .cases import Case
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One case's run; what the backend does not count is None.
+
+    Attributes
+    ----------
+    right : bool
+        The result is SciPy's, to the last bit.
+    cycles, bound : int or float or None
+        What it took, and what it may take.
+    leaf_steps, lines_read, lines_written, multiplies : int or None
+        What the chip counted.
+    pe_roof : int
+        Fewest cycles of one PE.
+    seconds : float
+        Of the run, without the roof.
+    """
+
+    name: str
+    right: bool
+    cycles: int | None
+    pe_roof: int
+    bound: float | None
+    multiplies: int
+    leaf_steps: int
+    lines_read: int | None
+    lines_written: int | None
+    seconds: float
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the bound is kept; None where there is none."""
+        if self.cycles is None or self.bound is None:
+            return None
+        return self.cycles <= self.bound
+
+    @property
+    def share(self) -> float | None:
+        """``pe_roof / cycles``."""
+        return self.pe_roof / self.cycles if self.cycles else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures by name."""
+        return asdict(self) | {"share": self.share, "met": self.met}
+
+
+def run_cases(chip: Chip, cases: Iterable[Case]) -> Iterator[Outcome]:
+    """Run the cases one by one; yield what came of each."""
+    measured: dict[str, int] = {}
+    for case in cases:
+        start = perf_counter()
+        result = chip.compute(case.statement, order=case.order, **case.operands)
+        seconds = perf_counter() - start
+        report = chip.report
+        assert report is not None
+        if report.cycles is not None:
+            measured[case.name] = report.cycles
+        yield Outcome(
+            name=case.name,
+            right=same(result, case.expected()),
+            cycles=report.cycles,
+            pe_roof=report.pe_roof,
+            bound=case.bound.cycles(chip.memory.latency, report.pe_roof, measured),
+            multiplies=report.multiplies,
+            leaf_steps=report.leaf_steps,
+            lines_read=None if report.bytes_read is None else report.bytes_read // 32,
+            lines_written=None if report.bytes_written is None else report.bytes_written // 32,
+            seconds=seconds,
+        )
+
+
+def same(result: Any, expected: Any) -> bool:
+    """Return whether two matrices or vectors, dense or not, are equal in every element."""
+    if not (sp.issparse(result) and sp.issparse(expected)):
+        result, expected = (X.toarray() if sp.issparse(X) else X for X in (result, expected))
+        return np.array_equal(result, expected)
+    if result.shape != expected.shape:
+        return False
+    difference = abs(sp.coo_array(result).astype(np.float64) - sp.coo_array(expected))
+    return difference.nnz == 0 or difference.max() == 0

@@ -1,0 +1,126 @@
+"""The benchmarks on tiny matrices, on the golden model."""
+
+import gzip
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse as sp
+
+from loopnest import Chip, Memory
+from loopnest.benchmarks import __main__ as command
+from loopnest.benchmarks import layer
+from loopnest.benchmarks.bounds import Fixed, OfCase, OfRoof
+from loopnest.benchmarks.cases import SAM, dense_case, product
+from loopnest.benchmarks.matrices import load_matrix
+from loopnest.benchmarks.outcome import run_cases, same
+
+
+def save(folder, name, matrix):
+    with gzip.open(folder / f"{name}.mtx.gz", "wb") as file:
+        scipy.io.mmwrite(file, matrix)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(5)
+
+    def matrix(rows, columns):
+        return sp.random_array((rows, columns), density=0.2, rng=rng, format="coo")
+
+    save(tmp_path, "square", matrix(30, 30))
+    save(tmp_path, "wide", matrix(10, 40))
+    save(tmp_path, "complex", matrix(12, 12) * 1j)
+    save(tmp_path, "arrow", matrix(20, 20))
+    for name, shape in zip(SAM, ((25, 10), (10, 25)), strict=True):
+        save(tmp_path, name, matrix(*shape))
+    return tmp_path
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_every_matrix_is_run_and_right(folder, dtype, capsys):
+    output = folder / "out" / "benchmarks.json"
+    names = ["square", "wide", "complex", "arrow", *SAM]
+    options = ["--matrices", str(folder), "--backend", "model", "--dtype", dtype]
+    assert command.main([*options, "--output", str(output), *names]) == 0
+    runs = json.loads(output.read_text())["runs"]
+    assert [run["name"] for run in runs] == [
+        "SpMV arrow",
+        "SpMV complex",
+        "SpGEMM complex",
+        f"SpMV {SAM[0]}",
+        "SAM's pair",
+        f"SpGEMM {SAM[0]}, {SAM[1]}",
+        f"SpMV {SAM[1]}",
+        "SpMV square",
+        "SpGEMM square",
+        "SpMV wide",
+        "SpGEMM wide",
+    ]
+    assert all(run["right"] and run["pe_roof"] > 0 and run["cycles"] is None for run in runs)
+    assert f"{len(runs)} kernels, 0 wrong" in capsys.readouterr().out
+
+
+def test_values_are_small_integers_without_zero(folder):
+    for name in ("square", "complex"):
+        matrix = load_matrix(folder, name)
+        assert set(np.abs(matrix.data)) <= set(range(1, 9))
+        assert (matrix != load_matrix(folder, name)).nnz == 0
+
+
+def test_the_layer_keeps_what_it_says(monkeypatch):
+    monkeypatch.setattr(layer, "SIZE", 64)
+    monkeypatch.setattr(layer, "BATCH", 3)
+    outcomes = list(run_cases(Chip(backend="model"), layer.layer_cases(4)))
+    assert len(outcomes) == 12 and all(outcome.right for outcome in outcomes)
+    work = [outcome.multiplies for outcome in outcomes]
+    for one, batch in zip(work[6:], work[:6], strict=True):
+        assert one in (4096, 3686, 2048, 128) or one < 300
+        assert batch in (3 * 4096, 3 * 3686, 3 * 2048, 3 * 128) or batch < 900
+    groups = layer.two_of_four(np.random.default_rng(1)).reshape(-1, 4)
+    assert (groups.sum(axis=1) == 2).all() and len(np.unique(groups, axis=0)) == 6
+
+
+def test_a_wrong_result_fails(folder, monkeypatch, capsys):
+    def wrong(multipliers):
+        return replace(dense_case(multipliers), expected=lambda: np.zeros((128, 128)))
+
+    monkeypatch.setattr(command, "dense_case", wrong)
+    options = ["--backend", "model", "--output", str(folder / "out.json"), "dense"]
+    assert command.main(options) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_files_without_a_folder_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["square"])
+    assert "square: expected --matrices FOLDER" in capsys.readouterr().err
+
+
+def test_bounds():
+    assert Fixed(8_500).cycles(4, 1, {}) == 8_500
+    assert Fixed(8_500).cycles(100, 1, {}) == 11_050
+    assert OfRoof(0.5).cycles(4, 100, {}) == 500
+    assert OfRoof(0.5).cycles(100, 100, {}) == 1_650
+    assert OfRoof(0.5).cycles(7, 100, {}) is None
+    assert OfCase("dense", 0.5).cycles(4, 1, {"dense": 30}) == 15
+    assert OfCase("dense", 0.5).cycles(4, 1, {}) is None
+    assert OfCase("dense", 0.5).cycles(100, 1, {"dense": 30}) is None
+
+
+def test_a_bound_is_met_or_not():
+    case = product("p", sp.csr_array(np.eye(3)), sp.csr_array(np.eye(3)), Fixed(10))
+    chip = Chip(backend="model", memory=Memory(latency=4))
+    outcome = next(run_cases(chip, [case]))
+    assert outcome.met is None and outcome.share is None
+    assert replace(outcome, cycles=10).met is True
+    assert replace(outcome, cycles=11).met is False
+
+
+def test_results_are_compared_element_by_element():
+    a = sp.csr_array(np.array([[0, 1], [2, 0]]))
+    stored_zero = sp.csr_array((np.array([0, 1, 2]), ([0, 0, 1], [0, 1, 0])), shape=(2, 2))
+    assert same(stored_zero, a) and same(a, a.toarray())
+    assert not same(a, 2 * a) and not same(a, a.toarray() + 1) and not same(a, a[:1])
