@@ -9,18 +9,22 @@ from amaranth.lib.wiring import In, Out
 from ..arith.integer import IntAdd
 from ..config import WIDE_BITS
 
-PIECE_BITS = 6
+PIECE_BITS = 3
 """Bits of the multiplier that are multiplied in one piece."""
 
 PRODUCT_BITS = 2 * WIDE_BITS
 NARROW_BITS = 8
 
 
+def _limit(negative: Value, bits: int) -> Value:
+    """Return the lowest or the highest signed number of ``bits``."""
+    return Cat((~negative).replicate(bits - 1), negative)
+
+
 def _limited(value: Value, bits: int) -> Value:
     """Return a signed number saturated to ``bits``."""
     fits = value[bits - 1 :].all() | ~value[bits - 1 :].any()
-    limit = Cat((~value[-1]).replicate(bits - 1), value[-1])
-    return Mux(fits, value[:bits], limit)
+    return Mux(fits, value[:bits], _limit(value[-1], bits))
 
 
 class Int8Lane(wiring.Component):
@@ -44,7 +48,7 @@ class Int8Lane(wiring.Component):
         The sum of the inputs of `sum_latency` advances before wrapped.
     """
 
-    latency: ClassVar[int] = 11
+    latency: ClassVar[int] = 12
     sum_latency: ClassVar[int] = IntAdd.latency
 
     def __init__(self, settings: data.StructLayout) -> None:
@@ -83,7 +87,7 @@ class Int8Lane(wiring.Component):
         scale = stage(self.scale, "scale_1")
         stages += unit.latency
 
-        # 2 to 5: its product with each piece of the multiplier, and their sum
+        # 2 to 6: its product with each piece of the multiplier, and their sum
         cuts = range(0, WIDE_BITS, PIECE_BITS)
         parts = []
         for cut in cuts:
@@ -106,7 +110,7 @@ class Int8Lane(wiring.Component):
         product = Signal(signed(PRODUCT_BITS))
         m.d.comb += product.eq(parts[0][1])
 
-        # 6, 7: shifted; below the quotient are its half and a bit that stands for all the others
+        # 7, 8: shifted; below the quotient are its half and a bit that stands for all the others
         shifted: Value = Cat(Const(0, 2), product)
         for bits in ((5, 4, 3), (2, 1, 0)):
             for k in bits:
@@ -118,15 +122,17 @@ class Int8Lane(wiring.Component):
             shifted = stage(shifted, f"shifted_{stages}")
             stages += 1
 
-        # 8: rounded. Beyond int32 rounding changes nothing.
+        # 9: rounded and limited. Beyond int32 rounding changes nothing.
+        quotient = shifted[2:]
         up = shifted[1] & (shifted[0] | shifted[2])
-        quotient = _limited(shifted[2:], WIDE_BITS + 1)
-        rounded = Signal(signed(WIDE_BITS + 2))
-        m.d.comb += rounded.eq(quotient.as_signed() + up)
-        x = stage(_limited(rounded, WIDE_BITS), "rounded").as_signed()
+        negative = quotient[-1]
+        above = quotient[WIDE_BITS - 1 :]
+        rounded = (quotient[:WIDE_BITS] + up)[:WIDE_BITS]
+        fits = Mux(negative, above.all(), ~above.any() & ~rounded[-1])
+        x = stage(Mux(fits, rounded, _limit(negative, WIDE_BITS)), "rounded").as_signed()
         stages += 1
 
-        # 9: threshold, relu
+        # 10: threshold, relu
         settings = self.settings
         threshold = Signal(signed(WIDE_BITS))
         opposite = Signal(signed(WIDE_BITS + 1))
@@ -136,14 +142,14 @@ class Int8Lane(wiring.Component):
         x = stage(Mux(drop, 0, x), "kept").as_signed()
         stages += 1
 
-        # 10: clamp
+        # 11: clamp
         low, high = settings.low.as_signed(), settings.high.as_signed()
         bottom = Signal(signed(WIDE_BITS))
         m.d.sync += bottom.eq(Mux(low > high, high, low))
         x = stage(Mux(x < low, bottom, Mux(x > high, high, x)), "clamped")
         stages += 1
 
-        # 11: the output's type
+        # 12: the output's type
         m.d.comb += self.o.eq(stage(Mux(self.narrow, _limited(x, NARROW_BITS), x), "output"))
         stages += 1
         assert stages == self.latency
