@@ -54,20 +54,18 @@ class Addresser(wiring.Component):
 
         # Line up: which lane of which block each slot of the step has.
         item = self.i.payload
+        rank = self._ranks(m, item)
         lined_valid = Signal()
         lined = Signal(formed(config))
         chosen = [Signal(LANES, name=f"chosen_{n}") for n in lanes]
         second = Signal(config.multipliers)
         with m.If(advance):
             m.d.sync += [lined_valid.eq(self.i.valid), lined.eq(item)]
-            head_count = sum(item.take[0])
             for slot in lanes:
                 picks = []
                 for n in range(PAIR):
                     for lane in range(LANES):
-                        below = sum(item.take[n][:lane]) if lane else 0
-                        rank = below + (head_count if n else 0)
-                        picks.append(item.take[n][lane] & (rank == slot))
+                        picks.append(item.take[n][lane] & (rank[n][lane] == slot))
                 m.d.sync += [
                     chosen[slot].eq(
                         Cat(picks[lane] | picks[LANES + lane] for lane in range(LANES))
@@ -88,44 +86,52 @@ class Addresser(wiring.Component):
                 numbered.final.eq(lined.fiber.final & lined.last),
                 numbered.last.eq(lined.last),
             ]
-            for n in lanes:
-                block = Signal(lined.block[0].shape(), name=f"block_{n}")
-                lane_index = Signal(range(LANES), name=f"lane_index_{n}")
-                below = (chosen[n] - 1)[:LANES]
-                m.d.comb += [
-                    block.eq(Mux(second[n], lined.block[1].as_value(), lined.block[0].as_value())),
-                    lane_index.eq(
-                        Cat(
-                            Cat(chosen[n][lane] for lane in range(LANES) if lane >> b & 1).any()
-                            for b in range(4)
-                        )
-                    ),
-                ]
+        for n in lanes:
+            block = Signal(lined.block[0].shape(), name=f"block_{n}")
+            lane_index = Signal(range(LANES), name=f"lane_index_{n}")
+            below = Signal(LANES, name=f"below_{n}")
+            m.d.comb += [
+                block.eq(Mux(second[n], lined.block[1].as_value(), lined.block[0].as_value())),
+                below.eq(chosen[n] - 1),
+                lane_index.eq(
+                    Cat(
+                        Cat(chosen[n][lane] for lane in range(LANES) if lane >> b & 1).any()
+                        for b in range(4)
+                    )
+                ),
+            ]
+            with m.If(advance):
                 m.d.sync += [
                     numbered.valid[n].eq(chosen[n].any()),
                     numbered.index[n].eq(Mux(scatter | dot, block.index, lane_index)),
                     numbered.place[n].eq(block.place),
                     numbered.first[n].eq((block.first & chosen[n]).any()),
                 ]
-                for o in operands:
-                    cell = row.cell[o]
-                    joins = (cell.mode == CellMode.SCAN) | cell.ones
+            for o in operands:
+                cell = row.cell[o]
+                before = Signal(LANES, name=f"before_{n}_{o}")
+                own = Signal(4, name=f"own_{n}_{o}")
+                present = Signal(name=f"present_{n}_{o}")
+                joins = (cell.mode == CellMode.SCAN) | cell.ones
+                m.d.comb += [
+                    before.eq(block.mask[o] & below),
+                    present.eq(
+                        self.kernel.operand[o].used
+                        & lined.fiber.present[o]
+                        & (~joins | (block.mask[o] & chosen[n]).any())
+                    ),
+                ]
+                with m.Switch(cell.mode):
+                    with m.Case(CellMode.SCAN):
+                        m.d.comb += own.eq(sum(before))
+                    with m.Case(CellMode.FOLLOW):
+                        m.d.comb += own.eq(lane_index)
+                with m.If(advance):
                     m.d.sync += [
+                        number[n][o].eq(own),
                         base[n][o].eq(block.base[o]),
-                        numbered.present[n][o].eq(
-                            self.kernel.operand[o].used
-                            & lined.fiber.present[o]
-                            & (~joins | (block.mask[o] & chosen[n]).any())
-                        ),
+                        numbered.present[n][o].eq(present),
                     ]
-                    with m.Switch(cell.mode):
-                        with m.Case(CellMode.SCAN):
-                            ranked = sum((block.mask[o] & below)[k] for k in range(LANES))
-                            m.d.sync += number[n][o].eq(ranked)
-                        with m.Case(CellMode.FOLLOW):
-                            m.d.sync += number[n][o].eq(lane_index)
-                        with m.Default():
-                            m.d.sync += number[n][o].eq(0)
 
         # Position, then address.
         positioned_valid = Signal()
@@ -149,6 +155,20 @@ class Addresser(wiring.Component):
                         gather.address[n].eq(operand.values + (position << shift)),
                     ]
         return m
+
+    def _ranks(self, m: Module, item: Any) -> list[list[Signal]]:
+        """Return the number of the step's lanes before each lane of each block."""
+        ranks = []
+        before: Any = 0
+        for n in range(PAIR):
+            row = [Signal(range(2 * LANES), name=f"rank_{n}_{lane}") for lane in range(LANES)]
+            for lane, rank in enumerate(row):
+                m.d.comb += rank.eq(sum(item.take[n][:lane], before))
+            count = Signal(range(LANES + 1), name=f"count_{n}")
+            m.d.comb += count.eq(sum(item.take[n]))
+            before = count
+            ranks.append(row)
+        return ranks
 
     def _shift(self, wide: Any) -> Any:
         """Return log2 of the bytes of a value."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -159,9 +159,6 @@ class Joiner(wiring.Component):
                     second.coordinate.eq(item.word[1].coordinate),
                 ]
 
-    def _pattern(self, present: Any, bits: list[Any]) -> Any:
-        return Cat(Mux(self.join[o], bit, present[o]) for o, bit in enumerate(bits))
-
     def _lanes(
         self, m: Module, advance: Signal, merge_valid: Signal, merge: data.View
     ) -> tuple[Signal, data.View]:
@@ -169,25 +166,30 @@ class Joiner(wiring.Component):
         operands = range(self._config.operands)
         valid = Signal(name="lanes_valid")
         stage = Signal(joined(self._config, self._pair), name="lanes_stage")
-        block_table = Array(self.block_table[p] for p in range(self._config.table_bits))
-        lane_table = Array(self.lane_table[p] for p in range(self._config.table_bits))
         with m.If(advance):
             m.d.sync += [
                 valid.eq(merge_valid),
                 stage.last.eq(merge.end),
                 stage.child.eq(merge.child),
             ]
-            for n in range(self._pair):
-                source, target = merge.block[n], stage.block[n]
-                member = [source.member[o] for o in operands]
-                keep = merge.valid[n] & block_table[self._pattern(merge.present, member)]
-                lanes = [
-                    keep
-                    & lane_table[
-                        self._pattern(merge.present, [source.mask[o][lane] for o in operands])
-                    ]
-                    for lane in range(LANES)
+        for n in range(self._pair):
+            source, target = merge.block[n], stage.block[n]
+            # An operand that does not join has every block and lane, if it is present at all.
+            member = Signal(len(operands), name=f"member_{n}")
+            bits = [Signal(LANES, name=f"bits_{n}_{o}") for o in operands]
+            keep = Signal(name=f"keep_{n}")
+            for o in operands:
+                present = merge.present[o]
+                m.d.comb += [
+                    member[o].eq(Mux(self.join[o], source.member[o], present)),
+                    bits[o].eq(Mux(self.join[o], source.mask[o], present.replicate(LANES))),
                 ]
+            m.d.comb += keep.eq(merge.valid[n] & self.block_table.bit_select(member, 1))
+            lanes = [
+                keep & self.lane_table.bit_select(Cat(bits[o][lane] for o in operands), 1)
+                for lane in range(LANES)
+            ]
+            with m.If(advance):
                 m.d.sync += [
                     target.coordinate.eq(source.coordinate),
                     target.mask.eq(source.mask),
