@@ -287,8 +287,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_accumulator(simulator: str, dtype: str, case: str) -> None:
     """Few slots and a small window; enough for full speed; one context and one word."""
-    if case == "narrow" and (simulator, dtype) != ("verilator", "int8"):
-        pytest.skip("one of these is enough")
+    if (simulator == "icarus" and case != "shrunk") or (dtype == "bf16" and case == "narrow"):
+        pytest.skip("the same in another case")
     parameters = {"dtype": dtype, **CASES[case]}
     run_bench(
         Accumulator(configuration(parameters)),

@@ -21,8 +21,8 @@ class Passes(wiring.Component):
 
     Members
     -------
-    lower : Out(BLOCK), further : Out(1)
-        The lower bound, and whether it can be other than 0.
+    lower : Out(BLOCK), further : Out(1), moving : Out(1)
+        The lower bound; whether it can be other than 0; it is there from the next cycle on only.
     upper, upper_valid, upper_context : Out
         The upper bound, if there is one, and the context that it belongs to.
     epoch : Out(1)
@@ -45,6 +45,7 @@ class Passes(wiring.Component):
             {
                 "lower": Out(BLOCK),
                 "further": Out(1),
+                "moving": Out(1),
                 "upper": Out(block),
                 "upper_valid": Out(1),
                 "upper_context": Out(pointer),
@@ -98,13 +99,16 @@ class Passes(wiring.Component):
                 dropped.eq(0),
                 self.upper_valid.eq(0),
                 self.further.eq(self.replay),
-                self.lower.eq(0),
                 self.error.eq(self.error | (dropped_now & ~self.replayable)),
             ]
+        with m.If(ended & ~self.replay):
+            m.d.sync += self.lower.eq(0)
         with m.If(self.replay):
+            m.d.sync += self.epoch.eq(~self.epoch)
+        m.d.sync += self.moving.eq(self.replay)
+        with m.If(self.moving):
             m.d.sync += [
-                self.epoch.eq(~self.epoch),
-                self.lower.bank.eq(lowest_now.bank),
-                self.lower.word.eq(self.lower.word + lowest_now.word),
+                self.lower.bank.eq(lowest.bank),
+                self.lower.word.eq(self.lower.word + lowest.word),
             ]
         return m

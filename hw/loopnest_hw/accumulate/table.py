@@ -171,7 +171,7 @@ class Table(wiring.Component):
         m.d.comb += [
             part.eq(clash & ~second),
             in_use.eq(context - self.freed),
-            usable.eq(~in_use[-1] & (context[:-1] < self.swept) & ~settling),
+            usable.eq(~in_use[-1] & (context[:-1] < self.swept) & ~settling & ~self._passes.moving),
             accept.eq(self.lookup.valid & (stale | usable) & self._advance),
             self.lookup.ready.eq((stale | usable) & self._advance & ~part),
         ]
@@ -184,16 +184,17 @@ class Table(wiring.Component):
                 reading.stale.eq(stale),
                 reading.context.eq(context),
             ]
-            for n in range(PAIR):
-                block = data.View(BLOCK, item.block[n])
-                word = Signal(WORD_BITS + 1, name=f"word_{n}")
-                present = Signal(name=f"present_{n}")
-                below = word[-1] | ((word == 0) & (block.bank < base.bank))
-                beyond = word[:-1] >= words
-                m.d.comb += [
-                    word.eq(block.word - base.word),
-                    present.eq((item.count > n) & ~(second if n == 0 else part)),
-                ]
+        for n in range(PAIR):
+            block = data.View(BLOCK, item.block[n])
+            word = Signal(WORD_BITS + 1, name=f"word_{n}")
+            present = Signal(name=f"present_{n}")
+            below = word[-1] | ((word == 0) & (block.bank < base.bank))
+            beyond = word[:-1] >= words
+            m.d.comb += [
+                word.eq(block.word - base.word),
+                present.eq((item.count > n) & ~(second if n == 0 else part)),
+            ]
+            with m.If(self._advance):
                 m.d.sync += [
                     reading.block[n].block.bank.eq(block.bank),
                     reading.block[n].block.word.eq(word),
