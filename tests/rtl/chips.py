@@ -1,0 +1,147 @@
+"""Chips in the RTL simulator, each beside the golden model of the same configuration.
+
+A build takes minutes and an export half a minute, so both are shared: the simulator is cached by
+its Verilog, the Verilog here by the sources that it is made from, and the tests of one chip run in
+one process (``--dist loadgroup``).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import amaranth
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import loopnest.chip
+import loopnest_hw
+from loopnest import Chip, Memory
+from loopnest.lower import DESCRIPTOR, Kernel, lower
+from loopnest_hw.config import ChipConfig
+from loopnest_hw.descriptor import pack
+from loopnest_hw.export import chip_verilog
+from loopnest_hw.registers import OFFSETS
+from loopnest_sim.build import build_once, digest
+
+FOLDER = Path(__file__).parents[2] / "build" / "rtl"
+
+QUICK = Memory(latency=4, fill=0xA5)
+"""The memory of most tests. What was never written is no zero."""
+
+
+@cache
+def verilog(config: ChipConfig) -> str:
+    """Return the chip's Verilog, exported once for each state of the sources."""
+    sources = sorted(Path(loopnest_hw.__file__).parent.rglob("*.py"))
+    key = digest(amaranth.__version__, repr(config), *(path.read_text() for path in sources))
+
+    def build(folder: Path) -> None:
+        (folder / "loopnest.v").write_text(chip_verilog(config))
+
+    return (build_once(FOLDER / key, build) / "loopnest.v").read_text()
+
+
+class Bits:
+    """A result as it is stored: two are equal if no bit differs, a NaN's included."""
+
+    def __init__(self, result: Any) -> None:
+        self.shape = result.shape
+        if sp.issparse(result) and result.format == "csr":
+            parts = [result.indptr, result.indices, result.data]
+        elif sp.issparse(result):
+            parts = [*result.coords, result.data]
+        else:
+            parts = [np.asarray(result)]
+        *self.places, self.values = parts
+        self.bytes = [np.ascontiguousarray(part).tobytes() for part in self.places]
+        self.bytes.append(np.ascontiguousarray(self.values).tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Bits)
+            and (self.shape, self.values.dtype) == (other.shape, other.values.dtype)
+            and self.bytes == other.bytes
+        )
+
+    def __repr__(self) -> str:
+        return f"shape {self.shape}, {self.places}, {self.values.dtype} {self.values}"
+
+
+class Pair:
+    """A chip on the RTL, with any memory, and the golden model.
+
+    Attributes
+    ----------
+    dtype : str
+    report : RunReport
+        Of the last kernel on the RTL.
+    """
+
+    def __init__(self, preset: str, dtype: str) -> None:
+        self.preset, self.dtype = preset, dtype
+        self.model = Chip(preset, dtype=dtype, backend="model")
+        self._chips: dict[Memory, Chip] = {}
+        self._latest: Chip | None = None
+
+    def chip(self, memory: Memory = QUICK) -> Chip:
+        """Return the chip with that memory."""
+        if memory not in self._chips:
+            self._chips[memory] = Chip(self.preset, dtype=self.dtype, memory=memory)
+        return self._chips[memory]
+
+    def run(self, statement: str, *, memory: Memory = QUICK, **arguments: Any) -> Any:
+        """Compute on both, assert that they agree in every bit, and return the RTL's result."""
+        chip = self.chip(memory)
+        self._latest = chip
+        got = chip.compute(statement, **arguments)
+        expected = self.model.compute(statement, **arguments)
+        assert Bits(got) == Bits(expected), f"{statement} {chip.report and chip.report.order}"
+        report, golden = chip.report, self.model.report
+        assert report is not None and golden is not None
+        counted = (report.multiplies, report.leaf_steps)
+        if report.passes:  # a block that was given up is computed again
+            assert counted[0] >= golden.multiplies
+        else:
+            assert counted == (golden.multiplies, golden.leaf_steps)
+        assert not simulator(chip).violations
+        self.report = report
+        return got
+
+    def counter(self, name: str) -> int:
+        """Return a counter of the last kernel on the RTL."""
+        assert self._latest is not None
+        return int(simulator(self._latest).register(OFFSETS[name]))
+
+
+def simulator(chip: Chip) -> Any:
+    """Return the chip's simulator."""
+    backend: Any = chip._backend
+    return backend._simulator
+
+
+def on(*names: str) -> pytest.MarkDecorator:
+    """Return a mark that runs a test on these chips, such as ``"shrunk/int8"``, as ``pair``."""
+    return pytest.mark.parametrize(
+        "pair",
+        [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in names],
+        indirect=True,
+    )
+
+
+@contextmanager
+def altered(change: Callable[[Kernel], dict[str, int]]) -> Iterator[None]:
+    """Let descriptors have other fields than the runtime gives them."""
+
+    def altered_lower(config: Any, *args: Any, **options: Any) -> Kernel:
+        kernel = lower(config, *args, **options)
+        fields = dict(kernel.fields) | change(kernel)
+        segments = [(DESCRIPTOR, pack(config, fields)), *kernel.segments[1:]]
+        return replace(kernel, fields=fields, segments=segments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loopnest.chip, "lower", altered_lower)
+        yield

@@ -1,0 +1,96 @@
+"""The paths that a large chip seldom takes happen on `shrunk`: its counters prove it."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from loopnest import Memory
+from loopnest.lower import Kernel
+from tests.rtl.chips import Pair, altered, on
+from tests.rtl.kernels import KINDS, check
+
+PRODUCT = "C[i,j] = A[i,k] * B[k,j]"
+
+
+def spread(rng: np.random.Generator, rows: int, columns: int, count: int) -> sp.csr_array:
+    """Return a matrix of small integers with entries anywhere."""
+    values = rng.integers(1, 5, count) * rng.choice([-1, 1], count)
+    at = rng.integers(0, rows, count), rng.integers(0, columns, count)
+    return sp.coo_array((values, at), (rows, columns)).tocsr()
+
+
+@on("shrunk/int8", "shrunk/bf16")
+@pytest.mark.parametrize("memory", [Memory(latency=4), Memory(latency=9, stall=0.3, reorder=True)])
+def test_more_blocks_than_slots(pair: Pair, memory: Memory) -> None:
+    """8 blocks of a row in 4 slots: blocks are given up and come in a second pass."""
+    rng = np.random.default_rng(1)
+    A, B = spread(rng, 6, 20, 60), spread(rng, 20, 128, 250)
+    got = pair.run(PRODUCT, A=A, B=B, order="ikj", memory=memory)
+    assert np.array_equal(got.toarray(), (A @ B).toarray())
+    assert pair.counter("evictions") == pair.report.evictions > 0
+    assert pair.counter("passes") == pair.report.passes > 0
+
+
+@on("shrunk/int8", "shrunk/bf16")
+def test_more_blocks_than_the_window(pair: Pair) -> None:
+    """Columns beyond the window's 512 take passes though no slot runs out."""
+    rng = np.random.default_rng(2)
+    A = sp.csr_array(np.eye(5, dtype=int))
+    at = [0, 0, 1, 3, 4], [3, 1999, 512, 511, 1024]
+    B = sp.coo_array((rng.integers(1, 9, 5), at), (5, 2000)).tocsr()
+    got = pair.run(PRODUCT, A=A, B=B, order="ikj")
+    assert np.array_equal(got.toarray(), B.toarray())
+    assert pair.report.passes > 0 and pair.report.evictions == 0
+
+
+@on("tiny/bf16")
+def test_a_wide_result_fits_the_larger_preset(pair: Pair) -> None:
+    rng = np.random.default_rng(1)
+    A, B = spread(rng, 6, 20, 60), spread(rng, 20, 128, 250)
+    got = pair.run(PRODUCT, A=A, B=B, order="ikj")
+    assert np.array_equal(got.toarray(), (A @ B).toarray())
+    assert (pair.report.passes, pair.report.evictions) == (0, 0)
+
+
+def one_line_each(kernel: Kernel) -> dict[str, int]:
+    rings = [path for path in kernel.fields if path.startswith("ring.") and "base" in path]
+    return {path.replace("base", "last"): kernel.fields[path] for path in rings}
+
+
+@on("shrunk/int8", "shrunk/bf16")
+@pytest.mark.parametrize("latency", [1, 30])
+def test_rings_of_one_line_are_full(pair: Pair, latency: int) -> None:
+    """A stream of `shrunk` runs one step ahead, which fits into the two lines that the runtime
+    gives it. With one, every new line waits for the last one to be used.
+    """
+    memory = Memory(latency=latency)
+    rng = np.random.default_rng(3)
+    A, B = spread(rng, 20, 30, 120), spread(rng, 30, 90, 400)
+    for name, x, y in (("spgemm by rows", A, B), ("add", B, B[::-1]), ("multiply", B, B[::-1])):
+        kind = KINDS[name]
+        with altered(one_line_each):
+            got = pair.run(kind.statement, memory=memory, A=x, B=y, **kind.arguments())
+        check(kind, {"A": x, "B": y}, pair.dtype, got)
+        assert pair.counter("pool_full") > 0
+
+
+@on("tiny/bf16")
+def test_the_pool_is_full(pair: Pair) -> None:
+    """Streams run ahead of slow sums until their rings are full."""
+    rng = np.random.default_rng(3)
+    A, x = rng.integers(1, 9, (40, 200)), rng.integers(1, 9, 200)
+    assert np.array_equal(pair.run("y[i] = A[i,j] * x[j]", A=A, x=x), A @ x)
+    assert pair.counter("pool_full") > 0
+
+
+@on("shrunk/int8", "tiny/bf16")
+def test_every_cycle_is_counted_once(pair: Pair) -> None:
+    """No stage is in two states at once, and each worked."""
+    rng = np.random.default_rng(4)
+    A, B = spread(rng, 30, 40, 200), spread(rng, 40, 50, 300)
+    pair.run(PRODUCT, A=A, B=B, order="ikj")
+    cycles = pair.report.cycles
+    assert pair.report.pe_roof <= cycles
+    for stage, states in pair.report.stalls.items():
+        assert 0 < sum(states.values()) <= cycles, stage
+        assert states["busy"] > 0, stage
