@@ -1,8 +1,9 @@
 // Runs a Verilated chip with its memory. Python drives it through the C functions at the end; nothing
 // of a cycle is done in Python.
 //
-// All inputs of the chip change right after the rising edge, as registers would. What the chip shows
-// just before the next edge decides the transfers.
+// The chip's inputs come from registers (`wrap` in simulator.py): what is set here reaches the chip
+// with the next rising edge, and what the chip shows just before that edge decides the transfers.
+// So the chip is evaluated once a cycle, not once more for the inputs.
 
 #include <algorithm>
 #include <cstdint>
@@ -168,14 +169,10 @@ class Simulation {
 #endif
         top_->clk = 0;
         top_->rst = 1;
-        settle();
-        for (int i = 0; i < 4; ++i) {
-            edge();
-            settle();
-        }
+        top_->eval();
+        for (int i = 0; i < 4; ++i) edge();
         top_->rst = 0;
-        settle();
-        state_.cycle = 0;
+        edge();
     }
 
     ~Simulation() {
@@ -200,7 +197,7 @@ class Simulation {
         top_->s_axil_wdata = value;
         top_->s_axil_wstrb = 15;
         top_->s_axil_awvalid = top_->s_axil_wvalid = top_->s_axil_bready = 1;
-        settle();
+        step();
         int code = -1;
         for (uint64_t i = 0; i < limit && code < 0; ++i) {
             const bool address = top_->s_axil_awvalid && top_->s_axil_awready;
@@ -217,7 +214,7 @@ class Simulation {
     int read_register(uint32_t offset, uint32_t* value, uint64_t limit) {
         top_->s_axil_araddr = offset;
         top_->s_axil_arvalid = top_->s_axil_rready = 1;
-        settle();
+        step();
         int code = -1;
         for (uint64_t i = 0; i < limit && code < 0; ++i) {
             if (top_->s_axil_arvalid && top_->s_axil_arready) release_address_ = true;
@@ -281,7 +278,7 @@ class Simulation {
         if (burst != 1) broken(kBurst);
     }
 
-    // One cycle: take what is transferred at the edge, let it happen, set the new inputs.
+    // One cycle: take what is transferred at its end, set the next cycle's inputs, go there.
     void step() {
         Vtop& t = *top_;
         read_bandwidth_.cycle();
@@ -319,8 +316,7 @@ class Simulation {
             data_before.strobe = t.m_axi_wstrb;
         }
 
-        edge();
-
+        ++state_.cycle;
         store();
         if (read_taken || !t.m_axi_rvalid) next_read();
         if (response_taken || !t.m_axi_bvalid) next_response();
@@ -331,7 +327,7 @@ class Simulation {
         if (release_data_) t.s_axil_wvalid = 0;
         if (release_) t.s_axil_bready = t.s_axil_rready = 0;
         release_address_ = release_data_ = release_ = false;
-        settle();
+        edge();
 
         if (read_waits &&
             !(t.m_axi_arvalid && t.m_axi_araddr == read_before.address &&
@@ -424,11 +420,7 @@ class Simulation {
         top_->clk = 1;
         top_->eval();
         dump();
-        ++state_.cycle;
         top_->clk = 0;
-    }
-
-    void settle() {
         top_->eval();
         dump();
     }

@@ -6,6 +6,7 @@ The chip's Verilog and ``harness.cpp`` become a shared library, which is built o
 
 import ctypes
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .build import build_once, compile_verilog, digest, find_verilator
+from .build import BuildError, build_once, compile_verilog, digest, find_verilator
 from .memory import Memory
 
 HARNESS = Path(__file__).with_name("harness.cpp")
@@ -29,8 +30,13 @@ OPTIONS = (
 )
 """Verilator's options."""
 
-FLAGS = ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2")
-"""The C++ compiler's: code of every cycle, code of the start, Verilator's library."""
+WRAPPER = "loopnest_simulation"
+"""Name of the module around the design (`wrap`)."""
+
+FLAGS = ("OPT_FAST=-Os", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
+"""The C++ compiler's: for every cycle, for the start, for Verilator's library.
+
+Small is fast: a chip is more code than the caches hold."""
 
 REGISTER_CYCLES = 10_000
 """Cycles after which a register access without an answer is an error."""
@@ -311,17 +317,19 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
     """
     options = (*OPTIONS, *((f"--trace-{trace}",) if trace else ()))
     version = find_verilator().version
-    key = digest(verilog_text, top, HARNESS.read_text(), version, *options, *FLAGS)
+    key = digest(
+        verilog_text, top, HARNESS.read_text(), wrap(verilog_text, top), version, *options, *FLAGS
+    )
 
     def build(folder: Path) -> None:
         source = folder / f"{top}.v"
-        source.write_text(verilog_text)
+        source.write_text(f"{verilog_text}\n{wrap(verilog_text, top)}")
         compile_verilog(
             folder,
             cache_folder(),
             options,
             [source, HARNESS],
-            top=top,
+            top=WRAPPER,
             output="simulator.so",
             make_variables=FLAGS,
         )
@@ -330,6 +338,38 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
                 item.unlink()
 
     return build_once(cache_folder() / f"{top}-{key}", build) / "simulator.so"
+
+
+def wrap(verilog_text: str, top: str) -> str:
+    """Return a module around the top module that registers its inputs.
+
+    Verilator would evaluate everything behind an input, and that is nearly everything behind the
+    reset, a second time for the change of inputs between two edges.
+
+    Raises
+    ------
+    BuildError
+        If there is no such module, as Yosys writes it, with a clock.
+    """
+    found = re.search(rf"^module {re.escape(top)}\(.*?^endmodule", verilog_text, re.M | re.S)
+    ports = re.findall(
+        r"^ *(input|output) (?:wire |reg )?(\[\d+:0\] )?(\w+)( = [^;]+)?;",
+        found.group(0) if found else "",
+        re.M,
+    )
+    inputs = [(width, name) for kind, width, name, _ in ports if kind == "input" and name != "clk"]
+    if ("input", "", "clk", "") not in ports:
+        raise BuildError(f"module {top} with an input clk was not found in the Verilog")
+    lines = [f"module {WRAPPER}({', '.join(name for *_, name, _ in ports)});"]
+    lines += [f"  {kind} {width}{name};" for kind, width, name, _ in ports]
+    lines += [f"  reg {width}{name}_now;" for width, name in inputs]
+    lines += ["  always @(posedge clk) begin"]
+    lines += [f"    {name}_now <= {name};" for _, name in inputs]
+    lines += ["  end", f"  {top} {top} ("]
+    names = [f"    .{name}({name})" for kind, _, name, _ in ports if kind == "output"]
+    names += [f"    .{name}({name}_now)" for _, name in inputs]
+    lines += [",\n".join([*names, "    .clk(clk)"]), "  );", "endmodule", ""]
+    return "\n".join(lines)
 
 
 def _pointer(array: Any) -> ctypes.c_void_p:

@@ -193,8 +193,10 @@ def test_waves(tmp_path: Path) -> None:
 
 
 def test_broken_verilog() -> None:
+    with pytest.raises(BuildError, match="module other with an input clk was not found"):
+        build_simulator(design(), top="other")
     with pytest.raises(BuildError, match="syntax error"):
-        build_simulator("module broken(; endmodule", top="broken")
+        build_simulator(design().replace("assign", "asign"), top="copier")
 
 
 @pytest.mark.parametrize(
