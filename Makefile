@@ -26,7 +26,7 @@ sim: $(READY) ## a sparse network on the simulated chip, checked bit for bit (mi
 	$(BIN)/python -m loopnest.examples.digits
 
 test: $(READY) ## every test and proof (JOBS=2)
-	$(BIN)/python -m pytest -n $(JOBS) tests tb
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests tb
 
 bench: $(READY) ## cycles on real matrices beside their bounds (MATRICES=folder DTYPE= BENCH="names")
 	$(BIN)/python -m loopnest.benchmarks --preset $(PRESET) --dtype $(DTYPE) \

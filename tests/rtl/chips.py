@@ -1,48 +1,26 @@
 """Chips in the RTL simulator, each beside the golden model of the same configuration.
 
-A build takes minutes and an export half a minute, so both are shared: the simulator is cached by
-its Verilog, the Verilog here by the sources that it is made from, and the tests of one chip run in
-one process (``--dist loadgroup``).
+A chip takes minutes to build, so a few are shared by all tests, and the tests of one chip run in one
+process (``--dist loadgroup``).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import amaranth
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import loopnest.chip
-import loopnest_hw
 from loopnest import Chip, Memory
 from loopnest.lower import DESCRIPTOR, Kernel, lower
-from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import pack
-from loopnest_hw.export import chip_verilog
 from loopnest_hw.registers import OFFSETS
-from loopnest_sim.build import build_once, digest
-
-FOLDER = Path(__file__).parents[2] / "build" / "rtl"
 
 QUICK = Memory(latency=4, fill=0xA5)
 """The memory of most tests. What was never written is no zero."""
-
-
-@cache
-def verilog(config: ChipConfig) -> str:
-    """Return the chip's Verilog, exported once for each state of the sources."""
-    sources = sorted(Path(loopnest_hw.__file__).parent.rglob("*.py"))
-    key = digest(amaranth.__version__, repr(config), *(path.read_text() for path in sources))
-
-    def build(folder: Path) -> None:
-        (folder / "loopnest.v").write_text(chip_verilog(config))
-
-    return (build_once(FOLDER / key, build) / "loopnest.v").read_text()
 
 
 class Bits:

@@ -1,19 +1,8 @@
 """The chips that the tests of this folder share."""
 
-from collections.abc import Iterator
-
 import pytest
 
-import loopnest_hw.export
-from tests.rtl.chips import Pair, verilog
-
-
-@pytest.fixture(scope="session", autouse=True)
-def exported_once() -> Iterator[None]:
-    """Let every chip take its Verilog from the cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loopnest_hw.export, "chip_verilog", verilog)
-        yield
+from tests.rtl.chips import Pair
 
 
 @pytest.fixture(scope="session")
