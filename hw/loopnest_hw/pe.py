@@ -12,6 +12,7 @@ from .descriptor import CellMode
 from .dispatcher import root
 from .kernel import kernel_layout
 from .leaf.leaf import Leaf
+from .queue import Queue
 from .registers import STAGES, ErrorCode
 from .result.assembler import Assembler
 from .result.output import ResultPath
@@ -20,7 +21,18 @@ from .row.front import RowFront
 from .row.replay import ReplayBuffer
 from .row.row import Row
 from .stream.bank import StreamBank
-from .tokens import ERROR, EVENTS, LINE_WRITE, PAIR, StageState, joined, line_reply, line_request
+from .tokens import (
+    ERROR,
+    EVENTS,
+    LINE_WRITE,
+    PAIR,
+    RESULT_BLOCK,
+    StageState,
+    joined,
+    line_reply,
+    line_request,
+    terms,
+)
 
 
 class PE(wiring.Component):
@@ -135,6 +147,11 @@ class PE(wiring.Component):
         m.submodules.accumulator = accumulator = Accumulator(config)
         m.submodules.assembler = assembler = Assembler(config)
         m.submodules.result = result = ResultPath(config)
+        # Queues, so that no path goes from the writer's `ready` back into the lanes.
+        m.submodules.terms = fed = Queue(terms(config), 2)
+        m.submodules.finished = finished = Queue(RESULT_BLOCK, 2)
+        connect(m, leaf.o, fed.i)
+        connect(m, finished.o, result.i)
         connect(m, leaf.lookup, accumulator.lookup)
         connect(m, accumulator.found, leaf.found)
         connect(m, result.request, streams.epilogue.i)
@@ -146,8 +163,8 @@ class PE(wiring.Component):
         m.d.comb += [
             # Each result fiber is one row-0 token: what the replay buffer can send again.
             accumulator.replayable.eq(self.kernel.drain_stop == inner),
-            accumulator.terms.payload.eq(leaf.o.payload),
-            assembler.i.payload.eq(leaf.o.payload),
+            accumulator.terms.payload.eq(fed.o.payload),
+            assembler.i.payload.eq(fed.o.payload),
             result.result.eq(self.kernel.result),
             result.epilogue.eq(self.kernel.epilogue),
             self.done.eq(result.done),
@@ -155,22 +172,22 @@ class PE(wiring.Component):
         retired = replay.retired
         with m.If(self.kernel.accumulate):
             m.d.comb += [
-                accumulator.terms.valid.eq(leaf.o.valid),
-                leaf.o.ready.eq(accumulator.terms.ready),
-                result.i.valid.eq(accumulator.o.valid),
-                result.i.payload.eq(accumulator.o.payload),
-                accumulator.o.ready.eq(result.i.ready),
+                accumulator.terms.valid.eq(fed.o.valid),
+                fed.o.ready.eq(accumulator.terms.ready),
+                finished.i.valid.eq(accumulator.o.valid),
+                finished.i.payload.eq(accumulator.o.payload),
+                accumulator.o.ready.eq(finished.i.ready),
                 self.retired.valid.eq(accumulator.retired.valid),
                 self.retired.payload.eq(accumulator.retired.payload.again),
                 accumulator.retired.ready.eq(self.retired.ready),
             ]
         with m.Else():
             m.d.comb += [
-                assembler.i.valid.eq(leaf.o.valid),
-                leaf.o.ready.eq(assembler.i.ready),
-                result.i.valid.eq(assembler.o.valid),
-                result.i.payload.eq(assembler.o.payload),
-                assembler.o.ready.eq(result.i.ready),
+                assembler.i.valid.eq(fed.o.valid),
+                fed.o.ready.eq(assembler.i.ready),
+                finished.i.valid.eq(assembler.o.valid),
+                finished.i.payload.eq(assembler.o.payload),
+                assembler.o.ready.eq(finished.i.ready),
                 self.retired.valid.eq(leaf.retired.valid),
                 self.retired.payload.eq(leaf.retired.payload),
                 leaf.retired.ready.eq(self.retired.ready),

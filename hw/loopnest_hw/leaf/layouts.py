@@ -73,3 +73,17 @@ def step(config: ChipConfig) -> data.StructLayout:
             "last": 1,
         }
     )
+
+
+def sum_place(config: ChipConfig) -> data.StructLayout:
+    """Where the sum of a dot fiber goes: what `step` says of its first lane, and how it ends."""
+    return data.StructLayout(
+        {
+            "index": range(LANES),
+            "place": max(BLOCK_COORDINATE_BITS, config.slot_bits),
+            "first": 1,
+            "fiber": POSITION_BITS,
+            "end": 1,
+            "final": 1,
+        }
+    )

@@ -26,7 +26,7 @@ from .addresser import Addresser, addressed
 from .dot import Dot
 from .former import Former
 from .lanes import Lanes
-from .layouts import step
+from .layouts import step, sum_place
 from .placer import Placer
 from .scatter import Scatter
 
@@ -71,7 +71,9 @@ class Leaf(wiring.Component):
         m.submodules.former = former = Former(config)
         m.submodules.addresser = addresser = Addresser(config)
         connect(m, flipped(self.i), scatter.i)
-        connect(m, scatter.o, placer.i)
+        m.submodules.blocks = blocks = Queue(joined(config, PAIR), 2)
+        connect(m, scatter.o, blocks.i)
+        connect(m, blocks.o, placer.i)
         connect(m, flipped(self.context), placer.context)
         connect(m, placer.lookup, flipped(self.lookup))
         connect(m, flipped(self.found), placer.found)
@@ -155,24 +157,21 @@ class Leaf(wiring.Component):
     def _sum(self, m: Module, lanes: Lanes) -> None:
         """Lanes to terms, by way of the dot tree where the leaf index is reduced."""
         config = self._config
-        m.submodules.dot = dot = Dot(config, step(config))
+        m.submodules.dot = dot = Dot(config, sum_place(config))
         out = self.o.payload
+        lane = lanes.o.payload.side
         is_dot = self.kernel.leaf_mode == LeafMode.DOT
         m.d.comb += [
             dot.i.payload.valid.eq(lanes.o.payload.valid),
             dot.i.payload.value.eq(lanes.o.payload.value),
             dot.i.payload.last.eq(lanes.o.payload.side.last),
-            dot.i.payload.side.eq(lanes.o.payload.side),
+            dot.i.payload.side.index.eq(lane.index[0]),
+            dot.i.payload.side.place.eq(lane.place[0]),
+            dot.i.payload.side.first.eq(lane.first[0]),
+            dot.i.payload.side.fiber.eq(lane.fiber),
+            dot.i.payload.side.end.eq(lane.end),
+            dot.i.payload.side.final.eq(lane.final),
             self.overflow.eq(lanes.overflow | dot.overflow),
-        ]
-        side = Signal(step(config))
-        m.d.comb += [
-            out.index.eq(side.index),
-            out.place.eq(side.place),
-            out.first.eq(side.first),
-            out.fiber.eq(side.fiber),
-            out.end.eq(side.end),
-            out.final.eq(side.final),
         ]
         with m.If(is_dot):
             sum_ = dot.o.payload
@@ -182,7 +181,12 @@ class Leaf(wiring.Component):
                 matters.eq(sum_.any | sum_.side.end | sum_.side.final),
                 dot.i.valid.eq(lanes.o.valid),
                 lanes.o.ready.eq(dot.i.ready),
-                side.eq(sum_.side),
+                out.index[0].eq(sum_.side.index),
+                out.place[0].eq(sum_.side.place),
+                out.first[0].eq(sum_.side.first),
+                out.fiber.eq(sum_.side.fiber),
+                out.end.eq(sum_.side.end),
+                out.final.eq(sum_.side.final),
                 self.o.valid.eq(dot.o.valid & matters),
                 dot.o.ready.eq(self.o.ready | ~matters),
                 out.valid.eq(sum_.any),
@@ -190,10 +194,14 @@ class Leaf(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                side.eq(lanes.o.payload.side),
+                out.index.eq(lane.index),
+                out.place.eq(lane.place),
+                out.first.eq(lane.first),
+                out.fiber.eq(lane.fiber),
+                out.end.eq(lane.end),
+                out.final.eq(lane.final),
                 self.o.valid.eq(lanes.o.valid),
                 lanes.o.ready.eq(self.o.ready),
                 out.valid.eq(lanes.o.payload.valid),
                 out.value.eq(lanes.o.payload.value),
             ]
-        return
