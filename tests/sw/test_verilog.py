@@ -5,7 +5,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
-from loopnest.verilog import cached_verilog
+from loopnest.verilog import cached_verilog, sources_digest
 from loopnest_hw.config import make_config
 
 EXPORT = """
@@ -40,10 +40,24 @@ def test_the_same_chip_is_exported_once(hardware):
 
 
 def test_another_configuration_or_source_is_another_chip(hardware):
-    cached_verilog(make_config("tiny"))
-    cached_verilog(make_config("tiny", slots=100))
+    def later_process(slots=128):
+        sources_digest.cache_clear()
+        cached_verilog(make_config("tiny", slots=slots))
+
+    later_process()
+    later_process(slots=100)
     (hardware / "row" / "row.py").write_text("ROW = 2\n")
-    cached_verilog(make_config("tiny"))
+    later_process()
     (hardware / "row" / "row.py").rename(hardware / "row" / "line.py")
-    cached_verilog(make_config("tiny"))
+    later_process()
+    later_process()
     assert (hardware / "exports").read_text().split() == ["128", "100", "128", "128"]
+
+
+def test_sources_that_change_while_a_process_runs_are_not_its_own(hardware):
+    cached_verilog(make_config("tiny"))
+    (hardware / "row" / "row.py").write_text("ROW = 2\n")
+    cached_verilog(make_config("tiny", slots=100))
+    sources_digest.cache_clear()
+    cached_verilog(make_config("tiny", slots=100))
+    assert (hardware / "exports").read_text().split() == ["128", "100", "100"]
