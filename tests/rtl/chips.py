@@ -1,7 +1,7 @@
 """Chips in the RTL simulator, each beside the golden model of the same configuration.
 
-A chip takes minutes to build, so a few are shared by all tests, and the tests of one chip run in one
-process (``--dist loadgroup``).
+A chip takes minutes to build, so a few are shared by all tests, and the tests of one chip run in
+one process (``--dist loadgroup``).
 """
 
 from collections.abc import Callable, Iterator

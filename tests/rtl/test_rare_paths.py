@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest import Memory
+from loopnest import Memory, Tensor
 from loopnest.lower import Kernel
 from tests.rtl.chips import Pair, altered, on
 
@@ -78,6 +78,29 @@ def test_the_pool_is_full(pair: Pair) -> None:
     A, x = rng.integers(1, 9, (40, 200)), rng.integers(1, 9, 200)
     assert np.array_equal(pair.run("y[i] = A[i,j] * x[j]", A=A, x=x), A @ x)
     assert pair.counter("pool_full") > 0
+
+
+@on("shrunk/int8", "shrunk/bf16")
+@pytest.mark.parametrize("latency", [1, 40])
+def test_a_replay_begins_within_a_dot_fiber(pair: Pair, latency: int) -> None:
+    """The last dot fiber of a row asks for its slot, and with that for a second pass, long before
+    all of it has come. Its key is one of the first pass, so none of it may be lost.
+    """
+    rng = np.random.default_rng(1)
+    A = rng.integers(1, 3, (3, 2))
+    B = np.zeros((2, 110, 300), int)
+    B[0, :, ::7] = rng.random((110, 43)) < 0.3
+    B[1, 3] = 1
+    compressed = Tensor.from_dense(B, levels="dense,compressed,compressed", dtype=pair.dtype)
+    chip = pair.chip(Memory(latency=latency))
+    expected = np.einsum("ik,kjl->ij", A, B)
+    for any_chip in (chip, pair.model):
+        got = any_chip.compute(
+            "C[i,j] = A[i,k] * B[k,j,l]",
+            **{"A": A, "B": compressed, "order": "ikjl", "out": "dense,compressed"},
+        )
+        assert np.array_equal(got.to_dense(), expected)
+    assert chip.report.passes > 0
 
 
 @on("shrunk/int8", "tiny/bf16")

@@ -77,7 +77,13 @@ class Placer(wiring.Component):
         m.d.comb += inner.eq(sum(~self.kernel.row[r].bypass for r in range(1, config.rows)))
 
         context, item = self.context.payload, self.i.payload
-        skip = context.epoch != self.epoch
+        first = Signal(init=1)
+        # A fiber is skipped as a whole: a dot fiber's only lookup may be the one that begins the
+        # replay, while the rest of the fiber is still to come.
+        skip = Signal()
+        skipped = Signal()
+        m.d.comb += skip.eq(Mux(first, context.epoch != self.epoch, skipped))
+        m.d.sync += skipped.eq(skip)
         nothing = context.null | skip
         go = Signal()
         last = context.null | item.last
@@ -86,7 +92,6 @@ class Placer(wiring.Component):
             self.i.ready.eq(go & ~context.null),
             self.context.ready.eq(go & last),
         ]
-        first = Signal(init=1)
         with m.If(go):
             m.d.sync += first.eq(last)
 
@@ -106,7 +111,8 @@ class Placer(wiring.Component):
             entry.placed.fiber.final.eq(ends.final),
             entry.placed.last.eq(last),
             entry.retire.eq(ends.retire),
-            entry.asks.eq(self.kernel.accumulate & (~dot | first)),
+            # The end of a skipped fiber asks too: the answer is that it is stale.
+            entry.asks.eq(self.kernel.accumulate & (~dot | first | skip)),
             entry.epoch.eq(context.epoch),
         ]
         # A fiber of no blocks matters only for what ends with it; a skipped one just for its end.
