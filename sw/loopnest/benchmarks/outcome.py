@@ -1,6 +1,6 @@
 """Runs cases, and what came of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from loopnest import Chip
+from loopnest_hw.config import LINE_BYTES
 
 from .cases import Case
 
@@ -23,8 +24,9 @@ class Outcome:
         The result is SciPy's, to the last bit.
     cycles, bound : int or float or None
         What it took, and what it may take.
-    leaf_steps, lines_read, lines_written, multiplies : int or None
-        What the chip counted.
+    multiplies, leaf_steps, lines_read, lines_written, passes, evictions : int or None
+    stalls : mapping of str to (mapping of str to int)
+        What the chip counted, as in `RunReport`.
     pe_roof : int
         Fewest cycles of one PE.
     seconds : float
@@ -40,6 +42,9 @@ class Outcome:
     leaf_steps: int
     lines_read: int | None
     lines_written: int | None
+    passes: int | None
+    evictions: int | None
+    stalls: Mapping[str, Mapping[str, int]]
     seconds: float
 
     @property
@@ -78,8 +83,13 @@ def run_cases(chip: Chip, cases: Iterable[Case]) -> Iterator[Outcome]:
             bound=case.bound.cycles(chip.memory.latency, report.pe_roof, measured),
             multiplies=report.multiplies,
             leaf_steps=report.leaf_steps,
-            lines_read=None if report.bytes_read is None else report.bytes_read // 32,
-            lines_written=None if report.bytes_written is None else report.bytes_written // 32,
+            lines_read=None if report.bytes_read is None else report.bytes_read // LINE_BYTES,
+            lines_written=None
+            if report.bytes_written is None
+            else report.bytes_written // LINE_BYTES,
+            passes=report.passes,
+            evictions=report.evictions,
+            stalls=report.stalls,
             seconds=seconds,
         )
 
