@@ -58,6 +58,6 @@ class Scatter(wiring.Component):
             m.d.sync += [
                 started.eq(~block_done),
                 rest.eq(todo & ~lowest),
-                second.eq(block_done & ~item_done),
+                second.eq((second | block_done) & ~item_done),
             ]
         return m
