@@ -103,7 +103,7 @@ def test_special_values(pair: Pair) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         expected = flushed(flushed(a) * flushed(b)).astype(np.float32)
     np.testing.assert_array_equal(got.toarray(), expected)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         total = flushed(flushed(a) + flushed(b)).astype(np.float32)
     got = pair.run("C[i,j] = A[i,j] + B[i,j]", A=A, B=B)
     np.testing.assert_array_equal(got.toarray(), total)

@@ -73,10 +73,11 @@ def test_rings_of_one_line_are_full(pair: Pair, latency: int) -> None:
 
 @on("tiny/bf16")
 def test_the_pool_is_full(pair: Pair) -> None:
-    """Streams run ahead of slow sums until their rings are full."""
+    """Streams run ahead of a slow memory until their rings are full."""
     rng = np.random.default_rng(3)
-    A, x = rng.integers(1, 9, (40, 200)), rng.integers(1, 9, 200)
-    assert np.array_equal(pair.run("y[i] = A[i,j] * x[j]", A=A, x=x), A @ x)
+    A, x = spread(rng, 50, 90, 1200), rng.integers(1, 9, 90)
+    got = pair.run("y[i] = A[i,j] * x[j]", memory=Memory(latency=100), A=A, x=x)
+    assert np.array_equal(got, A @ x)
     assert pair.counter("pool_full") > 0
 
 
