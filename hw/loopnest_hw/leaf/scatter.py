@@ -41,7 +41,7 @@ class Scatter(wiring.Component):
             block.eq(Mux(second, item.block[1].as_value(), item.block[0].as_value())),
             todo.eq(Mux(started, rest, block.lanes)),
             lowest.eq(todo & -todo),
-            block_done.eq(todo == lowest),
+            block_done.eq((todo == lowest) | (item.count == 0)),
             item_done.eq(~self.enable | (block_done & (second | (item.count != PAIR)))),
             self.o.valid.eq(self.i.valid),
             self.i.ready.eq(self.o.ready & item_done),
