@@ -27,7 +27,8 @@ WIDE_BITS = 32
 """Bits of a wide value (int32 or fp32)."""
 
 DISPATCHER_LINES = 32
-"""Pool lines of the dispatcher, which scans row 0; its streams share them equally."""
+"""Pool lines of the dispatcher, which scans row 0, or the PE's if that has fewer; its streams
+share them equally."""
 
 DOT_RING = 4
 """Partial sums of the dot leaf. It bounds the adders' latency and is part of the result's
@@ -124,9 +125,8 @@ class ChipConfig:
         check("streams", self.scanners >= 1, f"at least operands + 2 = {self.operands + 2}")
         check(
             "pool_lines",
-            power_of_two(self.pool_lines)
-            and self.pool_lines >= max(DISPATCHER_LINES, 2 * self.pool_streams),
-            f"a power of two, at least {DISPATCHER_LINES} and {2 * self.pool_streams}",
+            power_of_two(self.pool_lines) and self.pool_lines >= 2 * self.pool_streams,
+            f"a power of two, at least 2 for each of {self.pool_streams} streams",
         )
         check("slots", 2 <= self.slots <= 65536, "2 to 65536")
         check(

@@ -35,15 +35,16 @@ class Dispatcher(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
+        lines = min(DISPATCHER_LINES, config.pool_lines)
         m.submodules.front = front = RowFront(config, 1)
         m.submodules.streams = streams = StreamBank(
-            config, scanners=config.operands, values=0, epilogue=False, lines=DISPATCHER_LINES
+            config, scanners=config.operands, values=0, epilogue=False, lines=lines
         )
         connect(m, streams.request, flipped(self.request))
         connect(m, flipped(self.reply), streams.reply)
         connect(m, front.o, flipped(self.o))
         for ring, (base, last) in zip(
-            streams.ring, equal_rings(2 * config.operands, DISPATCHER_LINES), strict=True
+            streams.ring, equal_rings(2 * config.operands, lines), strict=True
         ):
             m.d.comb += [ring.base.eq(base), ring.last.eq(last)]
 

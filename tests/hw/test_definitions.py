@@ -50,7 +50,7 @@ CONFIGS = [
         ({"multipliers": 3}, "multipliers=3: expected 1, 2, 4, 8 or 16"),
         ({"streams": 4}, "streams=4: expected at least operands + 2 = 5"),
         ({"pool_lines": 100}, "pool_lines=100: expected a power of two"),
-        ({"pool_lines": 16}, "at least 32 and 24"),
+        ({"pool_lines": 16}, "at least 2 for each of 12 streams"),
         ({"slots": 1}, "slots=1: expected 2 to 65536"),
         ({"window": 24}, "window=24: expected a power of two from 16"),
         ({"fibers_in_flight": 3}, "fibers_in_flight=3: expected 1, 2, 4, 8 or 16"),
