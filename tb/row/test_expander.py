@@ -149,7 +149,7 @@ async def random_fibers(dut: Any, trial: int, stall: float) -> None:
     assert len(sink.received) == lanes >= 80
     for got, want in zip(sink.received, expected, strict=True):
         value = token_value(want)
-        for name in ("stop", "null") if want.null else value:
+        for name in ("stop", "null", "fiber", "key") if want.null else value:
             assert got[name] == value[name], f"{name}: {got} for {want}"
     if not stall:
         assert cycles <= lanes + 20, f"{cycles} cycles for {lanes} tokens"
