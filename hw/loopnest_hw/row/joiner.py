@@ -1,8 +1,10 @@
 """The joiner: the fibers of a row merged block by block, and the lanes with work in them."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,7 +71,7 @@ class Joiner(wiring.Component):
             m.d.comb += alone.eq(Cat(ones).any())
         merge_valid, merge = self._merge(m, advance, alone)
         lanes_valid, lanes = self._lanes(m, advance, merge_valid, merge)
-        self._hold(m, advance, alone, lanes_valid, lanes, merge)
+        self._hold(m, advance, alone, lanes_valid, lanes)
         return m
 
     def _merge(self, m: Module, advance: Signal, alone: Signal) -> tuple[Signal, data.View]:
@@ -126,7 +128,7 @@ class Joiner(wiring.Component):
                 [Cat(s & bit for bit in c) for s, c in zip(selected, coordinate, strict=True)]
             )
             m.d.sync += first.coordinate.eq(
-                sum_or([smallest.word_select(o, BLOCK_COORDINATE_BITS) for o in operands])
+                reduce(or_, [smallest.word_select(o, BLOCK_COORDINATE_BITS) for o in operands])
             )
             m.d.sync += first.member.eq(selected)
             for o in operands:
@@ -205,7 +207,6 @@ class Joiner(wiring.Component):
         alone: Signal,
         lanes_valid: Signal,
         lanes: data.View,
-        merge: data.View,
     ) -> None:
         """Hold one kept block back until it is known whether it is the fiber's last.
 
@@ -239,11 +240,3 @@ class Joiner(wiring.Component):
                     released.eq(alone | lanes.last),
                 ]
             m.d.sync += held_valid.eq(take | waiting & ~(lanes_valid & (kept | lanes.last)))
-
-
-def sum_or(values: list[Any]) -> Any:
-    """Return the bitwise or of the values."""
-    result: Any = Const(0)
-    for value in values:
-        result = result | value
-    return result
