@@ -172,6 +172,8 @@ def _place(
         n not in (1, size) for n, size in zip(padded.shape, shape, strict=True)
     ):
         raise ValueError(f"{name} of shape {words.shape}: expected one that broadcasts to {shape}")
+    if 0 in shape:  # no element takes it, and memory need not hold it
+        return {f"epilogue.{name}_mode": SCALAR, f"epilogue.{name}_value": 0}
     varies = [i for i, n in zip(indices, padded.shape, strict=True) if n != 1]
     if not varies:
         return {

@@ -78,6 +78,15 @@ def test_a_bias_for_each_element_of_a_vector(data, order, out):
     assert np.array_equal(dense(got), np.maximum(a @ x + np.arange(i), 0))
 
 
+@pytest.mark.parametrize("order", ["ikj", "jki"])
+@pytest.mark.parametrize("shape", [(16, 0), (0, 16)])
+def test_a_result_without_elements_takes_any_bias(order, shape):
+    a, b = np.zeros((shape[0], 3)), np.zeros((3, shape[1]))
+    for bias in (np.ones((shape[0], 1)), np.ones(shape[1])):
+        got = INT8.einsum("ik,kj->ij", a, b, order=order, epilogue=Epilogue(bias=bias))
+        assert got.shape == shape
+
+
 @given(st.lists(st.floats(-(2.0**30), 2.0**30), min_size=1, max_size=5))
 def test_multipliers_are_as_exact_as_31_bits_can_be(scales):
     exact = np.array(scales)
