@@ -1,6 +1,7 @@
-"""What a nest is expected to cost, from the operands' sizes and numbers of entries.
+"""What a nest is expected to cost, from what the operands' levels hold.
 
-Entries are taken as spread evenly and independently. The estimate chooses the loop order, the
+Fibers of a level are taken as equally long, and their coordinates as spread independently of
+other operands'. The estimate chooses the loop order, the
 streams' shares of the pool, the room for the result and the cycle budget; no result depends on it.
 """
 
@@ -18,6 +19,7 @@ from loopnest_hw.format import LINE_WORDS, PACKED_STRIDE
 from .nest import Cell, Nest, Row
 from .operand import Stored
 from .pack import COMPRESSED
+from .profile import Profile
 from .result import ResultPlan
 from .tensor import Tensor
 
@@ -58,11 +60,14 @@ class Estimate:
 
 
 def estimate(
-    config: ChipConfig, nest: Nest, entries: Sequence[int], wide: Sequence[bool], result: ResultPlan
+    config: ChipConfig,
+    nest: Nest,
+    profiles: Sequence[Profile],
+    wide: Sequence[bool],
+    result: ResultPlan,
 ) -> Estimate:
-    """Estimate a nest whose column c has ``entries[c]`` stored entries."""
+    """Estimate a nest whose column c holds ``profiles[c]``."""
     found = Estimate()
-    densities = [_densities(s, n) for s, n in zip(nest.columns, entries, strict=True)]
     columns = len(nest.columns)
     tokens = {(1 << columns) - 1: 1.0}
     in_sequence = [True] * columns
@@ -71,12 +76,14 @@ def estimate(
     for row in nest.rows:
         leaf = row is nest.rows[-1]
         present = [sum(n for p, n in tokens.items() if p >> c & 1) for c in range(columns)]
-        kept, coordinates = _join(nest, row, tokens, densities)
+        kept, coordinates = _join(nest, row, tokens, profiles)
         cycles = sum(tokens.values())
+        words = [0.0] * columns
         for c, cell in enumerate(row.cells):
-            if cell.mode is CellMode.SCAN:
-                words = _scan(found, row, c, cell, densities, present[c], in_sequence[c])
-                cycles = max(cycles, present[c] * words / 2)
+            if cell.mode is CellMode.SCAN and cell.level is not None:
+                words[c] = present[c] * profiles[c].blocks(cell.level)
+                _scan(found, (row.number, c), words[c], present[c], in_sequence[c])
+                cycles = max(cycles, words[c] / 2)
         visited = present_after(kept, columns)
         if leaf:
             lanes = sum(kept.values())
@@ -86,14 +93,14 @@ def estimate(
             for c, cell in enumerate(row.cells):
                 size = 4 if wide[c] else config.dtype.narrow_bytes
                 found.value_lines[c] = _value_lines(
-                    row, cell, densities[c], visited[c], present[c], coordinates, size,
-                    in_sequence[c],
+                    cell, profiles[c], visited[c], present[c], coordinates * row.size, size,
+                    max(words), in_sequence[c],
                 )  # fmt: skip
         else:
             cycles = max(cycles, sum(kept.values()))
         for c, cell in enumerate(row.cells):
             if cell.level is not None:
-                reach = present[c] * row.size * densities[c][cell.level]
+                reach = present[c] * profiles[c].fill(cell.level)
                 in_sequence[c] = visited[c] >= DENSE_ENOUGH * reach
         tokens = kept
         total = sum(tokens.values())
@@ -139,28 +146,13 @@ def _expm1(x: float) -> float:
     return exp(x) - 1 if x < -1e-6 else x
 
 
-def _densities(stored: Stored, entries: int) -> list[float]:
-    """Return for each level the share of a fiber's coordinates that it stores."""
-    densities: list[float] = []
-    nodes = 1.0
-    for l, (level, size) in enumerate(zip(stored.levels, stored.sizes, strict=True)):
-        children = nodes * size
-        if level == COMPRESSED:
-            space = float(prod(stored.sizes[: l + 1]))
-            distinct = space * -_expm1(-entries / space) if space else 0.0
-            children = min(children, float(entries) if l + 1 == len(stored.sizes) else distinct)
-        densities.append(children / (nodes * size) if nodes * size else 0.0)
-        nodes = children
-    return densities
-
-
 def _join(
-    nest: Nest, row: Row, tokens: dict[int, float], densities: list[list[float]]
+    nest: Nest, row: Row, tokens: dict[int, float], profiles: Sequence[Profile]
 ) -> tuple[dict[int, float], float]:
     """Return the kept coordinates by presence, and the share of all coordinates that is kept."""
     kept: dict[int, float] = {}
     share = {
-        c: densities[c][cell.level]
+        c: profiles[c].fill(cell.level) / max(1, row.size)
         for c, cell in enumerate(row.cells)
         if cell.mode is CellMode.SCAN and cell.level is not None
     }
@@ -186,40 +178,34 @@ def present_after(kept: dict[int, float], columns: int) -> list[float]:
 
 
 def _scan(
-    found: Estimate,
-    row: Row,
-    column: int,
-    cell: Cell,
-    densities: list[list[float]],
-    fibers: float,
-    in_sequence: bool,
-) -> float:
-    """Note the lines of a scanned cell; return its block words in a fiber."""
-    assert cell.level is not None
-    density = densities[column][cell.level]
-    words = row.size / LANES * (1 - (1 - density) ** LANES)
+    found: Estimate, cell: tuple[int, int], words: float, fibers: float, in_sequence: bool
+) -> None:
+    """Note the lines of a scanned cell, by (row, column), that reads so many block words."""
     entries_a_line = LINE_WORDS / PACKED_STRIDE if in_sequence else 1
-    key = (row.number, column)
-    found.position_lines[key] = fibers / entries_a_line
-    found.block_lines[key] = fibers * (words / LINE_WORDS + (0 if in_sequence else 1))
-    return words
+    found.position_lines[cell] = fibers / entries_a_line
+    found.block_lines[cell] = words / LINE_WORDS + (0 if in_sequence else fibers)
 
 
 def _value_lines(
-    row: Row,
     cell: Cell,
-    densities: list[float],
+    profile: Profile,
     lanes: float,
     fibers: float,
-    share: float,
+    kept: float,
     size: int,
+    words: float,
     in_sequence: bool,
 ) -> float:
-    """Return the lines of an operand's values at the leaf."""
+    """Return the lines of an operand's values at the leaf, where the row reads so many block words
+    and keeps so many coordinates of a fiber.
+    """
     fiber_lines = 0.0 if in_sequence else min(fibers, lanes)
     if cell.level is None:
         return fibers * size / LINE_BYTES + fiber_lines
+    if cell.mode is CellMode.FOLLOW and words:
+        # lanes of a block are neighbours
+        block_lines = max(1.0, LANES * cell.step * size / LINE_BYTES)
+        return min(lanes, words * block_lines)
     # Children from one lane with work to the next.
-    stored = densities[cell.level] if cell.mode is CellMode.SCAN else 1.0
-    gap = max(1.0, stored / share) if share else 1.0
+    gap = max(1.0, profile.fill(cell.level) / kept) if kept else 1.0
     return lanes * min(1.0, gap * cell.step * size / LINE_BYTES) + fiber_lines

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
 
 from .notation import Access
 from .pack import COMPRESSED, DENSE, spans
+from .profile import Profile, take_profile
 from .tensor import Tensor, sparse_levels
 
 
@@ -88,6 +90,7 @@ class Operand:
                 )
             self.nnz = self.source.size
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.source.shape)
+        self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
 
     @property
     def wide(self) -> bool:
@@ -146,6 +149,23 @@ class Operand:
         return isinstance(source, Tensor) and (
             (source.levels, source.mode_order) != (stored.levels, stored.mode_order)
         )
+
+    def profile(self, stored: Stored) -> Profile:
+        """Return what its levels hold when it is stored so."""
+        key = (stored.levels, stored.mode_order)
+        if key not in self._profiles:
+            by_mode = self._coordinates() if COMPRESSED in stored.levels else None
+            by_level = None if by_mode is None else [by_mode[m] for m in stored.mode_order]
+            self._profiles[key] = take_profile(stored.levels, stored.sizes, by_level)
+        return self._profiles[key]
+
+    def _coordinates(self) -> list[NDArray[np.int64]] | None:
+        """Return the stored entries' coordinates by mode, None where every one is stored."""
+        if isinstance(self.source, Tensor):
+            return self.source.stored_entries()[0]
+        if sp.issparse(self.source):
+            return [np.asarray(c, np.int64) for c in self.source.tocoo().coords]
+        return None
 
     def pack(self, stored: Stored) -> Tensor:
         """Return the operand with these levels."""

@@ -221,7 +221,8 @@ def _plan(
         except ValueError:
             raise error from None
     wide = [operand.wide for operand in columns]
-    expected = estimate(config, nest, [operand.nnz for operand in columns], wide, result)
+    profiles = [o.profile(levels) for o, levels in zip(columns, nest.columns, strict=True)]
+    expected = estimate(config, nest, profiles, wide, result)
     repacked = sum(
         _repacked(operand, levels) for operand, levels in zip(columns, nest.columns, strict=True)
     )
