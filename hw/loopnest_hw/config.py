@@ -30,6 +30,10 @@ DISPATCHER_LINES = 32
 """Pool lines of the dispatcher, which scans row 0, or the PE's if that has fewer; its streams
 share them equally."""
 
+MOST_COPIES = 2
+"""Largest setting of the descriptor's ``copies``: the accumulator keeps up to ``2**2`` copies of a
+key, so that its additions can follow each other sooner."""
+
 DOT_RING = 4
 """Partial sums of the dot leaf. It bounds the adders' latency and is part of the result's
 definition (the order of additions), so it is no parameter."""

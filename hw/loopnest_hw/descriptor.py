@@ -85,6 +85,7 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("last", 1, "the list of kernels ends with this one")
     yield Field("leaf_mode", 2, "LeafMode")
     yield Field("accumulate", 1, "1: through the accumulator; 0: each key comes once, in order")
+    yield Field("copies", 2, "0, 1, 2: the accumulator keeps 1, 2 or 4 copies of a key")
     yield Field("drain_stop", config.stop_bits, "a result fiber ends with a stop of at least this")
     yield Field("op2", 2, "Op of the second and third factors: y = op2(b, c)")
     yield Field("op1", 2, "Op of the first factor and that: x = op1(a, y)")

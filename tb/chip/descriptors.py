@@ -2,7 +2,7 @@
 
 import random
 
-from loopnest_hw.config import COORDINATE_BITS, ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, MOST_COPIES, ChipConfig
 from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, ResultMode, kernel_fields
 
 
@@ -14,12 +14,14 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
         ("leaf_mode", 2),
         ("op1", 2),
         ("op2", 2),
+        ("copies", MOST_COPIES),
         ("drain_stop", config.rows),
         ("result.size", 1 << COORDINATE_BITS),
         ("epilogue.bias_mode", 2),
         ("epilogue.scale_mode", 2),
     ):
         kernel[path] = rng.choice((limit, rng.randrange(limit + 1)))
+    kernel["accumulate"] |= kernel["copies"] > 0
     for path in ("result.table", "result.blocks", "result.values"):
         kernel[path] &= ~31
     for s in range(config.pool_streams):

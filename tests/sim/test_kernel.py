@@ -99,6 +99,7 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
     loops = config.rows - len(bypassed)
     d["drain_stop"] = int(rng.integers(1, loops + 1))
     d["accumulate"] = int(d["drain_stop"] > 1 or mode == LeafMode.SCATTER or rng.random() < 0.5)
+    d["copies"] = d["accumulate"] and int(rng.choice([0, 0, 1, 2]))
 
     for o in range(config.operands):
         d[f"operand.{o}.values"] = table

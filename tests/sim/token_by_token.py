@@ -249,13 +249,22 @@ class TokenByToken:
     def accumulate(self, tokens: Iterator[Token]) -> Blocks:
         """Sum the terms by result fiber and key; return the fibers' blocks."""
         rows: list[tuple[int, int, list[int], int, bool]] = []
-        sums: dict[int, Any] = {}
+        copies: list[dict[int, Any]] = [{} for _ in range(1 << self.d["copies"])]
+        fibers = 0
         for token in tokens:
+            copy = copies[fibers % len(copies)]
+            fibers += not token.null
             for key, value in self.terms(token):
-                sums[key] = self.plus(sums.get(key), value)
+                key %= 2**20 // len(copies)
+                copy[key] = self.plus(copy.get(key), value)
             if 1 + token.stop >= self.d["drain_stop"]:
+                sums: dict[int, Any] = {}
+                for copy in copies:
+                    for key, value in copy.items():
+                        sums[key] = self.plus(sums.get(key), value)
+                    copy.clear()
                 rows += self.blocks(sums, token.fiber)
-                sums = {}
+                fibers = 0
         coordinate, mask, value, fiber, ends = zip(*rows, strict=True)
         final = [False] * (len(rows) - 1) + [True]
         return Blocks.of(coordinate, mask, value, fiber, last=ends, final=final)

@@ -10,7 +10,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import COORDINATE_BITS, LINE_BYTES, ChipConfig
+from ..config import COORDINATE_BITS, LINE_BYTES, MOST_COPIES, ChipConfig
 from ..descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
 from ..kernel import kernel_layout
 
@@ -65,6 +65,8 @@ class DescriptorCheck(wiring.Component):
                 kernel.leaf_mode >= len(LeafMode),
                 kernel.op1 >= len(Op),
                 kernel.op2 >= len(Op),
+                kernel.copies > MOST_COPIES,
+                (kernel.copies != 0) & ~kernel.accumulate,
                 kernel.drain_stop > self._config.rows,
                 kernel.row[0].bypass | leaf.bypass,
                 (kernel.leaf_mode == LeafMode.AXPY)

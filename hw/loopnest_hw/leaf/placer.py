@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..config import COORDINATE_BITS, LANES, ChipConfig
+from ..config import COORDINATE_BITS, LANES, MOST_COPIES, ChipConfig
 from ..descriptor import CellMode, LeafMode, ResultMode
 from ..kernel import kernel_layout
 from ..queue import Queue
@@ -25,6 +25,10 @@ class Placer(wiring.Component):
     accumulates, the result's blocks are looked up (in DOT once a fiber, otherwise once an item);
     the blocks of a stale fiber are dropped, and lanes of a block that the pass doesn't keep are
     cleared. Where it does not, `retired` gets an item for each row-0 token that ends.
+
+    Where the kernel asks for 2 or 4 copies of a key, block b of a result fiber's n-th leaf fiber is
+    looked up as block ``copies * b + n mod copies``: rows that come back to the same lanes too soon
+    find other slots there. The combiner behind the drain adds the copies.
 
     Two blocks a cycle. A fiber without blocks leaves an item only where a result fiber, a row-0
     token or the nest ends with it.
@@ -50,6 +54,7 @@ class Placer(wiring.Component):
             {
                 "placed": placed(self._config),
                 "key": data.ArrayLayout(COORDINATE_BITS, PAIR),
+                "copy": MOST_COPIES,
                 "retire": 1,
                 "asks": 1,
                 "epoch": 1,
@@ -114,6 +119,7 @@ class Placer(wiring.Component):
             # The end of a skipped fiber asks too: the answer is that it is stale.
             entry.asks.eq(self.kernel.accumulate & (~dot | first | skip)),
             entry.epoch.eq(context.epoch),
+            entry.copy.eq(self._turn(m, context, go & last, ends.end)),
         ]
         # A fiber of no blocks matters only for what ends with it; a skipped one just for its end.
         matters = Mux(
@@ -186,9 +192,35 @@ class Placer(wiring.Component):
         m.d.comb += request.count.eq(Mux(single & (out.placed.count != 0), 1, out.placed.count))
         for n in range(PAIR):
             m.d.comb += [
-                request.block[n].eq(out.key[n][4:]),
+                request.block[n].eq(self._copied(m, out, n)),
                 request.mask[n].eq(Mux(single, 1 << out.key[n][:4], out.placed.block[n].lanes)),
             ]
+
+    def _turn(self, m: Module, context: data.View, ends: Signal, result_ends: Value) -> Signal:
+        """Return the number of the leaf fiber in its result fiber, as far as it chooses a copy."""
+        # A replay begins with a new epoch, and with the result fiber's first leaf fiber.
+        counted_epoch = Signal()
+        count = Signal(MOST_COPIES)
+        turn = Signal(MOST_COPIES)
+        m.d.comb += turn.eq(Mux(context.epoch == counted_epoch, count, 0))
+        with m.If(ends):
+            m.d.sync += [
+                counted_epoch.eq(context.epoch),
+                count.eq(Mux(result_ends, 0, turn + ~context.null)),
+            ]
+        return turn
+
+    def _copied(self, m: Module, out: Signal, n: int) -> Signal:
+        """Return the block that stands for a key's copy in the accumulator."""
+        block = Signal(COORDINATE_BITS - 4, name=f"copied_{n}")
+        key = out.key[n][4:]
+        with m.Switch(self.kernel.copies):
+            with m.Case(0):
+                m.d.comb += block.eq(key)
+            for copies in range(1, MOST_COPIES + 1):
+                with m.Case(copies):
+                    m.d.comb += block.eq(Cat(out.copy[:copies], key))
+        return block
 
     def _answer(self, m: Module, waiting: Queue) -> None:
         """Fill the accumulator's answers in, and drop what this pass doesn't do."""

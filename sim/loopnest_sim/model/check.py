@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from loopnest_hw.config import COORDINATE_BITS, LINE_BYTES, ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, LINE_BYTES, MOST_COPIES, ChipConfig
 from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
 
 
@@ -17,6 +17,7 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
         ("leaf_mode", len(LeafMode) - 1),
         ("op1", len(Op) - 1),
         ("op2", len(Op) - 1),
+        ("copies", MOST_COPIES),
         ("drain_stop", config.rows),
         ("result.size", 1 << COORDINATE_BITS),
         ("epilogue.bias_mode", 2),
@@ -24,6 +25,8 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
     ):
         if kernel[path] > limit:
             yield f"{path}={kernel[path]}: expected 0 to {limit}"
+    if kernel["copies"] and not kernel["accumulate"]:
+        yield f"copies={kernel['copies']}: expected 0 where nothing is accumulated"
     for path in ("result.table", "result.blocks", "result.values"):
         if kernel[path] % LINE_BYTES:
             yield f"{path}={kernel[path]:#x}: expected a multiple of {LINE_BYTES}"

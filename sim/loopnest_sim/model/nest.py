@@ -86,6 +86,7 @@ class Nest:
     operands: tuple[Operand, ...]
     leaf_mode: LeafMode
     accumulate: bool
+    copies: int
     drain_stop: int
     op1: Op
     op2: Op
@@ -147,6 +148,7 @@ class Nest:
                 ),
                 leaf_mode=LeafMode(d["leaf_mode"]),
                 accumulate=bool(d["accumulate"]),
+                copies=d["copies"],
                 drain_stop=d["drain_stop"],
                 op1=Op(d["op1"]),
                 op2=Op(d["op2"]),

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import COORDINATE_BITS
+from loopnest_hw.config import COORDINATE_BITS, LANES
+from loopnest_hw.format import BLOCK_COORDINATE_BITS
 
 from .arith import Wide, sum_chains, wide_type
 from .leaf import Terms
@@ -28,6 +29,9 @@ class Finished:
 class Sums:
     """Sums the terms of each key of each result fiber, in order.
 
+    Where the kernel asks for 2 or 4 copies of a key, the n-th leaf fiber of a result fiber adds to
+    copy n mod copies; a fiber that ends has the sums of its copies, added in their order.
+
     Chunks of leaf tokens go in, in the nest's order; the fibers that end with them come out. The
     one that is open is carried over: its sum so far is a key's first term in the next chunk.
 
@@ -42,6 +46,7 @@ class Sums:
         self._key: Indices = np.zeros(0, np.int64)
         self._value: Wide = np.zeros(0, wide_type(nest.config.dtype))
         self._fiber: Words = np.zeros(0, np.uint32)
+        self._leaf_fibers = 0  # of the open result fiber, so far
         self.overflow = False
 
     def feed(self, tokens: Tokens, terms: Terms) -> Finished:
@@ -49,8 +54,8 @@ class Sums:
         # the leaf's own fiber ends with each of its tokens
         ends = tokens.stop.astype(np.int64) + 1 >= self._nest.drain_stop
         number: Indices = np.cumsum(ends) - ends
-        chain = number[terms.token] << COORDINATE_BITS | terms.key
-        chain = np.concatenate([self._key, chain])
+        key = self._copied(tokens, ends, number)[terms.token] | self._spread(terms.key)
+        chain = np.concatenate([self._key, number[terms.token] << COORDINATE_BITS | key])
         value = np.concatenate([self._value, terms.value])
         if self._nest.accumulate:
             order = _stable_order(chain)
@@ -64,12 +69,40 @@ class Sums:
         closed = int(np.searchsorted(chain, fibers << COORDINATE_BITS))
         self._key, self._value = _keys(chain[closed:]), value[closed:]
         self._fiber = tokens.fiber[-1:] if not ends[-1] else tokens.fiber[:0]
-        chain = chain[:closed]
-        return Finished(tokens.fiber[ends], chain >> COORDINATE_BITS, _keys(chain), value[:closed])
+        chain, value = self._merged(chain[:closed], value[:closed])
+        return Finished(tokens.fiber[ends], chain >> COORDINATE_BITS, _keys(chain), value)
 
     def finish(self) -> Finished:
         """Return the fiber that is still open where the nest ends, if one is."""
-        return Finished(self._fiber, np.zeros(len(self._key), np.int64), self._key, self._value)
+        key, value = self._merged(self._key, self._value)
+        return Finished(self._fiber, np.zeros(len(key), np.int64), key, value)
+
+    def _spread(self, key: Words) -> Indices:
+        """Make room for the copy's number, between block and lane; the key's top bits go."""
+        block, lane = np.divmod(key.astype(np.int64), LANES)
+        block = block << self._nest.copies & ((1 << BLOCK_COORDINATE_BITS) - 1)
+        return block * LANES | lane
+
+    def _copied(self, tokens: Tokens, ends: NDArray[np.bool_], number: Indices) -> Indices:
+        """Return the copy of each leaf token, as it stands in a key."""
+        fiber = (tokens.present != 0).astype(np.int64)
+        before = np.cumsum(fiber) - fiber
+        # a result fiber begins behind the last token of the one before
+        begins = np.concatenate([[-self._leaf_fibers], (before + fiber)[ends]])
+        place = before - begins[number]
+        self._leaf_fibers = 0 if ends[-1] else int(place[-1] + fiber[-1])
+        return place % (1 << self._nest.copies) * LANES
+
+    def _merged(self, chain: Indices, value: Wide) -> tuple[Indices, Wide]:
+        """Add the copies of each key, in their order."""
+        if not self._nest.copies:
+            return chain, value
+        copies = self._nest.copies
+        number, block = np.divmod(chain // LANES >> copies, 1 << BLOCK_COORDINATE_BITS - copies)
+        chain = (number << COORDINATE_BITS) + block * LANES + chain % LANES
+        chain, value, overflow = sum_chains(value, chain, self._nest.config.dtype)
+        self.overflow |= overflow
+        return chain, value
 
 
 def _keys(chain: Indices) -> Indices:
