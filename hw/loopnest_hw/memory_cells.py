@@ -1,7 +1,7 @@
 """Memories as cells of their own for synthesis: timing estimates without an SRAM compiler.
 
 A cell has one clock, any number of synchronous ports and fixed delays. Its size is in its name,
-``loopnest_memory_<width>x<depth>_<reads>r<writes>w``, its area is 0: count its bits.
+``loopnest_memory_<width>x<depth>_<reads>r<writes>w_<enables>e``, its area is 0: count its bits.
 """
 
 import re
@@ -13,28 +13,30 @@ SETUP_NS = 0.1
 
 OUTPUT_TRANSITION_NS = 0.05
 INPUT_CAPACITANCE_FF = 2.0
-"""Load of a pin; the write enables of a word's bits share it, as one signal drives many of them."""
+"""Load of a pin."""
 
 REGISTER_BITS = 1024
 """Memories of at most this many bits become flip-flops."""
 
 _MEMORY = re.compile(r"^  cell \$mem_v2 (\S+)\n(.*?)^  end\n", re.MULTILINE | re.DOTALL)
-_NAME = re.compile(r"loopnest_memory_(\d+)x(\d+)_(\d+)r(\d+)w$")
+_NAME = re.compile(r"loopnest_memory_(\d+)x(\d+)_(\d+)r(\d+)w_(\d+)e$")
 
 
 @dataclass(frozen=True, order=True)
 class MemoryCell:
-    """A kind of memory: bits of a word, words, and ports."""
+    """A kind of memory: bits of a word, words, and ports, with so many write enables in all."""
 
     width: int
     depth: int
     reads: int
     writes: int
+    enables: int
 
     @property
     def name(self) -> str:
         """Name of the cell."""
-        return f"loopnest_memory_{self.width}x{self.depth}_{self.reads}r{self.writes}w"
+        ports = f"{self.reads}r{self.writes}w_{self.enables}e"
+        return f"loopnest_memory_{self.width}x{self.depth}_{ports}"
 
     @property
     def bits(self) -> int:
@@ -49,7 +51,7 @@ class MemoryCell:
             "RD_EN": ("input", self.reads),
             "RD_ADDR": ("input", self.reads * address),
             "RD_DATA": ("output", self.reads * self.width),
-            "WR_EN": ("input", self.writes * self.width),
+            "WR_EN": ("input", self.enables),
             "WR_ADDR": ("input", self.writes * address),
             "WR_DATA": ("input", self.writes * self.width),
         }
@@ -75,13 +77,17 @@ def replace_memories(rtlil: str) -> tuple[str, list[MemoryCell]]:
         name, body = found.groups()
         numbers = {key: int(value) for key, value in re.findall(r"parameter \\(\w+) (\d+)\n", body)}
         connections = dict(re.findall(r"connect \\(\w+) (.*)\n", body))
-        kind = MemoryCell(
-            numbers["WIDTH"], numbers["SIZE"], numbers["RD_PORTS"], numbers["WR_PORTS"]
-        )
+        writes = numbers["WR_PORTS"]
+        enables = writes * numbers["WIDTH"]
+        bits = set(re.findall(r"[^\s{}]+(?: \[\d+\])?", connections["WR_EN"]))
+        if writes == 1 and len(bits) == 1:
+            # one enable for the whole word: its net has one pin here
+            enables, connections["WR_EN"] = 1, bits.pop()
+        kind = MemoryCell(numbers["WIDTH"], numbers["SIZE"], numbers["RD_PORTS"], writes, enables)
         if kind.bits <= REGISTER_BITS:
             return found.group(0)
-        enables = re.search(r"parameter \\RD_CLK_ENABLE \d+'([01]+)", body)
-        if enables is None or "0" in enables.group(1):
+        clocked = re.search(r"parameter \\RD_CLK_ENABLE \d+'([01]+)", body)
+        if clocked is None or "0" in clocked.group(1):
             raise ValueError(f"memory {name}: expected synchronous read ports only")
         clocks = {
             signal
@@ -143,8 +149,7 @@ def liberty(kinds: list[MemoryCell]) -> str:
         pins = ["    pin (clk) { direction : input; clock : true; capacitance : 1.0; }\n"]
         for port, (direction, width) in kind.ports.items():
             if width:
-                share = kind.width if port == "WR_EN" else 1
-                load = f"capacitance : {INPUT_CAPACITANCE_FF / share:.4f};"
+                load = f"capacitance : {INPUT_CAPACITANCE_FF};"
                 timing = output if direction == "output" else f"{load} {setup}"
                 pins.append(
                     f"    bus ({port}) {{ bus_type : bits{width}; direction : {direction}; "

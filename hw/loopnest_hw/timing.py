@@ -36,7 +36,14 @@ MAPPING = (
     "&get -n; &st; &if -g -K 6; &put; dch; map -B 0.9 -a; "
     "topo; buffer -c -N 16; topo; upsize -D {period}; dnsize -D {period}"
 )
-"""What ABC does. Yosys's own script does not look for speed before it sizes cells."""
+"""What ABC does to logic. Yosys's own script does not look for speed before it sizes cells."""
+
+ENABLES = "strash; map -a; topo; buffer -c -N 16; topo; upsize -D {period}; dnsize -D {period}"
+"""What ABC does to the flip-flops' enables, after all other logic.
+
+For ABC, everything comes into a unit at the same time. It would put a pipe's enable, which comes
+late from other units, wherever that saves a gate of the pipe's logic.
+"""
 
 
 @dataclass(frozen=True)
@@ -148,8 +155,8 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
         # initial values are not for silicon
         f"read_verilog design.v; hierarchy -check -top {top}; proc; opt_expr; opt_clean; opt_dff; "
         # a port for each enable in the Verilog becomes one port with enables
-        "opt_clean; memory_share -nosat -nowiden; memory_collect; memory_dff; opt_clean; "
-        "attrmap -remove init -remove src; write_rtlil memories.il"
+        "opt_clean; memory_share -nosat -nowiden; opt_reduce; memory_collect; memory_dff; "
+        "opt_clean; attrmap -remove init -remove src; write_rtlil memories.il"
     )
     run([yosys, "-q", "-p", script], folder)
     rtlil, kinds = replace_memories((folder / "memories.il").read_text())
@@ -160,14 +167,18 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
         f"set_driving_cell {find_buffer(library)}\nset_load {OUTPUT_LOAD_FF}\n"
     )
     period = round(1000 * TARGET_PERIOD_NS)
-    (folder / "abc.script").write_text(MAPPING.format(period=period) + "\n")
+    for name, commands in (("logic", MAPPING), ("enables", ENABLES)):
+        (folder / f"{name}.abc").write_text(commands.format(period=period) + "\n")
+    abc = "abc -liberty cells.lib -constr abc.constr -script"
     script = (
         "read_verilog -lib memories.v; read_rtlil logic.il; "
         f"hierarchy -check -top {top}; opt -fast; wreduce; peepopt; alumacc; opt -fast; "
         "memory_map; attrmap -remove init; opt -fast; techmap; opt -fast; "
+        "dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x; opt -fast; opt_clean -purge; "
         # flip-flops are found by their signals' names in the paths
-        "rename -wire; dfflibmap -liberty cells.lib; opt_clean -purge; "
-        "abc -liberty cells.lib -constr abc.constr -script abc.script; "
+        f"rename -wire; {abc} logic.abc; "
+        # a library without enables: multiplexers, which are all that is not mapped yet
+        f"dfflibmap -liberty cells.lib; {abc} enables.abc t:$_*; "
         "setundef -zero; splitnets -ports; opt_clean -purge; "
         "tee -q -o area.json stat -json; "
         "write_verilog -noattr -noexpr -nohex -nodec netlist.v"

@@ -143,7 +143,7 @@ def test_find_buffer() -> None:
 
 
 def test_memory_names() -> None:
-    kind = MemoryCell(40, 256, 2, 1)
+    kind = MemoryCell(40, 256, 2, 1, 4)
     assert parse_name(kind.name) == kind
     assert parse_name("NAND2_X1") is None
     assert kind.ports["RD_ADDR"] == ("input", 16)
@@ -159,6 +159,7 @@ def test_odd_memories(enable: str, clocks: tuple[str, str], message: str) -> Non
     for name, value in {"WIDTH": 8, "SIZE": 512, "RD_PORTS": 1, "WR_PORTS": 1}.items():
         cell += f"    parameter \\{name} {value}\n"
     cell += f"    parameter \\RD_CLK_ENABLE {enable}\n"
+    cell += "    connect \\WR_EN { \\en [0] \\en [1] }\n"
     cell += f"    connect \\RD_CLK {clocks[0]}\n    connect \\WR_CLK {clocks[1]}\n  end\n"
     with pytest.raises(ValueError, match=message):
         replace_memories(cell)
