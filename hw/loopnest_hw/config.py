@@ -4,6 +4,7 @@ No width is computed anywhere else. This module imports no Amaranth: the model a
 read it too.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
@@ -87,9 +88,11 @@ class ChipConfig:
         Blocks of a result fiber that one pass can hold, a power of two, at least 16. Wider
         fibers take several passes.
     fibers_in_flight : int
-        Result fibers that fill, wait or drain at once.
+        Result fibers that fill, wait or drain at once. One is open from its first block's lookup,
+        a memory latency before its values, to the end of its drain.
     fifo_depth : int
-        Tokens between rows: how far an upper row runs ahead.
+        Tokens between rows: how far an upper row runs ahead. A row looks up a position and then
+        reads blocks, so two memory latencies' worth keep it busy with short fibers.
     stream_depth : int
         Steps a stream may be asked for before they are used.
     reads_outstanding : int
@@ -109,9 +112,9 @@ class ChipConfig:
     pool_lines: int = 128
     slots: int = 512
     window: int = 2048
-    fibers_in_flight: int = 4
-    fifo_depth: int = 64
-    stream_depth: int = 64
+    fibers_in_flight: int = 8
+    fifo_depth: int = 128
+    stream_depth: int = 128
     reads_outstanding: int = 128
 
     def __post_init__(self) -> None:
@@ -207,6 +210,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """The presets by name, as differences from the defaults."""
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, int]:
+    """Return the fields and numbers of ``field=number`` texts.
+
+    Raises
+    ------
+    ValueError
+        For a text of another form.
+    """
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not value.isdecimal():
+            raise ValueError(f"{text!r}: expected FIELD=NUMBER")
+        found[name] = int(value)
+    return found
 
 
 def make_config(preset: str = "single", dtype: str = "bf16", **overrides: int) -> ChipConfig:

@@ -18,7 +18,7 @@ from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from .chip.chip import Chip
-from .config import PRESETS, ChipConfig, NumberFormat, make_config
+from .config import PRESETS, ChipConfig, NumberFormat, make_config, parse_overrides
 from .definitions import c_header, definitions_json, registers_markdown
 from .pe import PE
 
@@ -88,8 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.docs.write_text(registers_markdown(make_config()))
         return 0
     try:
-        overrides = dict(_override(text) for text in options.set)
-        config = make_config(options.preset, options.dtype, **overrides)
+        config = make_config(options.preset, options.dtype, **parse_overrides(options.set))
     except ValueError as error:
         parser.error(str(error))
     options.output.mkdir(parents=True, exist_ok=True)
@@ -102,14 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (options.output / name).write_text(text)
         print(options.output / name)
     return 0
-
-
-def _override(text: str) -> tuple[str, int]:
-    """Return the field and number of ``field=number``."""
-    name, _, value = text.partition("=")
-    if not value.isdecimal():
-        raise ValueError(f"--set {text}: expected FIELD=NUMBER")
-    return name, int(value)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_yosys(exported: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "slots"], "--set slots: expected FIELD=NUMBER"),
+        (["--set", "slots"], "'slots': expected FIELD=NUMBER"),
         (["--set", "slots=1"], "slots=1: expected 2 to 65536"),
         (["--preset", "huge"], "invalid choice: 'huge'"),
     ],

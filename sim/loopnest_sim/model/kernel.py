@@ -86,7 +86,7 @@ def run_watched(
         result.write(finished)
 
     first = root(nest, descriptor["result.start"])
-    for tokens, blocks in _leaf_chunks(nest, 0, first, image, watch):
+    for tokens, blocks in leaf_chunks(nest, 0, first, image, watch):
         write(sums.feed(tokens, leaf_terms(nest, tokens, blocks, image, watch, counts)))
     write(sums.finish())
     result.finish()
@@ -100,18 +100,18 @@ def run_watched(
     )
 
 
-def _leaf_chunks(
+def leaf_chunks(
     nest: Nest, number: int, tokens: Tokens, image: Image, watch: Watch
 ) -> Iterator[tuple[Tokens, Blocks]]:
     """Run the tokens through the rows from this one on; yield leaf tokens with their blocks."""
     row = nest.rows[number]
     leaf = number == len(nest.rows) - 1
     if row.bypass and not leaf:
-        yield from _leaf_chunks(nest, number + 1, tokens, image, watch)
+        yield from leaf_chunks(nest, number + 1, tokens, image, watch)
         return
     for some, blocks in joined_chunks(row, tokens, image, watch):
         if leaf:
             yield some, blocks
         else:
             below = children(row, some, expand(row, some, blocks))
-            yield from _leaf_chunks(nest, number + 1, below, image, watch)
+            yield from leaf_chunks(nest, number + 1, below, image, watch)

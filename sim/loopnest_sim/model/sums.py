@@ -51,10 +51,10 @@ class Sums:
 
     def feed(self, tokens: Tokens, terms: Terms) -> Finished:
         """Take some leaf tokens with their terms; return the fibers that are complete."""
-        # the leaf's own fiber ends with each of its tokens
-        ends = tokens.stop.astype(np.int64) + 1 >= self._nest.drain_stop
-        number: Indices = np.cumsum(ends) - ends
-        key = self._copied(tokens, ends, number)[terms.token] | self._spread(terms.key)
+        ends, number, turn = result_fibers(self._nest, tokens, self._leaf_fibers)
+        copy = turn % (1 << self._nest.copies) * LANES
+        self._leaf_fibers = 0 if ends[-1] else int(turn[-1]) + int(tokens.present[-1] != 0)
+        key = copy[terms.token] | self._spread(terms.key)
         chain = np.concatenate([self._key, number[terms.token] << COORDINATE_BITS | key])
         value = np.concatenate([self._value, terms.value])
         if self._nest.accumulate:
@@ -83,16 +83,6 @@ class Sums:
         block = block << self._nest.copies & ((1 << BLOCK_COORDINATE_BITS) - 1)
         return block * LANES | lane
 
-    def _copied(self, tokens: Tokens, ends: NDArray[np.bool_], number: Indices) -> Indices:
-        """Return the copy of each leaf token, as it stands in a key."""
-        fiber = (tokens.present != 0).astype(np.int64)
-        before = np.cumsum(fiber) - fiber
-        # a result fiber begins behind the last token of the one before
-        begins = np.concatenate([[-self._leaf_fibers], (before + fiber)[ends]])
-        place = before - begins[number]
-        self._leaf_fibers = 0 if ends[-1] else int(place[-1] + fiber[-1])
-        return place % (1 << self._nest.copies) * LANES
-
     def _merged(self, chain: Indices, value: Wide) -> tuple[Indices, Wide]:
         """Add the copies of each key, in their order."""
         if not self._nest.copies:
@@ -103,6 +93,22 @@ class Sums:
         chain, value, overflow = sum_chains(value, chain, self._nest.config.dtype)
         self.overflow |= overflow
         return chain, value
+
+
+def result_fibers(
+    nest: Nest, tokens: Tokens, leaf_fibers: int = 0
+) -> tuple[NDArray[np.bool_], Indices, Indices]:
+    """Return where result fibers end, and of each leaf token the number of its result fiber and of
+    the leaf fibers before it in that; the first one has had ``leaf_fibers`` before these tokens.
+    """
+    # the leaf's own fiber ends with each of its tokens
+    ends = tokens.stop.astype(np.int64) + 1 >= nest.drain_stop
+    number: Indices = np.cumsum(ends) - ends
+    fiber = (tokens.present != 0).astype(np.int64)
+    before = np.cumsum(fiber) - fiber
+    # a result fiber begins behind the last token of the one before
+    begins = np.concatenate([[-leaf_fibers], (before + fiber)[ends]])
+    return ends, number, before - begins[number]
 
 
 def _keys(chain: Indices) -> Indices:

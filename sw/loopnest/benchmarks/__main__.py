@@ -16,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loopnest import Chip, Memory
+from loopnest_hw.config import parse_overrides
 
 from .cases import Case, dense_case, matrix_cases
 from .layer import layer_cases
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dtype=options.dtype,
         memory=Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle),
         backend=options.backend,
+        **parse_overrides(options.set),
     )
     outcomes: list[Outcome] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -67,7 +69,7 @@ def _save(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {
         name: getattr(options, name)
-        for name in ("preset", "dtype", "backend", "latency", "bytes_per_cycle")
+        for name in ("preset", "dtype", "set", "backend", "latency", "bytes_per_cycle")
     }
     report = settings | {"runs": [outcome.to_dict() for outcome in outcomes]}
     options.output.write_text(json.dumps(report, indent=2) + "\n")
@@ -102,6 +104,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
     parser.add_argument("--preset", default="single")
     parser.add_argument("--dtype", choices=("bf16", "int8"), default="bf16")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=NUMBER", help="override a parameter"
+    )
     parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
     parser.add_argument("--latency", type=int, default=4, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
