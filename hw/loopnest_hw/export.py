@@ -20,6 +20,7 @@ from amaranth.lib import wiring
 from .chip.chip import Chip
 from .config import PRESETS, ChipConfig, NumberFormat, make_config, parse_overrides
 from .definitions import c_header, definitions_json, registers_markdown
+from .modules import share_modules
 from .pe import PE
 
 TOP = "loopnest"
@@ -50,7 +51,7 @@ def _convert(component: wiring.Component, top: str) -> str:
 
 def chip_verilog(config: ChipConfig) -> str:
     """Return the Verilog of the chip, top module `TOP`."""
-    return _convert(Chip(config), TOP)
+    return share_modules(_convert(Chip(config), TOP), TOP)
 
 
 def pe_verilog(config: ChipConfig) -> str:
