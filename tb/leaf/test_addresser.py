@@ -97,7 +97,6 @@ async def random_steps(dut: Any, mode: int, trial: int, stall: float) -> None:
         }
         words = [
             {
-                "lanes": 0xFFFF,
                 "mask": list(b.mask),
                 "base": list(b.base),
                 "place": b.place,

@@ -72,6 +72,27 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
         assert bool(item["last"]) == last
 
 
+@cocotb.test()
+@cocotb.parametrize(lanes=[1, "half", 16])
+async def a_step_a_cycle(dut: Any, lanes: Any) -> None:
+    """One step from two sparse blocks, or many from a full one: there is no bubble."""
+    multipliers = bench.parameters["multipliers"]
+    config = make_config("tiny", multipliers=multipliers)
+    await bench.start(dut)
+    dut.exclusive.value = 0
+    dut.single.value = 0
+    source = Source(dut, "i", placed(config), bench.rng())
+    sink = Sink(dut, "o", formed(config), bench.rng())
+    count = max(1, multipliers // 2) if lanes == "half" else lanes
+    blocks = [(1 << count) - 1] * 24
+    steps = [step for _ in range(4) for step in form(blocks, multipliers, exclusive=False)]
+    items = [item for fiber in range(4) for item in fiber_items(config, fiber, blocks)]
+    sender = cocotb.start_soon(source.send_all(items))
+    await sink.wait_for(len(steps))
+    await sender
+    assert sink.cycles[-1] - sink.cycles[0] + 1 == max(len(steps), len(items))
+
+
 def fiber_items(config: Any, fiber: int, blocks: list[int]) -> list[dict[str, Any]]:
     """Return a fiber's blocks as the placer sends them; their places are their numbers."""
     operands = config.operands

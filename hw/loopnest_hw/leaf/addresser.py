@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 from ..config import LANES, POSITION_BITS, ChipConfig
 from ..descriptor import CellMode, LeafMode
 from ..kernel import kernel_layout
-from ..tokens import PAIR, gather_request
+from ..tokens import gather_request
 from .layouts import formed, step
+from .prefix import at_least
 
 
 def addressed(config: ChipConfig) -> data.StructLayout:
@@ -54,7 +55,7 @@ class Addresser(wiring.Component):
 
         # Line up: which lane of which block each slot of the step has.
         item = self.i.payload
-        rank = self._ranks(m, item)
+        before = at_least(m, "before", Cat(item.take), config.multipliers)
         lined_valid = Signal()
         lined = Signal(formed(config))
         chosen = [Signal(LANES, name=f"chosen_{n}") for n in lanes]
@@ -62,10 +63,10 @@ class Addresser(wiring.Component):
         with m.If(advance):
             m.d.sync += [lined_valid.eq(self.i.valid), lined.eq(item)]
             for slot in lanes:
-                picks = []
-                for n in range(PAIR):
-                    for lane in range(LANES):
-                        picks.append(item.take[n][lane] & (rank[n][lane] == slot))
+                picks = [
+                    taken & before[n][slot] & ~before[n][slot + 1]
+                    for n, taken in enumerate(Cat(item.take))
+                ]
                 m.d.sync += [
                     chosen[slot].eq(
                         Cat(picks[lane] | picks[LANES + lane] for lane in range(LANES))
@@ -92,7 +93,7 @@ class Addresser(wiring.Component):
             below = Signal(LANES, name=f"below_{n}")
             m.d.comb += [
                 block.eq(Mux(second[n], lined.block[1].as_value(), lined.block[0].as_value())),
-                below.eq(chosen[n] - 1),
+                below.eq(Cat(~chosen[n][: lane + 1].any() for lane in range(LANES))),
                 lane_index.eq(
                     Cat(
                         Cat(chosen[n][lane] for lane in range(LANES) if lane >> b & 1).any()
@@ -109,12 +110,12 @@ class Addresser(wiring.Component):
                 ]
             for o in operands:
                 cell = row.cell[o]
-                before = Signal(LANES, name=f"before_{n}_{o}")
+                earlier = Signal(LANES, name=f"earlier_{n}_{o}")
                 own = Signal(4, name=f"own_{n}_{o}")
                 present = Signal(name=f"present_{n}_{o}")
                 joins = (cell.mode == CellMode.SCAN) | cell.ones
                 m.d.comb += [
-                    before.eq(block.mask[o] & below),
+                    earlier.eq(block.mask[o] & below),
                     present.eq(
                         self.kernel.operand[o].used
                         & lined.fiber.present[o]
@@ -123,7 +124,7 @@ class Addresser(wiring.Component):
                 ]
                 with m.Switch(cell.mode):
                     with m.Case(CellMode.SCAN):
-                        m.d.comb += own.eq(sum(before))
+                        m.d.comb += own.eq(sum(earlier))
                     with m.Case(CellMode.FOLLOW):
                         m.d.comb += own.eq(lane_index)
                 with m.If(advance):
@@ -155,20 +156,6 @@ class Addresser(wiring.Component):
                         gather.address[n].eq(operand.values + (position << shift)),
                     ]
         return m
-
-    def _ranks(self, m: Module, item: Any) -> list[list[Signal]]:
-        """Return the number of the step's lanes before each lane of each block."""
-        ranks = []
-        before: Any = 0
-        for n in range(PAIR):
-            row = [Signal(range(2 * LANES), name=f"rank_{n}_{lane}") for lane in range(LANES)]
-            for lane, rank in enumerate(row):
-                m.d.comb += rank.eq(sum(item.take[n][:lane], before))
-            count = Signal(range(LANES + 1), name=f"count_{n}")
-            m.d.comb += count.eq(sum(item.take[n]))
-            before = count
-            ranks.append(row)
-        return ranks
 
     def _shift(self, wide: Any) -> Any:
         """Return log2 of the bytes of a value."""

@@ -1,17 +1,29 @@
 """The step former: up to M lanes a cycle out of the two blocks at the head."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, ChipConfig
 from ..tokens import PAIR
-from .layouts import fiber_layout, formed, placed, placed_block
+from .layouts import fiber_layout, formed, located_block, placed
+from .prefix import at_least
 
 WINDOW = 5
-"""Blocks at hand: two that a step takes from, two that are arriving, and one against bubbles."""
+"""Blocks to be cut: two that a step takes from, two that are arriving, and one against bubbles."""
+
+ITEMS = 4
+"""Items that are kept until their last step has left."""
+
+WAITING = data.StructLayout({"lanes": LANES, "last": 1, "frees": 1, "where": ITEMS * PAIR})
+"""A block to be cut: its lanes that are left, and the place where the rest of it is kept.
+
+``last`` ends the fiber, ``frees`` is set in an item's last block. ``where`` is one-hot.
+"""
 
 
 class Former(wiring.Component):
@@ -22,8 +34,8 @@ class Former(wiring.Component):
     ``exclusive`` (AXPY) it stops at a lane that it already took, with ``single`` (SCATTER) at one
     lane. A fiber without lanes makes one step without lanes.
 
-    A step a cycle, two cycles after its blocks came. Which lanes meet depends on the blocks alone.
-    Golden function: `loopnest_sim.model.form.form`.
+    A step a cycle, three cycles after its blocks came. Which lanes meet depends on the blocks
+    alone. Golden function: `loopnest_sim.model.form.form`.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -40,99 +52,188 @@ class Former(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        entry_layout = data.StructLayout(
-            {"block": placed_block(config), "fiber": fiber_layout(config), "last": 1}
+        # What decides about the steps is cut first; the wide rest of a block is selected after.
+        cut = Signal(
+            data.StructLayout(
+                {
+                    "valid": 1,
+                    "take": data.ArrayLayout(LANES, PAIR),
+                    "where": data.ArrayLayout(ITEMS * PAIR, PAIR),
+                    "last": 1,
+                    "frees": range(PAIR + 1),
+                }
+            )
         )
-        window = [Signal(entry_layout, name=f"window_{n}") for n in range(WINDOW)]
-        level = Signal(range(WINDOW + 1))
-        head, following = window[0], window[1]
-
-        count = Signal(range(LANES + 1))
-        take_head = Signal(LANES)
-        take_next = Signal(LANES)
-        allowed = Signal(LANES)
-        m.d.comb += count.eq(sum(head.block.lanes))
-        m.d.comb += take_head.eq(self._lowest(head.block.lanes, config.multipliers, 0))
-        with m.If(self.single):
-            m.d.comb += take_head.eq(head.block.lanes & -head.block.lanes)
-        collision = following.block.lanes & take_head
-        m.d.comb += allowed.eq(following.block.lanes)
-        with m.If(self.exclusive & collision.any()):
-            m.d.comb += allowed.eq(following.block.lanes & ((collision & -collision) - 1)[:LANES])
-
-        wants_more = (count < config.multipliers) & ~head.last & ~(self.single & (count != 0))
-        fits = Signal()
-        m.d.comb += fits.eq(wants_more)
-        with m.If(fits):
-            m.d.comb += take_next.eq(self._lowest(allowed, config.multipliers, count))
-            with m.If(self.single):
-                m.d.comb += take_next.eq(allowed & -allowed)
-
-        head_left = head.block.lanes & ~take_head
-        next_left = following.block.lanes & ~take_next
-        head_done = head_left == 0
-        next_done = wants_more & (next_left == 0)
-        last = Mux(next_done, following.last, head.last & head_done)
-        ready = (level != 0) & (~wants_more | (level != 1))
-        # Blocks whose lanes the pass has all dropped make no step, unless their fiber ends.
-        idle = ~take_head.any() & ~take_next.any() & ~last
-
         advance = Signal()
-        go = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), go.eq(ready & advance)]
+        put = Signal()
+        put_at = Signal(ITEMS, init=1)
+        kept = Signal(range(ITEMS + 1))
+        window_room = Signal()
+        item_room = Signal()
+        m.d.comb += [
+            advance.eq(~self.o.valid | self.o.ready),
+            item_room.eq(kept != ITEMS),
+            self.i.ready.eq(item_room & window_room),
+            put.eq(self.i.valid & self.i.ready),
+        ]
+        m.d.sync += kept.eq(kept + put - Mux(advance, cut.frees, 0))
+        with m.If(put):
+            m.d.sync += put_at.eq(put_at.rotate_left(1))
+
+        self._cut(m, advance, put, put_at, window_room, cut)
+
+        # Keep
+        item = self.i.payload
+        blocks = [Signal(located_block(config), name=f"block_{n}") for n in range(ITEMS * PAIR)]
+        fibers = [Signal(fiber_layout(config), name=f"fiber_{n}") for n in range(ITEMS)]
+        for k, fiber in enumerate(fibers):
+            # A free place may take anything.
+            with m.If(put_at[k] & item_room):
+                m.d.sync += fiber.eq(item.fiber)
+                for n in range(PAIR):
+                    m.d.sync += [
+                        blocks[PAIR * k + n][name].eq(item.block[n][name])
+                        for name in located_block(config).members
+                    ]
+
+        # Select
+        def select(name: str, where: Value, choices: list[Any]) -> Signal:
+            selected = Signal(choices[0].shape(), name=name)
+            masked = (Mux(where[k], choice.as_value(), 0) for k, choice in enumerate(choices))
+            m.d.comb += selected.as_value().eq(reduce(or_, masked))
+            return selected
+
+        selected = [select(f"selected_{n}", cut.where[n], blocks) for n in range(PAIR)]
+        of_item = Cat(cut.where[0][PAIR * k : PAIR * (k + 1)].any() for k in range(ITEMS))
+        fiber = select("selected_fiber", of_item, fibers)
         with m.If(advance):
             m.d.sync += [
-                self.o.valid.eq(ready & ~idle),
-                self.o.payload.block[0].eq(head.block),
-                self.o.payload.block[1].eq(following.block),
-                self.o.payload.take[0].eq(take_head),
-                self.o.payload.take[1].eq(take_next),
-                self.o.payload.fiber.eq(head.fiber),
-                self.o.payload.last.eq(last),
+                self.o.valid.eq(cut.valid),
+                self.o.payload.block.eq(Cat(selected)),
+                self.o.payload.take.eq(cut.take),
+                self.o.payload.fiber.eq(fiber),
+                self.o.payload.last.eq(cut.last),
             ]
-
-        shift = Signal(range(PAIR + 1))
-        m.d.comb += shift.eq(Mux(go, Mux(next_done, 2, head_done), 0))
-
-        # A fiber without blocks still has an entry, to carry its end.
-        arriving = Mux(self.i.payload.count == PAIR, PAIR, 1)
-        put = self.i.valid & self.i.ready
-        base = Signal(range(WINDOW + 1))
-        m.d.comb += [
-            base.eq(level - shift),
-            self.i.ready.eq(level <= WINDOW - PAIR),
-        ]
-        m.d.sync += level.eq(base + Mux(put, arriving, 0))
-        fresh = [Signal(entry_layout, name=f"fresh_{n}") for n in range(PAIR)]
-        for n, entry in enumerate(fresh):
-            m.d.comb += [
-                entry.block.eq(self.i.payload.block[n]),
-                entry.fiber.eq(self.i.payload.fiber),
-                entry.last.eq(self.i.payload.last & (arriving == n + 1)),
-            ]
-        with m.If(self.i.payload.count == 0):
-            m.d.comb += fresh[0].block.lanes.eq(0)
-        kept = [Signal(entry_layout, name=f"kept_{n}") for n in range(WINDOW)]
-        for n, entry in enumerate(kept):
-            m.d.comb += entry.eq(window[n])
-        with m.If(go):
-            m.d.comb += kept[0].block.lanes.eq(head_left)
-            with m.If(wants_more):
-                m.d.comb += kept[1].block.lanes.eq(next_left)
-        for n in range(WINDOW):
-            sources = [kept[k] for k in range(n, min(n + PAIR, WINDOW - 1) + 1)]
-            for s, source in enumerate(sources):
-                with m.If(shift == s):
-                    m.d.sync += window[n].eq(source)
-            for k in range(PAIR):
-                with m.If(put & (base + k == n)):
-                    m.d.sync += window[n].eq(fresh[k])
         return m
 
-    def _lowest(self, lanes: Any, limit: int, taken: Any) -> Any:
-        """Return the lowest lanes, so many that with ``taken`` they are at most ``limit``."""
-        chosen = []
+    def _cut(
+        self,
+        m: Module,
+        advance: Signal,
+        put: Signal,
+        put_at: Signal,
+        room: Signal,
+        cut: data.View,
+    ) -> None:
+        """Decide which lanes the next step takes, from the window of blocks."""
+        limit = self._config.multipliers
+        window = [Signal(WAITING, name=f"window_{n}") for n in range(WINDOW)]
+        # unary: the lowest entries are there
+        there = Signal(WINDOW)
+        head, following = window[0], window[1]
+
+        in_head = at_least(m, "in_head", head.lanes, limit + 1)
+        in_next = at_least(m, "in_next", following.lanes, limit + 1)
+        # The head has exactly c lanes, and leaves room for others.
+        head_has = Signal(limit)
+        m.d.comb += [
+            head_has[c].eq(in_head[LANES][c] & ~in_head[LANES][c + 1]) for c in range(limit)
+        ]
+
+        def full_of_head(number: Value, more: int) -> Value:
+            """Say that lanes of the head alone are the limit, ``more`` than it."""
+            return Mux(self.single, number[1 + more], number[limit + more])
+
+        def full_of_both(number: Value, more: int) -> Value:
+            """Say that with all of the head's lanes, the next block's reach the limit."""
+            alone = full_of_head(number, more)
+            ways = [alone] + [number[limit + more - c] for c in range(1, limit)]
+            return (Cat(ways) & head_has).any()
+
+        wants_more = Signal()
+        head_done = Signal()
+        next_done = Signal()
+        last = Signal()
+        collision = Signal(LANES)
+        take_head = Signal(LANES)
+        take_next = Signal(LANES)
+        m.d.comb += [
+            wants_more.eq(~head.last & ~full_of_head(in_head[LANES], 0)),
+            head_done.eq(~full_of_head(in_head[LANES], 1)),
+            collision.eq((head.lanes & following.lanes) & self.exclusive.replicate(LANES)),
+            next_done.eq(wants_more & ~collision.any() & ~full_of_both(in_next[LANES], 1)),
+            last.eq(Mux(next_done, following.last, head.last & head_done)),
+        ]
         for lane in range(LANES):
-            below = sum(lanes[:lane]) if lane else 0
-            chosen.append(lanes[lane] & (below + taken < limit))
-        return Cat(chosen)
+            stopped = collision[: lane + 1].any() | full_of_both(in_next[lane], 0)
+            m.d.comb += [
+                take_head[lane].eq(head.lanes[lane] & ~full_of_head(in_head[lane], 0)),
+                take_next[lane].eq(following.lanes[lane] & wants_more & ~stopped),
+            ]
+
+        ready = Signal()
+        go = Signal()
+        # Blocks whose lanes the pass has all dropped make no step, unless their fiber ends.
+        idle = head_has[0] & ~in_next[LANES][1] & ~last
+        m.d.comb += [
+            ready.eq(there[0] & (~wants_more | there[1])),
+            go.eq(ready & advance),
+        ]
+        with m.If(advance):
+            m.d.sync += [
+                cut.valid.eq(ready & ~idle),
+                cut.take[0].eq(take_head),
+                cut.take[1].eq(take_next),
+                cut.where[0].eq(head.where),
+                cut.where[1].eq(following.where),
+                cut.last.eq(last),
+                cut.frees.eq(
+                    Mux(ready, (head_done & head.frees) + (next_done & following.frees), 0)
+                ),
+            ]
+
+        # The window moves by the blocks that are done, and what arrives comes behind.
+        fresh = [Signal(WAITING, name=f"fresh_{n}") for n in range(PAIR)]
+        item = self.i.payload
+        two = item.count == PAIR
+        for n, entry in enumerate(fresh):
+            m.d.comb += [
+                entry.lanes.eq(item.block[n].lanes),
+                entry.last.eq(item.last & (two == n)),
+                entry.frees.eq(two == n),
+                entry.where.eq(
+                    Cat(place if k == n else Const(0, 1) for place in put_at for k in range(PAIR))
+                ),
+            ]
+        with m.If(item.count == 0):
+            # A fiber without blocks still has an entry, to carry its end.
+            m.d.comb += fresh[0].lanes.eq(0)
+        by_one = Signal()
+        by_two = Signal()
+        still_there = Signal(WINDOW)
+        m.d.comb += [
+            by_one.eq(go & head_done & ~next_done),
+            by_two.eq(go & next_done),
+            still_there.eq(Mux(by_two, there >> 2, Mux(by_one, there >> 1, there))),
+            room.eq(~there[WINDOW - PAIR]),
+        ]
+        arrived = Mux(two, Cat(Const(3, 2), still_there), Cat(Const(1, 1), still_there))
+        m.d.sync += there.eq(Mux(put, arrived, still_there))
+        lanes_left = [head.lanes & ~(take_head & go.replicate(LANES)), following.lanes & ~take_next]
+        for n, entry in enumerate(window):
+            moved = Signal(WAITING, name=f"moved_{n}")
+            m.d.comb += moved.eq(entry)
+            if n == 0:
+                m.d.comb += moved.lanes.eq(lanes_left[0])
+            for by, shift in ((by_one, 1), (by_two, 2)):
+                if n + shift < WINDOW:
+                    with m.If(by):
+                        m.d.comb += moved.eq(window[n + shift])
+                        if n + shift == 1:
+                            m.d.comb += moved.lanes.eq(lanes_left[1])
+            with m.If(still_there[n]):
+                m.d.sync += entry.eq(moved)
+            with m.Elif(still_there[n - 1] if n else 1):
+                m.d.sync += entry.eq(fresh[0])
+            with m.Else():
+                m.d.sync += entry.eq(fresh[1])

@@ -7,8 +7,8 @@ from ..format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS
 from ..tokens import PAIR
 
 
-def placed_block(config: ChipConfig) -> data.StructLayout:
-    """A block with its place in memory and in the result.
+def located_block(config: ChipConfig) -> data.StructLayout:
+    """A block's place in memory and in the result.
 
     Operand o's value of lane l is at position ``base[o]`` plus its step times l (FOLLOW) or times
     the number of bits of ``mask[o]`` below l (SCAN). Result: ``place`` is the accumulator's slot or
@@ -16,7 +16,6 @@ def placed_block(config: ChipConfig) -> data.StructLayout:
     """
     return data.StructLayout(
         {
-            "lanes": LANES,
             "mask": data.ArrayLayout(BLOCK_MASK_BITS, config.operands),
             "base": data.ArrayLayout(POSITION_BITS, config.operands),
             "place": max(BLOCK_COORDINATE_BITS, config.slot_bits),
@@ -24,6 +23,11 @@ def placed_block(config: ChipConfig) -> data.StructLayout:
             "index": range(LANES),
         }
     )
+
+
+def placed_block(config: ChipConfig) -> data.StructLayout:
+    """A `located_block` with its lanes that have work."""
+    return data.StructLayout({"lanes": LANES, **located_block(config).members})
 
 
 def fiber_layout(config: ChipConfig) -> data.StructLayout:
@@ -49,7 +53,7 @@ def formed(config: ChipConfig) -> data.StructLayout:
     """A step as the former cuts it: lanes ``take[n]`` of ``block[n]``, together at most M."""
     return data.StructLayout(
         {
-            "block": data.ArrayLayout(placed_block(config), PAIR),
+            "block": data.ArrayLayout(located_block(config), PAIR),
             "take": data.ArrayLayout(LANES, PAIR),
             "fiber": fiber_layout(config),
             "last": 1,
