@@ -2,20 +2,19 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal
+from amaranth.hdl import Cat, Module, Mux, Shape, ShapeLike, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 SHALLOW = 4
 """Up to this depth a queue is made of registers."""
 
-
-HEAD = 3
-"""Registers before a deep queue's output: enough for a read a cycle at the memory's latency."""
+HEAD = 2
+"""Registers behind a memory; an item more stays at the memory's output until there is room."""
 
 
 class Queue(wiring.Component):
-    """A FIFO of ``depth`` items (2 more where it is deep), one a cycle in and out.
+    """A FIFO of ``depth`` items (3 more where it is deep), one a cycle in and out.
 
     An item appears at ``o`` one cycle after its transfer at ``i`` where the queue was empty. Both
     outputs come from registers: ``i.ready`` does not depend on ``o.ready`` in the same cycle, so a
@@ -65,37 +64,32 @@ class Queue(wiring.Component):
         m.submodules.head = head = Queue(width, HEAD)
 
         level = Signal(range(self._depth + 1))
-        reading = Signal()
         put_at = Signal(range(self._depth))
         take_at = Signal(range(self._depth))
-
+        # An item is at the memory's output: it stays there as long as nothing else is read.
+        reading = Signal()
+        fetch = Signal()
         put = self.i.valid & self.i.ready
         # Items go round the memory only if none is in it or on its way out of it.
         direct = (level == 0) & ~reading & head.i.ready
-        fetch = Signal()
-        room = Signal(range(HEAD + 1), init=HEAD)
         m.d.comb += [
             self.i.ready.eq(level < self._depth),
-            fetch.eq((level != 0) & (room > reading)),
+            fetch.eq((level != 0) & (~reading | head.i.ready)),
             write.en.eq(put & ~direct),
             write.addr.eq(put_at),
             write.data.eq(Cat(self.i.payload)),
             read.en.eq(fetch),
             read.addr.eq(take_at),
             head.i.valid.eq(reading | (put & direct)),
-            head.i.payload.eq(Cat(self.i.payload)),
+            head.i.payload.eq(Mux(reading, read.data, Cat(self.i.payload))),
             self.o.valid.eq(head.o.valid),
             Cat(self.o.payload).eq(head.o.payload),
             head.o.ready.eq(self.o.ready),
             self.empty.eq((level == 0) & ~reading & head.empty),
         ]
-        with m.If(reading):
-            m.d.comb += head.i.payload.eq(read.data)
-        # `room` counts the head's free places, `reading` the item that will take one.
         m.d.sync += [
-            reading.eq(fetch),
+            reading.eq(fetch | (reading & ~head.i.ready)),
             level.eq(level + (put & ~direct) - fetch),
-            room.eq(room - head.i.valid + (head.o.valid & head.o.ready)),
         ]
         for pointer, step in ((put_at, put & ~direct), (take_at, fetch)):
             with m.If(step):

@@ -9,9 +9,9 @@ from amaranth.lib.wiring import In, Out
 from ..config import LANES, POSITION_BITS, ChipConfig
 from ..descriptor import CellMode, LeafMode
 from ..kernel import kernel_layout
+from ..prefix import at_least, below
 from ..tokens import gather_request
 from .layouts import formed, step
-from .prefix import at_least
 
 
 def addressed(config: ChipConfig) -> data.StructLayout:
@@ -90,10 +90,10 @@ class Addresser(wiring.Component):
         for n in lanes:
             block = Signal(lined.block[0].shape(), name=f"block_{n}")
             lane_index = Signal(range(LANES), name=f"lane_index_{n}")
-            below = Signal(LANES, name=f"below_{n}")
+            lower = Signal(LANES, name=f"lower_{n}")
             m.d.comb += [
                 block.eq(Mux(second[n], lined.block[1].as_value(), lined.block[0].as_value())),
-                below.eq(Cat(~chosen[n][: lane + 1].any() for lane in range(LANES))),
+                lower.eq(below(chosen[n])),
                 lane_index.eq(
                     Cat(
                         Cat(chosen[n][lane] for lane in range(LANES) if lane >> b & 1).any()
@@ -115,7 +115,7 @@ class Addresser(wiring.Component):
                 present = Signal(name=f"present_{n}_{o}")
                 joins = (cell.mode == CellMode.SCAN) | cell.ones
                 m.d.comb += [
-                    earlier.eq(block.mask[o] & below),
+                    earlier.eq(block.mask[o] & lower),
                     present.eq(
                         self.kernel.operand[o].used
                         & lined.fiber.present[o]

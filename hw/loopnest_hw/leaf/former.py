@@ -9,9 +9,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, ChipConfig
+from ..prefix import at_least
 from ..tokens import PAIR
 from .layouts import fiber_layout, formed, located_block, placed
-from .prefix import at_least
 
 WINDOW = 5
 """Blocks to be cut: two that a step takes from, two that are arriving, and one against bubbles."""

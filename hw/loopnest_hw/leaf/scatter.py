@@ -7,13 +7,14 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, ChipConfig
+from ..prefix import lowest
 from ..tokens import PAIR, joined
 
 
 class Scatter(wiring.Component):
     """Where ``enable`` is set, sends each lane as a block of its own, a lane a cycle, in order.
 
-    Otherwise items pass as they are. No latency.
+    Otherwise items pass as they are. A cycle of latency, an item a cycle. ``enable`` is constant.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -28,36 +29,47 @@ class Scatter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        item, out = self.i.payload, self.o.payload
-        second = Signal()
-        started = Signal()
+        item = Signal(self.i.payload.shape())
+        # The item's first block is the one at hand, with the lane that goes out; of it are left:
         rest = Signal(LANES)
-        block = Signal(item.block[0].shape())
-        todo = Signal(LANES)
-        lowest = Signal(LANES)
-        block_done = Signal()
-        item_done = Signal()
+        # and the second block is still to come.
+        another = Signal()
+        scatters = Signal()
+        done = Signal()
+        sent = Signal()
         m.d.comb += [
-            block.eq(Mux(second, item.block[1].as_value(), item.block[0].as_value())),
-            todo.eq(Mux(started, rest, block.lanes)),
-            lowest.eq(todo & -todo),
-            block_done.eq((todo == lowest) | (item.count == 0)),
-            item_done.eq(~self.enable | (block_done & (second | (item.count != PAIR)))),
-            self.o.valid.eq(self.i.valid),
-            self.i.ready.eq(self.o.ready & item_done),
-            out.eq(item),
+            scatters.eq(self.enable & (self.i.payload.count != 0)),
+            done.eq(~rest.any() & ~another),
+            sent.eq(self.o.valid & self.o.ready),
+            self.i.ready.eq(~self.o.valid | (sent & done)),
+            self.o.payload.eq(item),
+            self.o.payload.last.eq(item.last & done),
         ]
-        with m.If(self.enable & (item.count != 0)):
-            m.d.comb += [
-                out.block[0].eq(block),
-                out.block[0].lanes.eq(lowest),
-                out.count.eq(1),
-                out.last.eq(item.last & item_done),
+
+        def load(block: Any, scatters: Any) -> list[Any]:
+            lane = Signal(LANES)
+            m.d.comb += lane.eq(lowest(block.lanes))
+            return [
+                item.block[0].eq(block),
+                item.block[0].lanes.eq(Mux(scatters, lane, block.lanes)),
+                rest.eq(Mux(scatters, block.lanes & ~lane, 0)),
             ]
-        with m.If(self.o.valid & self.o.ready & self.enable):
+
+        first = load(self.i.payload.block[0], scatters)
+        second = load(item.block[1], 1)
+        lane = Signal(LANES)
+        m.d.comb += lane.eq(lowest(rest))
+        with m.If(self.i.ready):
             m.d.sync += [
-                started.eq(~block_done),
-                rest.eq(todo & ~lowest),
-                second.eq((second | block_done) & ~item_done),
+                self.o.valid.eq(self.i.valid),
+                item.eq(self.i.payload),
+                item.count.eq(Mux(scatters, 1, self.i.payload.count)),
+                another.eq(scatters & (self.i.payload.count == PAIR)),
+                *first,
             ]
+        with m.Elif(sent):
+            with m.If(rest.any()):
+                m.d.sync += [item.block[0].lanes.eq(lane), rest.eq(rest & ~lane)]
+            with m.Else():
+                m.d.sync += [another.eq(0), *second]
         return m

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import COORDINATE_BITS, LANES, ChipConfig
 from ..descriptor import CellMode, ResultMode
 from ..kernel import kernel_layout
+from ..prefix import below, lowest
 from ..tokens import joined, token
 from .scale import ScaledSum
 
@@ -44,29 +45,8 @@ class Expander(wiring.Component):
         item = self.i.payload
         block = item.block[0]
 
-        # Pick: the lowest lane that is left of the block at the head.
-        started = Signal()
-        rest = Signal(LANES)
-        todo = Mux(started, rest, block.lanes)
-        lowest = Signal(LANES)
-        after = Signal(LANES)
-        skip = Signal()
-        emit = Signal()
-        block_done = Signal()
-        go = Signal()
-        m.d.comb += [
-            skip.eq(context.epoch != self.epoch),
-            lowest.eq(todo & -todo),
-            after.eq(todo & ~lowest),
-            block_done.eq(context.null | skip | (after == 0)),
-            go.eq(self.context.valid & (context.null | self.i.valid) & advance),
-            emit.eq(go & (context.null | ~skip | item.last)),
-            self.i.ready.eq(go & ~context.null & block_done),
-            self.context.ready.eq(go & block_done & (context.null | item.last)),
-        ]
-        with m.If(go):
-            m.d.sync += [started.eq(~block_done), rest.eq(after)]
-
+        # Pick: a block at a time, and of what is left of it the lowest lane. The lane is found a
+        # cycle ahead, so that the block's end is known early.
         picked = data.StructLayout(
             {
                 "token": token(config),
@@ -77,19 +57,40 @@ class Expander(wiring.Component):
         )
         pick_valid = Signal()
         pick = Signal(picked)
-        null = context.null | skip | (item.count == 0)
-        with m.If(advance):
+        rest = Signal(LANES)
+        # The stop of the block's last token.
+        stop = Signal(config.stop_bits)
+        skip = Signal()
+        ends = Signal()
+        here = Signal()
+        take = Signal()
+        block_lane = Signal(LANES)
+        rest_lane = Signal(LANES)
+        m.d.comb += [
+            skip.eq(context.epoch != self.epoch),
+            ends.eq(context.null | item.last),
+            here.eq(self.context.valid & (context.null | self.i.valid)),
+            take.eq(~pick_valid | advance & ~rest.any()),
+            self.i.ready.eq(take & here & ~context.null),
+            self.context.ready.eq(take & here & ends),
+            block_lane.eq(lowest(block.lanes)),
+            rest_lane.eq(lowest(rest)),
+        ]
+        empty = context.null | skip | (item.count == 0)
+        with m.If(take):
             m.d.sync += [
-                pick_valid.eq(emit),
+                # Only the last one leaves a token of the blocks that are skipped.
+                pick_valid.eq(here & (context.null | ~skip | item.last)),
                 pick.token.eq(context),
-                pick.token.null.eq(null),
-                pick.token.stop.eq(
-                    Mux(block_done & (context.null | item.last), context.stop + 1, 0)
-                ),
+                pick.token.null.eq(empty),
                 pick.child.eq(item.child),
                 pick.block.eq(block),
-                pick.lane.eq(lowest),
+                pick.lane.eq(block_lane),
+                rest.eq(Mux(empty, 0, block.lanes & ~block_lane)),
+                stop.eq(Mux(ends, context.stop + 1, 0)),
             ]
+        with m.Elif(advance):
+            m.d.sync += [pick.lane.eq(rest_lane), rest.eq(rest & ~rest_lane)]
 
         # Number: each cell's coordinate or rank, and who is present.
         number_valid = Signal()
@@ -103,10 +104,12 @@ class Expander(wiring.Component):
             m.d.sync += [
                 number_valid.eq(pick_valid),
                 number_token.eq(pick.token),
+                number_token.stop.eq(Mux(rest.any(), 0, stop)),
                 # What a null token's block holds is anything: its parent's result place stays.
                 coordinate.eq(Mux(pick.token.null, 0, Cat(lane_index, pick.block.coordinate))),
             ]
-        below = (pick.lane - 1)[:LANES]
+        lower = Signal(LANES)
+        m.d.comb += lower.eq(below(pick.lane))
         sums = []
         for o in operands:
             cell = self.row.cell[o]
@@ -118,7 +121,7 @@ class Expander(wiring.Component):
                 m.d.sync += base.eq(pick.token.position[o])
                 with m.Switch(cell.mode):
                     with m.Case(CellMode.SCAN):
-                        ranked = pick.block.rank[o] + sum(mask[n] & below[n] for n in range(LANES))
+                        ranked = pick.block.rank[o] + sum(mask[n] & lower[n] for n in range(LANES))
                         m.d.sync += [number.eq(ranked), base.eq(pick.child[o])]
                     with m.Case(CellMode.FOLLOW):
                         m.d.sync += number.eq(Cat(lane_index, pick.block.coordinate))

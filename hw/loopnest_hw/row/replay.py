@@ -61,22 +61,19 @@ class ReplayBuffer(wiring.Component):
         ]
 
         m.submodules.head = head = Queue(token(self._config), HEAD)
-        room = Signal(range(HEAD + 1), init=HEAD)
+        # A token is at the memory's output, until there is room.
         reading = Signal()
         fetch = Signal()
         connect(m, head.o, flipped(self.o))
         m.d.comb += [
-            fetch.eq((unsent != 0) & (room > reading) & ~again),
+            fetch.eq((unsent != 0) & (~reading | head.i.ready) & ~again),
             read.en.eq(fetch),
             read.addr.eq(next_at),
             head.i.valid.eq(reading & ~again),
             Cat(head.i.payload).eq(read.data),
             head.i.payload.epoch.eq(self.epoch),
         ]
-        m.d.sync += [
-            reading.eq(fetch),
-            room.eq(room - head.i.valid + (head.o.valid & head.o.ready)),
-        ]
+        m.d.sync += reading.eq(fetch | (reading & ~head.i.ready & ~again))
 
         with m.If(put):
             m.d.sync += put_at.eq(step(put_at))
