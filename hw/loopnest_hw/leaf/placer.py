@@ -173,17 +173,19 @@ class Placer(wiring.Component):
                 m.d.comb += key.number.eq(Cat(lane_index, block.coordinate))
 
         # A lookup and its item leave together.
+        m.submodules.lookups = lookups = Queue(lookup(config), 2)
+        connect(m, lookups.o, flipped(self.lookup))
         ask = out.asks
         m.d.comb += [
-            self.lookup.valid.eq(valid & ask & waiting.i.ready),
-            waiting.i.valid.eq(valid & (~ask | self.lookup.ready)),
+            lookups.i.valid.eq(valid & ask & waiting.i.ready),
+            waiting.i.valid.eq(valid & (~ask | lookups.i.ready)),
             waiting.i.payload.eq(out),
-            advance.eq(~valid | waiting.i.ready & (~ask | self.lookup.ready)),
-            self.lookup.payload.epoch.eq(out.epoch),
+            advance.eq(~valid | waiting.i.ready & (~ask | lookups.i.ready)),
         ]
         asked_last = dot | out.placed.last
-        request = self.lookup.payload
+        request = lookups.i.payload
         m.d.comb += [
+            request.epoch.eq(out.epoch),
             request.end.eq(out.placed.fiber.end & asked_last),
             request.retire.eq(out.retire & asked_last),
             request.final.eq(out.placed.fiber.final & asked_last),
@@ -227,8 +229,8 @@ class Placer(wiring.Component):
         item = waiting.o.payload
         dot = self.kernel.leaf_mode == LeafMode.DOT
         single = self.kernel.leaf_mode != LeafMode.AXPY
-        m.submodules.done = done = Queue(placed(self._config), 2)
-        connect(m, done.o, flipped(self.o))
+        m.submodules.retiring = retiring = Queue(1, 2)
+        connect(m, retiring.o, flipped(self.retired))
 
         kept = Signal(found(self._config))
         answer = Signal(found(self._config))
@@ -238,20 +240,18 @@ class Placer(wiring.Component):
         known = ~item.asks | self.found.valid
         go = Signal()
         m.d.comb += [
-            # An item that retires leaves together with its retirement.
-            self.retired.valid.eq(waiting.o.valid & retires & done.i.ready),
-            go.eq(
-                waiting.o.valid & known & (drop | done.i.ready) & (~retires | self.retired.ready)
-            ),
+            self.o.valid.eq(waiting.o.valid & known & ~drop & (~retires | retiring.i.ready)),
+            self.o.payload.eq(item.placed),
+            go.eq((self.o.valid & self.o.ready) | (waiting.o.valid & known & drop)),
             waiting.o.ready.eq(go),
+            # An item that retires leaves together with its retirement.
+            retiring.i.valid.eq(go & retires),
             self.found.ready.eq(go & item.asks),
-            done.i.valid.eq(waiting.o.valid & known & ~drop & (~retires | self.retired.ready)),
-            done.i.payload.eq(item.placed),
         ]
         with m.If(go & item.asks):
             m.d.sync += kept.eq(self.found.payload)
         for n in range(PAIR):
-            block = done.i.payload.block[n]
+            block = self.o.payload.block[n]
             slot, keep, first = answer.slot[n], answer.keep[n], answer.first[n]
             if n > 0:
                 # A dot fiber has one key, and so has its second block.

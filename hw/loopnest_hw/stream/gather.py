@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, LINE_BYTES, WIDE_BITS, ChipConfig
 from ..format import LINE_WORDS, WORD_BYTES
+from ..prefix import at_least
 from ..queue import Queue
 from ..tokens import gather_reply, gather_request
 from .pool import pool_client, ring
@@ -126,6 +127,8 @@ class Gather(wiring.Component):
         busy = Signal()
         pending = Signal(self._lanes)
         new = Signal(self._lanes)
+        some = Signal()  # of `new`, and
+        several = Signal()
         line = [Signal(LINE_BITS, name=f"line_{n}") for n in lanes]
         offset = [Signal(LINE_SHIFT, name=f"offset_{n}") for n in lanes]
         last = Signal(LINE_BITS)
@@ -136,21 +139,27 @@ class Gather(wiring.Component):
             m.d.sync += busy.eq(self.i.valid)
         before = [Signal(LINE_BITS, name=f"before_{n}") for n in range(self._lanes + 1)]
         compares = Signal(self._lanes + 1)
+        arriving = Signal(self._lanes)
         m.d.comb += [before[0].eq(last), compares[0].eq(known)]
         for n in lanes:
             this = step.address[n][LINE_SHIFT:]
             m.d.comb += [
                 before[n + 1].eq(Mux(step.valid[n], this, before[n])),
                 compares[n + 1].eq(known | step.valid[: n + 1].any()),
+                arriving[n].eq(step.valid[n] & (~compares[n] | (this != before[n]))),
             ]
             with m.If(self.i.ready):
                 m.d.sync += [
-                    new[n].eq(step.valid[n] & (~compares[n] | (this != before[n]))),
                     line[n].eq(this),
                     offset[n].eq(step.address[n][:LINE_SHIFT]),
                 ]
         with m.If(self.i.ready):
-            m.d.sync += pending.eq(step.valid)
+            m.d.sync += [
+                pending.eq(step.valid),
+                new.eq(arriving),
+                some.eq(arriving.any()),
+                several.eq(at_least(m, "arriving", arriving, 2)[-1][2]),
+            ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [last.eq(before[-1]), known.eq(compares[-1])]
 
@@ -164,12 +173,12 @@ class Gather(wiring.Component):
             first.eq(new & ~(reached << 1)),
             later.eq(new & ~first),
             asked.eq(requests.valid & requests.ready),
-            requests.valid.eq(busy & new.any() & room & work.ready),
-            work.valid.eq(busy & (~new.any() | (room & requests.ready))),
-            work.payload.take.eq(new.any()),
-            work.payload.end.eq(~later.any()),
+            requests.valid.eq(busy & some & room & work.ready),
+            work.valid.eq(busy & (~some | (room & requests.ready))),
+            work.payload.take.eq(some),
+            work.payload.end.eq(~several),
             done.eq(work.valid & work.ready & work.payload.end),
-            self.pool.waiting.eq(busy & new.any() & ~room),
+            self.pool.waiting.eq(busy & some & ~room),
         ]
         for n in lanes:
             m.d.comb += [
@@ -181,8 +190,12 @@ class Gather(wiring.Component):
             ]
             with m.If(first[n]):
                 m.d.comb += requests.payload.line.eq(line[n])
-        with m.If(work.valid & work.ready & later.any()):
-            m.d.sync += [pending.eq(pending & ~served), new.eq(later)]
+        with m.If(work.valid & work.ready & several):
+            m.d.sync += [
+                pending.eq(pending & ~served),
+                new.eq(later),
+                several.eq(at_least(m, "new", new, 3)[-1][3]),
+            ]
 
     def _use(self, m: Module, work: Any, available: Value, fetched: Signal) -> None:
         """Take lines from the pool and the items from the lines."""

@@ -141,7 +141,6 @@ class Scanner(wiring.Component):
         last = Signal()
         fires = Signal()
         m.d.comb += [
-            last.eq(left <= PAIR),
             words.valid.eq(busy & walked.ready),
             walked.valid.eq(busy & words.ready),
             fires.eq(words.valid & words.ready),
@@ -159,11 +158,12 @@ class Scanner(wiring.Component):
             m.d.sync += [
                 busy.eq(fibers.valid),
                 left.eq(fibers.payload.length),
+                last.eq(fibers.payload.length <= PAIR),
                 child.eq(fibers.payload.child),
             ]
             m.d.sync += [address[n].eq(fibers.payload.start + n) for n in range(PAIR)]
         with m.Elif(fires):
-            m.d.sync += left.eq(left - PAIR)
+            m.d.sync += [left.eq(left - PAIR), last.eq(left <= 2 * PAIR)]
             m.d.sync += [address[n].eq(address[n] + PAIR) for n in range(PAIR)]
 
     def _count(self, m: Module, words: Any, walked: Any) -> None:
