@@ -145,17 +145,20 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
             _compile_icarus(folder, source, top, waves)
             return
         libraries = cocotb_tools.config.libs_dir
+        # a bench sees the ports of its unit; what else is public can't be optimized
+        public = folder / "public.vlt"
+        public.write_text(f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n')
         compile_verilog(
             folder,
             BUILD,
             [
-                *("--cc", "--exe", "--vpi", "--public-flat-rw", "-Wno-fatal", "-Wno-lint", "-O3"),
+                *("--cc", "--exe", "--vpi", "-Wno-fatal", "-Wno-lint", "-O3"),
                 *("--x-assign", "unique", "--timescale", "1ns/1ps"),
                 *(("--trace",) if waves else ()),
                 "-LDFLAGS",
                 f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
             ],
-            [cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp", source],
+            [cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp", public, source],
             top=top,
             output=top,
             # a bench's build takes longer than its run: hardly optimize

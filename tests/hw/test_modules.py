@@ -64,7 +64,8 @@ def modules(*steps: tuple[int, int]) -> tuple[list[str], list[str]]:
     text = share_modules(
         verilog.convert(Pairs(*steps), emit_src=False, strip_internal_attrs=True), "top"
     )
-    return re.findall(r"^module ([^\s(]+)", text, re.M), re.findall(r"^  (\\\S+) +\S+ \($", text, re.M)
+    names = re.findall(r"^module ([^\s(]+)", text, re.MULTILINE)
+    return names, re.findall(r"^  (\\\S+) +\S+ \($", text, re.MULTILINE)
 
 
 def test_equal_modules_are_one() -> None:
