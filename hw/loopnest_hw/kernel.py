@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from amaranth.hdl import Value
 from amaranth.lib import data
 
 from .config import ChipConfig
@@ -26,3 +27,9 @@ def kernel_layout(config: ChipConfig) -> data.StructLayout:
         return data.StructLayout({name: layout(child) for name, child in node.items()})
 
     return layout(tree)
+
+
+def inner_loops(config: ChipConfig, kernel: data.View) -> Value:
+    """Return the number of loops below row 0 that a `kernel_layout` runs."""
+    loops: Value = sum(~kernel.row[r].bypass for r in range(1, config.rows))
+    return loops

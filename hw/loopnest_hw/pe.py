@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,7 +10,7 @@ from .accumulate.accumulator import Accumulator
 from .config import ChipConfig
 from .descriptor import CellMode
 from .dispatcher import root
-from .kernel import kernel_layout
+from .kernel import inner_loops, kernel_layout
 from .leaf.leaf import Leaf
 from .queue import Queue
 from .registers import STAGES, ErrorCode
@@ -158,11 +158,9 @@ class PE(wiring.Component):
         connect(m, streams.epilogue.o, result.reply)
         connect(m, result.o, flipped(self.write))
 
-        inner = Signal(config.stop_bits)
-        m.d.comb += inner.eq(sum(~self.kernel.row[r].bypass for r in range(1, config.rows)))
         m.d.comb += [
             # Each result fiber is one row-0 token: what the replay buffer can send again.
-            accumulator.replayable.eq(self.kernel.drain_stop == inner),
+            accumulator.replayable.eq(self.kernel.drain_stop == inner_loops(config, self.kernel)),
             accumulator.terms.payload.eq(fed.o.payload),
             assembler.i.payload.eq(fed.o.payload),
             result.result.eq(self.kernel.result),
@@ -217,8 +215,6 @@ class PE(wiring.Component):
         m.d.comb += [
             self.events.multiplies.eq(leaf.multiplies),
             self.events.leaf_step.eq(leaf.leaf_step),
-            self.events.line_read.eq(self.request.valid & self.request.ready),
-            self.events.line_written.eq(self.write.valid & self.write.ready),
             self.events.again.eq(self.retired.valid & self.retired.ready & self.retired.payload),
             self.events.eviction.eq(accumulator.evicted),
             self.events.pool_full.eq(streams.pool_full),

@@ -210,15 +210,16 @@ EVENTS = data.StructLayout(
     {
         "multiplies": range(LANES + 1),
         "leaf_step": 1,
-        "line_read": 1,
-        "line_written": 1,
         "again": 1,
         "eviction": 1,
         "pool_full": 1,
         "stage": data.ArrayLayout(StageState, len(STAGES)),
     }
 )
-"""What happened in a PE this cycle, for the performance counters (`registers.COUNTERS`)."""
+"""What happened in a PE this cycle, for the performance counters (`registers.COUNTERS`).
+
+Lines are counted where they enter and leave the chip.
+"""
 
 ERROR = data.StructLayout({"code": ErrorCode, "where": 32})
 """An error, or code NONE. It stays until reset."""

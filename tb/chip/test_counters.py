@@ -21,6 +21,7 @@ EVENT_OF = {
     "evictions": "eviction",
     "pool_full": "pool_full",
 }
+LINES = ("line_read", "line_written")
 STATES = ("idle", "busy", "starved", "stalled")
 
 
@@ -39,7 +40,10 @@ async def counts(dut: Any) -> None:
             events["multiplies"] = rng.randrange(17)
             stage = [rng.randrange(4) for _ in STAGES]
             busy = rng.randrange(2)
-            dut.events.value = encode(EVENTS, events | {"stage": stage})
+            seen = {name: value for name, value in events.items() if name not in LINES}
+            dut.events.value = encode(EVENTS, seen | {"stage": stage})
+            for line in LINES:
+                getattr(dut, line).value = events[line]
             dut.busy.value = busy
             await RisingEdge(dut.clk)
             expected["cycles"] += busy
@@ -49,7 +53,8 @@ async def counts(dut: Any) -> None:
             for name, state in zip(STAGES, stage, strict=True):
                 if STATES[state] != "idle":
                     expected[f"{name}_{STATES[state]}"] += 1
-        dut.events.value = 0
+        for name in ("events", *LINES):
+            getattr(dut, name).value = 0
         dut.busy.value = 0
         await ClockCycles(dut.clk, 3)
         found = {

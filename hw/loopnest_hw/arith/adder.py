@@ -2,16 +2,17 @@
 
 from amaranth.hdl import Const, Module, Mux
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
 from ..config import WIDE_BITS, ChipConfig, NumberFormat
 from .delay import delayed
 from .fadd import FpAdd
 from .integer import IntAdd
+from .operator import OPERATOR
 
 
 class Adder(wiring.Component):
-    """``o = a + b``, or the one that is present, unchanged. One a cycle.
+    """``o = a + b``, or the one that is present, unchanged. An `OPERATOR`, whose ``o`` and
+    ``o_present`` are registers.
 
     Parameters
     ----------
@@ -22,36 +23,12 @@ class Adder(wiring.Component):
     ----------
     latency : int
         Advances from ``a`` and ``b`` to ``o``.
-
-    Members
-    -------
-    advance : In(1)
-        The pipe moves. While it is low, everything stands still.
-    a, b : In(32)
-    a_present, b_present : In(1)
-    o : Out(32), from a register
-        Anything if nothing is present.
-    o_present : Out(1), from a register
-        ``a`` or ``b`` was present; low after a reset until the first of them arrives.
-    overflow : Out(1)
-        Both were present, and the sum wrapped.
     """
 
     def __init__(self, config: ChipConfig) -> None:
         self._integer = config.dtype is NumberFormat.INT8
         self.latency = config.dtype.add_latency
-        super().__init__(
-            {
-                "advance": In(1),
-                "a": In(WIDE_BITS),
-                "b": In(WIDE_BITS),
-                "a_present": In(1),
-                "b_present": In(1),
-                "o": Out(WIDE_BITS),
-                "o_present": Out(1),
-                "overflow": Out(1),
-            }
-        )
+        super().__init__(OPERATOR)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -2,12 +2,12 @@
 
 from amaranth.hdl import Const, Module, Mux
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
 from ..config import WIDE_BITS, ChipConfig, NumberFormat
 from .delay import delayed
 from .fmul import FpMul
 from .integer import IntMul
+from .operator import OPERATOR
 
 BF16_SIGNIFICANT = 8
 """Significant bits of a bf16, the leading one counted."""
@@ -19,7 +19,11 @@ def multiply_latency(config: ChipConfig) -> int:
 
 
 class Multiplier(wiring.Component):
-    """``o = a * b``, or the one that is present, unchanged. One a cycle.
+    """``o = a * b``, or the one that is present, unchanged. An `OPERATOR`, whose ``o`` and
+    ``o_present`` are registers.
+
+    ``b`` is a narrow value, widened and maybe negated: the other bits (fp32: all but the upper 16;
+    int32: all but the low 9) do not count in a product.
 
     Parameters
     ----------
@@ -30,39 +34,12 @@ class Multiplier(wiring.Component):
     ----------
     latency : int
         Advances from ``a`` and ``b`` to ``o``.
-
-    Members
-    -------
-    advance : In(1)
-        The pipe moves. While it is low, everything stands still.
-    a : In(32)
-    b : In(32)
-        A narrow value, widened and maybe negated: the other bits (fp32: all but the upper 16;
-        int32: all but the low 9) do not count in a product.
-    a_present, b_present : In(1)
-    o : Out(32), from a register
-        Anything if nothing is present.
-    o_present : Out(1), from a register
-        ``a`` or ``b`` was present; low after a reset until the first of them arrives.
-    overflow : Out(1)
-        Both were present, and the product wrapped.
     """
 
     def __init__(self, config: ChipConfig) -> None:
         self._integer = config.dtype is NumberFormat.INT8
         self.latency = multiply_latency(config)
-        super().__init__(
-            {
-                "advance": In(1),
-                "a": In(WIDE_BITS),
-                "b": In(WIDE_BITS),
-                "a_present": In(1),
-                "b_present": In(1),
-                "o": Out(WIDE_BITS),
-                "o_present": Out(1),
-                "overflow": Out(1),
-            }
-        )
+        super().__init__(OPERATOR)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

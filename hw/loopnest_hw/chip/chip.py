@@ -106,10 +106,8 @@ class Chip(wiring.Component):
             m.d.comb += counters.events.eq(pe.events)
         # Lines are counted where they leave the chip, and so are the dispatcher's.
         m.d.comb += [
-            counters.events.line_read.eq(
-                reads.accepted[PE_CLIENT] | reads.accepted[DISPATCHER_CLIENT]
-            ),
-            counters.events.line_written.eq(writes.accepted),
+            counters.line_read.eq(reads.accepted[PE_CLIENT] | reads.accepted[DISPATCHER_CLIENT]),
+            counters.line_written.eq(writes.accepted),
         ]
         return m
 

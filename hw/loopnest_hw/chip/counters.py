@@ -13,7 +13,7 @@ COUNTER_BITS = 32
 
 
 class Counters(wiring.Component):
-    """Adds up a PE's events, each two cycles after it happened; wraps at 2^32.
+    """Adds up events, each two cycles after it happened; wraps at 2^32.
 
     Members
     -------
@@ -22,6 +22,8 @@ class Counters(wiring.Component):
     busy : In(1)
         The cycle counts (counter ``cycles``).
     events : In(EVENTS)
+        The PE's.
+    line_read, line_written : In(1)
     value : array of Out(32), in the order of `registers.COUNTERS`
     """
 
@@ -31,6 +33,8 @@ class Counters(wiring.Component):
                 "clear": In(1),
                 "busy": In(1),
                 "events": In(EVENTS),
+                "line_read": In(1),
+                "line_written": In(1),
                 "value": Out(COUNTER_BITS).array(len(COUNTERS)),
             }
         )
@@ -38,13 +42,19 @@ class Counters(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         events = Signal(EVENTS)
-        m.d.sync += events.eq(self.events)
+        line_read = Signal()
+        line_written = Signal()
+        m.d.sync += [
+            events.eq(self.events),
+            line_read.eq(self.line_read),
+            line_written.eq(self.line_written),
+        ]
 
         amount: dict[str, Value] = {
             "multiplies": events.multiplies,
             "leaf_steps": events.leaf_step,
-            "lines_read": events.line_read,
-            "lines_written": events.line_written,
+            "lines_read": line_read,
+            "lines_written": line_written,
             "passes": events.again,
             "evictions": events.eviction,
             "pool_full": events.pool_full,

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..arith.adder import Adder
 from ..arith.delay import delayed
 from ..arith.multiplier import Multiplier, multiply_latency
+from ..arith.operator import OPERATOR
 from ..arith.widen import Widen
 from ..config import WIDE_BITS, ChipConfig
 from ..descriptor import Op
@@ -23,7 +24,7 @@ def lane_latency(config: ChipConfig) -> int:
 
 
 class Operation(wiring.Component):
-    """``o = op(a, b)``, or the argument that is present. One a cycle, whatever the operator.
+    """``o = op(a, b)``, or the argument that is present: an `OPERATOR` of one latency for all ops.
 
     Parameters
     ----------
@@ -36,38 +37,16 @@ class Operation(wiring.Component):
 
     Members
     -------
-    advance : In(1)
-        The pipe moves. While it is low, everything stands still.
     op : In(Op)
         Constant while something is in the pipe, like ``narrow_a``.
     narrow_a : In(1)
         The narrow factor of a product is ``a``; otherwise it is ``b``.
-    a, b : In(32)
-    a_present, b_present : In(1)
-    o : Out(32)
-        Anything if nothing is present.
-    o_present : Out(1)
-    overflow : Out(1)
-        The sum or product wrapped.
     """
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
         self.latency = operation_latency(config)
-        super().__init__(
-            {
-                "advance": In(1),
-                "op": In(Op),
-                "narrow_a": In(1),
-                "a": In(WIDE_BITS),
-                "b": In(WIDE_BITS),
-                "a_present": In(1),
-                "b_present": In(1),
-                "o": Out(WIDE_BITS),
-                "o_present": Out(1),
-                "overflow": Out(1),
-            }
-        )
+        super().__init__({**OPERATOR.members, "op": In(Op), "narrow_a": In(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

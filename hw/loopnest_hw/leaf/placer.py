@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..config import COORDINATE_BITS, LANES, MOST_COPIES, ChipConfig
 from ..descriptor import CellMode, LeafMode, ResultMode
-from ..kernel import kernel_layout
+from ..kernel import inner_loops, kernel_layout
 from ..queue import Queue
 from ..row.scale import ScaledSum
 from ..tokens import PAIR, found, joined, lookup, token
@@ -77,9 +77,9 @@ class Placer(wiring.Component):
         dot = self.kernel.leaf_mode == LeafMode.DOT
         advance = Signal()
 
-        # The loops below row 0: so many fibers end with a row-0 token.
+        # So many fibers end with a row-0 token.
         inner = Signal(config.stop_bits)
-        m.d.comb += inner.eq(sum(~self.kernel.row[r].bypass for r in range(1, config.rows)))
+        m.d.comb += inner.eq(inner_loops(config, self.kernel))
 
         context, item = self.context.payload, self.i.payload
         first = Signal(init=1)
