@@ -1,6 +1,7 @@
 """The chip as a user sees it: tensors in, tensors out, and a report of the run."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,14 +12,16 @@ from loopnest_sim.memory import Memory
 
 from .backends import Backend, ChipError, Counters, make_backend
 from .epilogue import Epilogue
+from .fuse import find_fusion
 from .lower import Kernel, lower
 from .notation import Statement, parse, parse_einsum
 from .operand import Operand
-from .pack import COMPRESSED, DENSE
-from .plan import Plan, make_plan, result_is_sparse
+from .pack import COMPRESSED
+from .plan import Plan, default_levels, index_sizes, make_plan, parse_order
 from .readback import read_compressed, read_dense
-from .report import RunReport, make_report
-from .tensor import Levels, Tensor, parse_levels, sparse_levels
+from .report import RunReport, combine, make_report
+from .split import OneKernelError, split
+from .tensor import Levels, Tensor, parse_levels
 
 MORE_ROOM = 8
 """Factor by which the result's room grows where it was too small."""
@@ -165,27 +168,75 @@ class Chip:
         epilogue: Epilogue | None,
     ) -> Result:
         rank = len(statement.result.indices)
-        if out is None:
-            sparse = result_is_sparse(statement, operands)
-            levels = sparse_levels(rank) if sparse else (DENSE,) * rank
-        else:
-            levels = parse_levels(out, rank)
-        compressed = COMPRESSED in levels
-        full = epilogue is not None and not epilogue.keeps_zero
-        plan = make_plan(
-            self.config, statement, operands, order=order, compressed=compressed, full=full
-        )
-        tensors = _packed(plan)
-        kernel, counters = self._finish(plan, tensors, epilogue)
-        read = self._backend.read
-        if compressed:
-            tensor = read_compressed(kernel, self.config.dtype, read, levels)
-        else:
-            tensor = read_dense(kernel, self.config.dtype, read)
-        self.report = make_report(self.config, self.memory, kernel, counters)
+        levels = default_levels(statement, operands) if out is None else parse_levels(out, rank)
+        named = {a.name: o for a, o in zip(statement.accesses, operands, strict=True)}
+        reports: list[RunReport] = []
+        loops = parse_order(order, statement)
+        tensor = self._evaluate(statement, named, loops, levels, epilogue, reports)
+        self.report = combine(str(statement), reports)
         if any(isinstance(operand.source, Tensor) for operand in operands):
             return tensor
-        return tensor.to_scipy() if compressed else tensor.to_dense()
+        return tensor.to_scipy() if COMPRESSED in levels else tensor.to_dense()
+
+    def _evaluate(
+        self,
+        statement: Statement,
+        named: dict[str, Operand],
+        order: Sequence[str] | None,
+        levels: Sequence[str] | None,
+        epilogue: Epilogue | None,
+        reports: list[RunReport],
+    ) -> Tensor:
+        """Compute a statement of these operands, in several kernels where one can't; append the
+        kernels' reports. Without ``levels`` the operands decide them.
+        """
+        operands = [named[access.name] for access in statement.accesses]
+        if levels is None:
+            levels = default_levels(statement, operands)
+        sizes = index_sizes(statement, operands)
+        compressed = COMPRESSED in levels
+        try:
+            plan = make_plan(
+                self.config,
+                statement,
+                operands,
+                order=None if order is None else [i for i in order if i in statement.indices],
+                compressed=compressed,
+                full=epilogue is not None and not epilogue.keeps_zero,
+            )
+        except OneKernelError:
+            names = (n for n in map("part{}".format, count(1)) if n not in named)
+            parts = split(
+                statement,
+                operands=self.config.operands,
+                sizes=sizes,
+                wide=lambda access: named[access.name].wide,
+                name=lambda: next(names),
+            )
+            fusion = find_fusion(statement, sizes)
+            if parts is None and fusion is not None:
+                own = {a.name: fusion.operand(a, named[a.name]) for a in statement.accesses}
+                tensor = self._evaluate(
+                    fusion.statement(statement),
+                    own,
+                    None if order is None else fusion.loops(order),
+                    None,
+                    epilogue,
+                    reports,
+                )
+                return fusion.unfuse(statement.result, tensor, sizes).convert(levels)
+            if parts is None:
+                raise
+            for part in parts.parts:
+                tensor = self._evaluate(part, named, order, None, None, reports)
+                named[part.result.name] = Operand(part.result.name, tensor, self.config.dtype)
+            return self._evaluate(parts.rest, named, order, levels, epilogue, reports)
+        tensors = _packed(plan)
+        kernel, counters = self._finish(plan, tensors, epilogue)
+        reports.append(make_report(self.config, self.memory, kernel, counters))
+        if compressed:
+            return read_compressed(kernel, self.config.dtype, self._backend.read, levels)
+        return read_dense(kernel, self.config.dtype, self._backend.read)
 
     def _finish(
         self, plan: Plan, tensors: tuple[Tensor, ...], epilogue: Epilogue | None

@@ -11,6 +11,7 @@ from itertools import permutations
 from loopnest_hw.descriptor import Op
 
 from .notation import Access, Binary, Expression, Negate, Statement
+from .split import OneKernelError
 
 
 @dataclass(frozen=True)
@@ -77,22 +78,21 @@ def fit(statement: Statement, wide: Sequence[bool], columns: int) -> Lane:
 
     Raises
     ------
-    ValueError
+    OneKernelError
         If a single kernel cannot compute the expression; the message says why.
     """
     tree = _normal(statement.expression)
     leaves = list(_leaves(tree))
     if len(leaves) > columns:
-        raise ValueError(
-            f"{statement}: {len(leaves)} operands; a single kernel of this chip takes {columns}: "
-            f"compute it in several statements"
+        raise OneKernelError(
+            f"{statement}: {len(leaves)} operands; a single kernel of this chip takes {columns}"
         )
     _check_sums(statement, tree)
     for op1, op2, order in _arrangements(tree):
         lane = Lane(tree, tuple(f.number for f in order), tuple(f.negate for f in order), op1, op2)
         if _multiplies_narrow(lane, wide):
             return lane
-    raise ValueError(
+    raise OneKernelError(
         f"{statement}: a product takes at most one wide factor: expected narrow values "
         f'(an epilogue with out="narrow" makes them)'
     )
@@ -160,9 +160,9 @@ def _check_sums(statement: Statement, tree: Tree) -> None:
         for index in statement.summed:
             if index not in has:
                 term = " * ".join(str(accesses[n]) for n in product)
-                raise ValueError(
+                raise OneKernelError(
                     f"{statement}: the term {term} does not have the summed index {index!r}: "
-                    f"it is a kernel of its own, compute it in a separate statement"
+                    f"it is a kernel of its own"
                 )
 
 

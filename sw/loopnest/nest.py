@@ -12,6 +12,7 @@ from loopnest_hw.descriptor import CellMode
 from .lane import Lane
 from .operand import Stored
 from .pack import COMPRESSED
+from .split import OneKernelError
 from .tables import JoinRow, place_ones
 
 
@@ -55,11 +56,11 @@ def build_nest(
 
     Raises
     ------
-    ValueError
+    OneKernelError
         If there are more loops than rows, or a single kernel can't join them (`place_ones`).
     """
     if len(loops) > rows:
-        raise ValueError(
+        raise OneKernelError(
             f"{len(loops)} loops ({''.join(loops)}): a single kernel of this chip has {rows} rows"
         )
     indices: list[str | None] = [None] * (2 - len(loops)) + list(loops)

@@ -24,7 +24,7 @@ class Access:
     indices: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.name}[{','.join(self.indices)}]"
+        return f"{self.name}[{','.join(self.indices)}]" if self.indices else self.name
 
 
 @dataclass(frozen=True)

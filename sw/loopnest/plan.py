@@ -17,8 +17,11 @@ from .lane import Lane, fit
 from .nest import Nest, build_nest
 from .notation import Access, Binary, Expression, Negate, Statement
 from .operand import Operand, Stored
+from .pack import DENSE
 from .result import ResultPlan, fiber_loops, plan_result
+from .split import OneKernelError
 from .streams import assign_scanners
+from .tensor import sparse_levels
 
 REPACKING = 4.0
 """Share by which a repacked sparse operand raises the cost of an order."""
@@ -128,6 +131,12 @@ def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
     return sparse(statement.expression)
 
 
+def default_levels(statement: Statement, operands: Sequence[Operand]) -> tuple[str, ...]:
+    """Return the result's levels where the user does not say."""
+    rank = len(statement.result.indices)
+    return sparse_levels(rank) if result_is_sparse(statement, operands) else (DENSE,) * rank
+
+
 def make_plan(
     config: ChipConfig,
     statement: Statement,
@@ -152,7 +161,7 @@ def make_plan(
 
     Raises
     ------
-    ValueError
+    OneKernelError
         If a single kernel can't compute the statement; the message says why.
     """
     sizes = index_sizes(statement, operands)
@@ -161,16 +170,16 @@ def make_plan(
     if given is not None:
         return _plan(config, statement, operands, sizes, lane, given, compressed, full)
     if len(statement.indices) > config.rows:
-        raise ValueError(
+        raise OneKernelError(
             f"{statement}: {len(statement.indices)} loops; a single kernel of this chip has "
             f"{config.rows} rows"
         )
     best: Plan | None = None
-    problem: ValueError | None = None
+    problem: OneKernelError | None = None
     for loops in _orders(statement):
         try:
             plan = _plan(config, statement, operands, sizes, lane, loops, compressed, full)
-        except ValueError as error:
+        except OneKernelError as error:
             problem = problem or error
             continue
         if best is None or plan.score < best.score * (1 - 1e-9):
@@ -214,11 +223,11 @@ def _plan(
 
     try:
         nest = build_nest(lane, stored(False), loops, sizes, config.rows)
-    except ValueError as error:
+    except OneKernelError as error:
         # A dense level of a sparse operand asks for coordinates that a compressed one does not.
         try:
             nest = build_nest(lane, stored(True), loops, sizes, config.rows)
-        except ValueError:
+        except OneKernelError:
             raise error from None
     wide = [operand.wide for operand in columns]
     profiles = [o.profile(levels) for o, levels in zip(columns, nest.columns, strict=True)]

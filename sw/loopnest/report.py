@@ -1,8 +1,8 @@
 """What a run took, and what it could have taken at best."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,12 @@ STATES = ("busy", "starved", "stalled")
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run; what a backend does not count is None.
+    """One run, of one kernel or of several; what a backend does not count is None.
 
     Attributes
     ----------
     statement, order : str
-        What was computed, and the loops.
+        What was computed, and the loops; those of several kernels with commas between.
     cycles : int or None
         From the start register to the end of the last write.
     multiplies : int
@@ -58,22 +58,25 @@ class RunReport:
     stalls: Mapping[str, Mapping[str, int]]
     _config: ChipConfig = field(repr=False)
     _memory: Memory = field(repr=False)
-    _kernel: Kernel = field(repr=False)
+    _kernels: tuple[Kernel, ...] = field(repr=False)
 
     @cached_property
-    def work(self) -> Work:
-        """What the kernel has to do, from its tensors alone: the golden model walks them."""
-        image = Image()
-        for address, array in self._kernel.segments:
-            image.write(address, array)
-        descriptor = unpack(self._config, pack(self._config, self._kernel.fields))
-        return measure(self._config, image, descriptor)
+    def work(self) -> tuple[Work, ...]:
+        """What each kernel has to do, from its tensors alone: the golden model walks them."""
+        found = []
+        for kernel in self._kernels:
+            image = Image()
+            for address, array in kernel.segments:
+                image.write(address, array)
+            descriptor = unpack(self._config, pack(self._config, kernel.fields))
+            found.append(measure(self._config, image, descriptor))
+        return tuple(found)
 
     @property
     def roof(self) -> float:
         """Fewest cycles by multipliers and memory rate, each byte moved once."""
         rate = self._memory.bytes_per_cycle
-        return self.work.roof(self._config, read_rate=rate, write_rate=rate)
+        return sum(w.roof(self._config, read_rate=rate, write_rate=rate) for w in self.work)
 
     @property
     def roof_share(self) -> float | None:
@@ -83,7 +86,7 @@ class RunReport:
     @property
     def pe_roof(self) -> int:
         """Fewest cycles of one PE: a step, a line read and a line written in each."""
-        return self.work.pe_roof
+        return sum(w.pe_roof for w in self.work)
 
     @property
     def pe_roof_share(self) -> float | None:
@@ -157,5 +160,32 @@ def make_report(
         },
         _config=config,
         _memory=memory,
-        _kernel=kernel,
+        _kernels=(kernel,),
+    )
+
+
+def combine(statement: str, reports: Sequence[RunReport]) -> RunReport:
+    """Return the report of a statement's kernels, which ran one after the other."""
+
+    def total(name: str) -> int | None:
+        values = [getattr(report, name) for report in reports]
+        return None if None in values else sum(values)
+
+    first = reports[0]
+    return replace(
+        first,
+        statement=statement,
+        order=",".join(report.order for report in reports),
+        cycles=total("cycles"),
+        multiplies=sum(report.multiplies for report in reports),
+        leaf_steps=sum(report.leaf_steps for report in reports),
+        bytes_read=total("bytes_read"),
+        bytes_written=total("bytes_written"),
+        passes=total("passes"),
+        evictions=total("evictions"),
+        stalls={
+            stage: {state: sum(report.stalls[stage][state] for report in reports) for state in of}
+            for stage, of in first.stalls.items()
+        },
+        _kernels=tuple(kernel for report in reports for kernel in report._kernels),
     )

@@ -12,6 +12,8 @@ from loopnest_hw.config import COORDINATE_BITS, LANES, POSITION_BITS
 from loopnest_hw.descriptor import LeafMode, ResultMode
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
 
+from .split import OneKernelError
+
 KEYS = 1 << COORDINATE_BITS
 
 
@@ -84,7 +86,7 @@ def plan_result(
 
     Raises
     ------
-    ValueError
+    OneKernelError
         If a result fiber is wider than 2^20, or the result too large to be addressed.
     """
     fiber = fiber_loops(result, loops, compressed)
@@ -102,7 +104,7 @@ def plan_result(
             leaf_mode, widths[-1] = LeafMode.SCATTER, sizes[keys[-1]]
     span = prod(widths)
     if span > KEYS:
-        raise ValueError(
+        raise OneKernelError(
             f"order {''.join(loops)!r}: indices {','.join(keys)} make {span} coordinates of one "
             f"result fiber: a single kernel holds 2^{COORDINATE_BITS}; "
             f"put one of the result's indices outermost"
@@ -117,7 +119,7 @@ def plan_result(
         # The end of an empty nest comes with a fiber, which must not be filled.
         full = False
     if compressed and fibers * OPEN_STRIDE * WORD_BYTES >= 1 << (POSITION_BITS - 1):
-        raise ValueError(
+        raise OneKernelError(
             f"order {''.join(loops)!r}: the result's position table has {fibers} entries: "
             f"more than the chip can address"
         )

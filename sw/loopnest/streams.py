@@ -5,6 +5,7 @@ from loopnest_hw.descriptor import CellMode
 
 from .cost import Estimate
 from .nest import Nest
+from .split import OneKernelError
 
 LEAST_LINES = 2
 """Lines of every ring."""
@@ -19,7 +20,7 @@ def assign_scanners(config: ChipConfig, nest: Nest) -> dict[tuple[int, int], int
 
     Raises
     ------
-    ValueError
+    OneKernelError
         If there are more such cells than scanners.
     """
     cells = [
@@ -29,7 +30,7 @@ def assign_scanners(config: ChipConfig, nest: Nest) -> dict[tuple[int, int], int
         if cell.mode is CellMode.SCAN and row.number
     ]
     if len(cells) > config.scanners:
-        raise ValueError(
+        raise OneKernelError(
             f"{len(cells)} compressed levels below the first loop: this chip scans "
             f"{config.scanners} at once; make some of them dense"
         )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .lane import Lane
+from .split import OneKernelError
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:
 
     Raises
     ------
-    ValueError
+    OneKernelError
         If a row needs the all-ones fiber where no operand is sure to be present, or if in some lane
         a product would lack a factor.
     """
@@ -53,7 +54,7 @@ def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:
             if all(_covered(lane, present, row.scans, column) for present in reachable):
                 break
         else:
-            raise ValueError(
+            raise OneKernelError(
                 f"loop {row.index!r} has to visit coordinates that no scanned operand has, and no "
                 f"operand that does not scan it is present in every fiber: a single kernel can't"
             )
@@ -61,9 +62,9 @@ def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:
         reachable = {q for p in reachable for q in _outcomes(p, row.scans) if lane.needs(q)}
     for present in sorted(reachable):
         if not lane.computes(present):
-            raise ValueError(
+            raise OneKernelError(
                 "a product in a sum would be computed where one of its factors is absent: a single "
-                "kernel can't, compute the product in a separate statement"
+                "kernel can't"
             )
     return placed
 

@@ -24,7 +24,7 @@ def arrays(
     pattern = draw(st.sampled_from(PATTERNS))
     values = rng.integers(low, high + 1, shape)
     density = draw(st.sampled_from([0.02, 0.1, 0.4]))
-    keep = rng.random(shape) < density
+    keep = np.asarray(rng.random(shape) < density)
     if pattern == "empty":
         keep[...] = False
     elif pattern == "dense":

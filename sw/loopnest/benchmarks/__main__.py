@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -30,12 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if every result is right."""
     options = _parse(arguments)
     console = Console()
+    overrides: Any = parse_overrides(options.set)
     chip = Chip(
         options.preset,
         dtype=options.dtype,
         memory=Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle),
         backend=options.backend,
-        **parse_overrides(options.set),
+        **overrides,
     )
     outcomes: list[Outcome] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())

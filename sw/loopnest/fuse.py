@@ -1,0 +1,118 @@
+"""Indices that always come together, as one: fewer loops, and fewer levels to scan.
+
+Indices that the same tensors have are walked as one index over the product of their sizes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from loopnest_hw.config import COORDINATE_BITS
+
+from .notation import Access, Binary, Expression, Negate, Statement
+from .operand import Operand
+from .pack import COMPRESSED, DENSE
+from .tensor import Tensor, sparse_levels
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Groups of indices, each of which becomes its first one."""
+
+    groups: tuple[tuple[str, ...], ...]
+
+    def statement(self, statement: Statement) -> Statement:
+        """Return the statement with one index for each group."""
+
+        def walk(e: Expression) -> Expression:
+            match e:
+                case Access():
+                    return self.access(e)
+                case Negate(term):
+                    return Negate(walk(term))
+                case Binary(op, left, right):
+                    return Binary(op, walk(left), walk(right))
+
+        return Statement(self.access(statement.result), walk(statement.expression))
+
+    def access(self, access: Access) -> Access:
+        """Return the access with one index for each group."""
+        return Access(access.name, tuple(group[0] for group in self._columns(access.indices)))
+
+    def loops(self, order: Sequence[str]) -> list[str]:
+        """Return the loops, a group where its first index comes."""
+        inner = {i for group in self.groups for i in group[1:]}
+        return [i for i in order if i not in inner]
+
+    def operand(self, access: Access, operand: Operand) -> Operand:
+        """Return the operand with its modes fused."""
+        groups = self._columns(access.indices)
+        modes = [[access.indices.index(i) for i in group] for group in groups]
+        shapes = [tuple(operand.shape[m] for m in group) for group in modes]
+        shape = tuple(map(prod, shapes))
+        source = operand.source
+
+        def fused(by_mode: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+            return [
+                np.ravel_multi_index([by_mode[m] for m in group], sizes)
+                for group, sizes in zip(modes, shapes, strict=True)
+            ]
+
+        if isinstance(source, Tensor):
+            by_mode, stored = source.stored_entries()
+            levels = sparse_levels(len(shape)) if operand.sparse else (DENSE,) * len(shape)
+            source = Tensor.from_stored(
+                shape, levels, fused(by_mode), stored, dtype=source.dtype, wide=source.wide
+            )
+        elif sp.issparse(source):
+            coo = source.tocoo()
+            coordinates = fused([np.asarray(c, np.int64) for c in coo.coords])
+            source = sp.coo_array((coo.data, tuple(coordinates)), shape)
+        else:
+            source = source.transpose([m for group in modes for m in group]).reshape(shape)
+        return Operand(operand.name, source, operand.dtype)
+
+    def unfuse(self, result: Access, tensor: Tensor, sizes: Mapping[str, int]) -> Tensor:
+        """Return a result of the fused statement as that of the statement, ``result`` on its left.
+
+        A level becomes levels of its own kind, the outer ones dense.
+        """
+        groups = self._columns(result.indices)
+        by_group, stored = tensor.stored_entries()
+        column: dict[str, NDArray[np.int64]] = {}
+        for group, fused in zip(groups, by_group, strict=True):
+            parts = np.unravel_index(fused, [sizes[i] for i in group])
+            column |= zip(group, parts, strict=True)
+        rank = len(result.indices)
+        levels = sparse_levels(rank) if COMPRESSED in tensor.levels else (DENSE,) * rank
+        return Tensor.from_stored(
+            tuple(sizes[i] for i in result.indices),
+            levels,
+            [column[i] for i in result.indices],
+            stored,
+            dtype=tensor.dtype,
+            wide=tensor.wide,
+        )
+
+    def _columns(self, indices: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the groups and the single indices, in the order of their first ones."""
+        group_of = {i: group for group in self.groups for i in group}
+        return list(dict.fromkeys(group_of.get(i, (i,)) for i in indices))
+
+
+def find_fusion(statement: Statement, sizes: Mapping[str, int]) -> Fusion | None:
+    """Return all that can be fused, or None where nothing can."""
+    tensors = (statement.result, *statement.accesses)
+    groups: dict[frozenset[int], list[list[str]]] = {}
+    for index in statement.indices:
+        having = frozenset(n for n, access in enumerate(tensors) if index in access.indices)
+        alike = groups.setdefault(having, [[]])
+        if prod(sizes[i] for i in (*alike[-1], index)) > 1 << COORDINATE_BITS:
+            alike.append([])
+        alike[-1].append(index)
+    found = tuple(tuple(g) for alike in groups.values() for g in alike if len(g) > 1)
+    return Fusion(found) if found else None

@@ -1,0 +1,195 @@
+"""What one kernel cannot compute, as several: parts of an expression become results of their own.
+
+A part is computed first, with wide values, so that nothing is rounded on the way, and stands as an
+operand in what is left of the statement. One step is taken at a time; the caller tries again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import prod
+
+from .notation import Access, Binary, Expression, Negate, Statement, accesses
+
+
+class OneKernelError(ValueError):
+    """A single kernel can't compute a statement; the message says why."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """``parts`` are computed first; then ``rest``, in which their results are operands."""
+
+    parts: tuple[Statement, ...]
+    rest: Statement
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of a sum: its expression without a sign, and its sign."""
+
+    expression: Expression
+    negate: bool
+
+
+def split(
+    statement: Statement,
+    *,
+    operands: int,
+    sizes: Mapping[str, int],
+    wide: Callable[[Access], bool],
+    name: Callable[[], str],
+) -> Split | None:
+    """Take a part or some parts out of a statement that is too much for one kernel.
+
+    Parameters
+    ----------
+    operands : int
+        Operand columns of the chip.
+    sizes : mapping of str to int
+        Sizes of the indices.
+    wide : callable
+        Whether an operand's values are wide.
+    name : callable
+        Returns a new name for each part's result.
+
+    Returns
+    -------
+    Split or None
+        None where nothing is left to take apart.
+    """
+    terms = _terms(statement.expression, negate=False)
+    parts: list[Statement] = []
+
+    def part(expression: Expression, kept: Sequence[str]) -> Access:
+        """Make a statement of an expression, and return what stands for it."""
+        own = {i for access in accesses(expression) for i in access.indices}
+        result = Access(name(), tuple(i for i in kept if i in own))
+        parts.append(Statement(result, expression))
+        return result
+
+    if len(terms) > 1:
+        kept = statement.result.indices
+        chosen = _apart(statement, terms)
+        if chosen:
+            rest = [
+                Term(part(t.expression, kept), t.negate) if n in chosen else t
+                for n, t in enumerate(terms)
+            ]
+        elif len(terms) > operands:
+            rest = [Term(part(_sum(terms[:operands]), kept), False), *terms[operands:]]
+        else:
+            return None
+        return Split(tuple(parts), Statement(statement.result, _sum(rest)))
+
+    (term,) = terms
+    factors = _factors(term.expression)
+    sums = [n for n, factor in enumerate(factors) if not isinstance(factor, Access)]
+    if (len(factors) > 1 and len(sums) > 1) or (sums and any(map(wide, _bare(factors)))):
+        # a product takes one wide factor: the first sum is multiplied out instead
+        at = sums[0]
+        others = [*factors[:at], *factors[at + 1 :]]
+        multiplied = [
+            Term(_product([t.expression, *others]), t.negate ^ term.negate)
+            for t in _terms(factors[at], negate=False)
+        ]
+        return Split((), Statement(statement.result, _sum(multiplied)))
+    if len(factors) > 1 and sums:
+        own = tuple(dict.fromkeys(i for a in accesses(factors[sums[0]]) for i in a.indices))
+        factors[sums[0]] = part(factors[sums[0]], own)
+    elif len(factors) > 2:
+        together = _contraction(statement, factors, sizes, wide)
+        others = [f for n, f in enumerate(factors) if n not in together]
+        needed = dict.fromkeys(statement.result.indices)
+        needed.update(dict.fromkeys(i for f in others for a in accesses(f) for i in a.indices))
+        own_product = _product([factors[n] for n in together])
+        factors = [part(own_product, tuple(needed)), *others]
+    else:
+        return None
+    rest_term = Term(_product(factors), term.negate)
+    return Split(tuple(parts), Statement(statement.result, _sum([rest_term])))
+
+
+def _terms(expression: Expression, *, negate: bool) -> list[Term]:
+    """Return the terms of a sum."""
+    match expression:
+        case Binary("+" | "-" as op, left, right):
+            second = negate ^ (op == "-")
+            return _terms(left, negate=negate) + _terms(right, negate=second)
+        case Negate(term):
+            return _terms(term, negate=not negate)
+        case Binary("*", Negate(left), right) | Binary("*", left, Negate(right)):
+            return _terms(Binary("*", left, right), negate=not negate)
+    return [Term(expression, negate)]
+
+
+def _factors(expression: Expression) -> list[Expression]:
+    match expression:
+        case Binary("*", left, right):
+            return _factors(left) + _factors(right)
+    return [expression]
+
+
+def _bare(factors: Sequence[Expression]) -> list[Access]:
+    return [f for f in factors if isinstance(f, Access)]
+
+
+def _sum(terms: Sequence[Term]) -> Expression:
+    first, *others = terms
+    found = Negate(first.expression) if first.negate else first.expression
+    for term in others:
+        found = Binary("-" if term.negate else "+", found, term.expression)
+    return found
+
+
+def _product(factors: Sequence[Expression]) -> Expression:
+    found, *others = factors
+    for factor in others:
+        found = Binary("*", found, factor)
+    return found
+
+
+def _apart(statement: Statement, terms: Sequence[Term]) -> list[int]:
+    """Return which terms of a sum to compute on their own: those that are summed themselves, else
+    those that are products.
+    """
+
+    def is_summed(term: Term) -> bool:
+        own = {i for access in accesses(term.expression) for i in access.indices}
+        return not own <= set(statement.result.indices)
+
+    numbers = range(len(terms))
+    summed = [n for n in numbers if is_summed(terms[n])]
+    if summed:
+        return summed
+    return [n for n in numbers if not isinstance(terms[n].expression, Access)]
+
+
+def _contraction(
+    statement: Statement,
+    factors: Sequence[Expression],
+    sizes: Mapping[str, int],
+    wide: Callable[[Access], bool],
+) -> tuple[int, int]:
+    """Return the two factors to multiply first: the fewest coordinates in their loops, then in
+    their result. A wide one is among them, since a product takes no two.
+    """
+
+    def cost(pair: tuple[int, int]) -> tuple[bool, int, int]:
+        indices = [_indices(factors[n]) for n in range(len(factors))]
+        loops = indices[pair[0]] | indices[pair[1]]
+        needed = set(statement.result.indices).union(
+            *(own for n, own in enumerate(indices) if n not in pair)
+        )
+        left_wide = any(wide(a) for n, a in enumerate(_bare(factors)) if n not in pair)
+        return (
+            left_wide,
+            prod(sizes[i] for i in loops),
+            prod(sizes[i] for i in loops & needed),
+        )
+
+    return min(combinations(range(len(factors)), 2), key=cost)
+
+
+def _indices(expression: Expression) -> set[str]:
+    return {i for access in accesses(expression) for i in access.indices}

@@ -1,0 +1,87 @@
+"""Statements of any size: one kernel where one can, several where it can't, the same numbers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopnest import Chip, Epilogue, Tensor
+from tests.sw.expressions import MORE, SAM, Case
+from tests.sw.tensors import arrays
+
+INT8, BF16 = (Chip(dtype=dtype, backend="model") for dtype in ("int8", "bf16"))
+SIZES = st.sampled_from([1, 2, 3, 5, 17])
+
+
+def operands(case: Case, draw: Any, size: Any) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Return operands for a chip and for NumPy: capitals are compressed."""
+    sizes = {i: draw(size) for i in sorted(set("".join(case.operands.values())))}
+    given_, plain = {}, []
+    for name, indices in case.operands.items():
+        array = draw(arrays(tuple(sizes[i] for i in indices), low=-4, high=4))
+        plain.append(array)
+        given_[name] = sp.coo_array(array) if name.isupper() else array
+    return given_, plain
+
+
+def dense(result: Any) -> Any:
+    return result.toarray() if sp.issparse(result) else np.asarray(result)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+@pytest.mark.parametrize("name", [*SAM, *MORE])
+def test_against_numpy(name, data):
+    case = (SAM | MORE)[name]
+    size = st.sampled_from([1, 2, 3]) if len(case.operands) > 3 else SIZES
+    given_, plain = operands(case, data.draw, size)
+    expected = case.reference(*plain)
+    for chip in (INT8, BF16):
+        got = chip.compute(case.statement, **given_)
+        np.testing.assert_array_equal(dense(got), expected)
+        report = chip.report
+        assert report.order.count(",") + 1 == case.kernels
+        assert report.statement.startswith(case.statement[:4])
+
+
+def test_parts_are_wide_and_the_epilogue_comes_last():
+    b, C = np.array([100, 0, -3]), sp.csr_array(np.full((3, 40), 30))
+    d = np.full(40, 100)
+    # the part C d leaves int8 by far
+    got = INT8.compute(
+        "x[i] = b[i] - C[i,j] * d[j]", b=b, C=C, d=d, epilogue=Epilogue(bias=120_000, out="narrow")
+    )
+    np.testing.assert_array_equal(got, [100, 0, -3])
+
+
+def test_an_order_holds_for_every_kernel():
+    a = sp.csr_array(np.eye(3))
+    INT8.compute("X[i,l] = A[i,j] * B[j,k] * C[k,l] * D[l,i]", A=a, B=a, C=a, D=a, order="lkji")
+    assert INT8.report.order == "kji,lki"
+    with pytest.raises(ValueError, match="order 'lkj': expected the indices i, l, j, k, each once"):
+        INT8.compute("X[i,l] = A[i,j] * B[j,k] * C[k,l]", A=a, B=a, C=a, order="lkj")
+
+
+def test_a_report_of_several_kernels():
+    B, C = sp.csr_array(np.eye(4)), sp.csr_array(np.ones((4, 4)))
+    d, e = np.ones(4), np.ones(4)
+    text = "x[i] = B[i,j] * d[j] - C[i,j] * e[j]"
+    INT8.compute(text, B=B, C=C, d=d, e=e)
+    report = INT8.report
+    assert report.multiplies == 4 + 16 + 4 and report.cycles is None
+    single = []
+    for matrix, vector in ((B, d), (C, e)):
+        INT8.compute("y[i] = A[i,j] * x[j]", A=matrix, x=vector)
+        single.append(INT8.report)
+    INT8.compute("z[i] = x[i] - y[i]", x=d, y=e)
+    assert report.pe_roof == sum(r.pe_roof for r in single) + INT8.report.pe_roof
+
+
+def test_what_is_left_as_an_error():
+    a = Tensor.from_dense(np.ones((3, 3)), dtype="int8")
+    wide = INT8.matmul(a, a)
+    with pytest.raises(ValueError, match="at most one wide factor"):
+        INT8.compute("C[i,j] = A[i,k] * B[k,j]", A=wide, B=wide)
