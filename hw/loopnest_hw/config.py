@@ -195,7 +195,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # one PE of the large chip: every one-PE figure
     "single": {},
     # cut to fit an ECP5; Icarus and unit-size simulations
-    "tiny": {"slots": 128, "window": 512},
+    "tiny": {"slots": 128, "window": 512, "fibers_in_flight": 4},
     # tests only: every rare path becomes common
     "shrunk": {
         "multipliers": 2,

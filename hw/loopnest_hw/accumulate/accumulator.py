@@ -111,17 +111,18 @@ class Accumulator(wiring.Component):
 
         # The walk is the drain's, or the eviction's: that waits until the drain has nothing to do.
         m.d.comb += [
-            table.settled.eq(drain.idle & directory.idle),
+            table.settled.eq(drain.idle & directory.idle & ~eviction.busy),
             eviction.ask.eq(table.short),
             eviction.candidate.eq(table.candidate),
             eviction.context.eq(table.context),
             table.bounded.eq(eviction.done),
             table.bound.eq(eviction.bound),
             directory.context.eq(drain.context),
+            directory.begin.eq(drain.begin),
             directory.take.eq(drain.take),
+            directory.of.eq(table.context),
             directory.look.eq(eviction.look),
             directory.keep.eq(eviction.keep),
-            directory.keep_word.eq(eviction.keep_word),
             directory.keep_valid.eq(eviction.keep_valid),
             drain.word.eq(directory.word),
             drain.mask.eq(directory.mask),
@@ -137,7 +138,6 @@ class Accumulator(wiring.Component):
         ]
         with m.If(eviction.busy):
             m.d.comb += [
-                directory.context.eq(eviction.context),
                 entries.walk.valid.eq(eviction.walk.valid),
                 entries.walk.payload.eq(eviction.walk.payload),
                 eviction.walk.ready.eq(entries.walk.ready),
@@ -211,7 +211,7 @@ class Accumulator(wiring.Component):
             fill.expecting.eq(looked_up != ending),
             drain.waiting.eq(looked_up != drain.context),
             # The drain falls behind: then it decides the speed.
-            entries.hurry.eq((filled - drain.context)[:pointer] > 1),
+            entries.hurry.eq((filled - drain.context)[:pointer] > 0),
             drain.ready.eq((drain.context != sealed) & (drain.context != filled)),
             drain.base.eq(drained.base),
             drain.again.eq(drained.again),

@@ -1,18 +1,21 @@
 """Which blocks the contexts hold, in an order to walk them by."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import ChipConfig
 from ..tokens import PAIR
-from .place import BANKS, address, place_layout
+from .place import BANKS, place_layout
 from .priority import highest_bit, lowest_bit, number
 
-DEPTH = 8
-"""Blocks that wait to be entered. Whatever is put in has been entered ``DEPTH`` cycles later."""
+DEPTH = 4
+"""Blocks of a half that wait to be entered. Whatever is put in has been entered ``DEPTH`` cycles
+later."""
 
 
 def word_layout(config: ChipConfig) -> data.StructLayout:
@@ -25,7 +28,8 @@ class Directory(wiring.Component):
     """A bit for each block of each context.
 
     There is a mask for each word, in a memory, and in registers a bit for each word that has one
-    (the others' masks mean nothing).
+    (the others' masks mean nothing). Even words and odd ones are in memories of their own, so that
+    two blocks can be entered a cycle.
 
     Members
     -------
@@ -33,15 +37,17 @@ class Directory(wiring.Component):
         ``enable``, ``place``: a block to enter; needs ``room``.
     room : Out(1)
         Two blocks can be put. From a register.
-    context : In
-        The context that is walked or looked at.
-    word, take : In(1), mask
-        The context's lowest word. With ``take`` it is taken off, and its mask appears at
-        ``mask`` in the next cycle and stays until the next read.
-    top : Out, look : In(1)
-        The context's highest word; with ``look`` its mask is read and the word stays.
-    keep, keep_word, keep_valid : In
-        The word's mask comes down to this. Only while nothing waits to be entered.
+    context : In, begin : In(1)
+        With ``begin``, the context's words go over to the walk, and it has none. Nothing is entered
+        into such a context, nor waits for it.
+    word : Out, take : In(1), mask : Out
+        The walk's lowest word, from a register. With ``take`` it is taken off, and its mask appears
+        in the next cycle and stays until the next read.
+    of : In, top : Out, look : In(1), top_mask : Out
+        The highest word of context ``of`` as it was in the last cycle; with ``look`` its mask is
+        read, and appears at ``mask``.
+    keep, keep_valid : In
+        The word that was looked at last comes down to this. Only while nothing waits to be entered.
     idle : Out(1)
         Nothing waits to be entered.
     """
@@ -55,13 +61,14 @@ class Directory(wiring.Component):
                 "put": In(data.ArrayLayout(data.StructLayout({"enable": 1, "place": place}), PAIR)),
                 "room": Out(1),
                 "context": In(place.members["context"]),
+                "begin": In(1),
                 "word": Out(word_layout(config)),
                 "take": In(1),
                 "mask": Out(BANKS),
+                "of": In(place.members["context"]),
                 "top": Out(word),
                 "look": In(1),
                 "keep": In(BANKS),
-                "keep_word": In(word),
                 "keep_valid": In(1),
                 "idle": Out(1),
             }
@@ -69,29 +76,99 @@ class Directory(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        place = place_layout(self._config)
         words = self._config.window // BANKS
         contexts = self._config.fibers_in_flight
-        masks = memory.Memory(shape=BANKS, depth=words * contexts, init=[])
-        m.submodules.masks = masks
-        write = masks.write_port(granularity=1)
-        read = masks.read_port(transparent_for=())
         used = [Signal(words, name=f"used_{c}") for c in range(contexts)]
+        halves = min(PAIR, words)
 
-        # The queue of blocks to enter: two in, one out.
-        queue = Array(Signal(place, name=f"entering_{n}") for n in range(DEPTH))
-        level = Signal(range(DEPTH + 1))
-        take_at = Signal(range(DEPTH))
-        put_at = Signal(range(DEPTH))
-        puts = Cat(put.enable for put in self.put)
-        enter = Signal()
+        # The walk goes up, evictions come down.
+        left = Signal(words)
+        first = lowest_bit(m, left)
+        shown = Signal(words)
+        highest = highest_bit(m, shown)
+        looked = Signal.like(self.top)
+        m.d.sync += shown.eq(Array(used)[self.of])
         m.d.comb += [
-            self.room.eq(level <= DEPTH - PAIR),
-            self.idle.eq(level == 0),
-            enter.eq(level != 0),
+            self.word.word.eq(number(first, len(self.top))),
+            self.word.last.eq(left == first),
+            self.word.empty.eq(~left.any()),
+            self.top.eq(number(highest, len(self.top))),
         ]
+        walked = Signal.like(self.context)
+        with m.If(self.begin):
+            m.d.sync += [left.eq(Array(used)[self.context]), walked.eq(self.context)]
+        with m.Elif(self.take):
+            m.d.sync += left.eq(left & ~first)
+        with m.If(self.look):
+            m.d.sync += looked.eq(self.top)
+
+        # the masks
+        word = Signal.like(self.top)
+        context = Signal.like(self.context)
+        m.d.comb += [
+            word.eq(Mux(self.look, self.top, self.word.word)),
+            context.eq(Mux(self.look, self.of, walked)),
+        ]
+        rooms, idles, masks, entered = [], [], [], []
+        for half in range(halves):
+            mask, room, idle, places = self._half(m, half, halves, used, word, context, looked)
+            masks.append(mask)
+            rooms.append(room)
+            idles.append(idle)
+            entered.append(places)
+        read_half = Signal(range(PAIR))
+        with m.If(self.take | self.look):
+            m.d.sync += read_half.eq(word[0] if halves > 1 else 0)
+        m.d.comb += [
+            self.room.eq(Cat(rooms).all()),
+            self.idle.eq(Cat(idles).all()),
+            self.mask.eq(Array(masks)[read_half]),
+        ]
+
+        for c, bits in enumerate(used):
+            new = reduce(or_, (Mux(of[c], word_bit, 0) for of, word_bit in entered))
+            m.d.sync += bits.eq(bits | new)
+            with m.If(self.keep_valid & (self.keep == 0) & (self.of == c)):
+                m.d.sync += bits.bit_select(looked, 1).eq(0)
+            with m.If(self.begin & (self.context == c)):
+                m.d.sync += bits.eq(0)
+        return m
+
+    def _half(
+        self,
+        m: Module,
+        half: int,
+        halves: int,
+        used: list[Signal],
+        word: Value,
+        context: Value,
+        looked: Value,
+    ) -> tuple[Value, Value, Value, tuple[Value, Value]]:
+        """Build the queue and the masks of every second word.
+
+        Return the mask that was read, whether two blocks have room, whether none waits, and which
+        context and which word get a block.
+        """
+        place = place_layout(self._config)
+        shift = halves - 1
+        depth = (self._config.window // BANKS >> shift) * self._config.fibers_in_flight
+        memory_ = memory.Memory(shape=BANKS, depth=depth, init=[])
+        m.submodules[f"masks_{half}"] = memory_
+        write = memory_.write_port(granularity=1)
+        read = memory_.read_port(transparent_for=())
+
+        # The queue of blocks to enter: up to two in, one out.
+        queue = Array(Signal(place, name=f"entering_{half}_{n}") for n in range(DEPTH))
+        level = Signal(range(DEPTH + 1), name=f"level_{half}")
+        take_at = Signal(range(DEPTH), name=f"take_at_{half}")
+        put_at = Signal(range(DEPTH), name=f"put_at_{half}")
+        puts = Signal(PAIR, name=f"puts_{half}")
+        enter = Signal(name=f"enter_{half}")
+        m.d.comb += enter.eq(level != 0)
         for n, put in enumerate(self.put):
-            with m.If(put.enable):
+            here = put.place.word[0] == half if shift else 1
+            m.d.comb += puts[n].eq(put.enable & here)
+            with m.If(puts[n]):
                 offset = puts[:n].any()
                 m.d.sync += queue[(put_at + offset)[: len(put_at)]].eq(put.place)
         m.d.sync += [
@@ -101,47 +178,26 @@ class Directory(wiring.Component):
         ]
 
         # A word's first block sets the whole mask, further ones their bit.
-        head = Signal(place)
-        bit = Signal(BANKS)
-        head_used = Signal()
+        head = Signal(place, name=f"head_{half}")
+        bit = Signal(BANKS, name=f"bit_{half}")
+        head_used = Signal(name=f"head_used_{half}")
         m.d.comb += [
             head.eq(queue[take_at]),
             bit.eq(1 << head.bank),
             head_used.eq(Array(used)[head.context].bit_select(head.word, 1)),
-            write.addr.eq(address(head)),
+            write.addr.eq(Cat(head.word[shift:], head.context)),
             write.data.eq(bit),
             write.en.eq(Mux(enter, Mux(head_used, bit, ~0), 0)),
-        ]
-        with m.If(enter):
-            for c, bits in enumerate(used):
-                with m.If(head.context == c):
-                    m.d.sync += bits.bit_select(head.word, 1).eq(1)
-
-        # The walk goes up, evictions come down.
-        shown = Signal(words)
-        m.d.comb += shown.eq(Array(used)[self.context])
-        first = lowest_bit(m, shown)
-        highest = highest_bit(m, shown)
-        m.d.comb += [
-            self.word.word.eq(number(first, len(self.top))),
-            self.word.last.eq(shown == first),
-            self.word.empty.eq(~shown.any()),
-            self.top.eq(number(highest, len(self.top))),
             read.en.eq(self.take | self.look),
-            read.addr.eq(Cat(Mux(self.look, self.top, self.word.word), self.context)),
-            self.mask.eq(read.data),
+            read.addr.eq(Cat(word[shift:], context)),
         ]
-        with m.If(self.keep_valid):
+        with m.If(self.keep_valid & ((looked[0] == half) if shift else 1)):
             m.d.comb += [
-                write.addr.eq(Cat(self.keep_word, self.context)),
+                write.addr.eq(Cat(looked[shift:], self.of)),
                 write.data.eq(self.keep),
                 write.en.eq(~0),
             ]
-        for c, bits in enumerate(used):
-            with m.If(self.context == c):
-                with m.If(self.take):
-                    # Nothing enters a context that is walked.
-                    m.d.sync += bits.eq(bits & ~first)
-                with m.If(self.keep_valid & (self.keep == 0)):
-                    m.d.sync += bits.bit_select(self.keep_word, 1).eq(0)
-        return m
+        of = Signal(len(used), name=f"of_{half}")
+        word_bit = Signal(len(used[0]), name=f"word_bit_{half}")
+        m.d.comb += [of.eq(enter << head.context), word_bit.eq(1 << head.word)]
+        return read.data, level <= DEPTH - PAIR, level == 0, (of, word_bit)

@@ -30,10 +30,10 @@ class Drain(wiring.Component):
     Members
     -------
     ready : In(1)
-        The context ``context`` : Out is complete.
+        The context ``context`` : Out, the next to drain, is complete.
     base, again, fiber, final : In
         Of that context; `Table` and `Fill` tell.
-    word, take, mask
+    begin, word, take, mask
         `Directory`.
     walk : Out(stream), walk_entry : In
         `Entries`.
@@ -60,6 +60,7 @@ class Drain(wiring.Component):
                 "again": In(1),
                 "fiber": In(POSITION_BITS),
                 "final": In(1),
+                "begin": Out(1),
                 "word": In(word_layout(config)),
                 "take": Out(1),
                 "mask": In(BANKS),
@@ -116,24 +117,45 @@ class Drain(wiring.Component):
         word_valid = Signal()
         left = Signal(BANKS)
 
+        # the context that is walked: its words are at hand in the directory
+        walking = Signal()
+        here = Signal(
+            data.StructLayout(
+                {
+                    "context": place.members["context"],
+                    "base": WORD_BITS,
+                    "of": self._fiber_layout,
+                }
+            )
+        )
+
         block_done = Signal()
         word_done = Signal()
         move = Signal()
         m.d.comb += [
             move.eq(fetched_valid & (~word_valid | word_done)),
-            self.take.eq(self.ready & (~fetched_valid | move)),
+            self.take.eq(walking & (~fetched_valid | move)),
+            self.begin.eq(self.ready & (~walking | (self.take & self.word.last))),
         ]
         with m.If(self.take):
             m.d.sync += [
                 fetched.word.eq(self.word),
-                fetched.context.eq(self.context),
-                fetched.base.eq(self.base),
-                fetched.of.fiber.eq(self.fiber),
-                fetched.of.final.eq(self.final),
-                fetched.of.again.eq(self.again),
+                fetched.context.eq(here.context),
+                fetched.base.eq(here.base),
+                fetched.of.eq(here.of),
             ]
-            with m.If(self.word.last):
-                m.d.sync += self.context.eq(self.context + 1)
+        with m.If(self.begin):
+            m.d.sync += [
+                self.context.eq(self.context + 1),
+                walking.eq(1),
+                here.context.eq(self.context),
+                here.base.eq(self.base),
+                here.of.fiber.eq(self.fiber),
+                here.of.final.eq(self.final),
+                here.of.again.eq(self.again),
+            ]
+        with m.Elif(self.take & self.word.last):
+            m.d.sync += walking.eq(0)
         m.d.sync += fetched_valid.eq(self.take | (fetched_valid & ~move))
 
         first = lowest_bit(m, left)
@@ -192,7 +214,7 @@ class Drain(wiring.Component):
             blocks.i.valid.eq(read_valid),
             blocks.i.payload.eq(read),
             blocks.i.payload.entry.eq(Mux(read.none, 0, self.walk_entry.as_value())),
-            self.idle.eq(~fetched_valid & ~word_valid & ~walk_valid & (room == AHEAD)),
+            self.idle.eq(~walking & ~fetched_valid & ~word_valid & ~walk_valid & (room == AHEAD)),
         ]
 
     def _lanes(self, m: Module, blocks: Queue) -> None:

@@ -2,30 +2,34 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import ChipConfig
 from .entries import walk_layout
 from .place import BANK_BITS, BANKS, entry_layout, place_layout
-from .priority import highest_bit, number
+from .priority import highest_bit, lowest_bit, number
 
 
 class Eviction(wiring.Component):
-    """Finds the block that goes: the largest one of a context, or a new one if that is larger.
+    """Finds the blocks that go: the highest word of a context, or a new block if that is higher.
 
-    A block that is held is taken out of the directory and of the table, and its slot is freed. It
-    takes about 6 cycles, and needs the directory and the walk for itself.
+    Where the new block is in that word itself, only the larger one goes, of it and the word's
+    largest block. Blocks that were held are taken out of the directory and of the table, and their
+    slots are freed, one a cycle, the largest one first.
+
+    ``done`` comes 4 cycles after ``ask``, more where the table is busy. Slots may come back after
+    it. It needs the directory's and the table's walk for itself.
 
     Members
     -------
     ask : In(1)
-        Held until ``done``; no lookup is decided meanwhile.
+        Held until ``done``; no lookup is decided meanwhile, and nothing waits for the directory.
     candidate : In
         The new block (bank and word, counted from the pass's lower word) of context ``context``.
     done : Out(1)
-        ``bound`` is the block that went; the context keeps only what is below it.
+        ``bound`` is the lowest block that went; the context keeps only what is below it.
     evicted : Out(1)
         A pulse for each block that was held.
     busy : Out(1)
@@ -50,7 +54,6 @@ class Eviction(wiring.Component):
                 "look": Out(1),
                 "mask": In(BANKS),
                 "keep": Out(BANKS),
-                "keep_word": Out(word),
                 "keep_valid": Out(1),
                 "walk": Out(stream.Signature(walk_layout(config))),
                 "walk_entry": In(entry_layout(config)),
@@ -61,49 +64,62 @@ class Eviction(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        largest = Signal(data.StructLayout({"bank": BANK_BITS, "word": len(self.top)}))
-        highest = Signal(BANKS)
+        candidate = data.View(
+            data.StructLayout({"bank": BANK_BITS, "word": len(self.top)}), self.candidate
+        )
+        word = Signal.like(self.top)
+        going = Signal(BANKS)  # blocks of the word that have to go
+        context = Signal.like(self.context)
+        higher = Signal()  # the candidate's word is higher
+        same = Signal()
+        read = Signal()
+        first = highest_bit(m, going)
+        walked = Signal()
         m.d.comb += [
-            highest.eq(highest_bit(m, self.mask)),
+            walked.eq(self.walk.valid & self.walk.ready),
             self.busy.eq(1),
-            self.keep_word.eq(largest.word),
-            self.walk.payload.place.eq(Cat(largest, self.context)),
+            self.walk.payload.place.bank.eq(number(first, BANK_BITS)),
+            self.walk.payload.place.word.eq(word),
+            self.walk.payload.place.context.eq(context),
             self.back.eq(self.walk_entry.slot),
+            self.back_valid.eq(read),
+            self.evicted.eq(read),
         ]
+        m.d.sync += [read.eq(walked), self.done.eq(0), self.keep_valid.eq(0)]
+        with m.If(walked):
+            m.d.sync += going.eq(going & ~first)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.busy.eq(0)
-                with m.If(self.ask):
-                    m.next = "LOOK"
-            with m.State("LOOK"):
-                m.d.comb += self.look.eq(1)
-                m.d.sync += largest.word.eq(self.top)
-                m.next = "PICK"
+                m.d.comb += self.busy.eq(self.ask | read)
+                with m.If(self.ask & ~self.done):
+                    m.d.comb += self.look.eq(1)
+                    m.d.sync += [
+                        word.eq(self.top),
+                        context.eq(self.context),
+                        higher.eq(candidate.word > self.top),
+                        same.eq(candidate.word == self.top),
+                    ]
+                    m.next = "PICK"
             with m.State("PICK"):
+                largest = highest_bit(m, self.mask)
+                number_ = number(largest, BANK_BITS)
+                above = Signal()  # the candidate is the largest
+                m.d.comb += above.eq(higher | (same & (candidate.bank > number_)))
                 m.d.sync += [
-                    largest.bank.eq(number(highest, BANK_BITS)),
-                    self.keep.eq(self.mask & ~highest),
+                    going.eq(Mux(same, largest, self.mask)),
+                    self.keep.eq(Mux(same, self.mask & ~largest, 0)),
+                    self.bound.eq(
+                        Cat(Mux(same, number_, number(lowest_bit(m, self.mask), BANK_BITS)), word)
+                    ),
+                    self.done.eq(1),
+                    self.keep_valid.eq(~above),
                 ]
-                m.next = "COMPARE"
-            with m.State("COMPARE"):
-                with m.If(self.candidate > largest.as_value()):
+                m.next = "GO"
+                with m.If(above):
                     m.d.sync += self.bound.eq(self.candidate)
-                    m.next = "DONE"
-                with m.Else():
-                    m.d.sync += self.bound.eq(largest)
-                    m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += self.walk.valid.eq(1)
-                with m.If(self.walk.ready):
-                    m.next = "FREE"
-            with m.State("FREE"):
-                m.d.comb += [
-                    self.back_valid.eq(1),
-                    self.keep_valid.eq(1),
-                    self.evicted.eq(1),
-                ]
-                m.next = "DONE"
-            with m.State("DONE"):
-                m.d.comb += self.done.eq(1)
-                m.next = "IDLE"
+                    m.next = "IDLE"
+            with m.State("GO"):
+                m.d.comb += self.walk.valid.eq(going.any())
+                with m.If(~going.any()):
+                    m.next = "IDLE"
         return m

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,15 +10,15 @@ from ..config import ChipConfig
 from ..tokens import PAIR
 
 HEAD = 8
-"""Slots at hand in registers: the pairs in a row that can be taken before it comes down to one a
-cycle."""
+"""Slots at hand in registers."""
 
 
 class FreeList(wiring.Component):
-    """Hands slots out, up to two a cycle in bursts and one a cycle on end, and takes them back.
+    """Hands slots out, up to two a cycle, and takes them back.
 
     At first every slot is free. Slots never used yet go first, then the others in the order they
-    came back.
+    came back. A slot that comes back can be taken in the next cycle where no other one is free, and
+    four cycles later otherwise.
 
     Members
     -------
@@ -51,50 +51,84 @@ class FreeList(wiring.Component):
         m = Module()
         bits = len(self.back)
         depth = self._slots
-        m.submodules.returned = returned = memory.Memory(shape=bits, depth=depth, init=[])
-        write = returned.write_port()
-        read = returned.read_port(transparent_for=())
 
+        # Slots that came back, in a ring of two memories: even places and odd ones.
+        places = max(2, 1 << (depth - 1).bit_length())
+        put_at = Signal(range(places))
+        take_at = Signal(range(places))
+        waiting = Signal(range(depth + 1))
+        fetch = Signal(range(PAIR + 1))
+        fetched = Signal(range(PAIR + 1))
+        turned = Signal()  # the first one fetched is of an odd place
+        kept = Signal()  # what comes back goes into the ring
+        found = []
+        for odd in range(PAIR):
+            half = memory.Memory(shape=bits, depth=places // PAIR, init=[])
+            m.submodules[f"returned_{odd}"] = half
+            write = half.write_port()
+            read = half.read_port(transparent_for=())
+            found.append(read.data)
+            m.d.comb += [
+                write.addr.eq(put_at[1:]),
+                write.data.eq(self.back),
+                write.en.eq(kept & (put_at[0] == odd)),
+                read.addr.eq(take_at[1:] + (0 if odd else take_at[0])),
+                read.en.eq((fetch == PAIR) | ((fetch == 1) & (take_at[0] == odd))),
+            ]
+
+        # Up to two a cycle move to the head: fresh ones, those that were fetched, or, where there
+        # is nothing else, the one that comes back.
         head = Array(Signal(bits, name=f"head_{n}") for n in range(HEAD))
         head_at = Signal(range(HEAD))
         level = Signal(range(HEAD + 1))
-        fresh = Signal(range(depth + 1))  # slots never handed out begin here
-        put_at = Signal(range(depth))
-        take_at = Signal(range(depth))
-        waiting = Signal(range(depth + 1))
-        reading = Signal()
-
-        # one slot a cycle moves to the head: a fresh one, or one that was read
-        room = level < HEAD - 1
-        from_fresh = Signal()
-        arrival = Signal(bits)
+        fresh = Signal(range(depth + 2))  # slots never handed out begin here
+        fresh_left = Signal(init=1)
+        room = Signal()
+        direct = Signal()
+        arrivals = Signal(range(PAIR + 1))
+        arrival = Signal(data.ArrayLayout(bits, PAIR))
         m.d.comb += [
-            from_fresh.eq((fresh != depth) & room),
-            arrival.eq(fresh),
-            read.en.eq((fresh == depth) & (waiting != 0) & room),
-            read.addr.eq(take_at),
-            write.en.eq(self.back_valid),
-            write.addr.eq(put_at),
-            write.data.eq(self.back),
-            self.some.eq((level != 0) | (level > 1) << 1),
+            room.eq(level <= HEAD - 2 * PAIR),
+            direct.eq(self.back_valid & ~fresh_left & (waiting == 0) & (fetched == 0) & room),
+            kept.eq(self.back_valid & ~direct),
+            fetch.eq(Mux(fresh_left | ~room, 0, Mux(waiting >= PAIR, PAIR, waiting[0]))),
         ]
-        with m.If(reading):
-            m.d.comb += arrival.eq(read.data)
-        with m.If(from_fresh | reading):
-            m.d.sync += head[(head_at + level)[: len(head_at)]].eq(arrival)
+        with m.If(fresh_left):
+            m.d.comb += [
+                arrivals.eq(Mux(room, Mux(fresh + 1 == depth, 1, PAIR), 0)),
+                arrival[0].eq(fresh),
+                arrival[1].eq(fresh + 1),
+            ]
+        with m.Elif(direct):
+            m.d.comb += [arrivals.eq(1), arrival[0].eq(self.back)]
+        with m.Else():
+            m.d.comb += [
+                arrivals.eq(fetched),
+                arrival[0].eq(Mux(turned, found[1], found[0])),
+                arrival[1].eq(Mux(turned, found[0], found[1])),
+            ]
+        with m.If(fresh_left & room):
+            m.d.sync += [
+                fresh.eq(fresh + PAIR),
+                fresh_left.eq(fresh + PAIR < depth),
+            ]
+        for n in range(HEAD):
+            for k in range(PAIR):
+                here = (head_at + level + k)[: len(head_at)] == n
+                with m.If((arrivals > k) & here):
+                    m.d.sync += head[n].eq(arrival[k])
         for n in range(PAIR):
             m.d.comb += self.slot[n].eq(head[(head_at + n)[: len(head_at)]])
+
+        m.d.comb += self.some.eq((level != 0) | (level > 1) << 1)
         m.d.sync += [
-            reading.eq(read.en),
-            fresh.eq(fresh + from_fresh),
-            level.eq(level + (from_fresh | reading) - self.take),
+            fetched.eq(fetch),
+            turned.eq(take_at[0]),
+            level.eq(level + arrivals - self.take),
             head_at.eq(head_at + self.take),
-            waiting.eq(waiting + self.back_valid - read.en),
+            waiting.eq(waiting + kept - fetch),
+            put_at.eq(put_at + kept),
+            take_at.eq(take_at + fetch),
             self.free.eq(self.free + self.back_valid - self.take),
         ]
-        for pointer, step in ((put_at, write.en), (take_at, read.en)):
-            with m.If(step):
-                m.d.sync += pointer.eq(pointer + 1)
-                with m.If(pointer == depth - 1):
-                    m.d.sync += pointer.eq(0)
         return m

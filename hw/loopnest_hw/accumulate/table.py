@@ -70,10 +70,10 @@ class Table(wiring.Component):
         The context's lookups are through. Its words count from ``base``; ``again``: it is not the
         fiber's last pass.
     short : Out(1), candidate : Out
-        The next lookup needs more slots than there are, the last one for block ``candidate``, and
-        all that could be freed belong to its own context (``settled`` : In(1) says that nothing of
-        the older contexts is left to do). Waits for ``bounded`` : In(1), with ``bound`` : In, the
-        block that gave way.
+        The next lookup needs more slots than there are, block ``candidate`` is the first one
+        without, and all that could be freed belong to its own context (``settled`` : In(1) says
+        that nothing of the older contexts is left to do). Waits for ``bounded`` : In(1), with
+        ``bound`` : In, the lowest block that gave way.
     read, advance, entry, refused, write, swept
         `Entries`.
     slot, some, take, free
@@ -386,13 +386,13 @@ class Table(wiring.Component):
         deciding = self._deciding
         asking = Signal()
         compare = Signal()
-        largest = Mux(
-            new[1], deciding.block[1].block.as_value(), deciding.block[0].block.as_value()
-        )
+        # the first block without a slot
+        second = new[1] & ~(new[0] & (self.free == 0))
+        block = Mux(second, deciding.block[1].block.as_value(), deciding.block[0].block.as_value())
         m.d.comb += [
             rebounding.eq(asking),
             self.short.eq(asking & ~self.bounded & ~compare),
-            self.candidate.eq(largest),
+            self.candidate.eq(block),
         ]
         alone = (self.freed == self.context) & self.settled
         with m.If(self._deciding_valid & ~asking & (self.free < needed) & alone):

@@ -79,10 +79,17 @@ def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[i
             if block < upper and at < len(held) and held[at] == block:
                 continue
             if block < upper and len(held) == slots:
-                upper = max(held[-1], block)
-                if upper > block:
-                    dropped.append(held.pop())
-                    evictions += 1
+                # the highest word gives way; within it the largest block, which may be the new one
+                if block > held[-1]:
+                    kept = slots
+                elif block // LANES == held[-1] // LANES:
+                    kept = slots - 1
+                else:
+                    kept = bisect_left(held, held[-1] // LANES * LANES)
+                upper = held[kept] if kept < slots else block
+                dropped += held[kept:]
+                evictions += slots - kept
+                del held[kept:]
             if block >= upper:
                 dropped.append(block)
             else:
