@@ -193,6 +193,8 @@ class PE(wiring.Component):
         m.d.comb += [
             retired.valid.eq(self.retired.valid & self.retired.ready),
             retired.payload.eq(self.retired.payload),
+            # All that is asked for belongs to the replay's past.
+            streams.flush.eq(self.retired.valid & self.retired.ready & self.retired.payload),
         ]
         self._observe(m, streams, accumulator, result)
 

@@ -210,8 +210,8 @@ class Accumulator(wiring.Component):
             table.freed.eq(freed),
             fill.expecting.eq(looked_up != ending),
             drain.waiting.eq(looked_up != drain.context),
-            # The drain falls behind: then it decides the speed.
-            entries.hurry.eq((filled - drain.context)[:pointer] > 0),
+            # The drain falls behind and has nothing in store: then it decides the speed.
+            entries.hurry.eq(((filled - drain.context)[:pointer] > 0) & drain.short),
             drain.ready.eq((drain.context != sealed) & (drain.context != filled)),
             drain.base.eq(drained.base),
             drain.again.eq(drained.again),

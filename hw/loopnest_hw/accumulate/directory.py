@@ -13,7 +13,7 @@ from ..tokens import PAIR
 from .place import BANKS, place_layout
 from .priority import highest_bit, lowest_bit, number
 
-DEPTH = 4
+DEPTH = 8
 """Blocks of a half that wait to be entered. Whatever is put in has been entered ``DEPTH`` cycles
 later."""
 

@@ -14,8 +14,8 @@ from .entries import walk_layout
 from .place import BANK_BITS, BANKS, WORD_BITS, context_pointer, entry_layout, place_layout
 from .priority import lowest_bit, number
 
-AHEAD = 3
-"""Blocks whose entries are read ahead: enough for one a cycle."""
+AHEAD = 4
+"""Blocks whose entries are read ahead: enough for one a cycle where a read has to wait."""
 
 PATIENCE = 2
 """Cycles for which the fill may keep lanes from the drain."""
@@ -37,6 +37,8 @@ class Drain(wiring.Component):
         `Directory`.
     walk : Out(stream), walk_entry : In
         `Entries`.
+    short : Out(1)
+        Few entries are read ahead. From a register.
     lanes, slot : Out, taken : In, value : In
         The lanes to read of a slot; those that the fill has ``taken`` wait. The others' values come
         in the next cycle. With ``urgent`` : Out(1), from a register, the fill leaves them alone.
@@ -65,6 +67,7 @@ class Drain(wiring.Component):
                 "take": Out(1),
                 "mask": In(BANKS),
                 "walk": Out(stream.Signature(walk_layout(config))),
+                "short": Out(1),
                 "walk_entry": In(entry_layout(config)),
                 "lanes": Out(LANES),
                 "slot": Out(config.slot_bits),
@@ -211,6 +214,7 @@ class Drain(wiring.Component):
         m.d.comb += [
             self.walk.valid.eq(walk_valid & (room != 0)),
             self.walk.payload.eq(walk),
+            self.short.eq(room >= AHEAD - 1),
             blocks.i.valid.eq(read_valid),
             blocks.i.payload.eq(read),
             blocks.i.payload.entry.eq(Mux(read.none, 0, self.walk_entry.as_value())),

@@ -80,6 +80,7 @@ class StreamBank(wiring.Component):
         }
         if scanners:
             members["scan"] = Out(SCAN).array(scanners)
+            members["flush"] = In(1)
         if values:
             members["value"] = Out(gather_port(config.multipliers)).array(values)
         if epilogue:
@@ -109,6 +110,7 @@ class StreamBank(wiring.Component):
                 scanner.position_ring.eq(self.ring[2 * s]),
                 scanner.block_ring.eq(self.ring[2 * s + 1]),
                 backwards[s].eq(scanner.error),
+                scanner.flush.eq(self.flush),
             ]
 
         def gather(name: str, port: Any, *, lanes: int, stream: int) -> None:

@@ -33,6 +33,8 @@ class Scanner(wiring.Component):
     fibers ahead of the walk, which itself runs ahead of the output by its stream's depth and ring.
     From a request to its first blocks it takes 19 cycles and the memory's latency twice.
 
+    With ``flush`` the fibers asked for that are not walked yet turn empty: nobody wants them.
+
     A fiber whose table runs backwards counts as empty, and raises ``error``, which stays until
     reset. ``table`` and ``blocks`` are byte addresses of lines; their low bits are ignored.
     Addresses wrap at 2^32. The settings hold while requests are under way.
@@ -44,6 +46,7 @@ class Scanner(wiring.Component):
             {
                 "i": In(stream.Signature(FIBER_REQUEST)),
                 "o": Out(stream.Signature(FIBER_BLOCKS)),
+                "flush": In(1),
                 "open": In(1),
                 "table": In(ADDRESS_BITS),
                 "blocks": In(ADDRESS_BITS),
@@ -134,6 +137,19 @@ class Scanner(wiring.Component):
 
     def _walk(self, m: Module, fibers: Any, words: Any, walked: Any) -> None:
         """Ask for a fiber's words, two a cycle."""
+        # Fibers that are asked for and not walked yet; the first of them may be flushed.
+        ahead = Signal(range(2 * self._config.fifo_depth + 2 * self._config.stream_depth + 16))
+        flushed = Signal.like(ahead)
+        empty = Signal()
+        begins = Signal()
+        pending = (ahead - begins)[: len(ahead)]
+        m.d.comb += [begins.eq(fibers.valid & fibers.ready), empty.eq(flushed != 0)]
+        m.d.sync += ahead.eq(pending + (self.i.valid & self.i.ready))
+        with m.If(self.flush):
+            m.d.sync += flushed.eq(pending)
+        with m.Elif(begins & empty):
+            m.d.sync += flushed.eq(flushed - 1)
+
         busy = Signal()
         address = [Signal(WORD_ADDRESS_BITS, name=f"address_{n}") for n in range(PAIR)]
         left = Signal(WIDE_BITS)
@@ -157,8 +173,8 @@ class Scanner(wiring.Component):
         with m.If(fibers.ready):
             m.d.sync += [
                 busy.eq(fibers.valid),
-                left.eq(fibers.payload.length),
-                last.eq(fibers.payload.length <= PAIR),
+                left.eq(Mux(empty, 0, fibers.payload.length)),
+                last.eq(empty | (fibers.payload.length <= PAIR)),
                 child.eq(fibers.payload.child),
             ]
             m.d.sync += [address[n].eq(fibers.payload.start + n) for n in range(PAIR)]
