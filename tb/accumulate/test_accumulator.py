@@ -277,7 +277,7 @@ async def block_rate(dut: Any) -> None:
 
 CASES = {
     "shrunk": {"preset": "shrunk"},
-    "single": {"slots": 64, "window": 256},
+    "single": {"slots": 96, "window": 256},
     "narrow": {"slots": 5, "window": 16, "fibers_in_flight": 1, "multipliers": 1},
 }
 

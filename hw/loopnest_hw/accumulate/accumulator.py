@@ -151,6 +151,7 @@ class Accumulator(wiring.Component):
             banks.read.eq(fill.read),
             banks.write.eq(fill.write),
             banks.drain_lanes.eq(drain.lanes),
+            banks.drain_following.eq(drain.following),
             banks.drain_slot.eq(drain.slot),
             fill.value.eq(banks.value),
             drain.value.eq(banks.value),

@@ -39,9 +39,10 @@ class Drain(wiring.Component):
         `Entries`.
     short : Out(1)
         Few entries are read ahead. From a register.
-    lanes, slot : Out, taken : In, value : In
-        The lanes to read of a slot; those that the fill has ``taken`` wait. The others' values come
-        in the next cycle. With ``urgent`` : Out(1), from a register, the fill leaves them alone.
+    lanes, following, slot : Out, taken : In, value : In
+        The lanes to read, of ``slot[1]`` where ``following``, else of ``slot[0]``; those that the
+        fill has ``taken`` wait. The others' values come in the next cycle. With ``urgent`` :
+        Out(1), from a register, the fill leaves them alone.
     back : Out, back_valid : Out(1)
         A slot that was read for the last time.
     idle : Out(1)
@@ -70,7 +71,8 @@ class Drain(wiring.Component):
                 "short": Out(1),
                 "walk_entry": In(entry_layout(config)),
                 "lanes": Out(LANES),
-                "slot": Out(config.slot_bits),
+                "following": Out(LANES),
+                "slot": Out(data.ArrayLayout(config.slot_bits, 2)),
                 "urgent": Out(1),
                 "taken": In(LANES),
                 "value": In(data.ArrayLayout(WIDE_BITS, LANES)),
@@ -97,6 +99,7 @@ class Drain(wiring.Component):
             }
         )
         m.submodules.blocks = blocks = Queue(self._block_layout, AHEAD)
+        self._reading = Signal()  # a block's lanes are read
         self._walk(m, blocks)
         self._lanes(m, blocks)
         return m
@@ -214,50 +217,82 @@ class Drain(wiring.Component):
         m.d.comb += [
             self.walk.valid.eq(walk_valid & (room != 0)),
             self.walk.payload.eq(walk),
-            self.short.eq(room >= AHEAD - 1),
+            self.short.eq(room >= AHEAD - 2),
             blocks.i.valid.eq(read_valid),
             blocks.i.payload.eq(read),
             blocks.i.payload.entry.eq(Mux(read.none, 0, self.walk_entry.as_value())),
-            self.idle.eq(~walking & ~fetched_valid & ~word_valid & ~walk_valid & (room == AHEAD)),
+            self.idle.eq(
+                ~walking
+                & ~fetched_valid
+                & ~word_valid
+                & ~walk_valid
+                & (room == AHEAD)
+                & ~self._reading
+            ),
         ]
 
     def _lanes(self, m: Module, blocks: Queue) -> None:
         """The blocks' lanes, from whichever banks are free."""
-        block = blocks.o.payload
-        begun = Signal()
-        rest = Signal(LANES)
-        left = Signal(LANES)
+        # Two blocks are read at once, so that a bank in use seldom costs a cycle. The following one
+        # leaves the head's lanes alone: values that came early wait in one place for both.
+        head_block = Signal(self._block_layout)
+        head_block_valid = self._reading
+        following = blocks.o.payload
+        begun = Signal(data.ArrayLayout(LANES, 2))  # lanes that were read, of either
+        left = Signal(data.ArrayLayout(LANES, 2))
         got = Signal(LANES)
         whole = Signal()
+        moves = Signal()
 
         # the block whose last lanes come in this cycle, if it is valid
         arrived = Signal(LANES)
         head = Signal(self._block_layout)
         head_valid = Signal()
         stuck = Signal()
+        reads_head = head_block_valid & ~stuck
         m.d.comb += [
             stuck.eq(head_valid & self.o.valid & ~self.o.ready),
-            left.eq(Mux(begun, rest, block.entry.touched)),
-            self.lanes.eq(Mux(blocks.o.valid & ~stuck, left, 0)),
-            self.slot.eq(block.entry.slot),
+            left[0].eq(Mux(reads_head, head_block.entry.touched & ~begun[0], 0)),
+            left[1].eq(
+                Mux(
+                    reads_head & blocks.o.valid,
+                    following.entry.touched & ~begun[1] & ~head_block.entry.touched,
+                    0,
+                )
+            ),
+            self.lanes.eq(left[0] | left[1]),
+            self.following.eq(left[1]),
+            self.slot[0].eq(head_block.entry.slot),
+            self.slot[1].eq(following.entry.slot),
             got.eq(self.lanes & ~self.taken),
-            whole.eq(blocks.o.valid & ~stuck & ~(left & ~got).any()),
-            blocks.o.ready.eq(whole),
-            self.back.eq(block.entry.slot),
-            self.back_valid.eq(whole & ~block.none),
+            whole.eq(reads_head & ~(left[0] & ~got).any()),
+            moves.eq(whole | ~head_block_valid),
+            blocks.o.ready.eq(moves),
+            self.back.eq(head_block.entry.slot),
+            self.back_valid.eq(whole & ~head_block.none),
         ]
-        with m.If(blocks.o.valid & ~stuck):
-            m.d.sync += [begun.eq(~whole), rest.eq(left & ~got)]
+        with m.If(moves):
+            m.d.sync += [
+                head_block.eq(following),
+                head_block_valid.eq(blocks.o.valid),
+                begun[0].eq(begun[1] | (got & left[1])),
+                begun[1].eq(0),
+            ]
+        with m.Else():
+            m.d.sync += [
+                begun[0].eq(begun[0] | (got & left[0])),
+                begun[1].eq(begun[1] | (got & left[1])),
+            ]
 
         patience = Signal(range(PATIENCE + 1))
         m.d.comb += self.urgent.eq(patience == PATIENCE)
         with m.If(whole):
             m.d.sync += patience.eq(0)
-        with m.Elif(self.lanes.any() & ~self.urgent):
+        with m.Elif(left[0].any() & ~self.urgent):
             m.d.sync += patience.eq(patience + 1)
 
         with m.If(~stuck):
-            m.d.sync += [head.eq(block), head_valid.eq(whole)]
+            m.d.sync += [head.eq(head_block), head_valid.eq(whole)]
         m.d.sync += arrived.eq(got)
 
         out = self.o.payload
@@ -284,7 +319,7 @@ class Drain(wiring.Component):
                 busy,
                 StageState.BUSY,
                 Mux(
-                    blocks.o.valid | self.walk.valid,
+                    head_block_valid | self.walk.valid,
                     StageState.STALLED,
                     Mux(self.waiting, StageState.STARVED, StageState.IDLE),
                 ),

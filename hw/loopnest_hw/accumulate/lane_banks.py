@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,8 +16,9 @@ class LaneBanks(wiring.Component):
     -------
     read : In, array of 16
         ``enable``, ``slot``: the fill's read of each lane.
-    drain_lanes, drain_slot : In
-        The drain's reads, of lanes that the fill does not read in this cycle.
+    drain_lanes, drain_following, drain_slot : In
+        The drain's reads, of lanes that the fill does not read in this cycle: of ``drain_slot[1]``
+        where ``drain_following``, else of ``drain_slot[0]``.
     value : Out, array of 16
         What the last cycle's reads found.
     write : In, array of 16
@@ -33,7 +34,8 @@ class LaneBanks(wiring.Component):
             {
                 "read": In(data.ArrayLayout(read, LANES)),
                 "drain_lanes": In(LANES),
-                "drain_slot": In(slot),
+                "drain_following": In(LANES),
+                "drain_slot": In(data.ArrayLayout(slot, 2)),
                 "value": Out(data.ArrayLayout(WIDE_BITS, LANES)),
                 "write": In(data.ArrayLayout(write, LANES)),
             }
@@ -49,7 +51,9 @@ class LaneBanks(wiring.Component):
             fill, put = self.read[lane], self.write[lane]
             m.d.comb += [
                 read.en.eq(fill.enable | self.drain_lanes[lane]),
-                read.addr.eq(self.drain_slot),
+                read.addr.eq(
+                    Mux(self.drain_following[lane], self.drain_slot[1], self.drain_slot[0])
+                ),
                 self.value[lane].eq(read.data),
                 write.en.eq(put.enable),
                 write.addr.eq(put.slot),
