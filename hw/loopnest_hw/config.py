@@ -85,7 +85,7 @@ class ChipConfig:
     slots : int
         Accumulator slots of 16 lanes.
     window : int
-        Blocks of a result fiber that one pass can hold, a power of two, at least 16. Wider
+        Blocks of a result fiber that one pass can hold, a power of two, at least 32. Wider
         fibers take several passes.
     fibers_in_flight : int
         Result fibers that fill, wait or drain at once. One is open from its first block's lookup,
@@ -138,8 +138,8 @@ class ChipConfig:
         check("slots", 2 <= self.slots <= 65536, "2 to 65536")
         check(
             "window",
-            power_of_two(self.window) and LANES <= self.window <= 1 << 16,
-            "a power of two from 16 to 65536",
+            power_of_two(self.window) and 32 <= self.window <= 1 << 16,
+            "a power of two from 32 to 65536",
         )
         check(
             "fibers_in_flight",
@@ -202,7 +202,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "streams": 9,
         "pool_lines": 32,
         "slots": 4,
-        "window": 32,
+        "window": 64,
         "fibers_in_flight": 2,
         "fifo_depth": 1,
         "stream_depth": 1,

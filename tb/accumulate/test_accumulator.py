@@ -9,9 +9,10 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.accumulate.accumulator import Accumulator
+from loopnest_hw.accumulate.place import BANKS
 from loopnest_hw.config import LANES, ChipConfig, NumberFormat, make_config
 from loopnest_hw.tokens import RESULT_BLOCK
-from loopnest_sim.model.accumulate import accumulate, passes
+from loopnest_sim.model.accumulate import WORD, accumulate, passes
 from loopnest_sim.model.arith import wide_type, widen
 from tb.accumulate.leaf import Fiber, Item, Leaf
 from tb.harness import SIMULATORS, bench, run_bench
@@ -53,7 +54,7 @@ def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
         length = 1
         count = 80
     elif kind == "bank":  # all in one bank
-        span = list(range(5, window, 16))
+        span = list(range(5, window, BANKS))
     elif kind == "crowded":  # more blocks than slots
         shortest = length = 3 * slots
         count = 12 if slots < 16 else 4
@@ -129,6 +130,7 @@ async def run_fibers(
     config = configuration(bench.parameters)
     rng = bench.rng()
     items, overflow = expected(fibers, config)
+    assert WORD == BANKS
     leaf = Leaf(dut, config, fibers, rng, stall, extra)
     sink = Sink(dut, "o", RESULT_BLOCK, rng, stall=stall)
     evictions = 0
@@ -278,7 +280,7 @@ async def block_rate(dut: Any) -> None:
 CASES = {
     "shrunk": {"preset": "shrunk"},
     "single": {"slots": 96, "window": 256},
-    "narrow": {"slots": 5, "window": 16, "fibers_in_flight": 1, "multipliers": 1},
+    "narrow": {"slots": 5, "window": 32, "fibers_in_flight": 1, "multipliers": 1},
 }
 
 

@@ -20,7 +20,7 @@ def walk_layout(config: ChipConfig) -> data.StructLayout:
 
 
 class Entries(wiring.Component):
-    """An entry for each place (block of a context), in 16 banks by the block's low bits.
+    """An entry for each place (block of a context), in 32 banks by the block's low bits.
 
     Two readers share the banks: the lookups, two places a cycle in different banks; and the
     walk (drain or eviction), which clears what it has read. The lookups go first, unless the walk

@@ -6,7 +6,7 @@ from amaranth.lib import data
 from ..config import LANES, ChipConfig
 from ..format import BLOCK_COORDINATE_BITS
 
-BANK_BITS = 4
+BANK_BITS = 5
 """Low bits of a block's coordinate that select the bank."""
 
 BANKS = 1 << BANK_BITS

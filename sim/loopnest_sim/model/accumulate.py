@@ -58,6 +58,10 @@ def accumulate(
     return blocks, overflow
 
 
+WORD = 32
+"""Blocks of a word, which gives way as a whole where slots run out."""
+
+
 def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[int, int]:
     """Return the passes that a result fiber takes, and the slots that it gives up.
 
@@ -68,8 +72,8 @@ def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[i
     lower, count, evictions = 0, 0, 0
     while True:
         count += 1
-        # the bounds are whole words of 16 blocks, but for what earlier passes did
-        upper = lower // LANES * LANES + window
+        # the window begins with a whole word
+        upper = lower // WORD * WORD + window
         held: list[int] = []
         dropped: list[int] = []
         for block in blocks:
@@ -82,10 +86,10 @@ def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[i
                 # the highest word gives way; within it the largest block, which may be the new one
                 if block > held[-1]:
                     kept = slots
-                elif block // LANES == held[-1] // LANES:
+                elif block // WORD == held[-1] // WORD:
                     kept = slots - 1
                 else:
-                    kept = bisect_left(held, held[-1] // LANES * LANES)
+                    kept = bisect_left(held, held[-1] // WORD * WORD)
                 upper = held[kept] if kept < slots else block
                 dropped += held[kept:]
                 evictions += slots - kept
