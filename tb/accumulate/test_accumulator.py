@@ -58,7 +58,7 @@ def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
     elif kind == "crowded":  # more blocks than slots
         shortest = length = 3 * slots
         count = 12 if slots < 16 else 4
-        span = list(range(0, min(window, 3 * slots)))
+        span = rng.sample(range(window), min(window, 3 * slots))
     elif kind == "wide":  # far beyond the window, with gaps
         shortest = length = min(slots, 40)
         count = 8 if slots < 16 else 4
