@@ -15,6 +15,7 @@ from .leaf.leaf import Leaf
 from .queue import Queue
 from .registers import STAGES, ErrorCode
 from .result.assembler import Assembler
+from .result.combiner import Combiner
 from .result.output import ResultPath
 from .row.expander import Expander
 from .row.front import RowFront
@@ -145,12 +146,14 @@ class PE(wiring.Component):
         config = self._config
         leaf = self._leaf
         m.submodules.accumulator = accumulator = Accumulator(config)
+        m.submodules.combiner = combiner = Combiner(config)
         m.submodules.assembler = assembler = Assembler(config)
         m.submodules.result = result = ResultPath(config)
         # Queues, so that no path goes from the writer's `ready` back into the lanes.
         m.submodules.terms = fed = Queue(terms(config), 2)
         m.submodules.finished = finished = Queue(RESULT_BLOCK, 2)
         connect(m, leaf.o, fed.i)
+        connect(m, accumulator.o, combiner.i)
         connect(m, finished.o, result.i)
         connect(m, leaf.lookup, accumulator.lookup)
         connect(m, accumulator.found, leaf.found)
@@ -163,6 +166,7 @@ class PE(wiring.Component):
             accumulator.replayable.eq(self.kernel.drain_stop == inner_loops(config, self.kernel)),
             accumulator.terms.payload.eq(fed.o.payload),
             assembler.i.payload.eq(fed.o.payload),
+            combiner.copies.eq(self.kernel.copies),
             result.result.eq(self.kernel.result),
             result.epilogue.eq(self.kernel.epilogue),
             self.done.eq(result.done),
@@ -172,9 +176,9 @@ class PE(wiring.Component):
             m.d.comb += [
                 accumulator.terms.valid.eq(fed.o.valid),
                 fed.o.ready.eq(accumulator.terms.ready),
-                finished.i.valid.eq(accumulator.o.valid),
-                finished.i.payload.eq(accumulator.o.payload),
-                accumulator.o.ready.eq(finished.i.ready),
+                finished.i.valid.eq(combiner.o.valid),
+                finished.i.payload.eq(combiner.o.payload),
+                combiner.o.ready.eq(finished.i.ready),
                 self.retired.valid.eq(accumulator.retired.valid),
                 self.retired.payload.eq(accumulator.retired.payload.again),
                 accumulator.retired.ready.eq(self.retired.ready),
@@ -196,18 +200,24 @@ class PE(wiring.Component):
             # All that is asked for belongs to the replay's past.
             streams.flush.eq(self.retired.valid & self.retired.ready & self.retired.payload),
         ]
-        self._observe(m, streams, accumulator, result)
+        self._observe(m, streams, accumulator, combiner, result)
 
     def _observe(
-        self, m: Module, streams: StreamBank, accumulator: Accumulator, result: ResultPath
+        self,
+        m: Module,
+        streams: StreamBank,
+        accumulator: Accumulator,
+        combiner: Combiner,
+        result: ResultPath,
     ) -> None:
         """Errors, the first cause kept by whoever listens, and events for the counters."""
         leaf = self._leaf
+        overflow = leaf.overflow | accumulator.overflow | combiner.overflow | result.overflow
         causes = [
             (streams.error, ErrorCode.READ_ERROR, 0),
             (accumulator.error, ErrorCode.SLOTS, 0),
             (result.full.valid, ErrorCode.RESULT_FULL, result.full.where),
-            (leaf.overflow | accumulator.overflow | result.overflow, ErrorCode.OVERFLOW, 0),
+            (overflow, ErrorCode.OVERFLOW, 0),
         ]
         for raised, code, where in reversed(causes):
             with m.If(raised):

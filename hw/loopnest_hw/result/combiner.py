@@ -1,0 +1,309 @@
+"""Copies of a key are added to one."""
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..accumulate.priority import lowest_bit, number
+from ..arith.adder import Adder
+from ..arith.delay import delayed
+from ..config import LANES, MOST_COPIES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..format import BLOCK_COORDINATE_BITS
+from ..queue import Queue
+from ..tokens import RESULT_BLOCK
+
+COPIES = 1 << MOST_COPIES
+"""Most copies of a key."""
+
+LANE_BITS = LANES.bit_length() - 1
+
+HEADER = data.StructLayout(
+    {"coordinate": BLOCK_COORDINATE_BITS, "fiber": POSITION_BITS, "last": 1, "final": 1}
+)
+"""A block but for its lanes."""
+
+TAG = data.StructLayout({"valid": 1, "lane": LANE_BITS})
+"""A lane that is added; not ``valid``: none."""
+
+
+class Combiner(wiring.Component):
+    """Adds the blocks ``coordinate * 2**copies + n`` up to one, lane by lane, in the order of n.
+
+    The copies of a block come one after the other, with ascending n; what a lane has in one only
+    stays as it is. Where ``copies`` is 0, blocks pass unchanged in the same cycle.
+
+    Otherwise a block is taken in a cycle, until all its copies are there: the last one stays at
+    ``i`` while two lanes a cycle go on, lowest first, or one with more than two copies. The lanes'
+    values go through a chain of adders, and are put together again behind it: three additions and
+    two cycles of latency.
+
+    Members
+    -------
+    copies : In(2)
+        0, 1, 2: one copy, two or four. Constant while blocks come.
+    i : In(stream.Signature(tokens.RESULT_BLOCK))
+    o : Out(stream.Signature(tokens.RESULT_BLOCK))
+    overflow : Out(1)
+        int8: a sum left int32. Stays until reset.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "copies": In(range(MOST_COPIES + 1)),
+                "i": In(stream.Signature(RESULT_BLOCK)),
+                "o": Out(stream.Signature(RESULT_BLOCK)),
+                "overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.adders = adders = Chains(self._config)
+        m.submodules.headers = headers = Queue(HEADER, adders.latency + 2)
+        taken = self._gather(m, adders, headers)
+        block, valid, room = self._put_together(m, adders, headers)
+        m.d.comb += [self.o.valid.eq(valid), self.o.payload.eq(block), room.eq(self.o.ready)]
+        m.d.comb += [self.i.ready.eq(taken)]
+        with m.If(self.copies == 0):
+            m.d.comb += [
+                self.o.valid.eq(self.i.valid),
+                self.o.payload.eq(self.i.payload),
+                self.i.ready.eq(self.o.ready),
+            ]
+        m.d.comb += self.overflow.eq(adders.overflow)
+        return m
+
+    def _gather(self, m: Module, adders: "Chains", headers: Queue) -> Signal:
+        """Store copies until the last one is there, then send the lanes on.
+
+        Return that the arriving copy is done with.
+        """
+        item = self.i.payload
+        ones = Signal(MOST_COPIES)
+        key = Signal(BLOCK_COORDINATE_BITS)
+        with m.Switch(self.copies):
+            for copies in range(1, MOST_COPIES + 1):
+                with m.Case(copies):
+                    m.d.comb += [ones.eq((1 << copies) - 1), key.eq(item.coordinate >> copies)]
+
+        # A lane's copies are stored in the order in which they came: `stored[n]` are lanes with
+        # more than n of them.
+        stored = [Signal(LANES, name=f"stored_{n}") for n in range(COPIES - 1)]
+        value = [
+            Signal(data.ArrayLayout(WIDE_BITS, LANES), name=f"value_{n}", reset_less=True)
+            for n in range(COPIES - 1)
+        ]
+        header = Signal(HEADER)
+        some = Signal()  # a copy is stored
+
+        none = Signal()
+        joins = Signal()
+        closes = Signal()
+        keeps = Signal()
+        sends = Signal()
+        arriving = Signal(LANES)
+        m.d.comb += [
+            none.eq(item.mask == 0),
+            joins.eq(~some | none | (key == header.coordinate)),
+            closes.eq(
+                joins & (item.last | none | ((item.coordinate[:MOST_COPIES] & ones) == ones))
+            ),
+            keeps.eq(self.i.valid & (self.copies != 0) & joins & ~closes),
+            sends.eq(self.i.valid & (self.copies != 0) & ~keeps),
+            arriving.eq(Mux(joins, item.mask, 0)),
+        ]
+        gone = Signal(LANES)
+        left = Signal(LANES)
+        many = Signal(LANES)  # lanes with more than two copies
+        rest = Signal(LANES)
+        second = Signal(LANES)
+        m.d.comb += left.eq((stored[0] | arriving) & ~gone)
+        first = lowest_bit(m, left)
+        m.d.comb += rest.eq(left & ~first)
+        following = lowest_bit(m, rest)
+        end = Signal()
+        go = Signal()
+        m.d.comb += [
+            many.eq(stored[2] | (stored[1] & arriving)),
+            second.eq(Mux((following & many).any(), 0, following)),
+            end.eq(rest == second),
+            go.eq(sends & adders.ready & headers.i.ready),
+            headers.i.valid.eq(go & end),
+            headers.i.payload.coordinate.eq(Mux(some, header.coordinate, Mux(none, 0, key))),
+            headers.i.payload.fiber.eq(item.fiber),
+            headers.i.payload.last.eq(joins & item.last),
+            headers.i.payload.final.eq(joins & item.final),
+        ]
+        with m.If(some):
+            m.d.comb += headers.i.payload.fiber.eq(header.fiber)
+
+        m.d.comb += [adders.valid.eq(go), adders.end.eq(end)]
+        for place, chosen in enumerate((first, second)):
+            port = adders.i[place]
+
+            def pick(values: Any, chosen: Value = chosen) -> Value:
+                return reduce(or_, (Mux(chosen[k], values[k], 0) for k in range(LANES)))
+
+            here = Signal(name=f"here_{place}")
+            has = [Signal(name=f"has_{place}_{n}") for n in range(COPIES - 1)]
+            m.d.comb += here.eq((chosen & arriving).any())
+            m.d.comb += [has[n].eq((chosen & stored[n]).any()) for n in range(COPIES - 1)]
+            arrived = Signal(WIDE_BITS, name=f"arrived_{place}")
+            m.d.comb += [
+                arrived.eq(pick(item.value)),
+                port.tag.valid.eq(chosen.any()),
+                port.tag.lane.eq(number(chosen, LANE_BITS)),
+            ]
+            # What arrives is the lane's last copy.
+            before: Value = Value.cast(1)
+            for n in range(COPIES):
+                if n < COPIES - 1:
+                    m.d.comb += [
+                        port.value[n].eq(Mux(has[n], pick(value[n]), arrived)),
+                        port.present[n].eq(has[n] | (before & here)),
+                    ]
+                    before = has[n]
+                else:
+                    m.d.comb += [port.value[n].eq(arrived), port.present[n].eq(before & here)]
+
+        with m.If(keeps):
+            m.d.sync += [
+                some.eq(1),
+                header.coordinate.eq(key),
+                header.fiber.eq(item.fiber),
+            ]
+            below = Value.cast((1 << LANES) - 1)
+            for n in range(COPIES - 1):
+                m.d.sync += stored[n].eq(stored[n] | (item.mask & below))
+                for lane in range(LANES):
+                    with m.If(item.mask[lane] & ~stored[n][lane]):
+                        m.d.sync += value[n][lane].eq(item.value[lane])
+                below = stored[n]
+        with m.If(go):
+            m.d.sync += gone.eq(gone | first | second)
+            with m.If(end):
+                m.d.sync += [gone.eq(0), some.eq(0)]
+                m.d.sync += [bits.eq(0) for bits in stored]
+        taken = Signal()
+        m.d.comb += taken.eq(keeps | (go & end & joins))
+        return taken
+
+    def _put_together(
+        self, m: Module, adders: "Chains", headers: Queue
+    ) -> tuple[Signal, Signal, Signal]:
+        """Collect a block's lanes; return it, whether it is complete, and its ``ready``."""
+        block = Signal(RESULT_BLOCK)
+        valid = Signal()
+        ready = Signal()
+        fresh = Signal(init=1)
+        take = Signal()
+        header = headers.o.payload
+        m.d.comb += [
+            take.eq(adders.o_valid & (~valid | ready) & (headers.o.valid | ~adders.o_end)),
+            adders.advance.eq(take | ~adders.o_valid),
+            headers.o.ready.eq(take & adders.o_end),
+        ]
+        with m.If(ready):
+            m.d.sync += valid.eq(0)
+        hits = [Mux(port.tag.valid, Value.cast(1) << port.tag.lane, 0)[:LANES] for port in adders.o]
+        came = [Signal(LANES, name=f"came_{n}") for n in range(len(hits))]
+        m.d.comb += [signal.eq(hit) for signal, hit in zip(came, hits, strict=True)]
+        with m.If(take):
+            m.d.sync += [
+                fresh.eq(adders.o_end),
+                valid.eq(adders.o_end),
+                block.mask.eq(Mux(fresh, 0, block.mask) | reduce(or_, came)),
+                block.coordinate.eq(header.coordinate),
+                block.fiber.eq(header.fiber),
+                block.last.eq(header.last),
+                block.final.eq(header.final),
+            ]
+            for lane in range(LANES):
+                with m.If(came[0][lane]):
+                    m.d.sync += block.value[lane].eq(adders.o[0].value)
+                with m.Elif(came[1][lane]):
+                    m.d.sync += block.value[lane].eq(adders.o[1].value)
+                with m.Elif(fresh):
+                    m.d.sync += block.value[lane].eq(0)
+        return block, valid, ready
+
+
+class Chains(wiring.Component):
+    """Two chains of adders: of up to four values, and of up to two. One each a cycle.
+
+    Members
+    -------
+    ready : Out(1), valid : In(1), end : In(1), i : In, array of 2
+        Taken with ``valid``, only where ``ready``: ``present[n]`` says which of the values count;
+        if one does, so do those before it.
+    advance : In(1), o_valid, o_end : Out(1), o : Out, array of 2
+        The outputs stay until ``advance``, which must be set while there is none.
+    overflow : Out(1)
+        A sum wrapped; stays until reset.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        self._adders = [[Adder(config) for _ in range(n)] for n in (COPIES - 1, 1)]
+        self._add_latency = self._adders[0][0].latency
+        self.latency = (COPIES - 1) * self._add_latency + 1
+        ask = data.StructLayout(
+            {"tag": TAG, "value": data.ArrayLayout(WIDE_BITS, COPIES), "present": COPIES}
+        )
+        answer = data.StructLayout({"tag": TAG, "value": WIDE_BITS})
+        super().__init__(
+            {
+                "ready": Out(1),
+                "valid": In(1),
+                "end": In(1),
+                "i": In(data.ArrayLayout(ask, 2)),
+                "advance": In(1),
+                "o_valid": Out(1),
+                "o_end": Out(1),
+                "o": Out(data.ArrayLayout(answer, 2)),
+                "overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        latency = self._add_latency
+
+        def later(value: Any, cycles: int, *, reset_less: bool = True) -> Any:
+            return delayed(m, value, cycles, advance=self.advance, reset_less=reset_less)
+
+        m.d.comb += self.ready.eq(self.advance)
+        m.d.comb += self.o_valid.eq(later(self.valid, self.latency, reset_less=False))
+        m.d.comb += self.o_end.eq(later(self.end, self.latency))
+        wrapped = []
+        for c, adders in enumerate(self._adders):
+            asked = self.i[c]
+            picked = later(asked.value, 1)
+            present = later(Mux(self.valid, asked.present, 0), 1, reset_less=False)
+            total, some = picked[0], present[0]
+            for n, adder in enumerate(adders, start=1):
+                m.submodules[f"adder_{c}_{n}"] = adder
+                before = (n - 1) * latency
+                m.d.comb += [
+                    adder.advance.eq(self.advance),
+                    adder.a.eq(total),
+                    adder.a_present.eq(some),
+                    adder.b.eq(later(picked[n], before)),
+                    adder.b_present.eq(later(present[n], before, reset_less=False)),
+                ]
+                total, some = adder.o, adder.o_present
+                wrapped.append(adder.overflow)
+            rest = (COPIES - 1 - len(adders)) * latency
+            m.d.comb += [
+                self.o[c].value.eq(later(total, rest)),
+                self.o[c].tag.eq(later(asked.tag, self.latency)),
+            ]
+        with m.If(Cat(wrapped).any()):
+            m.d.sync += self.overflow.eq(1)
+        return m

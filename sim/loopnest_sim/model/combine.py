@@ -1,0 +1,53 @@
+"""The sum of a key's copies (docs/architecture.md, "The accumulator")."""
+
+import numpy as np
+
+from loopnest_hw.config import LANES, NumberFormat
+
+from .arith import add, wide_type
+from .blocks import Blocks
+
+
+def combine(blocks: Blocks, copies: int, fmt: NumberFormat) -> tuple[Blocks, bool]:
+    """Return the blocks with ``2**copies`` neighbours each added to one, and whether a sum wrapped.
+
+    Values are wide. A lane has the sum of what it has in the copies, in their order. A fiber's
+    closing item without lanes goes with the block before it, where that lacks its highest copy.
+    """
+    coordinate = blocks.coordinate >> copies
+    highest = blocks.coordinate % (1 << copies) == (1 << copies) - 1
+    groups: list[list[int]] = []
+    for n in range(len(blocks)):
+        opens = not groups or blocks.last[n - 1]
+        if (
+            not opens
+            and not highest[n - 1]
+            and (not blocks.mask[n] or coordinate[n] == coordinate[n - 1])
+        ):
+            groups[-1].append(n)
+        else:
+            groups.append([n])
+
+    first = np.array([group[0] for group in groups], np.int64)
+    end = np.array([group[-1] for group in groups], np.int64)
+    mask = np.zeros(len(groups), np.int64)
+    value = np.zeros((len(groups), LANES), wide_type(fmt))
+    overflow = False
+    for g, group in enumerate(groups):
+        for n in group:
+            has = blocks.mask[n] >> np.arange(LANES) & 1 == 1
+            both = has & (mask[g] >> np.arange(LANES) & 1 == 1)
+            new = blocks.value[n].view(wide_type(fmt))
+            total, wrapped = add(value[g], new, fmt)
+            overflow |= bool((wrapped & both).any())
+            value[g] = np.where(both, total, np.where(has, new, value[g]))
+            mask[g] |= blocks.mask[n]
+    combined = Blocks.of(
+        np.where(mask != 0, coordinate[first], 0),
+        mask,
+        value.view(np.uint32),
+        blocks.fiber[first],
+        last=blocks.last[end],
+        final=blocks.final[end],
+    )
+    return combined, overflow
