@@ -1,7 +1,6 @@
 """The chip as a user sees it: tensors in, tensors out, and a report of the run."""
 
-from collections.abc import Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,15 +11,15 @@ from loopnest_sim.memory import Memory
 
 from .backends import Backend, ChipError, Counters, make_backend
 from .epilogue import Epilogue
-from .fuse import find_fusion
+from .evaluate import evaluate, pack_operands
+from .explain import Explanation, explain
 from .lower import Kernel, lower
 from .notation import Statement, parse, parse_einsum
 from .operand import Operand
 from .pack import COMPRESSED
-from .plan import Plan, default_levels, index_sizes, make_plan, parse_order
+from .plan import Plan, default_levels, parse_order
 from .readback import read_compressed, read_dense
 from .report import RunReport, combine, make_report
-from .split import OneKernelError, split
 from .tensor import Levels, Tensor, parse_levels
 
 MORE_ROOM = 8
@@ -115,16 +114,25 @@ class Chip:
         ChipError
             If the chip stops with an error.
         """
-        parsed = parse(statement)
-        names = {access.name for access in parsed.accesses}
-        for name in operands:
-            if name not in names:
-                raise ValueError(f"operand {name!r}: {statement!r} does not have it")
-        for name in names:
-            if name not in operands:
-                raise ValueError(f"operand {name!r} of {statement!r} is missing: expected {name}=")
-        known = {name: Operand(name, operands[name], self.config.dtype) for name in names}
-        return self._run(parsed, [known[a.name] for a in parsed.accesses], order, out, epilogue)
+        parsed, known = self._parsed(statement, operands)
+        return self._run(parsed, known, order, out, epilogue)
+
+    def explain(
+        self,
+        statement: str,
+        *,
+        order: str | Sequence[str] | None = None,
+        out: Levels | None = None,
+        **operands: Any,
+    ) -> Explanation:
+        """Tell what `compute` would do: print the result for each kernel's loops and cost.
+
+        Parts that other kernels need are computed on the golden model.
+        """
+        parsed, known = self._parsed(statement, operands)
+        levels = None if out is None else parse_levels(out, len(parsed.result.indices))
+        named = {a.name: o for a, o in zip(parsed.accesses, known, strict=True)}
+        return explain(self.config, parsed, named, parse_order(order, parsed), levels)
 
     def einsum(
         self,
@@ -159,6 +167,21 @@ class Chip:
         subscripts = f"{rows}k,k{columns}->{rows}{columns}"
         return self.einsum(subscripts, A, B, order=order, out=out, epilogue=epilogue)
 
+    def _parsed(
+        self, statement: str, operands: Mapping[str, Any]
+    ) -> tuple[Statement, list[Operand]]:
+        """Return the statement and its operands in the order written."""
+        parsed = parse(statement)
+        names = {access.name for access in parsed.accesses}
+        for name in operands:
+            if name not in names:
+                raise ValueError(f"operand {name!r}: {statement!r} does not have it")
+        for name in names:
+            if name not in operands:
+                raise ValueError(f"operand {name!r} of {statement!r} is missing: expected {name}=")
+        known = {name: Operand(name, operands[name], self.config.dtype) for name in names}
+        return parsed, [known[a.name] for a in parsed.accesses]
+
     def _run(
         self,
         statement: Statement,
@@ -172,69 +195,27 @@ class Chip:
         named = {a.name: o for a, o in zip(statement.accesses, operands, strict=True)}
         reports: list[RunReport] = []
         loops = parse_order(order, statement)
-        tensor = self._evaluate(statement, named, loops, levels, epilogue, reports)
+        tensor = evaluate(
+            self.config,
+            statement,
+            named,
+            order=loops,
+            levels=levels,
+            epilogue=epilogue,
+            run=lambda task: self._kernel(task.plan, task.levels, task.epilogue, reports),
+        )
         self.report = combine(str(statement), reports)
         if any(isinstance(operand.source, Tensor) for operand in operands):
             return tensor
         return tensor.to_scipy() if COMPRESSED in levels else tensor.to_dense()
 
-    def _evaluate(
-        self,
-        statement: Statement,
-        named: dict[str, Operand],
-        order: Sequence[str] | None,
-        levels: Sequence[str] | None,
-        epilogue: Epilogue | None,
-        reports: list[RunReport],
+    def _kernel(
+        self, plan: Plan, levels: Sequence[str], epilogue: Epilogue | None, reports: list[RunReport]
     ) -> Tensor:
-        """Compute a statement of these operands, in several kernels where one can't; append the
-        kernels' reports. Without ``levels`` the operands decide them.
-        """
-        operands = [named[access.name] for access in statement.accesses]
-        if levels is None:
-            levels = default_levels(statement, operands)
-        sizes = index_sizes(statement, operands)
-        compressed = COMPRESSED in levels
-        try:
-            plan = make_plan(
-                self.config,
-                statement,
-                operands,
-                order=None if order is None else [i for i in order if i in statement.indices],
-                compressed=compressed,
-                full=epilogue is not None and not epilogue.keeps_zero,
-            )
-        except OneKernelError:
-            names = (n for n in map("part{}".format, count(1)) if n not in named)
-            parts = split(
-                statement,
-                operands=self.config.operands,
-                sizes=sizes,
-                wide=lambda access: named[access.name].wide,
-                name=lambda: next(names),
-            )
-            fusion = find_fusion(statement, sizes)
-            if parts is None and fusion is not None:
-                own = {a.name: fusion.operand(a, named[a.name]) for a in statement.accesses}
-                tensor = self._evaluate(
-                    fusion.statement(statement),
-                    own,
-                    None if order is None else fusion.loops(order),
-                    None,
-                    epilogue,
-                    reports,
-                )
-                return fusion.unfuse(statement.result, tensor, sizes).convert(levels)
-            if parts is None:
-                raise
-            for part in parts.parts:
-                tensor = self._evaluate(part, named, order, None, None, reports)
-                named[part.result.name] = Operand(part.result.name, tensor, self.config.dtype)
-            return self._evaluate(parts.rest, named, order, levels, epilogue, reports)
-        tensors = _packed(plan)
-        kernel, counters = self._finish(plan, tensors, epilogue)
+        """Run a kernel, append its report and return its result with these levels."""
+        kernel, counters = self._finish(plan, pack_operands(plan), epilogue)
         reports.append(make_report(self.config, self.memory, kernel, counters))
-        if compressed:
+        if COMPRESSED in levels:
             return read_compressed(kernel, self.config.dtype, self._backend.read, levels)
         return read_dense(kernel, self.config.dtype, self._backend.read)
 
@@ -251,15 +232,3 @@ class Chip:
                 if error.code is not ErrorCode.RESULT_FULL or kernel.room >= kernel.most:
                     raise
             room = max(1, kernel.room) * MORE_ROOM
-
-
-def _packed(plan: Plan) -> tuple[Tensor, ...]:
-    """Pack the plan's operands; one that is used twice alike is packed once."""
-    packed: dict[Any, Tensor] = {}
-    found = []
-    for operand, stored in zip(plan.operands, plan.nest.columns, strict=True):
-        key = (id(operand.source), stored.levels, stored.mode_order)
-        if key not in packed:
-            packed[key] = operand.pack(stored)
-        found.append(packed[key])
-    return tuple(found)

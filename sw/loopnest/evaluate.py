@@ -1,0 +1,128 @@
+"""A statement to its result: one kernel where one can compute it, several where one can't."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from loopnest_hw.config import ChipConfig
+
+from .epilogue import Epilogue
+from .fuse import find_fusion
+from .notation import Statement
+from .operand import Operand
+from .pack import COMPRESSED
+from .plan import Plan, default_levels, index_sizes, make_plan
+from .split import OneKernelError, split
+from .tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kernel to run: its plan, its result's levels, and what is done to that on its way out.
+
+    ``final``: it is the statement's last one.
+    """
+
+    plan: Plan
+    levels: tuple[str, ...]
+    epilogue: Epilogue | None
+    final: bool
+
+
+def evaluate(
+    config: ChipConfig,
+    statement: Statement,
+    named: dict[str, Operand],
+    *,
+    run: Callable[[Task], Tensor],
+    order: Sequence[str] | None = None,
+    levels: Sequence[str] | None = None,
+    epilogue: Epilogue | None = None,
+    final: bool = True,
+) -> Tensor:
+    """Compute a statement of these operands.
+
+    Parameters
+    ----------
+    named : dict
+        The operands by name; the results of parts are added.
+    run : callable
+        Runs a kernel and returns its result.
+    order : sequence of str, optional
+        The loops; each kernel takes those that it has.
+    levels : sequence of str, optional
+        The result's; by default the operands decide (`plan.default_levels`).
+    epilogue : Epilogue, optional
+        Of the result. Parts have none.
+    final : bool
+        Whether the last kernel is that of the whole statement.
+
+    Raises
+    ------
+    OneKernelError
+        If no number of kernels can.
+    """
+    operands = [named[access.name] for access in statement.accesses]
+    chosen = default_levels(statement, operands) if levels is None else tuple(levels)
+    sizes = index_sizes(statement, operands)
+    try:
+        plan = make_plan(
+            config,
+            statement,
+            operands,
+            order=None if order is None else [i for i in order if i in statement.indices],
+            compressed=COMPRESSED in chosen,
+            full=epilogue is not None and not epilogue.keeps_zero,
+        )
+    except OneKernelError:
+        names = (n for n in map("part{}".format, count(1)) if n not in named)
+        parts = split(
+            statement,
+            operands=config.operands,
+            sizes=sizes,
+            wide=lambda access: named[access.name].wide,
+            name=lambda: next(names),
+        )
+        fusion = None if parts else find_fusion(statement, sizes)
+        if parts is None and fusion is None:
+            raise
+    else:
+        return run(Task(plan, chosen, epilogue, final))
+    if fusion is not None:
+        result = evaluate(
+            config,
+            fusion.statement(statement),
+            {a.name: fusion.operand(a, named[a.name]) for a in statement.accesses},
+            order=None if order is None else fusion.loops(order),
+            epilogue=epilogue,
+            final=final,
+            run=run,
+        )
+        return fusion.unfuse(statement.result, result, sizes).convert(chosen)
+    assert parts is not None
+    for part in parts.parts:
+        result = evaluate(config, part, named, order=order, final=False, run=run)
+        named[part.result.name] = Operand(part.result.name, result, config.dtype)
+    return evaluate(
+        config,
+        parts.rest,
+        named,
+        order=order,
+        levels=chosen,
+        epilogue=epilogue,
+        final=final,
+        run=run,
+    )
+
+
+def pack_operands(plan: Plan) -> tuple[Tensor, ...]:
+    """Pack the plan's operands; one that is used twice alike is packed once."""
+    packed: dict[Any, Tensor] = {}
+    found = []
+    for operand, stored in zip(plan.operands, plan.nest.columns, strict=True):
+        key = (id(operand.source), stored.levels, stored.mode_order)
+        if key not in packed:
+            packed[key] = operand.pack(stored)
+        found.append(packed[key])
+    return tuple(found)

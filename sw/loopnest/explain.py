@@ -1,0 +1,121 @@
+"""What the chip would do for a statement: the kernels' loops, cells and tables, and their cost."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import combinations
+
+from loopnest_hw.config import ChipConfig
+from loopnest_hw.descriptor import CellMode, ResultMode
+
+from .evaluate import Task, evaluate, pack_operands
+from .lower import lower
+from .nest import Row
+from .notation import Statement
+from .operand import Operand
+from .pack import COMPRESSED
+from .plan import Plan
+from .readback import read_compressed, read_dense
+from .tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The kernels of a statement; ``print`` shows their loops."""
+
+    statement: Statement
+    plans: tuple[Plan, ...]
+
+    def __str__(self) -> str:
+        several = len(self.plans) > 1
+        lines = [f"{self.statement}   in {len(self.plans)} kernels", ""] if several else []
+        for plan in self.plans:
+            lines += [*_kernel(plan), ""]
+        return "\n".join(lines[:-1])
+
+
+class _AllPlannedError(Exception):
+    """The last kernel needs no run."""
+
+
+def explain(
+    config: ChipConfig,
+    statement: Statement,
+    named: dict[str, Operand],
+    order: Sequence[str] | None = None,
+    levels: Sequence[str] | None = None,
+) -> Explanation:
+    """Plan a statement; what later kernels need is computed on the golden model."""
+    from .backends import ModelBackend
+
+    plans: list[Plan] = []
+    model = ModelBackend(config)
+
+    def run(task: Task) -> Tensor:
+        plans.append(task.plan)
+        if task.final:
+            raise _AllPlannedError
+        kernel = lower(config, task.plan, pack_operands(task.plan))
+        model.run(kernel)
+        if COMPRESSED in task.levels:
+            return read_compressed(kernel, config.dtype, model.read, task.levels)
+        return read_dense(kernel, config.dtype, model.read)
+
+    with suppress(_AllPlannedError):
+        evaluate(config, statement, named, order=order, levels=levels, run=run)
+    return Explanation(statement, tuple(plans))
+
+
+def _kernel(plan: Plan) -> list[str]:
+    """Return the lines of one kernel."""
+    statement, result = plan.statement, plan.result
+    lines, cells = [str(statement)], []
+    for depth, row in enumerate(plan.nest.rows):
+        if row.index is not None:
+            lines.append(f"{'  ' * depth}for {row.index} in {_domain(plan, row)}")
+            cells.append(f"row {row.number}, {row.index}: {_cells(plan, row)}")
+    sign = "+=" if statement.summed else "="
+    lines.append(f"{'  ' * len(plan.nest.rows)}{statement.result} {sign} {statement.expression}")
+    through = "the accumulator" if result.accumulate else "the assembler"
+    kind = "compressed" if result.compressed else "dense"
+    cost = plan.expected
+    return [
+        *lines,
+        *cells,
+        f"leaf: {result.leaf_mode.name.lower()}, through {through}, to {result.fibers:,} {kind} "
+        f"result fibers of {result.span:,}",
+        f"expected: {cost.cycles:,.0f} cycles, {cost.multiplies:,.0f} multiplies, "
+        f"{cost.lines:,.0f} lines read, {cost.entries:,.0f} results",
+    ]
+
+
+def _domain(plan: Plan, row: Row) -> str:
+    """Return what a row walks: the fewest of the scanned operands that have to be there."""
+    scanned = [c for c, cell in enumerate(row.cells) if cell.mode is CellMode.SCAN]
+    if any(cell.ones for cell in row.cells) or not scanned:
+        return f"0..{row.size}"
+    others = sum(1 << c for c in range(len(row.cells)) if c not in scanned)
+    found: list[set[int]] = []
+    for size in range(1, len(scanned) + 1):
+        for some in combinations(scanned, size):
+            needed = plan.nest.lane.needs(others | sum(1 << c for c in some))
+            if needed and not any(smaller <= set(some) for smaller in found):
+                found.append(set(some))
+    names = [stored.access.name for stored in plan.nest.columns]
+    return " | ".join(" & ".join(names[c] for c in sorted(some)) for some in found)
+
+
+def _cells(plan: Plan, row: Row) -> str:
+    """Return what each cell of a row does."""
+    found = []
+    for column, cell in enumerate(row.cells):
+        stored = plan.nest.columns[column]
+        does = {CellMode.HOLD: "hold", CellMode.FOLLOW: f"follow, step {cell.step}"}.get(cell.mode)
+        if does is None:
+            assert cell.level is not None
+            blocks = plan.operands[column].profile(stored).blocks(cell.level)
+            does = f"scan, {blocks:.1f} blocks a fiber"
+        found.append(f"{stored.access.name} {'all ones, ' * cell.ones}{does}")
+    mode, step = plan.result.modes.get(row.index or "", (ResultMode.HOLD, 0))
+    own = "hold" if mode is ResultMode.HOLD else f"{mode.name.lower()}, step {step}"
+    return "; ".join([*found, f"{plan.statement.result.name} {own}"])

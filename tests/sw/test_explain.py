@@ -1,0 +1,52 @@
+"""What `Chip.explain` says."""
+
+import numpy as np
+import scipy.sparse as sp
+
+from loopnest import Chip
+
+CHIP = Chip(dtype="int8", backend="model")
+
+
+def sparse(*shape: int) -> sp.csr_array:
+    return sp.csr_array(np.tri(*shape))
+
+
+def test_one_kernel():
+    got = CHIP.explain("X[i,j] = B[i,k] * C[k,j]", order="ikj", B=sparse(40, 20), C=sparse(20, 33))
+    assert str(got).splitlines() == [
+        "X[i,j] = (B[i,k] * C[k,j])",
+        "for i in 0..40",
+        "  for k in B",
+        "    for j in C",
+        "      X[i,j] += (B[i,k] * C[k,j])",
+        "row 0, i: B all ones, follow, step 1; C hold; X fiber, step 1",
+        "row 1, k: B scan, 1.6 blocks a fiber; C follow, step 1; X hold",
+        "row 3, j: B hold; C scan, 1.2 blocks a fiber; X key, step 1",
+        "leaf: axpy, through the accumulator, to 40 compressed result fibers of 33",
+        str(got).splitlines()[-1],
+    ]
+    assert str(got).splitlines()[-1].startswith("expected: ")
+    assert CHIP.report is None, "nothing ran"
+
+
+def test_joins():
+    a = sparse(9, 9)
+    arrays = {"B": a, "C": a, "D": a, "v": np.ones(9)}
+    for statement, domain in (
+        ("X[i,j] = B[i,j] * C[i,j]", "B & C"),
+        ("X[i,j] = B[i,j] + C[i,j]", "B | C"),
+        ("X[i,j] = B[i,j] * (C[i,j] + D[i,j])", "B & C | B & D"),
+        ("X[i,j] = B[i,j] + v[j]", "0..9"),
+    ):
+        named = {name: array for name, array in arrays.items() if f"{name}[" in statement}
+        assert f"for j in {domain}\n" in str(CHIP.explain(statement, order="ij", **named))
+
+
+def test_several_kernels():
+    got = CHIP.explain("x[i] = b[i] - C[i,j] * d[j]", b=np.ones(9), C=sparse(9, 5), d=np.ones(5))
+    assert [str(plan.statement) for plan in got.plans] == [
+        "part1[i] = (C[i,j] * d[j])",
+        "x[i] = (b[i] - part1[i])",
+    ]
+    assert str(got).startswith("x[i] = (b[i] - (C[i,j] * d[j]))   in 2 kernels\n\npart1[i] = ")
