@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from loopnest_hw.config import ADDRESS_BITS, LANES, LINE_BYTES, ChipConfig, NumberFormat
 from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
+from loopnest_sim.image import Image
 
+from .copies import choose_copies
 from .cost import product_lanes
 from .epilogue import Epilogue, lower_epilogue
 from .nest import Nest, Row
@@ -63,6 +65,13 @@ class Arena:
         address = self.reserve(array.nbytes)
         self.segments.append((address, array))
         return address
+
+    def image(self) -> Image:
+        """Return a memory with what was put."""
+        image = Image()
+        for address, array in self.segments:
+            image.write(address, array)
+        return image
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,7 @@ def lower(
     for s, (base, last) in enumerate(rings):
         fields |= {f"ring.{s}.base": base, f"ring.{s}.last": last}
     plain = {path: int(value) for path, value in fields.items()}
+    plain["copies"] = choose_copies(config, plain, arena.image, lanes or plan.expected.multiplies)
     segments = [(DESCRIPTOR, pack(config, plain)), *arena.segments]
     return Kernel(plain, segments, plan, tensors, narrow, room, most)
 

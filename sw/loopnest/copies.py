@@ -1,0 +1,118 @@
+"""How many copies of a key the accumulator keeps: as few as its additions need.
+
+A step waits while the accumulator still adds to a lane that it wants. Whether that happens depends
+on the tensors: the golden model runs a sample of the nest, and what its steps would wait is counted
+for each number of copies. A sum's last bits depend on the choice; it is the same on all backends.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import LANES, MOST_COPIES, ChipConfig
+from loopnest_hw.descriptor import LeafMode, pack, unpack
+from loopnest_sim.image import Image
+from loopnest_sim.model.fibers import Blocks, children, expand, joined_chunks
+from loopnest_sim.model.kernel import leaf_chunks
+from loopnest_sim.model.nest import Nest, Tokens, root
+from loopnest_sim.model.steps import form_steps, places
+from loopnest_sim.model.sums import result_fibers
+from loopnest_sim.model.watch import Watch
+
+SAMPLE = 4096
+"""Lanes of the sample, about."""
+
+GROUPS = 4
+"""Places in the first loop that the sample comes from."""
+
+WORTH = 0.97
+"""More copies must take less than this share of the cycles."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Lanes in order: each one's step, result fiber, key, and leaf fiber in that result fiber."""
+
+    step: NDArray[np.int64]
+    number: NDArray[np.int64]
+    key: NDArray[np.int64]
+    turn: NDArray[np.int64]
+
+
+def choose_copies(
+    config: ChipConfig,
+    fields: Mapping[str, int],
+    make_image: Callable[[], Image],
+    multiplies: float,
+) -> int:
+    """Return the descriptor's ``copies`` for a kernel in memory that has so many lanes."""
+    latency = config.dtype.add_latency
+    if not fields["accumulate"] or latency == 1:
+        return 0
+    nest = Nest.of(config, unpack(config, pack(config, fields)))
+    best, least = 0, None
+    samples = _samples(nest, make_image(), fields.get("result.start", 0), multiplies)
+    for copies in range(MOST_COPIES + 1):
+        if fields["result.size"] << copies > 1 << 20:
+            break
+        cycles = 0
+        for sample in samples:
+            block = (sample.number << 20 | sample.key // LANES) << copies
+            block |= sample.turn & (1 << copies) - 1
+            drained = len(np.unique(block))
+            fibers = len(np.unique(sample.number))
+            if copies and drained > fibers * config.slots // config.fibers_in_flight:
+                return best
+            chain = block * LANES + sample.key % LANES
+            cycles += max(drained, _fill_cycles(sample.step, chain, latency))
+        if least is None or cycles < WORTH * least:
+            best, least = copies, cycles
+    return best
+
+
+def _fill_cycles(step: NDArray[np.int64], lane: NDArray[np.int64], latency: int) -> int:
+    """Return the cycles that the steps take if each waits for additions to its lanes."""
+    free: dict[int, int] = {}
+    cycle = 0
+    for lanes in np.split(lane, np.flatnonzero(np.diff(step)) + 1):
+        own = lanes.tolist()
+        start = max([cycle, *(free.get(x, 0) for x in own)])
+        free |= dict.fromkeys(own, start + latency)
+        cycle = start + 1
+    return cycle
+
+
+def _samples(nest: Nest, image: Image, start: int, multiplies: float) -> list[Sample]:
+    """Return some lanes of the nest, from places spread over its first loop."""
+    watch = Watch()
+    first = nest.rows[0]
+    found = []
+    for tokens, blocks in joined_chunks(first, root(nest, start), image, watch):
+        below = children(first, tokens, expand(first, tokens, blocks))
+        size = max(1, int(len(below) * SAMPLE / (GROUPS * max(1.0, multiplies))))
+        for begin in range(0, len(below), max(size, -(-len(below) // GROUPS))):
+            part = below.part(begin, begin + size)
+            chunk = next(leaf_chunks(nest, 1, part, image, watch))
+            found.append(_lanes(nest, *chunk))
+    return found
+
+
+def _lanes(nest: Nest, tokens: Tokens, blocks: Blocks) -> Sample:
+    lanes = expand(nest.rows[-1], tokens, blocks)
+    steps = form_steps(blocks.token, blocks.lanes, nest.config.multipliers, nest.leaf_mode)
+    step, _ = places(steps, lanes.block, nest.config.multipliers)
+    _, number, turn = result_fibers(nest, tokens)
+    row = nest.rows[-1]
+    if nest.leaf_mode is LeafMode.DOT:
+        # a fiber's sum arrives when its last step does
+        last = np.flatnonzero(np.diff(lanes.token, append=-1))
+        step, token = step[last], lanes.token[last]
+        key = tokens.key[token]
+    else:
+        # a step's lanes are not in the order of the lanes of its blocks
+        order = np.argsort(step, kind="stable")[:SAMPLE]
+        step, token = step[order], lanes.token[order]
+        key = tokens.key[token] + lanes.coordinate[order] * np.uint32(row.result_step)
+    return Sample(step, number[token], key.astype(np.int64), turn[token])
