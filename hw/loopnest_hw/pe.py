@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -34,6 +34,7 @@ from .tokens import (
     line_request,
     terms,
 )
+from .unary import one_of
 
 
 class PE(wiring.Component):
@@ -126,20 +127,42 @@ class PE(wiring.Component):
                 scan.table.eq(settings.table),
                 scan.blocks.eq(settings.blocks),
             ]
-        for r, row in enumerate(rows, start=1):
-            for o in range(self._config.operands):
-                cell = self.kernel.row[r].cell[o]
-                scans = ~self.kernel.row[r].bypass & (cell.mode == CellMode.SCAN)
-                for s, scan in enumerate(streams.scan):
-                    with m.If(scans & (cell.scanner == s)):
-                        m.d.comb += [
-                            scan.i.valid.eq(row.request[o].valid),
-                            scan.i.payload.eq(row.request[o].payload),
-                            row.request[o].ready.eq(scan.i.ready),
-                            row.blocks[o].valid.eq(scan.o.valid),
-                            row.blocks[o].payload.eq(scan.o.payload),
-                            scan.o.ready.eq(row.blocks[o].ready),
-                        ]
+        operands = self._config.operands
+        cells = [(r, row, o) for r, row in enumerate(rows, start=1) for o in range(operands)]
+        # Nobody has two scanners, and no scanner two cells. The settings are there long before the
+        # first token, so the choice may come a cycle late.
+        chosen = [Signal(len(streams.scan), name=f"scanner_{r}_{o}") for r, _, o in cells]
+        for (r, _, o), scanners in zip(cells, chosen, strict=True):
+            cell = self.kernel.row[r].cell[o]
+            scans = ~self.kernel.row[r].bypass & (cell.mode == CellMode.SCAN)
+            m.d.sync += scanners.eq(Mux(scans, 1 << cell.scanner, 0))
+        for s, scan in enumerate(streams.scan):
+            asks = [
+                (scanners[s], row.request[o])
+                for (_, row, o), scanners in zip(cells, chosen, strict=True)
+            ]
+            takes = [
+                scanners[s] & row.blocks[o].ready
+                for (_, row, o), scanners in zip(cells, chosen, strict=True)
+            ]
+            m.d.comb += [
+                scan.i.valid.eq(Cat(mine & request.valid for mine, request in asks).any()),
+                scan.i.payload.as_value().eq(
+                    one_of((mine, request.payload) for mine, request in asks)
+                ),
+                scan.o.ready.eq(Cat(takes).any()),
+            ]
+        for (_, row, o), scanners in zip(cells, chosen, strict=True):
+            blocks = [(scanners[s], scan.o) for s, scan in enumerate(streams.scan)]
+            m.d.comb += [
+                row.request[o].ready.eq(
+                    Cat(scanners[s] & scan.i.ready for s, scan in enumerate(streams.scan)).any()
+                ),
+                row.blocks[o].valid.eq(Cat(mine & port.valid for mine, port in blocks).any()),
+                row.blocks[o]
+                .payload.as_value()
+                .eq(one_of((mine, port.payload) for mine, port in blocks)),
+            ]
 
     def _result(self, m: Module, streams: StreamBank, replay: ReplayBuffer) -> None:
         """Terms to blocks, by the accumulator or the assembler, and blocks to memory."""

@@ -1,7 +1,8 @@
 """Area and clock of a PE in a standard-cell library: ``make timing LIBERTY=cells.lib``.
 
 Yosys maps the PE to the library's cells, with its hierarchy kept and memories as cells of their own
-(`memory_cells`), and ABC sizes and buffers; OpenSTA times it. There are no wires in this estimate.
+(`memory_cells`), and ABC sizes and buffers; OpenSTA times it. Nothing is placed: a wire's load is
+what the library's wire-load model makes of its pins, or nothing if it has none.
 """
 
 import argparse
@@ -155,8 +156,8 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
         # initial values are not for silicon
         f"read_verilog design.v; hierarchy -check -top {top}; proc; opt_expr; opt_clean; opt_dff; "
         # a port for each enable in the Verilog becomes one port with enables
-        "opt_clean; memory_share -nosat -nowiden; opt_reduce; memory_collect; memory_dff; "
-        "opt_clean; attrmap -remove init -remove src; write_rtlil memories.il"
+        "opt_clean; memory_share -nosat -nowiden; opt_reduce t:$memwr_v2 %ci3; memory_collect; "
+        "memory_dff; opt_clean; attrmap -remove init -remove src; write_rtlil memories.il"
     )
     run([yosys, "-q", "-p", script], folder)
     rtlil, kinds = replace_memories((folder / "memories.il").read_text())
@@ -292,7 +293,7 @@ def path_table(paths: list[TimingPath], depth: int, count: int) -> str:
     for path in list(worst.values())[:count]:
         lines.append(f"{TARGET_PERIOD_NS - path.slack_ns:9.3f}  {path.start} -> {path.end}")
     period = TARGET_PERIOD_NS - paths[0].slack_ns
-    lines += ["", f"clock period {period:.3f} ns, {1000 / period:.0f} MHz (no wires)"]
+    lines += ["", f"clock period {period:.3f} ns, {1000 / period:.0f} MHz (not placed)"]
     return "\n".join(lines)
 
 

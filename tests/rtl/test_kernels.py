@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import loopnest.result
 from loopnest import Memory
-from tests.rtl.chips import Bits, Pair, on
+from loopnest.lower import Kernel
+from loopnest_hw.descriptor import LeafMode
+from tests.rtl.chips import Bits, Pair, altered, on
 from tests.rtl.kernels import KINDS, Kind, check, random_operands, random_sizes
 
 TRIALS = 6
@@ -74,6 +77,25 @@ def test_a_million_columns(pair: Pair) -> None:
     assert np.array_equal(pair.run("y[i] = A[i,j] * x[j]", A=B, x=x), B @ x)
     total = pair.run("C[i,j] = A[i,j] + B[i,j]", A=B, B=B[::-1])
     assert (total != B + B[::-1]).nnz == 0
+
+
+@on("tiny/bf16", "single/bf16")
+def test_scattered_keys(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two indices of the result in one fiber, and no room to pad the inner one."""
+    monkeypatch.setattr(loopnest.result, "KEYS", 25 * 10 + 1)
+    rng = np.random.default_rng(2)
+    A = sp.csr_array(rng.integers(1, 9, (25, 8)) * (rng.random((25, 8)) < 0.4))
+    B = sp.csr_array(rng.integers(-9, 9, (8, 10)) * (rng.random((8, 10)) < 0.6))
+    modes = []
+
+    def note(kernel: Kernel) -> dict[str, int]:
+        modes.append(kernel.fields["leaf_mode"])
+        return {}
+
+    with altered(note):
+        got = pair.run("C[i,j] = A[i,k] * B[k,j]", A=A, B=B, order="kij")
+    assert modes == [LeafMode.SCATTER.value] * 2
+    assert (got != A @ B).nnz == 0
 
 
 @on("tiny/bf16", "shrunk/bf16")

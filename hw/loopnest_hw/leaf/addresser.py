@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 from ..config import LANES, POSITION_BITS, ChipConfig
 from ..descriptor import CellMode, LeafMode
 from ..kernel import kernel_layout
-from ..prefix import at_least, below
 from ..tokens import gather_request
+from ..unary import at_least, below
 from .layouts import formed, step
 
 

@@ -1,7 +1,5 @@
 """The step former: up to M lanes a cycle out of the two blocks at the head."""
 
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -9,8 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, ChipConfig
-from ..prefix import at_least
 from ..tokens import PAIR
+from ..unary import at_least, one_of
 from .layouts import fiber_layout, formed, located_block, placed
 
 WINDOW = 5
@@ -97,19 +95,17 @@ class Former(wiring.Component):
                     ]
 
         # Select
-        def select(name: str, where: Value, choices: list[Any]) -> Signal:
-            selected = Signal(choices[0].shape(), name=name)
-            masked = (Mux(where[k], choice.as_value(), 0) for k, choice in enumerate(choices))
-            m.d.comb += selected.as_value().eq(reduce(or_, masked))
-            return selected
-
-        selected = [select(f"selected_{n}", cut.where[n], blocks) for n in range(PAIR)]
-        of_item = Cat(cut.where[0][PAIR * k : PAIR * (k + 1)].any() for k in range(ITEMS))
-        fiber = select("selected_fiber", of_item, fibers)
+        selected = Signal(self.o.payload.block.shape())
+        fiber = Signal(fiber_layout(config))
+        of_item = (cut.where[0][PAIR * k : PAIR * (k + 1)].any() for k in range(ITEMS))
+        m.d.comb += fiber.as_value().eq(one_of(zip(of_item, fibers, strict=True)))
+        for n in range(PAIR):
+            chosen = one_of(zip(cut.where[n], blocks, strict=True))
+            m.d.comb += selected[n].as_value().eq(chosen)
         with m.If(advance):
             m.d.sync += [
                 self.o.valid.eq(cut.valid),
-                self.o.payload.block.eq(Cat(selected)),
+                self.o.payload.block.eq(selected),
                 self.o.payload.take.eq(cut.take),
                 self.o.payload.fiber.eq(fiber),
                 self.o.payload.last.eq(cut.last),

@@ -7,8 +7,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, ChipConfig
-from ..prefix import lowest
 from ..tokens import PAIR, joined
+from ..unary import lowest
 
 
 class Scatter(wiring.Component):

@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 from ..config import COORDINATE_BITS, LANES, ChipConfig
 from ..descriptor import CellMode, ResultMode
 from ..kernel import kernel_layout
-from ..prefix import below, lowest
 from ..tokens import joined, token
+from ..unary import below, lowest
 from .scale import ScaledSum
 
 

@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, LINE_BYTES, WIDE_BITS, ChipConfig
 from ..format import LINE_WORDS, WORD_BYTES
-from ..prefix import at_least
 from ..queue import Queue
 from ..tokens import gather_reply, gather_request
+from ..unary import at_least
 from .pool import pool_client, ring
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()

@@ -1,15 +1,14 @@
 """The line pool: the memory in which lines wait for the streams that asked for them."""
 
-from functools import reduce
-from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LINE_BYTES, ChipConfig
 from ..tokens import line_reply, line_request
+from ..unary import one_of
 from .round_robin import RoundRobin
 
 
@@ -77,11 +76,6 @@ class LinePool(wiring.Component):
         clients = [self.client[n] for n in range(self._streams)]
         slot_bits = (self._lines - 1).bit_length()
 
-        def granted(arbiter: RoundRobin, payloads: list[Value]) -> Value:
-            """Select by a one-hot grant: a chain of multiplexers would be too slow."""
-            masked = (Mux(arbiter.grant[n], payload, 0) for n, payload in enumerate(payloads))
-            return reduce(or_, masked)
-
         # asking
         m.submodules.asking = asking = RoundRobin(self._streams)
         room = Signal()
@@ -94,7 +88,10 @@ class LinePool(wiring.Component):
             m.d.sync += [
                 self.request.valid.eq(asking.requests.any()),
                 Cat(self.request.payload).eq(
-                    granted(asking, [Cat(client.request.payload) for client in clients])
+                    one_of(
+                        (grant, client.request.payload)
+                        for grant, client in zip(asking.grant, clients, strict=True)
+                    )
                 ),
             ]
         for n, client in enumerate(clients):
@@ -127,7 +124,12 @@ class LinePool(wiring.Component):
             taking.requests.eq(Cat(client.take.valid for client in clients)),
             taking.granted.eq(1),
             read.en.eq(taking.requests.any()),
-            read.addr.eq(granted(taking, [client.take.payload for client in clients])),
+            read.addr.eq(
+                one_of(
+                    (grant, client.take.payload)
+                    for grant, client in zip(taking.grant, clients, strict=True)
+                )
+            ),
         ]
         for n, client in enumerate(clients):
             m.d.comb += [

@@ -1,9 +1,11 @@
-"""Questions about the bits below each bit, answered without carries."""
+"""One-hot and unary numbers: choices and counts without a carry."""
 
+from collections.abc import Iterable
 from functools import reduce
 from operator import or_
+from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Value
 
 from .arith.wire import wire
 
@@ -16,6 +18,11 @@ def lowest(bits: Value) -> Value:
 def below(one: Value) -> Value:
     """Return all bits below the one that is set."""
     return Cat(~one[: n + 1].any() for n in range(len(one)))
+
+
+def one_of(choices: Iterable[tuple[Value, Any]]) -> Value:
+    """Return the bits of the choice whose flag is set, or 0: at most one flag may be."""
+    return reduce(or_, (Mux(flag, Value.cast(choice), 0) for flag, choice in choices))
 
 
 def at_least(m: Module, name: str, lanes: Value, limit: int) -> list[Value]:
