@@ -17,6 +17,7 @@ from loopnest_hw.config import NumberFormat
 from .notation import Access
 from .pack import COMPRESSED, DENSE, spans
 from .profile import Profile, take_profile
+from .sources import known
 from .tensor import Tensor, sparse_levels
 
 
@@ -74,6 +75,10 @@ class Operand:
     def __init__(self, name: str, source: Any, dtype: NumberFormat) -> None:
         self.name = name
         self.dtype = dtype
+        try:
+            source = known(source)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
         self.source = source
         if isinstance(source, Tensor):
             if source.dtype is not dtype:

@@ -96,7 +96,7 @@ def parse_order(order: str | Sequence[str] | None, statement: Statement) -> tupl
 def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
     """Return whether the result is compressed where the user does not say: in a sum where every
     term is; in a product where every factor is, or one that has all the result's indices, of
-    which there are two or more.
+    which there are two or more. A number as a factor changes nothing.
     """
     if not statement.result.indices:
         return False
@@ -115,6 +115,9 @@ def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
             case Binary(_, left, right):
                 return whole(left) and whole(right)
 
+    def number(e: Expression) -> bool:
+        return isinstance(e, Access) and not e.indices
+
     def sparse(e: Expression) -> bool:
         match e:
             case Access():
@@ -123,6 +126,8 @@ def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
                 return sparse(term)
             case Binary(op, left, right):
                 both = sparse(left), sparse(right)
+                if op == "*" and number(left) is not number(right):
+                    return both[number(left)]
                 if op == "*":
                     covers = (both[0] and whole(left)) or (both[1] and whole(right))
                     return all(both) or covers

@@ -1,0 +1,183 @@
+"""The command line: ``loopnest einsum "ij,jk->ik" A.mtx B.mtx -o C.mtx`` and more.
+
+Exit codes: 0 the command did what it was asked to; 1 the chip ended with an error; 2 the arguments
+or a file are not what was expected.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from loopnest_hw import export
+from loopnest_hw.config import PRESETS, NumberFormat, parse_overrides
+from loopnest_sim.build import BuildError
+from loopnest_sim.memory import Memory
+
+from .backends import BACKENDS, ChipError
+from .chip import Chip
+from .files import read_tensor, write_tensor
+from .tensor import Tensor
+
+OK, CHIP_ERROR, BAD_INPUT = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["verilog"]:
+        return export.main(words[1:])
+    options = _parser().parse_args(words)
+    console = Console(stderr=True)
+    try:
+        return int(options.command(options, console))
+    except (ChipError, BuildError) as error:
+        console.print(f"[red]error:[/] {error}", highlight=False)
+        return CHIP_ERROR
+    except (ValueError, TypeError, OSError) as error:
+        console.print("[red]error:[/]", end=" ")
+        console.print(str(error), markup=False, highlight=False)
+        return BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="loopnest", description="Sparse tensors on the chip.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    chip = argparse.ArgumentParser(add_help=False)
+    chip.add_argument("--preset", choices=PRESETS, default="single")
+    chip.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
+    chip.add_argument("--set", action="append", default=[], metavar="FIELD=NUMBER")
+    chip.add_argument("--order", help="the loops, outermost first, such as ikj")
+
+    run = argparse.ArgumentParser(add_help=False, parents=[chip])
+    run.add_argument("--backend", choices=BACKENDS, default="rtl")
+    run.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
+    run.add_argument("--bytes-per-cycle", type=float, default=32, help="of the memory")
+    run.add_argument("--out", help="the result's levels, such as dense,compressed")
+    run.add_argument("-o", "--output", metavar="FILE", help="where the result goes")
+    run.add_argument("--report", metavar="FILE", help="where the report goes, as JSON")
+
+    def add(name: str, command: Any, text: str, *parents: argparse.ArgumentParser) -> Any:
+        found = commands.add_parser(name, help=text, description=text, parents=parents)
+        found.set_defaults(command=command)
+        return found
+
+    einsum = add("einsum", _einsum, "compute a product in einsum notation", run)
+    einsum.add_argument("subscripts", help='such as "ij,jk->ik"')
+    einsum.add_argument("files", nargs="+", metavar="file", help=".mtx, .tns, .npz or .npy")
+    compute = add("compute", _compute, "compute a statement in tensor index notation", run)
+    explain = add("explain", _explain, "show the loops of a statement and their cost", chip)
+    for command in (compute, explain):
+        command.add_argument("statement", help='such as "C[i,j] = A[i,k] * B[k,j]"')
+        command.add_argument("operands", nargs="+", metavar="NAME=FILE", help="or NAME=number")
+    info = add("info", _info, "tell what a file holds, and what it takes in the chip's format")
+    info.add_argument("files", nargs="+", metavar="file")
+    info.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
+    commands.add_parser("verilog", help="write the chip's Verilog", add_help=False)
+    return parser
+
+
+def _chip(options: argparse.Namespace) -> Chip:
+    overrides: Any = parse_overrides(options.set)
+    memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+    return Chip(
+        options.preset, dtype=options.dtype, memory=memory, backend=options.backend, **overrides
+    )
+
+
+def _run(
+    options: argparse.Namespace, console: Console, text: str, *operands: Any, **named: Any
+) -> int:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("building the chip")
+        chip = _chip(options)
+        progress.update(task, description=f"running {text}")
+        method = chip.compute if named else chip.einsum
+        result = method(text, *operands, order=options.order, out=options.out, **named)
+    if options.output:
+        write_tensor(options.output, result)
+    else:
+        _show(result)
+    assert chip.report is not None
+    if options.report:
+        chip.report.save(options.report)
+    console.print(chip.report)
+    return OK
+
+
+def _einsum(options: argparse.Namespace, console: Console) -> int:
+    operands = [read_tensor(file) for file in options.files]
+    return _run(options, console, options.subscripts, *operands)
+
+
+def _compute(options: argparse.Namespace, console: Console) -> int:
+    return _run(options, console, options.statement, **_operands(options.operands))
+
+
+def _explain(options: argparse.Namespace, console: Console) -> int:
+    overrides: Any = parse_overrides(options.set)
+    chip = Chip(options.preset, dtype=options.dtype, backend="model", **overrides)
+    operands = _operands(options.operands)
+    print(chip.explain(options.statement, order=options.order, **operands))
+    return OK
+
+
+def _info(options: argparse.Namespace, console: Console) -> int:
+    table = Table()
+    names = ("file", "shape", "nonzeros", "density", "index bytes a nonzero", "bytes")
+    for name in names:
+        table.add_column(name, justify="left" if name == "file" else "right")
+    for file in options.files:
+        source = read_tensor(file)
+        # what the values are does not matter here
+        ones = sp.coo_array(source)
+        ones.data = np.ones(ones.nnz)
+        tensor = Tensor.from_scipy(ones, dtype=options.dtype)
+        index = sum(a.table.nbytes + a.words.nbytes for a in tensor.arrays if a is not None)
+        size = max(1, int(np.prod(source.shape)))
+        table.add_row(
+            str(file),
+            " x ".join(map(str, source.shape)),
+            f"{tensor.nnz:,}",
+            f"{tensor.nnz / size:.4%}",
+            f"{index / max(1, tensor.nnz):.2f}",
+            f"{index + tensor.values.nbytes:,}",
+        )
+    Console().print(table)
+    return OK
+
+
+def _operands(words: Sequence[str]) -> dict[str, Any]:
+    """Return the operands of ``NAME=FILE`` or ``NAME=number`` words."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name.isidentifier():
+            raise ValueError(f"{word!r}: expected NAME=FILE or NAME=number")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = read_tensor(value)
+    return found
+
+
+def _show(result: Any) -> None:
+    """Print a result: an entry a line, as a .tns file has them."""
+    if sp.issparse(result):
+        coo = result.tocoo()
+        for entry in zip(*(c.tolist() for c in coo.coords), coo.data.tolist(), strict=True):
+            print(*entry)
+    else:
+        print(np.asarray(result))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
