@@ -14,7 +14,7 @@ from loopnest import Chip as ModelChip
 from loopnest.backends import Counters, ModelBackend
 from loopnest.lower import Kernel
 from loopnest_hw.chip.chip import Chip
-from loopnest_hw.config import LINE_BYTES, make_config
+from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from loopnest_sim.image import Image
@@ -24,8 +24,7 @@ from tb.chip.axi_memory import AxiMemory
 from tb.harness import SIMULATORS, bench, run_bench
 from tests.rtl.kernels import KINDS, check, random_operands
 
-PRESET, DTYPE = "shrunk", "int8"
-CONFIG = make_config(PRESET, DTYPE)
+PRESET = "shrunk"
 START, INTERRUPT = 1, 4
 DONE = 2
 PATIENCE = 20_000
@@ -48,13 +47,13 @@ class Recorder(ModelBackend):
         return super().run(kernel)
 
 
-def lowered(name: str, seed: int) -> Kernel:
+def lowered(config: ChipConfig, name: str, seed: int) -> Kernel:
     """Return a kernel of this kind, whose result on the model NumPy confirms."""
-    kind = KINDS[name]
-    chip = ModelChip(PRESET, dtype=DTYPE, backend="model")
-    chip._backend = recorder = Recorder(CONFIG)
-    operands = random_operands(kind, SIZES, np.random.default_rng(seed), DTYPE)
-    check(kind, operands, DTYPE, chip.compute(kind.statement, **operands, **kind.arguments()))
+    kind, dtype = KINDS[name], config.dtype.value
+    chip = ModelChip(PRESET, dtype=dtype, backend="model", multipliers=config.multipliers)
+    chip._backend = recorder = Recorder(config)
+    operands = random_operands(kind, SIZES, np.random.default_rng(seed), dtype)
+    check(kind, operands, dtype, chip.compute(kind.statement, **operands, **kind.arguments()))
     return recorder.kernel
 
 
@@ -85,10 +84,10 @@ class System:
         await self.host.write(OFFSETS["status"], DONE)
         return ErrorCode(code)
 
-    async def check(self, kernel: Kernel) -> None:
+    async def check(self, config: ChipConfig, kernel: Kernel) -> None:
         """Run a kernel; memory is then what the golden model leaves."""
         expected = loaded(kernel)
-        run_kernel(CONFIG, expected, unpack(CONFIG, pack(CONFIG, kernel.fields)))
+        run_kernel(config, expected, unpack(config, pack(config, kernel.fields)))
         assert await self.run(kernel) is ErrorCode.NONE
         found, wanted = self.memory.lines, lines(expected)
         for line in found.keys() | wanted.keys():
@@ -119,14 +118,16 @@ def lines(image: Image) -> dict[int, int]:
 @cocotb.test()
 async def kernels(dut: Any) -> None:
     """Kernels of all kinds, and some that the bus ends with an error; the next one runs right."""
+    parameters = bench.parameters
+    config = make_config(PRESET, parameters["dtype"], multipliers=parameters["multipliers"])
     system = System(dut)
     await bench.start(dut)
     rng = bench.rng()
     written = 0
     for number, name in enumerate(KINDS):
         system.memory.latency, system.memory.stall = TIMINGS[number % len(TIMINGS)]
-        kernel = lowered(name, number)
-        await system.check(kernel)
+        kernel = lowered(config, name, number)
+        await system.check(config, kernel)
         written += len(system.memory.writes)
         for failing, accesses, code in (
             (system.memory.read_errors, system.memory.reads, ErrorCode.READ_ERROR),
@@ -142,4 +143,24 @@ async def kernels(dut: Any) -> None:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_whole_chip(simulator: str) -> None:
     """One run of all: the chip takes longer to build than to simulate."""
-    run_bench(Chip(CONFIG), module=__name__, simulator=simulator)
+    run(simulator, "int8", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("icarus" not in SIMULATORS, reason="Verilator takes minutes for each chip")
+@pytest.mark.parametrize(
+    ("multipliers", "dtype"), [(1, "bf16"), (4, "int8"), (8, "bf16"), (16, "int8")]
+)
+def test_multipliers(multipliers: int, dtype: str) -> None:
+    """Every width of the leaf."""
+    run("icarus", dtype, multipliers)
+
+
+def run(simulator: str, dtype: str, multipliers: int) -> None:
+    """Run the bench on a chip."""
+    run_bench(
+        Chip(make_config(PRESET, dtype, multipliers=multipliers)),
+        module=__name__,
+        simulator=simulator,
+        parameters={"dtype": dtype, "multipliers": multipliers},
+    )
