@@ -46,6 +46,12 @@ For ABC, everything comes into a unit at the same time. It would put a pipe's en
 late from other units, wherever that saves a gate of the pipe's logic.
 """
 
+ENABLED, HIDDEN = "\\$_DFFE_PP_ ", "\\enabled_flip_flop "
+"""A flip-flop with an enable, and its name while ABC maps the logic.
+
+Yosys would have ABC map the logic of every enable by itself.
+"""
+
 
 @dataclass(frozen=True)
 class Area:
@@ -170,14 +176,20 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
     period = round(1000 * TARGET_PERIOD_NS)
     for name, commands in (("logic", MAPPING), ("enables", ENABLES)):
         (folder / f"{name}.abc").write_text(commands.format(period=period) + "\n")
+    for name, old, new in (("hide", ENABLED, HIDDEN), ("show", HIDDEN, ENABLED)):
+        (folder / f"{name}.v").write_text(
+            f"module {old} (input D, C, E, output Q); "
+            f"{new} _TECHMAP_REPLACE_ (.D(D), .C(C), .E(E), .Q(Q)); endmodule\n"
+        )
     abc = "abc -liberty cells.lib -constr abc.constr -script"
     script = (
         "read_verilog -lib memories.v; read_rtlil logic.il; "
         f"hierarchy -check -top {top}; opt -fast; wreduce; peepopt; alumacc; opt -fast; "
         "memory_map; attrmap -remove init; opt -fast; techmap; opt -fast; "
-        "dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x; opt -fast; opt_clean -purge; "
+        "dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x; opt_expr; opt_merge; opt_clean -purge; "
         # flip-flops are found by their signals' names in the paths
-        f"rename -wire; {abc} logic.abc; "
+        "rename -wire; techmap -map hide.v; dfflibmap -liberty cells.lib; "
+        f"{abc} logic.abc; techmap -map show.v; "
         # a library without enables: multiplexers, which are all that is not mapped yet
         f"dfflibmap -liberty cells.lib; {abc} enables.abc t:$_*; "
         "setundef -zero; splitnets -ports; opt_clean -purge; "
