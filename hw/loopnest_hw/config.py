@@ -112,7 +112,7 @@ class ChipConfig:
     pool_lines: int = 128
     slots: int = 512
     window: int = 2048
-    fibers_in_flight: int = 8
+    fibers_in_flight: int = 16
     fifo_depth: int = 128
     stream_depth: int = 128
     reads_outstanding: int = 128
