@@ -34,42 +34,51 @@ class Scatter(wiring.Component):
         rest = Signal(LANES)
         # and the second block is still to come.
         another = Signal()
+        more = Signal()  # of the item: either of them
         scatters = Signal()
-        done = Signal()
         sent = Signal()
         m.d.comb += [
             scatters.eq(self.enable & (self.i.payload.count != 0)),
-            done.eq(~rest.any() & ~another),
             sent.eq(self.o.valid & self.o.ready),
-            self.i.ready.eq(~self.o.valid | (sent & done)),
+            self.i.ready.eq(~self.o.valid | (sent & ~more)),
             self.o.payload.eq(item),
-            self.o.payload.last.eq(item.last & done),
+            self.o.payload.last.eq(item.last & ~more),
         ]
 
-        def load(block: Any, scatters: Any) -> list[Any]:
-            lane = Signal(LANES)
-            m.d.comb += lane.eq(lowest(block.lanes))
-            return [
-                item.block[0].eq(block),
-                item.block[0].lanes.eq(Mux(scatters, lane, block.lanes)),
-                rest.eq(Mux(scatters, block.lanes & ~lane, 0)),
-            ]
+        def split(lanes: Any) -> tuple[Signal, Signal]:
+            """Return the lowest lane, and the others."""
+            lane, others = Signal(LANES), Signal(LANES)
+            m.d.comb += [lane.eq(lowest(lanes)), others.eq(lanes & ~lane)]
+            return lane, others
 
-        first = load(self.i.payload.block[0], scatters)
-        second = load(item.block[1], 1)
-        lane = Signal(LANES)
-        m.d.comb += lane.eq(lowest(rest))
+        first, after_first = split(self.i.payload.block[0].lanes)
+        second, after_second = split(item.block[1].lanes)
+        lane, after_lane = split(rest)
+        two = self.i.payload.count == PAIR
         with m.If(self.i.ready):
             m.d.sync += [
                 self.o.valid.eq(self.i.valid),
                 item.eq(self.i.payload),
                 item.count.eq(Mux(scatters, 1, self.i.payload.count)),
-                another.eq(scatters & (self.i.payload.count == PAIR)),
-                *first,
+                rest.eq(Mux(scatters, after_first, 0)),
+                another.eq(scatters & two),
+                more.eq(scatters & (after_first.any() | two)),
             ]
+            with m.If(scatters):
+                m.d.sync += item.block[0].lanes.eq(first)
         with m.Elif(sent):
             with m.If(rest.any()):
-                m.d.sync += [item.block[0].lanes.eq(lane), rest.eq(rest & ~lane)]
+                m.d.sync += [
+                    item.block[0].lanes.eq(lane),
+                    rest.eq(after_lane),
+                    more.eq(after_lane.any() | another),
+                ]
             with m.Else():
-                m.d.sync += [another.eq(0), *second]
+                m.d.sync += [
+                    item.block[0].eq(item.block[1]),
+                    item.block[0].lanes.eq(second),
+                    rest.eq(after_second),
+                    more.eq(after_second.any()),
+                    another.eq(0),
+                ]
         return m

@@ -58,6 +58,7 @@ class Expander(wiring.Component):
         pick_valid = Signal()
         pick = Signal(picked)
         rest = Signal(LANES)
+        more = Signal()  # of the block: `rest` is not 0
         # The stop of the block's last token.
         stop = Signal(config.stop_bits)
         skip = Signal()
@@ -65,16 +66,20 @@ class Expander(wiring.Component):
         here = Signal()
         take = Signal()
         block_lane = Signal(LANES)
+        block_rest = Signal(LANES)
         rest_lane = Signal(LANES)
+        rest_rest = Signal(LANES)
         m.d.comb += [
             skip.eq(context.epoch != self.epoch),
             ends.eq(context.null | item.last),
             here.eq(self.context.valid & (context.null | self.i.valid)),
-            take.eq(~pick_valid | advance & ~rest.any()),
+            take.eq(~pick_valid | advance & ~more),
             self.i.ready.eq(take & here & ~context.null),
             self.context.ready.eq(take & here & ends),
             block_lane.eq(lowest(block.lanes)),
+            block_rest.eq(block.lanes & ~block_lane),
             rest_lane.eq(lowest(rest)),
+            rest_rest.eq(rest & ~rest_lane),
         ]
         empty = context.null | skip | (item.count == 0)
         with m.If(take):
@@ -86,11 +91,12 @@ class Expander(wiring.Component):
                 pick.child.eq(item.child),
                 pick.block.eq(block),
                 pick.lane.eq(block_lane),
-                rest.eq(Mux(empty, 0, block.lanes & ~block_lane)),
+                rest.eq(block_rest),
+                more.eq(~empty & block_rest.any()),
                 stop.eq(Mux(ends, context.stop + 1, 0)),
             ]
         with m.Elif(advance):
-            m.d.sync += [pick.lane.eq(rest_lane), rest.eq(rest & ~rest_lane)]
+            m.d.sync += [pick.lane.eq(rest_lane), rest.eq(rest_rest), more.eq(rest_rest.any())]
 
         # Number: each cell's coordinate or rank, and who is present.
         number_valid = Signal()
@@ -104,7 +110,7 @@ class Expander(wiring.Component):
             m.d.sync += [
                 number_valid.eq(pick_valid),
                 number_token.eq(pick.token),
-                number_token.stop.eq(Mux(rest.any(), 0, stop)),
+                number_token.stop.eq(Mux(more, 0, stop)),
                 # What a null token's block holds is anything: its parent's result place stays.
                 coordinate.eq(Mux(pick.token.null, 0, Cat(lane_index, pick.block.coordinate))),
             ]
