@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import COORDINATE_BITS, POSITION_BITS
 
-DIGIT = 5
+DIGIT = 10
 """Bits of ``number`` that the first stage multiplies at once."""
 
 
