@@ -6,6 +6,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 
+from loopnest_hw.config import EPILOGUE_READS
 from loopnest_hw.tokens import gather_reply, gather_request
 from loopnest_sim.image import Image
 from tb.streams import Sink, Source
@@ -29,8 +30,8 @@ class GatherMemory:
         self._latency = latency
         self._cycle = 0
         self._waiting: list[tuple[int, list[int]]] = []
-        self._source = Source(dut, "reply", gather_reply(2), rng, stall=stall)
-        Sink(dut, "request", gather_request(2), rng, stall=stall, check=self._take)
+        self._source = Source(dut, "reply", gather_reply(2 * EPILOGUE_READS), rng, stall=stall)
+        Sink(dut, "request", gather_request(2 * EPILOGUE_READS), rng, stall=stall, check=self._take)
         cocotb.start_soon(self._count())
         cocotb.start_soon(self._answer())
 

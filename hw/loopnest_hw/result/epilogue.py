@@ -4,13 +4,22 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import tokens
+from ..accumulate.priority import lowest_bit, number
 from ..arith.delay import delayed
-from ..config import COORDINATE_BITS, LANES, POSITION_BITS, WIDE_BITS, ChipConfig, NumberFormat
+from ..config import (
+    COORDINATE_BITS,
+    EPILOGUE_READS,
+    LANES,
+    POSITION_BITS,
+    WIDE_BITS,
+    ChipConfig,
+    NumberFormat,
+)
 from ..format import BLOCK_COORDINATE_BITS, WORD_BYTES
 from ..kernel import kernel_layout
 from ..queue import Queue
@@ -18,33 +27,50 @@ from .bf16_lane import Bf16Lane
 from .int8_lane import Int8Lane
 
 BIAS, SCALE = range(2)
-"""Lanes of the gather stream."""
+"""Halves of the gather stream's lanes."""
 
 VALUE, FIBER, COORDINATE = range(3)
 """Where a bias or a scale comes from: the descriptor's ``bias_mode`` and ``scale_mode``."""
 
-LANE = data.StructLayout({"value": WIDE_BITS, "lane": range(LANES), "present": 1, "end": 1})
-"""A lane on its way; ``end`` is set in its block's last one. A block without lanes is one that is
-not ``present``."""
+WIDTH = 2
+"""Neighbouring lanes that go through the arithmetic at once."""
+
+GROUP = data.StructLayout(
+    {
+        "value": data.ArrayLayout(WIDE_BITS, WIDTH),
+        "present": WIDTH,
+        "place": range(LANES // WIDTH),
+        "end": 1,
+        "reply_end": 1,
+    }
+)
+"""Lanes ``WIDTH * place`` and on, on their way; ``end`` is set in a block's last group, and
+``reply_end`` where the next one has another reply. In a block without lanes none is present."""
 
 HEADER = data.StructLayout(
     {"coordinate": BLOCK_COORDINATE_BITS, "fiber": POSITION_BITS, "last": 1, "final": 1}
 )
 """A block but for its lanes."""
 
-PLACE = data.StructLayout({"fiber": POSITION_BITS, "key": COORDINATE_BITS})
-"""Whose bias and scale."""
+PLACE = data.StructLayout(
+    {
+        "fiber": POSITION_BITS,
+        "key": COORDINATE_BITS - (EPILOGUE_READS.bit_length() - 1),
+        "lanes": EPILOGUE_READS,
+    }
+)
+"""Whose biases and scales: ``lanes`` from ``EPILOGUE_READS * key`` on."""
 
 
 class Epilogue(wiring.Component):
     """Applies the epilogue to every value, or passes blocks unchanged.
 
-    Not enabled, a block leaves a cycle after it came, one each cycle. Enabled, lanes go one a cycle
-    through the chip's arithmetic (`int8_lane`, `bf16_lane`); what is then 0 leaves the mask, and a
-    block without lanes vanishes, unless it has ``last``.
+    Not enabled, a block leaves a cycle after it came, one each cycle. Enabled, lanes go two a
+    cycle, an even one and the next, through the chip's arithmetic (`int8_lane`, `bf16_lane`); what
+    is then 0 leaves the mask, and a block without lanes vanishes, unless it has ``last``.
 
     Biases and scales that come from memory are asked for as lanes enter, up to
-    ``config.stream_depth`` lanes ahead of their use, a request and a reply for each lane.
+    ``config.stream_depth`` pairs of lanes ahead of their use, with a request for every four lanes.
 
     Parameters
     ----------
@@ -59,9 +85,9 @@ class Epilogue(wiring.Component):
     i : In(stream.Signature(tokens.RESULT_BLOCK))
     o : Out(stream.Signature(tokens.RESULT_BLOCK))
         A narrow value is extended with zeros.
-    request : Out(stream.Signature(tokens.gather_request(2)))
-        Lane 0: bias, lane 1: scale, 4 bytes each.
-    reply : In(stream.Signature(tokens.gather_reply(2)))
+    request : Out(stream.Signature(tokens.gather_request(2 * EPILOGUE_READS)))
+        The biases of neighbouring lanes, then their scales, 4 bytes each.
+    reply : In(stream.Signature(tokens.gather_reply(2 * EPILOGUE_READS)))
     overflow : Out(1)
         int8: a value and its bias left int32. Stays until reset.
     """
@@ -74,8 +100,8 @@ class Epilogue(wiring.Component):
                 "narrow": In(1),
                 "i": In(stream.Signature(tokens.RESULT_BLOCK)),
                 "o": Out(stream.Signature(tokens.RESULT_BLOCK)),
-                "request": Out(stream.Signature(tokens.gather_request(2))),
-                "reply": In(stream.Signature(tokens.gather_reply(2))),
+                "request": Out(stream.Signature(tokens.gather_request(2 * EPILOGUE_READS))),
+                "reply": In(stream.Signature(tokens.gather_reply(2 * EPILOGUE_READS))),
                 "overflow": Out(1),
             }
         )
@@ -83,47 +109,61 @@ class Epilogue(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         depth = self._config.stream_depth
-        m.submodules.lanes = lanes = Queue(LANE, depth)
+        m.submodules.groups = groups = Queue(GROUP, depth)
         m.submodules.headers = headers = Queue(HEADER, depth)
         m.submodules.places = places = Queue(PLACE, 2)
         settings = self.settings
         from_memory = [settings.bias_mode != VALUE, settings.scale_mode != VALUE]
         gathers = from_memory[BIAS] | from_memory[SCALE]
 
-        walked = self._walk(m, lanes, headers, places, gathers)
+        walked = self._walk(m, groups, headers, places, gathers)
         self._ask(m, places, from_memory)
 
         # Compute: lanes whose bias and scale are there enter the pipe, which never holds one back
         # but where its output stands still.
         integer = self._config.dtype is NumberFormat.INT8
-        unit = (Int8Lane if integer else Bf16Lane)(settings.shape())
-        m.submodules.unit = unit
-        item = lanes.o.payload
+        units = [(Int8Lane if integer else Bf16Lane)(settings.shape()) for _ in range(WIDTH)]
+        item = groups.o.payload
         advance = Signal()
-        needs_reply = gathers & item.present
+        needs_reply = gathers & item.present.any()
         enters = Signal()
 
         def piped(value: Any, cycles: int, *, reset_less: bool = True) -> Any:
             return delayed(m, value, cycles, advance=advance, reset_less=reset_less)
 
         m.d.comb += [
-            enters.eq(lanes.o.valid & (~needs_reply | self.reply.valid)),
-            lanes.o.ready.eq(advance & (~needs_reply | self.reply.valid)),
-            self.reply.ready.eq(advance & lanes.o.valid & needs_reply),
-            unit.advance.eq(advance),
-            unit.value.eq(item.value),
-            unit.bias.eq(Mux(from_memory[BIAS], self.reply.payload[BIAS], settings.bias_value)),
-            unit.scale.eq(Mux(from_memory[SCALE], self.reply.payload[SCALE], settings.scale_value)),
-            unit.settings.eq(settings),
-            unit.narrow.eq(self.narrow),
+            enters.eq(groups.o.valid & (~needs_reply | self.reply.valid)),
+            groups.o.ready.eq(advance & (~needs_reply | self.reply.valid)),
+            self.reply.ready.eq(advance & groups.o.valid & needs_reply & item.reply_end),
         ]
-        summed = piped(enters & item.present, unit.sum_latency, reset_less=False)
-        with m.If(summed & unit.overflow):
-            m.d.sync += self.overflow.eq(1)
-        done_valid = piped(enters, unit.latency, reset_less=False)
-        done_present = piped(item.present, unit.latency)
-        done_lane = piped(item.lane, unit.latency)
-        done_end = piped(item.end, unit.latency)
+        for n, unit in enumerate(units):
+            m.submodules[f"unit_{n}"] = unit
+
+            def factor(kind: int, constant: Value, n: int = n) -> Value:
+                """Return the lane's bias or scale."""
+                read = [
+                    self.reply.payload[kind * EPILOGUE_READS + at + n]
+                    for at in range(0, EPILOGUE_READS, WIDTH)
+                ]
+                chosen = Array(read)[item.place[: (len(read) - 1).bit_length()]]
+                return Mux(from_memory[kind], chosen, constant)
+
+            m.d.comb += [
+                unit.advance.eq(advance),
+                unit.value.eq(item.value[n]),
+                unit.bias.eq(factor(BIAS, settings.bias_value)),
+                unit.scale.eq(factor(SCALE, settings.scale_value)),
+                unit.settings.eq(settings),
+                unit.narrow.eq(self.narrow),
+            ]
+            summed = piped(enters & item.present[n], unit.sum_latency, reset_less=False)
+            with m.If(summed & unit.overflow):
+                m.d.sync += self.overflow.eq(1)
+        latency = units[0].latency
+        done_valid = piped(enters, latency, reset_less=False)
+        done_present = piped(item.present, latency)
+        done_place = piped(item.place, latency)
+        done_end = piped(item.end, latency)
 
         # Collect: the block is put together where it leaves.
         block = self.o.payload
@@ -131,18 +171,22 @@ class Epilogue(wiring.Component):
         room = ~self.o.valid | self.o.ready
         take = Signal()
         fresh = Signal(init=1)  # the next lane is its block's first
-        magnitude = Mux(self.narrow, unit.o[: self._config.dtype.narrow_bits], unit.o)
-        if not integer:
-            # -0 is 0
-            sign = Mux(self.narrow, 1 << (self._config.dtype.narrow_bits - 1), 1 << (WIDE_BITS - 1))
-            magnitude = magnitude & ~sign
-        keeps = done_present & (magnitude != 0)
+        keeps = Signal(WIDTH)
+        for n, unit in enumerate(units):
+            magnitude = Mux(self.narrow, unit.o[: self._config.dtype.narrow_bits], unit.o)
+            if not integer:
+                # -0 is 0
+                narrow_sign = 1 << (self._config.dtype.narrow_bits - 1)
+                magnitude = magnitude & ~Mux(self.narrow, narrow_sign, 1 << (WIDE_BITS - 1))
+            m.d.comb += keeps[n].eq(done_present[n] & (magnitude != 0))
+        arrived = Signal(LANES)
         mask = Signal(LANES)
         m.d.comb += [
             take.eq(done_valid & room & (headers.o.valid | ~done_end)),
             advance.eq(take | ~done_valid),
             headers.o.ready.eq(take & done_end),
-            mask.eq(Mux(fresh, 0, block.mask) | (keeps << done_lane)),
+            arrived.eq(keeps << Cat(Const(0, WIDTH.bit_length() - 1), done_place)),
+            mask.eq(Mux(fresh, 0, block.mask) | arrived),
         ]
         with m.If(room):
             m.d.sync += self.o.valid.eq(0)
@@ -158,8 +202,8 @@ class Epilogue(wiring.Component):
                     block.final.eq(header.final),
                 ]
                 for lane in range(LANES):
-                    with m.If(keeps & (done_lane == lane)):
-                        m.d.sync += block.value[lane].eq(unit.o)
+                    with m.If(arrived[lane]):
+                        m.d.sync += block.value[lane].eq(units[lane % WIDTH].o)
                     with m.Elif(fresh):
                         m.d.sync += block.value[lane].eq(0)
             m.d.comb += self.i.ready.eq(walked)
@@ -169,42 +213,70 @@ class Epilogue(wiring.Component):
             m.d.comb += self.i.ready.eq(room)
         return m
 
-    def _walk(self, m: Module, lanes: Queue, headers: Queue, places: Queue, gathers: Any) -> Signal:
-        """Send the arriving block's lanes on, lowest first; return that its last one goes."""
+    def _walk(
+        self, m: Module, groups: Queue, headers: Queue, places: Queue, gathers: Any
+    ) -> Signal:
+        """Send the arriving block's lanes on, lowest first; return that its last ones go."""
         arriving = self.i.payload
-        gone = Signal(LANES)
-        left = arriving.mask & ~gone
-        lowest = left & (~left + 1)[:LANES]
-        end = ~(left & ~lowest).any()
+        count = LANES // WIDTH
+        reads = EPILOGUE_READS // WIDTH  # groups of a reply
+        whole = Signal(count)  # groups that have lanes
+        gone = Signal(count)
+        left = Signal(count)
+        for g in range(count):
+            m.d.comb += whole[g].eq(arriving.mask[g * WIDTH : (g + 1) * WIDTH].any())
+        m.d.comb += left.eq(whole & ~gone)
+        lowest = lowest_bit(m, left)
+        rest = Signal(count)
+        end = Signal()
         go = Signal()
         walked = Signal()
-        lane = reduce(or_, (Mux(lowest[k], k, 0) for k in range(LANES)))
+        reply_end = Signal()
+        reply_begin = Signal()
+        lanes = Signal(EPILOGUE_READS)
+        place = number(lowest, (count - 1).bit_length())
+        for at in range(0, count, reads):
+            part = slice(at, at + reads)
+            with m.If(lowest[part].any()):
+                m.d.comb += [
+                    reply_end.eq(~rest[part].any()),
+                    reply_begin.eq(~(gone & whole)[part].any()),
+                    lanes.eq(arriving.mask.word_select(at // reads, EPILOGUE_READS)),
+                ]
         m.d.comb += [
+            rest.eq(left & ~lowest),
+            end.eq(~rest.any()),
             # The queues' readies are registers: they fall only when something is put.
             go.eq(
                 self.i.valid
                 & self.settings.enable
-                & lanes.i.ready
+                & groups.i.ready
                 & headers.i.ready
                 & places.i.ready
             ),
             walked.eq(go & end),
-            lanes.i.valid.eq(go),
-            lanes.i.payload.value.eq(
-                reduce(or_, (Mux(lowest[k], arriving.value[k], 0) for k in range(LANES)))
-            ),
-            lanes.i.payload.lane.eq(lane),
-            lanes.i.payload.present.eq(arriving.mask.any()),
-            lanes.i.payload.end.eq(end),
+            groups.i.valid.eq(go),
+            groups.i.payload.place.eq(place),
+            groups.i.payload.end.eq(end),
+            groups.i.payload.reply_end.eq(reply_end),
             headers.i.valid.eq(walked),
             headers.i.payload.coordinate.eq(arriving.coordinate),
             headers.i.payload.fiber.eq(arriving.fiber),
             headers.i.payload.last.eq(arriving.last),
             headers.i.payload.final.eq(arriving.final),
-            places.i.valid.eq(go & gathers & arriving.mask.any()),
+            places.i.valid.eq(go & gathers & reply_begin),
             places.i.payload.fiber.eq(arriving.fiber),
-            places.i.payload.key.eq(arriving.coordinate * LANES + lane),
+            places.i.payload.key.eq(Cat(place[(reads - 1).bit_length() :], arriving.coordinate)),
+            places.i.payload.lanes.eq(lanes),
         ]
+        for n in range(WIDTH):
+            at = range(n, LANES, WIDTH)
+            m.d.comb += [
+                groups.i.payload.value[n].eq(
+                    reduce(or_, (Mux(lowest[k // WIDTH], arriving.value[k], 0) for k in at))
+                ),
+                groups.i.payload.present[n].eq((Cat(arriving.mask[k] for k in at) & lowest).any()),
+            ]
         with m.If(go):
             m.d.sync += gone.eq(Mux(end, 0, gone | lowest))
         return walked
@@ -218,12 +290,15 @@ class Epilogue(wiring.Component):
         m.d.comb += places.o.ready.eq(room)
         with m.If(room):
             m.d.sync += self.request.valid.eq(places.o.valid)
-            for lane, base, mode in (
+            for kind, base, mode in (
                 (BIAS, settings.bias, settings.bias_mode),
                 (SCALE, settings.scale, settings.scale_mode),
             ):
-                index = Mux(mode == FIBER, place.fiber, place.key)
-                m.d.sync += [
-                    request.valid[lane].eq(from_memory[lane]),
-                    request.address[lane].eq(base + index * WORD_BYTES),
-                ]
+                for n in range(EPILOGUE_READS):
+                    lane = kind * EPILOGUE_READS + n
+                    key = Cat(Const(n, EPILOGUE_READS.bit_length() - 1), place.key)
+                    index = Mux(mode == FIBER, place.fiber, key)
+                    m.d.sync += [
+                        request.valid[lane].eq(from_memory[kind] & place.lanes[n]),
+                        request.address[lane].eq(base + index * WORD_BYTES),
+                    ]

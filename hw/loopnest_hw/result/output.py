@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .. import tokens
-from ..config import ChipConfig
+from ..config import EPILOGUE_READS, ChipConfig
 from ..descriptor import Output
 from ..kernel import kernel_layout
 from .epilogue import Epilogue
@@ -21,7 +21,7 @@ FULL_ERROR = data.StructLayout({"valid": 1, "where": 1})
 class ResultPath(wiring.Component):
     """Takes a nest's result blocks to memory.
 
-    One block a cycle without an epilogue, else one lane a cycle (see `Filler`, `Epilogue` and
+    One block a cycle without an epilogue, else two lanes a cycle (see `Filler`, `Epilogue` and
     `Writer`). Blocks wait where writes find no room.
 
     Parameters
@@ -35,9 +35,8 @@ class ResultPath(wiring.Component):
         The descriptor's members of these names. Constant from two cycles before the first block on.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
     o : Out(stream.Signature(tokens.LINE_WRITE))
-    request : Out(stream.Signature(tokens.gather_request(2)))
-        Lane 0: bias, lane 1: scale.
-    reply : In(stream.Signature(tokens.gather_reply(2)))
+    request : Out(stream), reply : In(stream)
+        The epilogue's.
     done : Out(1)
         The final block has come and all lines are handed over. Stays until reset.
     full : Out(FULL_ERROR)
@@ -61,8 +60,8 @@ class ResultPath(wiring.Component):
                 "epilogue": In(kernel.members["epilogue"]),
                 "i": In(stream.Signature(tokens.RESULT_BLOCK)),
                 "o": Out(stream.Signature(tokens.LINE_WRITE)),
-                "request": Out(stream.Signature(tokens.gather_request(2))),
-                "reply": In(stream.Signature(tokens.gather_reply(2))),
+                "request": Out(stream.Signature(tokens.gather_request(2 * EPILOGUE_READS))),
+                "reply": In(stream.Signature(tokens.gather_reply(2 * EPILOGUE_READS))),
                 "done": Out(1),
                 "full": Out(FULL_ERROR),
                 "overflow": Out(1),

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, ChipConfig
+from ..config import ADDRESS_BITS, EPILOGUE_READS, ChipConfig
 from ..tokens import (
     FIBER_BLOCKS,
     FIBER_REQUEST,
@@ -19,8 +19,8 @@ from .gather import Gather
 from .pool import LinePool, ring
 from .scanner import Scanner
 
-EPILOGUE_LANES = 2
-"""Items a step of the epilogue's stream: a bias and a scale."""
+EPILOGUE_LANES = 2 * EPILOGUE_READS
+"""Items a step of the epilogue's stream: biases and scales."""
 
 SCAN = wiring.Signature(
     {
