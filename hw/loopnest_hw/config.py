@@ -100,6 +100,8 @@ class ChipConfig:
         Steps a stream may be asked for before they are used.
     reads_outstanding : int
         Line reads in flight at the memory port.
+    watchdog : int
+        Cycles without a transfer, while some are due, after which the memory counts as dead.
 
     Raises
     ------
@@ -119,6 +121,7 @@ class ChipConfig:
     fifo_depth: int = 128
     stream_depth: int = 128
     reads_outstanding: int = 128
+    watchdog: int = 1 << 16
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, expected: str) -> None:
@@ -151,6 +154,7 @@ class ChipConfig:
         )
         check("fifo_depth", self.fifo_depth >= 1, "1 or more")
         check("stream_depth", self.stream_depth >= 1, "1 or more")
+        check("watchdog", 16 <= self.watchdog <= 1 << 24, "16 to 2^24")
         check("reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256")
 
     @property
@@ -210,6 +214,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "fifo_depth": 1,
         "stream_depth": 1,
         "reads_outstanding": 4,
+        "watchdog": 4096,
     },
 }
 """The presets by name, as differences from the defaults."""

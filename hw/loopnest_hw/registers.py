@@ -32,6 +32,9 @@ class ErrorCode(IntEnum):
     """The accumulator's slots ran out where no further pass can be made; where: 0."""
     COORDINATE = 8
     """A coordinate is at or above its index's size; where: the row."""
+    TIMEOUT = 9
+    """The memory stopped answering; where: 0 reads, 1 writes. A soft reset makes the chip usable
+    again."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,11 @@ CONTROL = (
     ("identity", "r", "IDENTITY"),
     ("configuration", "r", "operands, rows, log2 multipliers and number format, 8 bits each"),
     ("control", "rw", "bit 0: start; bit 1: soft reset; bit 2: interrupt enable"),
-    ("status", "rw", "bit 0: busy; bit 1: done (write 1 to clear); bit 2: error"),
+    (
+        "status",
+        "rw",
+        "bit 0: busy; 1: done (write 1 to clear); 2: error; 3: late transfers due",
+    ),
     ("error", "r", "ErrorCode of the first error since the start"),
     ("error_where", "r", "place of that error"),
     ("kernels", "rw", "byte address of the first descriptor"),

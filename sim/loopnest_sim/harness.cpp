@@ -244,6 +244,9 @@ class Simulation {
         }
     }
 
+    // From now on the memory takes and answers nothing, or does so again.
+    void mute(bool on) { mute_ = on; }
+
     const State& state() {
         state_.irq = top_->irq;
         return state_;
@@ -320,9 +323,9 @@ class Simulation {
         store();
         if (read_taken || !t.m_axi_rvalid) next_read();
         if (response_taken || !t.m_axi_bvalid) next_response();
-        t.m_axi_arready = !reads_.full() && !stalls();
-        t.m_axi_awready = !writes_.full() && !responses_.full() && !stalls();
-        t.m_axi_wready = !beats_.full() && write_bandwidth_.enough() && !stalls();
+        t.m_axi_arready = !mute_ && !reads_.full() && !stalls();
+        t.m_axi_awready = !mute_ && !writes_.full() && !responses_.full() && !stalls();
+        t.m_axi_wready = !mute_ && !beats_.full() && write_bandwidth_.enough() && !stalls();
         if (release_address_) t.s_axil_awvalid = t.s_axil_arvalid = 0;
         if (release_data_) t.s_axil_wvalid = 0;
         if (release_) t.s_axil_bready = t.s_axil_rready = 0;
@@ -371,6 +374,7 @@ class Simulation {
     void next_read() {
         Vtop& t = *top_;
         t.m_axi_rvalid = 0;
+        if (mute_) return;
         if (!burst_.beats) {
             const uint32_t chosen = choose();
             if (chosen == reads_.size() || stalls()) return;
@@ -409,7 +413,7 @@ class Simulation {
     void next_response() {
         Vtop& t = *top_;
         t.m_axi_bvalid = 0;
-        if (!responses_.size() || responses_[0].due > state_.cycle || stalls()) return;
+        if (mute_ || !responses_.size() || responses_[0].due > state_.cycle || stalls()) return;
         const Response response = responses_.take(0);
         t.m_axi_bid = response.id;
         t.m_axi_bresp = response.code;
@@ -447,7 +451,7 @@ class Simulation {
     Queue<Beat> beats_;
     Queue<Response> responses_;
     Request burst_{};
-    bool write_error_ = false;
+    bool write_error_ = false, mute_ = false;
     bool release_address_ = false, release_data_ = false, release_ = false;
 };
 
@@ -463,6 +467,7 @@ EXPORT void loopnest_run(void* s, uint64_t cycles) { static_cast<Simulation*>(s)
 EXPORT void loopnest_step(void* s, uint64_t cycles) {
     static_cast<Simulation*>(s)->advance(cycles);
 }
+EXPORT void loopnest_mute(void* s, int on) { static_cast<Simulation*>(s)->mute(on); }
 EXPORT void loopnest_state(void* s, State* state) { *state = static_cast<Simulation*>(s)->state(); }
 EXPORT int loopnest_write_register(void* s, uint32_t offset, uint32_t value, uint64_t limit) {
     return static_cast<Simulation*>(s)->write_register(offset, value, limit);

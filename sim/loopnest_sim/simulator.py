@@ -221,6 +221,10 @@ class Simulator:
         self._check_register(f"the read of register {offset:#x}", code)
         return value.value
 
+    def mute(self, on: bool) -> None:
+        """Let the memory take and answer nothing from now on, or go on where it was."""
+        self._call("mute", ctypes.c_int(on))
+
     def step(self, cycles: int = 1) -> None:
         """Run exactly this many cycles."""
         self._call("step", ctypes.c_uint64(cycles))

@@ -36,6 +36,7 @@ CAUSES = {
     ErrorCode.OVERFLOW: "a sum left int32",
     ErrorCode.SLOTS: "the accumulator's slots ran out",
     ErrorCode.COORDINATE: "a coordinate is at or above its index's size",
+    ErrorCode.TIMEOUT: "the memory stopped answering",
 }
 
 

@@ -49,6 +49,8 @@ class AxiMemory:
         Line numbers in order of the requests (reads) and of the completed transfers (writes).
     most_in_flight : int
         Greatest number of reads in flight.
+    mute : bool
+        It takes and answers nothing.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class AxiMemory:
         self.writes: list[int] = []
         self.write_cycles: list[int] = []
         self.most_in_flight = 0
+        self.mute = False
         self.cycle = 0
         self._pending_reads: dict[int, _Answer] = {}
         self._pending_addresses: list[tuple[int, int]] = []
@@ -133,7 +136,8 @@ class AxiMemory:
             if writes:
                 self._answer_write()
             for channel in request_names:
-                self._port(f"{channel}ready").value = self._rng.random() >= self.stall
+                takes = not self.mute and self._rng.random() >= self.stall
+                self._port(f"{channel}ready").value = takes
             await RisingEdge(self._dut.clk)
 
     def _due(self) -> int:
@@ -191,7 +195,8 @@ class AxiMemory:
         """Answer one read that is due; the chip always takes it."""
         assert self._value("rready")
         due = [a for a in self._pending_reads.values() if a.due <= self.cycle]
-        chosen = self._rng.choice(due) if due and self._rng.random() >= self.stall else None
+        answers = due and not self.mute and self._rng.random() >= self.stall
+        chosen = self._rng.choice(due) if answers else None
         if chosen is not None:
             del self._pending_reads[chosen.identifier]
         self._answer("r", chosen)
@@ -199,6 +204,6 @@ class AxiMemory:
     def _answer_write(self) -> None:
         """Answer the oldest write if it is due; the chip always takes it."""
         assert self._value("bready")
-        ready = self._responses and self._responses[0].due <= self.cycle
+        ready = not self.mute and self._responses and self._responses[0].due <= self.cycle
         chosen = self._responses.pop(0) if ready and self._rng.random() >= self.stall else None
         self._answer("b", chosen)

@@ -17,10 +17,10 @@ from tb.chip.descriptors import sound
 from tb.chip.fake_pe import FAKE_WHERE, Ending, FakeDispatcher, FakePE
 from tb.harness import SIMULATORS, bench, run_bench
 
-CONFIG = make_config("shrunk", reads_outstanding=16)
+CONFIG = make_config("shrunk", reads_outstanding=16, watchdog=300)
 LINES = descriptor_lines(CONFIG)
 START, SOFT_RESET, INTERRUPT = 1, 2, 4
-BUSY, DONE, FAILED = 1, 2, 4
+BUSY, DONE, FAILED, LATE = 1, 2, 4, 8
 ALL_BYTES = (1 << 256) - 1
 PATIENCE = 20_000
 
@@ -267,6 +267,55 @@ async def soft_reset(dut: Any) -> None:
 
 
 @cocotb.test()
+async def dead_memory(dut: Any) -> None:
+    """A memory that falls silent at any time ends the run; what comes late is dropped."""
+    system = await begin(dut)
+    memory, rng = system.memory, system.rng
+    timeouts = 0
+    for trial in range(12):
+        jobs = [Job(rng, 0), Job(rng, 1)]
+        system.load(jobs)
+        await system.start()
+        await ClockCycles(dut.clk, rng.choice((1, 5, 20, rng.randrange(200))))
+        memory.mute = True
+        late = rng.random() < 0.5
+        if trial % 3 == 0:  # a soft reset finds out by itself
+            await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
+            await ClockCycles(dut.clk, 2 * CONFIG.watchdog + 50)
+            assert not await system.read("status") & BUSY
+            memory.mute = late
+        else:
+            for _ in range(PATIENCE):
+                await RisingEdge(dut.clk)
+                if int(dut.irq.value):
+                    break
+            else:
+                raise AssertionError("no interrupt")
+            code = await system.read("error")
+            assert code in (ErrorCode.NONE, ErrorCode.TIMEOUT)
+            timeouts += code
+            if code and rng.random() < 0.5:  # no run before the memory answers or is forgotten
+                await system.host.write(OFFSETS["status"], DONE)
+                await system.start()
+                await ClockCycles(dut.clk, 20)
+                assert await system.read("error") == ErrorCode.TIMEOUT
+                assert await system.read("status") == DONE | FAILED
+            memory.mute = late
+            await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
+            await ClockCycles(dut.clk, 5)
+            assert await system.read("status") & ~LATE == 0
+        job = Job(rng, 4)
+        system.load([job])
+        await system.start()
+        await ClockCycles(dut.clk, rng.randrange(40))
+        memory.mute = False
+        await system.wait()
+        job.check(memory)
+        await system.expect(ErrorCode.NONE, 0, 1)
+    assert timeouts > 3 * ErrorCode.TIMEOUT
+
+
+@cocotb.test()
 async def rates(dut: Any) -> None:
     """With a near memory: descriptors at a line a cycle, data at a line a cycle each way."""
     system = await begin(dut)
@@ -289,7 +338,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("test", ["lists", "errors", "soft_reset"])
+@pytest.mark.parametrize("test", ["lists", "errors", "soft_reset", "dead_memory"])
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_chip(simulator: str, test: str, case: str) -> None:
     """Near and far memories, and one that stalls."""

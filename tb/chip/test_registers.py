@@ -49,7 +49,7 @@ async def accesses(dut: Any) -> None:
     bus = AxiLiteManager(dut, "bus__", bench.rng(), stall=bench.parameters["stall"])
     await bench.start(dut)
     pulses = Pulses(dut)
-    state = {"busy": 1, "done": 1, "completed": rng.getrandbits(32)}
+    state = {"busy": 1, "done": 1, "late": 1, "completed": rng.getrandbits(32)}
     where = rng.getrandbits(32)
     for name, value in state.items():
         getattr(dut, name).value = value
@@ -57,7 +57,7 @@ async def accesses(dut: Any) -> None:
     values = {register.name: 0 for register in REGISTERS} | {
         "identity": IDENTITY,
         "configuration": configuration_word(CONFIG),
-        "status": 0b111,
+        "status": 0b1111,
         "error": ErrorCode.RESULT_FULL,
         "error_where": where,
         "kernel_index": state["completed"],

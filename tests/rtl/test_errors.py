@@ -8,11 +8,14 @@ import scipy.sparse as sp
 
 import loopnest.chip
 from loopnest import Chip, ChipError, Memory, Tensor
-from loopnest.backends import SOFT_RESET, START
+from loopnest.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START
 from loopnest.lower import Kernel, lower
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from tests.rtl.chips import QUICK, Pair, altered, on, simulator
 from tests.rtl.kernels import KINDS, check, random_operands
+
+LATE = 1 << 3
+"""Of the status: transfers that a soft reset gave up are still due."""
 
 BROKEN = (0x4000, 0x4020)
 """A line that answers with errors: small kernels lie below."""
@@ -142,6 +145,27 @@ def test_sums_that_leave_int32(pair: Pair, statement: str) -> None:
     for chip in (pair.chip(), pair.model):
         assert error_of(chip, statement, **operands) == (ErrorCode.OVERFLOW, 0)
     check_next(pair)
+
+
+@on("shrunk/int8", "tiny/bf16")
+def test_a_memory_that_falls_silent(pair: Pair) -> None:
+    """The watchdog ends the run; after a soft reset the next one is right, whatever comes late."""
+    chip = simulator(pair.chip())
+    check_next(pair)
+    for cycles in (0, 3, 40, 77, 120, 200):
+        chip.set_register(OFFSETS["status"], DONE)
+        chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
+        chip.step(cycles)
+        chip.mute(True)
+        chip.run_until_interrupt(1 << 20)
+        assert chip.register(OFFSETS["error"]) == ErrorCode.TIMEOUT
+        chip.set_register(OFFSETS["control"], SOFT_RESET)
+        late = chip.register(OFFSETS["status"])
+        chip.mute(False)
+        # what the host writes next must not be in the way of a write that is still on the bus
+        chip.step(200)
+        assert (late, chip.register(OFFSETS["status"])) == (LATE, 0)
+        check_next(pair)
 
 
 @on("shrunk/int8", "tiny/bf16")

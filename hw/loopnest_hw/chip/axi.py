@@ -14,7 +14,7 @@ CONTROL_ADDRESS_BITS = 12
 CONTROL_DATA_BITS = 32
 
 CLIENT_BITS = 2
-"""Bits of the memory port's client number, the upper part of a read's identifier."""
+"""Bits of the memory port's client number, part of a read's identifier."""
 
 OKAY = 0b00
 SLAVE_ERROR = 0b10
@@ -51,8 +51,8 @@ AXI_LITE = wiring.Signature(
 
 
 def identifier_bits(config: ChipConfig) -> int:
-    """Return the bits of an AXI4 identifier: a client's number and its slot."""
-    return CLIENT_BITS + config.pool_bits
+    """Return the bits of an AXI4 identifier: a read's generation, its client's number, its slot."""
+    return 1 + CLIENT_BITS + config.pool_bits
 
 
 def axi_write(config: ChipConfig) -> wiring.Signature:

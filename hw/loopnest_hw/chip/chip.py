@@ -83,6 +83,7 @@ class Chip(wiring.Component):
             command.kernels.eq(registers.kernels),
             registers.busy.eq(command.busy),
             registers.done.eq(command.done),
+            registers.late.eq(~command.bus_clean),
             registers.error.eq(command.error),
             registers.completed.eq(command.completed),
             pe.kernel.eq(command.kernel),
@@ -93,6 +94,10 @@ class Chip(wiring.Component):
             command.reads_idle.eq(reads.idle),
             command.writes_idle.eq(writes.idle),
             command.write_error.eq(writes.error),
+            command.bus_moves.eq(reads.moves | writes.moves),
+            command.bus_clean.eq(reads.clean & writes.clean),
+            reads.forget.eq(command.forget),
+            writes.forget.eq(command.forget),
             writes.clear.eq(command.clear),
             # A single PE takes what it is given; nobody balances.
             pe.retired.ready.eq(1),

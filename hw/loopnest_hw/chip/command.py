@@ -38,6 +38,13 @@ class CommandProcessor(wiring.Component):
     the bus completes, then ``done`` rises. ``abort`` does the same, but clears ``done`` and
     ``error`` at its end.
 
+    Where the bus transfers nothing for ``config.watchdog`` cycles though something is due, the run
+    ends with `ErrorCode.TIMEOUT`, and the next one ends with it at once, until all answers have
+    come or an ``abort`` makes the ports forget them. (A second time only after the answers that
+    were forgotten first have come: a memory that never answers wants a hardware reset.) A write
+    that is on the bus by then is done when the bus takes it, which the status tells as ``late``:
+    until then nothing else may be put where it goes.
+
     Members
     -------
     start : In(1)
@@ -60,8 +67,10 @@ class CommandProcessor(wiring.Component):
         A reply is always taken.
     pe_done : In(1)
     pe_error, dispatcher_error : In(ERROR)
-    reads_idle, writes_idle, write_error : In(1)
+    reads_idle, writes_idle, write_error, bus_moves, bus_clean : In(1)
         The memory ports' state.
+    forget : Out(1)
+        The memory ports give up what is due.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -87,6 +96,9 @@ class CommandProcessor(wiring.Component):
                 "reads_idle": In(1),
                 "writes_idle": In(1),
                 "write_error": In(1),
+                "bus_moves": In(1),
+                "bus_clean": In(1),
+                "forget": Out(1),
             }
         )
 
@@ -106,6 +118,14 @@ class CommandProcessor(wiring.Component):
         aborted = Signal()
         budget = Signal(32)
         drained = Signal()
+        waited = Signal(range(self._config.watchdog + 1))
+        dead = Signal()
+        with m.If((self.reads_idle & self.writes_idle) | self.bus_moves):
+            m.d.sync += [waited.eq(0), dead.eq(0)]
+        with m.Else():
+            m.d.sync += waited.eq(waited + 1)
+            with m.If(waited == self._config.watchdog - 1):
+                m.d.sync += dead.eq(1)
         m.d.comb += [
             self.reply.ready.eq(1),
             drained.eq(self.reads_idle & self.writes_idle & ~asking),
@@ -122,6 +142,15 @@ class CommandProcessor(wiring.Component):
         def fail(code: Value | ErrorCode, where: Value | int) -> None:
             m.d.sync += [self.hold.eq(1), self.error.code.eq(code), self.error.where.eq(where)]
             m.next = "DRAIN"
+
+        def give_up() -> None:
+            m.d.sync += [self.hold.eq(1), asking.eq(0), self.busy.eq(0), self.done.eq(~aborted)]
+            with m.If(self.error.code == ErrorCode.NONE):
+                m.d.sync += [
+                    self.error.code.eq(ErrorCode.TIMEOUT),
+                    self.error.where.eq(self.reads_idle),
+                ]
+            m.next = "DEAD"
 
         def finish() -> None:
             m.d.sync += [self.busy.eq(0), self.done.eq(~aborted)]
@@ -165,17 +194,22 @@ class CommandProcessor(wiring.Component):
                         fail(ErrorCode.BAD_DESCRIPTOR, 0)
 
             with m.State("FETCH"):
-                with m.If(aborted):
+                with m.If(dead):
+                    give_up()
+                with m.Elif(aborted):
                     m.next = "DRAIN"
                 with m.Elif(received == lines):
                     m.next = "SETTLE"
 
             # The last kernel's results become visible; the check's two cycles pass.
-            with m.State("SETTLE"), m.If(drained):
-                with m.If(written & ~self.write_error):
-                    m.d.sync += self.completed.eq(self.completed + 1)
-                m.d.sync += written.eq(0)
-                m.next = "DECIDE"
+            with m.State("SETTLE"):
+                with m.If(dead):
+                    give_up()
+                with m.Elif(drained):
+                    with m.If(written & ~self.write_error):
+                        m.d.sync += self.completed.eq(self.completed + 1)
+                    m.d.sync += written.eq(0)
+                    m.next = "DECIDE"
 
             with m.State("DECIDE"):
                 with m.If(aborted):
@@ -194,7 +228,9 @@ class CommandProcessor(wiring.Component):
 
             with m.State("RUN"):
                 m.d.sync += budget.eq(budget - 1)
-                with m.If(aborted):
+                with m.If(dead):
+                    give_up()
+                with m.Elif(aborted):
                     m.d.sync += self.hold.eq(1)
                     m.next = "DRAIN"
                 with m.Elif(self.pe_error.code != ErrorCode.NONE):
@@ -212,15 +248,33 @@ class CommandProcessor(wiring.Component):
                 with m.Elif(budget == 0):
                     fail(ErrorCode.BUDGET, self.completed)
 
-            with m.State("LAST"), m.If(drained):
-                with m.If(self.write_error):
-                    m.d.sync += self.error.code.eq(ErrorCode.WRITE_ERROR)
-                with m.Else():
-                    m.d.sync += self.completed.eq(self.completed + 1)
-                finish()
+            with m.State("LAST"):
+                with m.If(dead):
+                    give_up()
+                with m.Elif(drained):
+                    with m.If(self.write_error):
+                        m.d.sync += self.error.code.eq(ErrorCode.WRITE_ERROR)
+                    with m.Else():
+                        m.d.sync += self.completed.eq(self.completed + 1)
+                    finish()
 
-            with m.State("DRAIN"), m.If(drained):
-                finish()
+            with m.State("DRAIN"):
+                with m.If(dead):
+                    give_up()
+                with m.Elif(drained):
+                    finish()
+
+            with m.State("DEAD"):
+                with m.If(self.reads_idle & self.writes_idle):
+                    m.next = "IDLE"
+                with m.Elif(aborted):
+                    m.d.sync += aborted.eq(self.abort)
+                    with m.If(self.bus_clean):
+                        m.d.comb += self.forget.eq(1)
+                        m.d.sync += [self.done.eq(0), self.error.eq(0)]
+                        m.next = "IDLE"
+                with m.Elif(self.clear):
+                    m.d.sync += self.done.eq(1)
         return m
 
     def _load(self, m: Module) -> None:

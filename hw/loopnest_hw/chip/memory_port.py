@@ -34,10 +34,10 @@ class ReadPort(wiring.Component):
     """Sends line requests of `READ_CLIENTS` clients as single-beat AXI4 reads.
 
     Clients are served in turn, one request a cycle in all; a request is on the bus in the cycle
-    after its transfer. A read's identifier is ``{client, slot}``, so requests in flight at once
-    must differ in client or slot; answers may come in any order. At most ``reads_outstanding`` are
-    in flight. An answer is handed on one cycle after it comes and is never refused: clients have a
-    place for what they asked for.
+    after its transfer. A read's identifier is ``{generation, client, slot}``, so requests in flight
+    at once must differ in client or slot; answers may come in any order. At most
+    ``reads_outstanding`` are in flight. An answer is handed on one cycle after it comes and is
+    never refused: clients have a place for what they asked for.
 
     A client may withdraw a request (it does when it is reset); one that was transferred is sent and
     answered in any case.
@@ -51,6 +51,13 @@ class ReadPort(wiring.Component):
         Bit c: a request of client c is transferred in this cycle.
     idle : Out(1)
         No request is on its way and no answer is due.
+    moves : Out(1)
+        Something is transferred on the bus in this cycle.
+    forget : In(1)
+        Gives up what is in flight, only while ``clean``: the port is idle then, and answers that
+        come late are dropped. They are known by their generation.
+    clean : Out(1)
+        No given up answer is still due.
     bus : the channels AR and R
     """
 
@@ -63,6 +70,9 @@ class ReadPort(wiring.Component):
                 "reply": Out(reply).array(READ_CLIENTS),
                 "accepted": Out(READ_CLIENTS),
                 "idle": Out(1),
+                "moves": Out(1),
+                "forget": In(1),
+                "clean": Out(1),
                 "bus": Out(axi_read(config)),
             }
         )
@@ -74,11 +84,14 @@ class ReadPort(wiring.Component):
                 "line": ADDRESS_BITS - LINE_SHIFT,
                 "slot": self._config.pool_bits,
                 "client": CLIENT_BITS,
+                "generation": 1,
             }
         )
         m.submodules.queue = queue = Queue(address, BUS_STAGES)
 
         in_flight = Signal(range(self._config.reads_outstanding + 1))
+        lost = Signal.like(in_flight)
+        generation = Signal()
         may_send = Signal()
         valid = Cat(request.valid for request in self.request)
         m.submodules.arbiter = arbiter = RoundRobin(READ_CLIENTS)
@@ -87,6 +100,7 @@ class ReadPort(wiring.Component):
             arbiter.requests.eq(valid),
             arbiter.granted.eq(self.accepted.any()),
             queue.i.valid.eq(may_send & valid.any()),
+            queue.i.payload.generation.eq(generation),
         ]
         for number, request in enumerate(self.request):
             m.d.comb += [
@@ -102,7 +116,9 @@ class ReadPort(wiring.Component):
 
         bus = self.bus
         m.d.comb += [
-            bus.arid.eq(Cat(queue.o.payload.slot, queue.o.payload.client)),
+            bus.arid.eq(
+                Cat(queue.o.payload.slot, queue.o.payload.client, queue.o.payload.generation)
+            ),
             bus.araddr.eq(Cat(Const(0, LINE_SHIFT), queue.o.payload.line)),
             bus.arlen.eq(0),
             bus.arsize.eq(LINE_SIZE),
@@ -112,18 +128,35 @@ class ReadPort(wiring.Component):
             bus.rready.eq(1),
         ]
 
-        arrived = Signal()
+        came = Signal()
         answer = Signal(line_reply(self._config))
         answer_to = Signal(CLIENT_BITS)
-        m.d.sync += [
-            arrived.eq(bus.rvalid),
-            in_flight.eq(in_flight + self.accepted.any() - arrived),
+        answer_generation = Signal()
+        arrived = Signal()
+        late = Signal()
+        m.d.comb += [
+            arrived.eq(came & (answer_generation == generation)),
+            late.eq(came & ~arrived),
+            self.moves.eq((bus.arvalid & bus.arready) | bus.rvalid),
+            self.clean.eq(lost == 0),
         ]
+        m.d.sync += came.eq(bus.rvalid)
+        with m.If(self.forget):
+            m.d.sync += [
+                generation.eq(~generation),
+                lost.eq(in_flight - arrived),
+                in_flight.eq(0),
+            ]
+        with m.Else():
+            m.d.sync += [
+                in_flight.eq(in_flight + self.accepted.any() - arrived),
+                lost.eq(lost - late),
+            ]
         with m.If(bus.rvalid):
             m.d.sync += [
                 answer.data.eq(bus.rdata),
                 answer.error.eq(bus.rresp[1]),
-                Cat(answer.slot, answer_to).eq(bus.rid),
+                Cat(answer.slot, answer_to, answer_generation).eq(bus.rid),
             ]
         for number, reply in enumerate(self.reply):
             m.d.comb += [
@@ -148,6 +181,14 @@ class WritePort(wiring.Component):
         A write is transferred in this cycle.
     idle : Out(1)
         Every write has its response.
+    moves : Out(1)
+        Something is transferred on the bus in this cycle.
+    forget : In(1)
+        Gives up the responses that are due, only while ``clean``: the port is idle then. Responses
+        come in order, so the first ones are those given up. A write that the bus has not taken yet
+        stays on it.
+    clean : Out(1)
+        No given up response is still due.
     error : Out(1)
         A response was an error. It stays until ``clear``.
     clear : In(1)
@@ -161,6 +202,9 @@ class WritePort(wiring.Component):
                 "i": In(stream.Signature(LINE_WRITE)),
                 "accepted": Out(1),
                 "idle": Out(1),
+                "moves": Out(1),
+                "forget": In(1),
+                "clean": Out(1),
                 "error": Out(1),
                 "clear": In(1),
                 "bus": Out(axi_write(config)),
@@ -174,6 +218,8 @@ class WritePort(wiring.Component):
         m.submodules.beats = beats = Queue(beat, BUS_STAGES)
 
         in_flight = Signal(range(WRITES_OUTSTANDING + 1))
+        lost = Signal.like(in_flight)
+        answered = Signal()
         bus = self.bus
         m.d.comb += [
             self.i.ready.eq(addresses.i.ready & beats.i.ready & (in_flight != WRITES_OUTSTANDING)),
@@ -197,9 +243,16 @@ class WritePort(wiring.Component):
             beats.o.ready.eq(bus.wready),
             bus.bready.eq(1),
             self.idle.eq(in_flight == 0),
+            self.clean.eq(lost == 0),
+            answered.eq(bus.bvalid & self.clean),
+            self.moves.eq((bus.awvalid & bus.awready) | (bus.wvalid & bus.wready) | bus.bvalid),
         ]
-        m.d.sync += [
-            in_flight.eq(in_flight + self.accepted - bus.bvalid),
-            self.error.eq(Mux(self.clear, 0, self.error | (bus.bvalid & bus.bresp[1]))),
-        ]
+        m.d.sync += self.error.eq(Mux(self.clear, 0, self.error | (answered & bus.bresp[1])))
+        with m.If(self.forget):
+            m.d.sync += [lost.eq(in_flight - answered), in_flight.eq(0)]
+        with m.Else():
+            m.d.sync += [
+                in_flight.eq(in_flight + self.accepted - answered),
+                lost.eq(lost - (bus.bvalid & ~self.clean)),
+            ]
         return m

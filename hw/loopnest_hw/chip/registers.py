@@ -42,6 +42,8 @@ class RegisterFile(wiring.Component):
         Byte address of the first descriptor.
     busy, done, error, completed : In
         The command processor's state.
+    late : In(1)
+        Transfers that a soft reset gave up are still due.
     counters : array of In(32), in the order of `registers.COUNTERS`
     irq : Out(1)
         ``done`` while the interrupt is enabled.
@@ -58,6 +60,7 @@ class RegisterFile(wiring.Component):
                 "kernels": Out(ADDRESS_BITS),
                 "busy": In(1),
                 "done": In(1),
+                "late": In(1),
                 "error": In(ERROR),
                 "completed": In(32),
                 "counters": In(COUNTER_BITS).array(len(COUNTERS)),
@@ -123,7 +126,7 @@ class RegisterFile(wiring.Component):
             "identity": IDENTITY,
             "configuration": configuration_word(self._config),
             "control": Cat(Const(0, 2), interrupt_enable),
-            "status": Cat(self.busy, self.done, failed),
+            "status": Cat(self.busy, self.done, failed, self.late),
             "error": self.error.code,
             "error_where": self.error.where,
             "kernels": self.kernels,
