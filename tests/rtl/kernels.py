@@ -115,9 +115,9 @@ def random_array(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -
         values = rng.normal(size=shape) * 2.0 ** rng.integers(-3, 4, shape)
     pattern = rng.choice(PATTERNS)
     keep = rng.random(shape) < {"empty": 0, "dense": 1, "few": 0.03}.get(pattern, 0.25)
-    if pattern == "full row" and shape[0]:
+    if pattern == "full row" and shape and shape[0]:
         keep[rng.integers(shape[0])] = True
-    if pattern == "full column" and shape[-1]:
+    if pattern == "full column" and shape and shape[-1]:
         keep[..., rng.integers(shape[-1])] = True
     return values * keep
 
