@@ -270,12 +270,12 @@ class Epilogue(wiring.Component):
             places.i.payload.lanes.eq(lanes),
         ]
         for n in range(WIDTH):
-            at = range(n, LANES, WIDTH)
+            own = range(n, LANES, WIDTH)
             m.d.comb += [
                 groups.i.payload.value[n].eq(
-                    reduce(or_, (Mux(lowest[k // WIDTH], arriving.value[k], 0) for k in at))
+                    reduce(or_, (Mux(lowest[k // WIDTH], arriving.value[k], 0) for k in own))
                 ),
-                groups.i.payload.present[n].eq((Cat(arriving.mask[k] for k in at) & lowest).any()),
+                groups.i.payload.present[n].eq((Cat(arriving.mask[k] for k in own) & lowest).any()),
             ]
         with m.If(go):
             m.d.sync += gone.eq(Mux(end, 0, gone | lowest))
