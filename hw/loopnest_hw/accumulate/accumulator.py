@@ -101,6 +101,7 @@ class Accumulator(wiring.Component):
             entries.advance.eq(table.advance),
             table.refused.eq(entries.refused),
             table.swept.eq(entries.swept),
+            table.low_swept.eq(entries.low_swept),
             table.slot.eq(free_list.slot),
             table.some.eq(free_list.some),
             table.free.eq(free_list.free),

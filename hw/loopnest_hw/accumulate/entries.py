@@ -10,6 +10,9 @@ from ..config import ChipConfig
 from ..tokens import PAIR
 from .place import BANK_BITS, BANKS, address, entry_layout, place_layout
 
+LOW_WORDS = 4
+"""Words of a context that are swept first, a power of two."""
+
 PATIENCE = 3
 """Cycles for which the lookups may keep the walk from a bank."""
 
@@ -26,8 +29,9 @@ class Entries(wiring.Component):
     walk (drain or eviction), which clears what it has read. The lookups go first, unless the walk
     is in a hurry or has waited long. Every read answers in the next cycle, and only in that one.
 
-    After a reset the banks are swept, a word (the same address in all banks) a cycle, while lookups
-    of the contexts that have been swept go on.
+    After a reset the banks are swept, a word (the same address in all banks) a cycle: first the low
+    words of all contexts, which is all that narrow results need, then the others context by
+    context. Lookups of what has been swept go on meanwhile.
 
     Members
     -------
@@ -47,8 +51,8 @@ class Entries(wiring.Component):
         In the cycle after the transfer of a walk: what was read.
     closed : Out(1)
         A walk with ``closes`` and all before it have been cleared.
-    swept : Out
-        Number of contexts swept.
+    swept : Out, low_swept : Out(1)
+        Number of contexts swept; whether the words below ``LOW_WORDS`` are, of all contexts.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -73,6 +77,7 @@ class Entries(wiring.Component):
                 "walk_entry": Out(entry),
                 "closed": Out(1),
                 "swept": Out(range(config.fibers_in_flight + 1)),
+                "low_swept": Out(1),
             }
         )
 
@@ -99,10 +104,14 @@ class Entries(wiring.Component):
             m.d.sync += [clears[1].eq(walk), waiting[1].eq(accepted)]
         m.d.comb += self.closed.eq(cleared & clears[0].closes)
 
+        low_words = min(LOW_WORDS, words)
         sweep_word = Signal(range(max(words, 2)))
+        sweep_context = Signal(range(max(contexts, 2)))
         sweep_left = Signal(BANKS, init=(1 << BANKS) - 1)
         sweeping = self.swept != contexts
-        sweep_address = Signal(range(max(words * contexts, 2)))
+        sweep_address = Cat(
+            sweep_word[: (words - 1).bit_length()], sweep_context[: (contexts - 1).bit_length()]
+        )
 
         wanted = Signal(BANKS)  # by the lookups' reads
         written = Signal(BANKS)  # by the lookups' writes
@@ -172,11 +181,20 @@ class Entries(wiring.Component):
         with m.If(sweeping):
             m.d.sync += sweep_left.eq(sweep_left & taken)
             with m.If(~(sweep_left & taken).any()):
-                m.d.sync += [
-                    sweep_left.eq(~0),
-                    sweep_address.eq(sweep_address + 1),
-                    sweep_word.eq(sweep_word + 1),
-                ]
-                with m.If(sweep_word == words - 1):
-                    m.d.sync += [sweep_word.eq(0), self.swept.eq(self.swept + 1)]
+                m.d.sync += [sweep_left.eq(~0), sweep_word.eq(sweep_word + 1)]
+                next_context = (sweep_context + 1)[: len(sweep_context)]
+                with m.If(~self.low_swept & (sweep_word == low_words - 1)):
+                    m.d.sync += [sweep_word.eq(0), sweep_context.eq(next_context)]
+                    with m.If(sweep_context == contexts - 1):
+                        m.d.sync += [self.low_swept.eq(1), sweep_context.eq(0)]
+                        if low_words < words:
+                            m.d.sync += sweep_word.eq(low_words)
+                        else:
+                            m.d.sync += self.swept.eq(contexts)
+                with m.If(self.low_swept & (sweep_word == words - 1)):
+                    m.d.sync += [
+                        sweep_word.eq(low_words),
+                        sweep_context.eq(next_context),
+                        self.swept.eq(self.swept + 1),
+                    ]
         return m

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import LANES, ChipConfig
 from ..queue import Queue
 from ..tokens import PAIR, found, lookup
+from .entries import LOW_WORDS
 from .passes import Passes
 from .place import (
     BANK_BITS,
@@ -74,7 +75,7 @@ class Table(wiring.Component):
         without, and all that could be freed belong to its own context (``settled`` : In(1) says
         that nothing of the older contexts is left to do). Waits for ``bounded`` : In(1), with
         ``bound`` : In, the lowest block that gave way.
-    read, advance, entry, refused, write, swept
+    read, advance, entry, refused, write, swept, low_swept
         `Entries`.
     slot, some, take, free
         `FreeList`.
@@ -116,6 +117,7 @@ class Table(wiring.Component):
                     )
                 ),
                 "swept": In(range(config.fibers_in_flight + 1)),
+                "low_swept": In(1),
                 "slot": In(data.ArrayLayout(config.slot_bits, PAIR)),
                 "some": In(PAIR),
                 "take": Out(range(PAIR + 1)),
@@ -166,12 +168,15 @@ class Table(wiring.Component):
         clash = (item.count == PAIR) & (item.block[0][:BANK_BITS] == item.block[1][:BANK_BITS])
         part = Signal()
         in_use = Signal(len(context))
+        low = Signal(PAIR)  # blocks of low words; the window makes no word higher
+        is_swept = Signal()
         usable = Signal()
         accept = Signal()
         m.d.comb += [
             part.eq(clash & ~second),
             in_use.eq(context - self.freed),
-            usable.eq(~in_use[-1] & (context[:-1] < self.swept) & ~settling & ~self._passes.moving),
+            is_swept.eq((context[:-1] < self.swept) | (self.low_swept & low.all())),
+            usable.eq(~in_use[-1] & is_swept & ~settling & ~self._passes.moving),
             accept.eq(self.lookup.valid & (stale | usable) & self._advance),
             self.lookup.ready.eq((stale | usable) & self._advance & ~part),
         ]
@@ -188,6 +193,7 @@ class Table(wiring.Component):
             block = data.View(BLOCK, item.block[n])
             word = Signal(WORD_BITS + 1, name=f"word_{n}")
             present = Signal(name=f"present_{n}")
+            m.d.comb += low[n].eq((item.count <= n) | (block.word < LOW_WORDS))
             below = word[-1] | ((word == 0) & (block.bank < base.bank))
             beyond = word[:-1] >= words
             m.d.comb += [
