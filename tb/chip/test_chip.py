@@ -304,6 +304,20 @@ async def dead_memory(dut: Any) -> None:
             await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
             await ClockCycles(dut.clk, 5)
             assert await system.read("status") & ~LATE == 0
+        if memory.mute:  # what was given up is in the way, or nothing answers still
+            system.load([Job(rng, 4)])
+            await system.host.write(OFFSETS["status"], DONE)
+            await system.start()
+            await ClockCycles(dut.clk, CONFIG.watchdog + 80)
+            assert await system.read("error") == ErrorCode.TIMEOUT
+            await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
+            memory.mute = False
+            for _ in range(PATIENCE):
+                await RisingEdge(dut.clk)
+                if memory.quiet and not await system.read("status"):
+                    break
+            else:
+                raise AssertionError("the chip does not come back")
         job = Job(rng, 4)
         system.load([job])
         await system.start()

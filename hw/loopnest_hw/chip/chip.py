@@ -94,6 +94,7 @@ class Chip(wiring.Component):
             command.reads_idle.eq(reads.idle),
             command.writes_idle.eq(writes.idle),
             command.write_error.eq(writes.error),
+            command.bus_due.eq(reads.due | writes.due),
             command.bus_moves.eq(reads.moves | writes.moves),
             command.bus_clean.eq(reads.clean & writes.clean),
             reads.forget.eq(command.forget),

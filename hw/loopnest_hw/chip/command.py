@@ -67,7 +67,7 @@ class CommandProcessor(wiring.Component):
         A reply is always taken.
     pe_done : In(1)
     pe_error, dispatcher_error : In(ERROR)
-    reads_idle, writes_idle, write_error, bus_moves, bus_clean : In(1)
+    reads_idle, writes_idle, write_error, bus_due, bus_moves, bus_clean : In(1)
         The memory ports' state.
     forget : Out(1)
         The memory ports give up what is due.
@@ -96,6 +96,7 @@ class CommandProcessor(wiring.Component):
                 "reads_idle": In(1),
                 "writes_idle": In(1),
                 "write_error": In(1),
+                "bus_due": In(1),
                 "bus_moves": In(1),
                 "bus_clean": In(1),
                 "forget": Out(1),
@@ -120,7 +121,7 @@ class CommandProcessor(wiring.Component):
         drained = Signal()
         waited = Signal(range(self._config.watchdog + 1))
         dead = Signal()
-        with m.If((self.reads_idle & self.writes_idle) | self.bus_moves):
+        with m.If(~self.bus_due | self.bus_moves):
             m.d.sync += [waited.eq(0), dead.eq(0)]
         with m.Else():
             m.d.sync += waited.eq(waited + 1)
@@ -148,7 +149,7 @@ class CommandProcessor(wiring.Component):
             with m.If(self.error.code == ErrorCode.NONE):
                 m.d.sync += [
                     self.error.code.eq(ErrorCode.TIMEOUT),
-                    self.error.where.eq(self.reads_idle),
+                    self.error.where.eq(self.reads_idle & ~asking),
                 ]
             m.next = "DEAD"
 
@@ -265,16 +266,14 @@ class CommandProcessor(wiring.Component):
                     finish()
 
             with m.State("DEAD"):
+                # An abort waits for what was forgotten before, or for all answers.
                 with m.If(self.reads_idle & self.writes_idle):
                     m.next = "IDLE"
-                with m.Elif(aborted):
-                    m.d.sync += aborted.eq(self.abort)
-                    with m.If(self.bus_clean):
-                        m.d.comb += self.forget.eq(1)
-                        m.d.sync += [self.done.eq(0), self.error.eq(0)]
-                        m.next = "IDLE"
-                with m.Elif(self.clear):
-                    m.d.sync += self.done.eq(1)
+                with m.Elif(aborted & self.bus_clean):
+                    m.d.comb += self.forget.eq(1)
+                    m.next = "IDLE"
+                with m.If(self.clear):
+                    m.d.sync += [self.done.eq(1), aborted.eq(0)]
         return m
 
     def _load(self, m: Module) -> None:

@@ -51,6 +51,8 @@ class ReadPort(wiring.Component):
         Bit c: a request of client c is transferred in this cycle.
     idle : Out(1)
         No request is on its way and no answer is due.
+    due : Out(1)
+        A transfer is due: something is on the bus, or an answer is missing.
     moves : Out(1)
         Something is transferred on the bus in this cycle.
     forget : In(1)
@@ -70,6 +72,7 @@ class ReadPort(wiring.Component):
                 "reply": Out(reply).array(READ_CLIENTS),
                 "accepted": Out(READ_CLIENTS),
                 "idle": Out(1),
+                "due": Out(1),
                 "moves": Out(1),
                 "forget": In(1),
                 "clean": Out(1),
@@ -137,6 +140,7 @@ class ReadPort(wiring.Component):
         m.d.comb += [
             arrived.eq(came & (answer_generation == generation)),
             late.eq(came & ~arrived),
+            self.due.eq(bus.arvalid | ~self.idle),
             self.moves.eq((bus.arvalid & bus.arready) | bus.rvalid),
             self.clean.eq(lost == 0),
         ]
@@ -181,6 +185,8 @@ class WritePort(wiring.Component):
         A write is transferred in this cycle.
     idle : Out(1)
         Every write has its response.
+    due : Out(1)
+        A transfer is due: something is on the bus, or an answer is missing.
     moves : Out(1)
         Something is transferred on the bus in this cycle.
     forget : In(1)
@@ -202,6 +208,7 @@ class WritePort(wiring.Component):
                 "i": In(stream.Signature(LINE_WRITE)),
                 "accepted": Out(1),
                 "idle": Out(1),
+                "due": Out(1),
                 "moves": Out(1),
                 "forget": In(1),
                 "clean": Out(1),
@@ -243,6 +250,7 @@ class WritePort(wiring.Component):
             beats.o.ready.eq(bus.wready),
             bus.bready.eq(1),
             self.idle.eq(in_flight == 0),
+            self.due.eq(bus.awvalid | bus.wvalid | ~self.idle),
             self.clean.eq(lost == 0),
             answered.eq(bus.bvalid & self.clean),
             self.moves.eq((bus.awvalid & bus.awready) | (bus.wvalid & bus.wready) | bus.bvalid),
