@@ -33,6 +33,9 @@ SIZES = {"i": 5, "j": 40, "k": 9}
 TIMINGS = (((1, 1), 0.0), ((60, 110), 0.0), ((1, 40), 0.4))
 """Least and greatest latency of the memory, and its share of stalls."""
 
+FEW = ["spmv", "spgemm by rows", "spgemm by inner products", "gemm", "add of three"]
+"""Kinds of kernels with both shapes of the leaf, and operands of all formats."""
+
 FAILING = 0.3
 """Share of the kernels that are run again with an error of the bus."""
 
@@ -140,26 +143,18 @@ async def kernels(dut: Any) -> None:
     assert written > 10 * len(parameters["kinds"])
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
-def test_whole_chip(simulator: str) -> None:
-    """One run of all: the chip takes longer to build than to simulate."""
-    run(simulator, "int8", 2, list(KINDS))
-
-
 @pytest.mark.slow
-@pytest.mark.skipif("icarus" not in SIMULATORS, reason="Verilator takes minutes for each chip")
-@pytest.mark.parametrize(("multipliers", "dtype"), [(1, "bf16"), (8, "int8"), (16, "bf16")])
-def test_multipliers(multipliers: int, dtype: str) -> None:
-    """Widths of the leaf that no preset has: both its shapes, and operands of all formats."""
-    kinds = ["spmv", "spgemm by rows", "spgemm by inner products", "gemm", "add of three"]
-    run("icarus", dtype, multipliers, kinds)
-
-
-def run(simulator: str, dtype: str, multipliers: int, kinds: list[str]) -> None:
-    """Run the bench on a chip."""
+@pytest.mark.skipif("icarus" not in SIMULATORS, reason="in Verilator, tests/rtl runs whole chips")
+@pytest.mark.parametrize(
+    ("multipliers", "dtype", "kinds"),
+    [(2, "int8", list(KINDS)), (1, "bf16", FEW), (16, "int8", FEW)],
+    ids=["2", "1", "16"],
+)
+def test_whole_chip(multipliers: int, dtype: str, kinds: list[str]) -> None:
+    """All kinds of kernels, and some of them with the leaf as narrow and as wide as it gets."""
     run_bench(
         Chip(make_config(PRESET, dtype, multipliers=multipliers)),
         module=__name__,
-        simulator=simulator,
+        simulator="icarus",
         parameters={"dtype": dtype, "multipliers": multipliers, "kinds": kinds},
     )

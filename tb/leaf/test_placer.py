@@ -5,7 +5,6 @@ from typing import Any
 
 import cocotb
 import pytest
-from amaranth.hdl import Assume, Module, Signal
 from cocotb.triggers import ClockCycles
 
 from loopnest_hw.config import MOST_COPIES, make_config
@@ -17,7 +16,6 @@ from loopnest_hw.tokens import PAIR, found, joined, lookup, token
 from loopnest_sim.model import place
 from loopnest_sim.model.expand import Cell, ResultCell, Token
 from loopnest_sim.model.join import Joined
-from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source, encode
 
@@ -30,23 +28,6 @@ NO_BLOCK = Joined(0, 0, (0,) * CONFIG.operands, (0,) * CONFIG.operands)
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_placer(simulator: str) -> None:
     run_bench(Placer(CONFIG), module=__name__, simulator=simulator)
-
-
-def test_stream_law() -> None:
-    def constant(m: Module, placer: Placer) -> None:
-        before = Signal(KERNEL)
-        running = Signal()
-        m.d.sync += [before.eq(placer.kernel), running.eq(1)]
-        m.d.comb += Assume(~running | (before.as_value() == placer.kernel.as_value()))
-
-    prove_stream_law(
-        Placer(CONFIG),
-        outputs=["o", "lookup", "retired"],
-        inputs_assumed=["i", "context", "found"],
-        properties=constant,
-        depth=4,
-        induction=False,
-    )
 
 
 def random_leaf(rng: random.Random, mode: LeafMode, accumulate: bool) -> place.Leaf:

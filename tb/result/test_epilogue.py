@@ -16,7 +16,6 @@ from loopnest_sim.image import Image
 from loopnest_sim.model.arith import widen
 from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.epilogue import epilogue
-from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.result.gather_memory import GatherMemory
 from tb.result.items import random_blocks, setting, to_items
@@ -171,15 +170,4 @@ def test_rates(dtype: str) -> None:
         simulator="verilator",
         parameters={"dtype": dtype, "preset": "single"},
         testcase="rates",
-    )
-
-
-@pytest.mark.parametrize("output", ["o", "request"])
-def test_stream_law(output: str) -> None:
-    prove_stream_law(
-        Epilogue(make_config("shrunk", "int8")),
-        outputs=[output],
-        inputs_assumed=["i", "reply"],
-        depth=8,
-        induction=False,
     )
