@@ -6,24 +6,19 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from loopnest_hw.config import ChipConfig, make_config
-from loopnest_hw.registers import ErrorCode
 from loopnest_sim.memory import Memory
 
-from .backends import Backend, ChipError, Counters, make_backend
+from .backends import Backend, make_backend
 from .epilogue import Epilogue
-from .evaluate import evaluate, pack_operands
+from .evaluate import Task, evaluate
 from .explain import Explanation, explain
-from .lower import Kernel, lower
 from .notation import Statement, parse, parse_einsum
 from .operand import Operand
 from .pack import COMPRESSED
-from .plan import Plan, default_levels, parse_order
-from .readback import read_compressed, read_dense
+from .plan import default_levels, parse_order
 from .report import RunReport, combine, make_report
+from .run import run_task
 from .tensor import Levels, Tensor, parse_levels
-
-MORE_ROOM = 8
-"""Factor by which the result's room grows where it was too small."""
 
 Result: TypeAlias = Any
 """`Tensor`, `csr_array`, `coo_array` or `ndarray` (scipy has no types to say so)."""
@@ -202,33 +197,15 @@ class Chip:
             order=loops,
             levels=levels,
             epilogue=epilogue,
-            run=lambda task: self._kernel(task.plan, task.levels, task.epilogue, reports),
+            run=lambda task: self._kernel(task, reports),
         )
         self.report = combine(str(statement), reports)
         if any(isinstance(operand.source, Tensor) for operand in operands):
             return tensor
         return tensor.to_scipy() if COMPRESSED in levels else tensor.to_dense()
 
-    def _kernel(
-        self, plan: Plan, levels: Sequence[str], epilogue: Epilogue | None, reports: list[RunReport]
-    ) -> Tensor:
-        """Run a kernel, append its report and return its result with these levels."""
-        kernel, counters = self._finish(plan, pack_operands(plan), epilogue)
+    def _kernel(self, task: Task, reports: list[RunReport]) -> Tensor:
+        """Run a kernel, append its report and return its result."""
+        result, kernel, counters = run_task(self.config, self._backend, task)
         reports.append(make_report(self.config, self.memory, kernel, counters))
-        if COMPRESSED in levels:
-            return read_compressed(kernel, self.config.dtype, self._backend.read, levels)
-        return read_dense(kernel, self.config.dtype, self._backend.read)
-
-    def _finish(
-        self, plan: Plan, tensors: tuple[Tensor, ...], epilogue: Epilogue | None
-    ) -> tuple[Kernel, Counters]:
-        """Run the kernel, with more room where its result did not fit."""
-        room: int | None = None
-        while True:
-            kernel = lower(self.config, plan, tensors, epilogue=epilogue, room=room)
-            try:
-                return kernel, self._backend.run(kernel)
-            except ChipError as error:
-                if error.code is not ErrorCode.RESULT_FULL or kernel.room >= kernel.most:
-                    raise
-            room = max(1, kernel.room) * MORE_ROOM
+        return result

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import LANES, MOST_COPIES, ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, LANES, MOST_COPIES, ChipConfig
 from loopnest_hw.descriptor import LeafMode, pack, unpack
 from loopnest_sim.image import Image
 from loopnest_sim.model.fibers import Blocks, children, expand, joined_chunks
@@ -55,11 +55,11 @@ def choose_copies(
     best, least = 0, None
     samples = _samples(nest, make_image(), fields.get("result.start", 0), multiplies)
     for copies in range(MOST_COPIES + 1):
-        if fields["result.size"] << copies > 1 << 20:
+        if fields["result.size"] << copies > 1 << COORDINATE_BITS:
             break
         cycles = 0
         for sample in samples:
-            block = (sample.number << 20 | sample.key // LANES) << copies
+            block = (sample.number << COORDINATE_BITS | sample.key // LANES) << copies
             block |= sample.turn & (1 << copies) - 1
             drained = len(np.unique(block))
             fibers = len(np.unique(sample.number))

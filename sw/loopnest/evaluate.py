@@ -84,7 +84,9 @@ def evaluate(
             wide=lambda access: named[access.name].wide,
             name=lambda: next(names),
         )
-        fusion = None if parts else find_fusion(statement, sizes)
+        # a bias or scale for each element has the shape that the result has, not the fused one
+        fused = not parts and not (epilogue is not None and epilogue.reads_memory)
+        fusion = find_fusion(statement, sizes) if fused else None
         if parts is None and fusion is None:
             raise
     else:

@@ -8,14 +8,13 @@ from itertools import combinations
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode, ResultMode
 
-from .evaluate import Task, evaluate, pack_operands
-from .lower import lower
+from .backends import ModelBackend
+from .evaluate import Task, evaluate
 from .nest import Row
 from .notation import Statement
 from .operand import Operand
-from .pack import COMPRESSED
 from .plan import Plan
-from .readback import read_compressed, read_dense
+from .run import run_task
 from .tensor import Tensor
 
 
@@ -46,8 +45,6 @@ def explain(
     levels: Sequence[str] | None = None,
 ) -> Explanation:
     """Plan a statement; what later kernels need is computed on the golden model."""
-    from .backends import ModelBackend
-
     plans: list[Plan] = []
     model = ModelBackend(config)
 
@@ -55,11 +52,7 @@ def explain(
         plans.append(task.plan)
         if task.final:
             raise _AllPlannedError
-        kernel = lower(config, task.plan, pack_operands(task.plan))
-        model.run(kernel)
-        if COMPRESSED in task.levels:
-            return read_compressed(kernel, config.dtype, model.read, task.levels)
-        return read_dense(kernel, config.dtype, model.read)
+        return run_task(config, model, task)[0]
 
     with suppress(_AllPlannedError):
         evaluate(config, statement, named, order=order, levels=levels, run=run)

@@ -46,6 +46,7 @@ from tb.leaf.test_placer import (
     random_leaf,
     random_token,
 )
+from tb.row.test_expander import token_value
 from tb.streams import Sink, Source, decode, encode
 
 FIBERS = 30
@@ -298,17 +299,7 @@ async def random_fibers(dut: Any, mode: int, accumulate: int, stall: float) -> N
         context = random_token(rng)
         groups = random_groups(rng, LeafMode.AXPY)
         child = [rng.getrandbits(32) for _ in operands]
-        contexts.append(
-            {
-                "position": list(context.position),
-                "present": sum(bit << o for o, bit in enumerate(context.present)),
-                "fiber": context.fiber,
-                "key": context.key,
-                "stop": context.stop,
-                "null": context.null,
-                "epoch": epoch ^ stale,
-            }
-        )
+        contexts.append(token_value(context) | {"epoch": epoch ^ stale})
         if not context.null:
             items += [item_value(g, child, k == len(groups) - 1) for k, g in enumerate(groups)]
         if leaf.mode is LeafMode.SCATTER:

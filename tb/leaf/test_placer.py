@@ -17,6 +17,7 @@ from loopnest_sim.model import place
 from loopnest_sim.model.expand import Cell, ResultCell, Token
 from loopnest_sim.model.join import Joined
 from tb.harness import SIMULATORS, bench, run_bench
+from tb.row.test_expander import token_value
 from tb.streams import Sink, Source, encode
 
 CONFIG = make_config("tiny")
@@ -142,17 +143,7 @@ async def random_fibers(dut: Any, mode: int, accumulate: int, stall: float) -> N
             placer = place.Placer(leaf)
         groups = random_groups(rng, leaf.mode)
         child = [rng.getrandbits(32) for _ in OPERANDS]
-        contexts.append(
-            {
-                "position": list(context.position),
-                "present": sum(bit << o for o, bit in enumerate(context.present)),
-                "fiber": context.fiber,
-                "key": context.key,
-                "stop": context.stop,
-                "null": context.null,
-                "epoch": epoch ^ stale,
-            }
-        )
+        contexts.append(token_value(context) | {"epoch": epoch ^ stale})
         if not context.null:
             items += [item_value(g, child, k == len(groups) - 1) for k, g in enumerate(groups)]
         placed_items = placer.place(context, groups, child, stale=stale)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-import loopnest.chip
+import loopnest.run
 from loopnest import Chip, Memory
 from loopnest.lower import DESCRIPTOR, Kernel, lower
 from loopnest_hw.descriptor import pack
@@ -121,5 +121,5 @@ def altered(change: Callable[[Kernel], dict[str, int]]) -> Iterator[None]:
         return replace(kernel, fields=fields, segments=segments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loopnest.chip, "lower", altered_lower)
+        patch.setattr(loopnest.run, "lower", altered_lower)
         yield

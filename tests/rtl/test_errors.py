@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-import loopnest.chip
+import loopnest.run
 from loopnest import Chip, ChipError, Memory, Tensor
 from loopnest.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START
 from loopnest.lower import Kernel, lower
@@ -89,7 +89,7 @@ def test_the_runtime_tries_again_with_more_room(
 
     monkeypatch.setattr("loopnest.lower.ROOM", 0)
     monkeypatch.setattr("loopnest.lower.LEAST_ROOM", 1)
-    monkeypatch.setattr(loopnest.chip, "lower", small)
+    monkeypatch.setattr(loopnest.run, "lower", small)
     operands = matrices()
     expected = (operands["A"] + operands["B"]).toarray()
     got = pair.run("C[i,j] = A[i,j] + B[i,j]", **operands)

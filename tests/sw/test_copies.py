@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip
-from loopnest.chip import lower as plain_lower
+from loopnest.lower import lower as plain_lower
 
 
 def copies(monkeypatch: pytest.MonkeyPatch, dtype: str, **operands: sp.csr_array) -> int:
@@ -17,7 +17,7 @@ def copies(monkeypatch: pytest.MonkeyPatch, dtype: str, **operands: sp.csr_array
         found.append(kernel.fields["copies"])
         return kernel
 
-    monkeypatch.setattr("loopnest.chip.lower", watched)
+    monkeypatch.setattr("loopnest.run.lower", watched)
     chip = Chip(dtype=dtype, backend="model")
     got = chip.compute("C[i,j] = A[i,k] * B[k,j]", order="ikj", **operands)
     assert (got != operands["A"] @ operands["B"]).nnz == 0

@@ -80,6 +80,16 @@ def test_a_report_of_several_kernels():
     assert report.pe_roof == sum(r.pe_roof for r in single) + INT8.report.pe_roof
 
 
+def test_a_bias_for_each_element_is_not_fused():
+    """Its shape is the result's: on fused indices it would go to others."""
+    A, B = np.ones((2, 3, 2, 3, 2)), np.ones((2, 3, 3))
+    text = "X[a,e,b] = A[a,b,c,d,e] * B[c,d,b]"
+    got = INT8.compute(text, A=A, B=B, epilogue=Epilogue(bias=5))
+    np.testing.assert_array_equal(got, np.full((2, 2, 3), 11))
+    with pytest.raises(ValueError, match="5 loops; a single kernel of this chip has 4 rows"):
+        INT8.compute(text, A=A, B=B, epilogue=Epilogue(bias=np.arange(3)))
+
+
 def test_what_is_left_as_an_error():
     a = Tensor.from_dense(np.ones((3, 3)), dtype="int8")
     wide = INT8.matmul(a, a)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loopnest_hw.config import COORDINATE_BITS, POSITION_BITS
 from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode
 
 from .address import PlacedBlock
@@ -10,8 +11,8 @@ from .expand import Cell, ResultCell, Token
 from .join import LANES, Joined
 
 EVERY_LANE = (1 << LANES) - 1
-KEYS = 1 << 20
-POSITIONS = 1 << 32
+KEYS = 1 << COORDINATE_BITS
+POSITIONS = 1 << POSITION_BITS
 
 
 @dataclass(frozen=True)
