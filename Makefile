@@ -6,6 +6,11 @@ LIBERTY ?=
 # folder with *.mtx.gz files, and what `make bench` takes besides
 MATRICES ?=
 BENCH ?=
+# random cases of each kind, the first one's seed, and what `make fuzz` takes besides
+N ?= 200
+SEED ?= 0
+KIND ?=
+CHIPS ?=
 # jobs of the tests
 JOBS ?= 2
 # any Python from 3.11 on
@@ -17,7 +22,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test bench verilog lint timing waves clean
+.PHONY: help sim test fuzz bench verilog lint timing waves clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +32,10 @@ sim: $(READY) ## a sparse network on the simulated chip, checked bit for bit (mi
 
 test: $(READY) ## every test and proof (JOBS=2)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests tb
+
+fuzz: $(READY) ## random cases on the RTL (N=200 of each kind, SEED=0 KIND= CHIPS=)
+	$(BIN)/python -m tests.fuzz $(N) --seed $(SEED) $(if $(KIND),--kind $(KIND),) \
+	    $(if $(CHIPS),--chips $(CHIPS),)
 
 bench: $(READY) ## cycles on real matrices beside their bounds (MATRICES=folder DTYPE= BENCH="names")
 	$(BIN)/python -m loopnest.benchmarks --preset $(PRESET) --dtype $(DTYPE) \

@@ -14,8 +14,9 @@ import pytest
 import scipy.sparse as sp
 
 import loopnest.run
-from loopnest import Chip, Memory
+from loopnest import Chip, Memory, Tensor
 from loopnest.lower import DESCRIPTOR, Kernel, lower
+from loopnest_hw.config import parse_overrides
 from loopnest_hw.descriptor import pack
 from loopnest_hw.registers import OFFSETS
 
@@ -23,12 +24,19 @@ QUICK = Memory(latency=4, fill=0xA5)
 """The memory of most tests. What was never written is no zero."""
 
 
+MOST_CHIPS = 32
+"""Simulations of a pair that are kept, one for each memory."""
+
+
 class Bits:
     """A result as it is stored: two are equal if no bit differs, a NaN's included."""
 
     def __init__(self, result: Any) -> None:
         self.shape = result.shape
-        if sp.issparse(result) and result.format == "csr":
+        if isinstance(result, Tensor):
+            arrays = [a for a in result.arrays if a is not None]
+            parts = [*(a.table for a in arrays), *(a.words for a in arrays), result.values]
+        elif sp.issparse(result) and result.format == "csr":
             parts = [result.indptr, result.indices, result.data]
         elif sp.issparse(result):
             parts = [*result.coords, result.data]
@@ -52,23 +60,34 @@ class Bits:
 class Pair:
     """A chip on the RTL, with any memory, and the golden model.
 
+    Parameters
+    ----------
+    name : str
+        Preset, number format and overrides: ``"shrunk/int8"``, ``"tiny/bf16/multipliers=8"``.
+
     Attributes
     ----------
-    dtype : str
+    preset, dtype : str
     report : RunReport
         Of the last kernel on the RTL.
     """
 
-    def __init__(self, preset: str, dtype: str) -> None:
-        self.preset, self.dtype = preset, dtype
-        self.model = Chip(preset, dtype=dtype, backend="model")
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.preset, self.dtype, *overrides = name.split("/")
+        self.overrides = parse_overrides(overrides)
+        self.model = Chip(self.preset, dtype=self.dtype, backend="model", **self.overrides)
         self._chips: dict[Memory, Chip] = {}
         self._latest: Chip | None = None
 
     def chip(self, memory: Memory = QUICK) -> Chip:
         """Return the chip with that memory."""
         if memory not in self._chips:
-            self._chips[memory] = Chip(self.preset, dtype=self.dtype, memory=memory)
+            while len(self._chips) >= MOST_CHIPS:
+                self._chips.pop(next(iter(self._chips)))
+            self._chips[memory] = Chip(
+                self.preset, dtype=self.dtype, memory=memory, **self.overrides
+            )
         return self._chips[memory]
 
     def run(self, statement: str, *, memory: Memory = QUICK, **arguments: Any) -> Any:

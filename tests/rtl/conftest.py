@@ -8,5 +8,4 @@ from tests.rtl.chips import Pair
 @pytest.fixture(scope="session")
 def pair(request: pytest.FixtureRequest) -> Pair:
     """Return the chip that the test's parameter names."""
-    preset, dtype = request.param.split("/")
-    return Pair(preset, dtype)
+    return Pair(request.param)

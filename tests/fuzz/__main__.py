@@ -1,0 +1,86 @@
+"""`make fuzz`: any number of random cases on chips in the RTL simulator, each replayed by its seed.
+
+python -m tests.fuzz 1000 --seed 0 --kind expressions --chips shrunk/int8,tiny/bf16
+"""
+
+import argparse
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tests.rtl.chips import Pair
+
+from . import expressions
+
+CHIPS = ("shrunk/int8", "shrunk/bf16", "tiny/bf16", "single/bf16")
+"""The first two have half of the cases at least."""
+
+KINDS: dict[str, Callable[[Pair, int], str]] = {"expressions": expressions.run_seed}
+"""What runs a seed's case: it returns how it ended, or raises where something is wrong."""
+
+
+def chip_of(seed: int, chips: Sequence[str]) -> str:
+    """Return the chip of a seed's case: one of the first half of the list, two times of three."""
+    rng = np.random.default_rng([seed, 1])
+    half = chips[: max(1, len(chips) // 2)]
+    return str(rng.choice(half if rng.random() < 2 / 3 else chips))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases; return 1 if one failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("count", type=int, help="cases of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="of the first case; others follow")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="by default all kinds")
+    parser.add_argument("--chips", default=",".join(CHIPS), help=f"by default {','.join(CHIPS)}")
+    chosen = parser.parse_args(arguments)
+    chips = chosen.chips.split(",")
+    console = Console(stderr=True)
+    pairs: dict[str, Pair] = {}
+    failed = 0
+    for kind in chosen.kind or list(KINDS):
+        ended: Counter[str] = Counter()
+        begin = time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+            task = progress.add_task(kind, total=chosen.count)
+            for seed in range(chosen.seed, chosen.seed + chosen.count):
+                name = chip_of(seed, chips)
+                if name not in pairs:
+                    progress.update(task, description=f"{kind}: {name}")
+                    pairs[name] = Pair(name)
+                progress.update(task, description=f"{kind}: {name}")
+                try:
+                    ended[KINDS[kind](pairs[name], seed)] += 1
+                except Exception as error:
+                    ended["FAILED"] += 1
+                    failed += 1
+                    _report(console, kind, name, seed, error)
+                progress.advance(task)
+        print(f"{kind}: {chosen.count} cases in {time.monotonic() - begin:.0f} s:",
+              ", ".join(f"{n} {how}" for how, n in ended.most_common()), flush=True)  # fmt: skip
+    return int(failed > 0)
+
+
+def _report(console: Console, kind: str, name: str, seed: int, error: Exception) -> None:
+    """Tell of a failure, and how to see it again."""
+    console.print(f"[red]{kind} seed {seed} on {name} failed[/red]")
+    console.print("".join(traceback.format_exception(error, limit=-2)), markup=False)
+    console.print(
+        f"again: make fuzz N=1 SEED={seed} KIND={kind} CHIPS={name}\n"
+        f"in Python:\n"
+        f"    from tests.fuzz import {kind}\n"
+        f"    from tests.rtl.chips import Pair\n"
+        f"    print({kind}.run_seed(Pair({name!r}), {seed}))",
+        markup=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
