@@ -127,7 +127,8 @@ class Chip:
         parsed, known = self._parsed(statement, operands)
         levels = None if out is None else parse_levels(out, len(parsed.result.indices))
         named = {a.name: o for a, o in zip(parsed.accesses, known, strict=True)}
-        return explain(self.config, parsed, named, parse_order(order, parsed), levels)
+        loops = parse_order(order, parsed)
+        return explain(self.config, parsed, named, loops, levels, latency=self.memory.latency)
 
     def einsum(
         self,
@@ -197,6 +198,7 @@ class Chip:
             order=loops,
             levels=levels,
             epilogue=epilogue,
+            latency=self.memory.latency,
             run=lambda task: self._kernel(task, reports),
         )
         self.report = combine(str(statement), reports)

@@ -1,30 +1,51 @@
 """What a nest is expected to cost, from what the operands' levels hold.
 
-Fibers of a level are taken as equally long, and their coordinates as spread independently of
-other operands'. The estimate chooses the loop order, the
-streams' shares of the pool, the room for the result and the cycle budget; no result depends on it.
+Tokens, scanned words, merged blocks and products are counted from the operands' coordinates
+(`loopnest.relation`): exactly, but where three sparse operands go round in a circle. What the
+golden model alone would know is estimated: how a result's terms share blocks, where an
+intersection's lanes lie, how often a line is read again. The estimate chooses the loop order, the
+streams' shares of the pool, the room for the result and the cycle budget; no result depends on it
+but through the order.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, prod
+from math import expm1, prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES, LINE_BYTES, ChipConfig
-from loopnest_hw.descriptor import CellMode
-from loopnest_hw.format import LINE_WORDS, PACKED_STRIDE
+from loopnest_hw.descriptor import CellMode, LeafMode
+from loopnest_hw.format import ENTRY_WORDS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 
-from .nest import Cell, Nest, Row
+from .joins import Joins
+from .lines import Burst, Fibers, child_gaps, value_lines
+from .nest import Nest
 from .operand import Stored
 from .pack import COMPRESSED
 from .profile import Profile
 from .result import ResultPlan
 from .tensor import Tensor
 
-DENSE_ENOUGH = 0.5
-"""Share of a fiber's children visited from which on they are read in sequence."""
+START = 120
+"""Cycles of a kernel's start and end, at no memory latency."""
+
+OPEN = 50
+"""Cycles that the accumulator keeps a result fiber open, beside the memory's latency: it looks
+blocks up as soon as their coordinates are known."""
+
+LOOKUP = 19
+"""Cycles from a fiber's request to its first block, beside two memory latencies."""
+
+PAIR = 2
+"""Block words of a fiber that the leaf takes at once."""
+
+ONES_CYCLES = 1.6
+"""Cycles of a leaf fiber of all coordinates, however short, as measured."""
+
+OTHERS = 0.02
+"""Part of the cycles of all stages but the slowest that does not overlap with it."""
 
 
 @dataclass
@@ -33,30 +54,60 @@ class Estimate:
 
     Attributes
     ----------
-    cycles : float
-        Of the slowest row, with some of the others.
+    stages : mapping of str to float
+        Cycles of each stage by itself, with a memory that answers at once.
+    drain_last : float
+        Cycles that the last result fiber drains, when all else is done.
+    held : float
+        Blocks that a result fiber may have at once.
     multiplies : float
         Lanes with work.
     entries : float
         Touched coordinates of the result, over all fibers.
+    scans : mapping of (row, column) to float
+        Fibers of a scanned cell.
     position_lines, block_lines : mapping of (row, column) to float
         Lines of a scanned cell's table and block words.
     value_lines : mapping of column to float
         Lines of an operand's values.
+    bursts : mapping of column to Burst
+        How they come, where that is not evenly.
     """
 
-    cycles: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    drain_last: float = 0.0
+    held: float = 0.0
     multiplies: float = 0.0
     entries: float = 0.0
+    scans: dict[tuple[int, int], float] = field(default_factory=dict)
     position_lines: dict[tuple[int, int], float] = field(default_factory=dict)
     block_lines: dict[tuple[int, int], float] = field(default_factory=dict)
     value_lines: dict[int, float] = field(default_factory=dict)
+    bursts: dict[int, Burst] = field(default_factory=dict)
+
+    @property
+    def cycles(self) -> float:
+        """Cycles with a memory that answers at once."""
+        slowest = max(self.stages.values(), default=0.0)
+        others = sum(self.stages.values()) - slowest
+        return START + slowest + OTHERS * others + self.drain_last
 
     @property
     def lines(self) -> float:
         """All lines read."""
         tables = [self.position_lines, self.block_lines]
         return sum(sum(t.values()) for t in tables) + sum(self.value_lines.values())
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What comes into a row: tokens with work, those of each column that is present, and tokens of
+    fibers above that had none.
+    """
+
+    tokens: float
+    present: tuple[float, ...]
+    null: float
 
 
 def estimate(
@@ -68,50 +119,84 @@ def estimate(
 ) -> Estimate:
     """Estimate a nest whose column c holds ``profiles[c]``."""
     found = Estimate()
-    columns = len(nest.columns)
-    tokens = {(1 << columns) - 1: 1.0}
-    in_sequence = [True] * columns
-    row_cycles: list[float] = []
-    total = 1.0
+    joins = Joins(nest, profiles)
+    columns = range(len(nest.columns))
+    visits = Visits(1.0, (1.0,) * len(columns), 0.0)
+    loops: tuple[str, ...] = ()
+    fibers = [Fibers(1.0, np.ones(1))] * len(columns)
     for row in nest.rows:
+        below = loops if row.index is None else (*loops, row.index)
+        kept = joins.tokens(below)
+        present = tuple(joins.tokens(below, {c}) for c in columns)
+        filled = joins.filled(loops, row)
+        empty = visits.tokens - filled + visits.null
         leaf = row is nest.rows[-1]
-        present = [sum(n for p, n in tokens.items() if p >> c & 1) for c in range(columns)]
-        kept, coordinates = _join(nest, row, tokens, profiles)
-        cycles = sum(tokens.values())
-        words = [0.0] * columns
+        merged = joins.merged(loops, row, PAIR if leaf else 1)
+        words = joins.words(loops, row)
         for c, cell in enumerate(row.cells):
             if cell.mode is CellMode.SCAN and cell.level is not None:
-                words[c] = present[c] * profiles[c].blocks(cell.level)
-                _scan(found, (row.number, c), words[c], present[c], in_sequence[c])
-                cycles = max(cycles, words[c] / 2)
-        visited = present_after(kept, columns)
+                at = (row.number, c)
+                of_fiber = words[c] / max(1.0, visits.present[c])
+                found.scans[at] = visits.present[c]
+                found.position_lines[at] = fibers[c].lines(
+                    visits.present[c], ENTRY_WORDS, PACKED_STRIDE, LINE_WORDS
+                )
+                found.block_lines[at] = min(
+                    words[c], fibers[c].lines(visits.present[c], of_fiber, of_fiber, LINE_WORDS)
+                )
+                stream = max(visits.present[c], found.position_lines[at], found.block_lines[at])
+                found.stages[f"scan {row.number} {c}"] = max(stream, words[c] / 2)
+        joined = max(merged + visits.null, filled + empty)
+        if leaf and any(cell.ones for cell in row.cells):
+            joined = max(joined, ONES_CYCLES * visits.tokens)
+        found.stages[f"join {row.number}"] = joined
         if leaf:
-            lanes = sum(kept.values())
-            fibers = sum(tokens.values())
-            found.multiplies = lanes
-            cycles = max(cycles, lanes / config.multipliers + min(fibers, lanes) / 2)
+            steps = joins.steps(config, result.leaf_mode, loops, row)
+            found.multiplies = kept
+            found.stages["leaf"] = steps + empty
+            blocks = joins.kept_blocks(loops, row)
             for c, cell in enumerate(row.cells):
                 size = 4 if wide[c] else config.dtype.narrow_bytes
-                found.value_lines[c] = _value_lines(
-                    cell, profiles[c], visited[c], present[c], coordinates * row.size, size,
-                    max(words), in_sequence[c],
-                )  # fmt: skip
+                lines = value_lines(
+                    cell,
+                    profiles[c],
+                    fibers[c],
+                    visits.present[c],
+                    present[c],
+                    blocks if any(words) else 0.0,
+                    size,
+                )
+                found.value_lines[c] = lines
+                if cell.mode is CellMode.FOLLOW and not any(words):
+                    span = row.size * cell.step
+                    found.bursts[c] = fibers[c].bursts(
+                        span, LINE_BYTES / size, visits.present[c], steps
+                    )
+                gathers = cell.mode is CellMode.FOLLOW and LANES * cell.step * size <= LINE_BYTES
+                cycles = joins.gathers(config, result.leaf_mode, loops, row) if gathers else steps
+                found.stages[f"values {c}"] = max(cycles, lines)
         else:
-            cycles = max(cycles, sum(kept.values()))
+            found.stages[f"expand {row.number}"] = kept + empty
         for c, cell in enumerate(row.cells):
             if cell.level is not None:
-                reach = present[c] * profiles[c].fill(cell.level)
-                in_sequence[c] = visited[c] >= DENSE_ENOUGH * reach
-        tokens = kept
-        total = sum(tokens.values())
-        row_cycles.append(cycles)
-    space = float(result.fibers) * result.span
-    found.entries = space * -_expm1(-total / space) if space else 0.0
-    found.cycles = max(row_cycles) + 0.1 * sum(row_cycles)
-    if result.accumulate and result.fibers:
-        blocks = min(found.entries / result.fibers, -(-result.span // LANES))
-        found.cycles *= max(1.0, blocks / config.slots)
+                gaps = child_gaps(row, profiles, c, visits.present[c] / max(1.0, present[c]))
+                fibers[c] = Fibers(present[c], cell.step * gaps)
+        visits, loops = Visits(kept, present, empty), below
+    found.stages["fetch"] = found.lines
+    terms = found.multiplies
+    if result.leaf_mode is LeafMode.DOT:
+        terms = blocks = filled
+    _result(config, result, terms, blocks, found)
     return found
+
+
+def holds(config: ChipConfig, result: ResultPlan, expected: Estimate, loops: int) -> bool:
+    """Return whether a kernel is sure to end: a further pass goes over one token of the first row
+    again, which is no help to a result fiber that takes several.
+    """
+    if not result.accumulate or result.fiber_loops or loops < 2:
+        return True
+    return expected.held <= min(config.slots, config.window)
 
 
 def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int | None:
@@ -142,70 +227,49 @@ def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int |
     return int((a_count[in_a] * b_count[in_b]).sum())
 
 
-def _expm1(x: float) -> float:
-    return exp(x) - 1 if x < -1e-6 else x
+def waits(
+    config: ChipConfig, nest: Nest, result: ResultPlan, expected: Estimate, latency: int
+) -> dict[str, float]:
+    """Return the cycles of the stages that wait for memory, with as much under way as they can."""
+    found = {}
+    if result.accumulate:
+        found["open"] = result.fibers * (latency + OPEN) / config.fibers_in_flight
+    for (row, column), fibers in expected.scans.items():
+        if row:
+            found[f"ahead {row} {column}"] = fibers * (2 * latency + LOOKUP) / config.fifo_depth
+    return found
 
 
-def _join(
-    nest: Nest, row: Row, tokens: dict[int, float], profiles: Sequence[Profile]
-) -> tuple[dict[int, float], float]:
-    """Return the kept coordinates by presence, and the share of all coordinates that is kept."""
-    kept: dict[int, float] = {}
-    share = {
-        c: profiles[c].fill(cell.level) / max(1, row.size)
-        for c, cell in enumerate(row.cells)
-        if cell.mode is CellMode.SCAN and cell.level is not None
-    }
-    for present, count in tokens.items():
-        outcomes = {present: count * row.size}
-        for c, p in share.items():
-            if present >> c & 1:
-                split = [(q, n * p) for q, n in outcomes.items()]
-                split += [(q & ~(1 << c), n * (1 - p)) for q, n in outcomes.items()]
-                outcomes = {}
-                for q, n in split:
-                    outcomes[q] = outcomes.get(q, 0.0) + n
-        for q, n in outcomes.items():
-            if nest.lane.needs(q):
-                kept[q] = kept.get(q, 0.0) + n
-    whole = sum(tokens.values()) * row.size
-    return kept, sum(kept.values()) / whole if whole else 0.0
-
-
-def present_after(kept: dict[int, float], columns: int) -> list[float]:
-    """Return for each column the coordinates at which it is present."""
-    return [sum(n for p, n in kept.items() if p >> c & 1) for c in range(columns)]
-
-
-def _scan(
-    found: Estimate, cell: tuple[int, int], words: float, fibers: float, in_sequence: bool
+def _result(
+    config: ChipConfig,
+    result: ResultPlan,
+    terms: float,
+    term_blocks: float,
+    found: Estimate,
 ) -> None:
-    """Note the lines of a scanned cell, by (row, column), that reads so many block words."""
-    entries_a_line = LINE_WORDS / PACKED_STRIDE if in_sequence else 1
-    found.position_lines[cell] = fibers / entries_a_line
-    found.block_lines[cell] = words / LINE_WORDS + (0 if in_sequence else fibers)
-
-
-def _value_lines(
-    cell: Cell,
-    profile: Profile,
-    lanes: float,
-    fibers: float,
-    kept: float,
-    size: int,
-    words: float,
-    in_sequence: bool,
-) -> float:
-    """Return the lines of an operand's values at the leaf, where the row reads so many block words
-    and keeps so many coordinates of a fiber.
+    """Estimate the way out: touched blocks and coordinates, the drain, and lines written; terms are
+    taken to fall anywhere in the result.
     """
-    fiber_lines = 0.0 if in_sequence else min(fibers, lanes)
-    if cell.level is None:
-        return fibers * size / LINE_BYTES + fiber_lines
-    if cell.mode is CellMode.FOLLOW and words:
-        # lanes of a block are neighbours
-        block_lines = max(1.0, LANES * cell.step * size / LINE_BYTES)
-        return min(lanes, words * block_lines)
-    # Children from one lane with work to the next.
-    gap = max(1.0, profile.fill(cell.level) / kept) if kept else 1.0
-    return lanes * min(1.0, gap * cell.step * size / LINE_BYTES) + fiber_lines
+    space = float(result.fibers) * result.span
+    if not space:
+        return
+    of_fiber = -(-result.span // LANES)
+    every = float(result.fibers) * of_fiber
+    found.held = min(float(of_fiber), terms)
+    if result.accumulate:
+        found.entries = space * -expm1(-terms / space)
+        blocks = min(found.entries, every * -expm1(-term_blocks / every))
+    else:
+        found.entries = min(space, terms)
+        blocks = min(terms, term_blocks, every)
+    if result.accumulate:
+        found.stages["drain"] = blocks
+        found.drain_last = blocks / result.fibers
+        passes = blocks / result.fibers / min(config.slots, config.window)
+        if passes > 1:
+            for stage in found.stages:
+                found.stages[stage] *= passes
+    values = found.entries * 4 / LINE_BYTES
+    entries = result.fibers * OPEN_STRIDE * WORD_BYTES / LINE_BYTES
+    lines = values + (entries + blocks / LINE_WORDS if result.compressed else 0.0)
+    found.stages["write"] = max(lines, blocks, found.entries / 8)

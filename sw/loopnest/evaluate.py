@@ -12,7 +12,7 @@ from .fuse import find_fusion
 from .notation import Statement
 from .operand import Operand
 from .pack import COMPRESSED
-from .plan import Plan, default_levels, index_sizes, make_plan
+from .plan import LATENCY, Plan, default_levels, index_sizes, make_plan
 from .split import OneKernelError, split
 from .tensor import Tensor
 
@@ -39,6 +39,7 @@ def evaluate(
     order: Sequence[str] | None = None,
     levels: Sequence[str] | None = None,
     epilogue: Epilogue | None = None,
+    latency: int = LATENCY,
     final: bool = True,
 ) -> Tensor:
     """Compute a statement of these operands.
@@ -55,6 +56,8 @@ def evaluate(
         The result's; by default the operands decide (`plan.default_levels`).
     epilogue : Epilogue, optional
         Of the result. Parts have none.
+    latency : int
+        Of the memory, in cycles.
     final : bool
         Whether the last kernel is that of the whole statement.
 
@@ -74,6 +77,7 @@ def evaluate(
             order=None if order is None else [i for i in order if i in statement.indices],
             compressed=COMPRESSED in chosen,
             full=epilogue is not None and not epilogue.keeps_zero,
+            latency=latency,
         )
     except OneKernelError:
         names = (n for n in map("part{}".format, count(1)) if n not in named)
@@ -98,13 +102,14 @@ def evaluate(
             {a.name: fusion.operand(a, named[a.name]) for a in statement.accesses},
             order=None if order is None else fusion.loops(order),
             epilogue=epilogue,
+            latency=latency,
             final=final,
             run=run,
         )
         return fusion.unfuse(statement.result, result, sizes).convert(chosen)
     assert parts is not None
     for part in parts.parts:
-        result = evaluate(config, part, named, order=order, final=False, run=run)
+        result = evaluate(config, part, named, order=order, latency=latency, final=False, run=run)
         named[part.result.name] = Operand(part.result.name, result, config.dtype)
     return evaluate(
         config,
@@ -113,6 +118,7 @@ def evaluate(
         order=order,
         levels=chosen,
         epilogue=epilogue,
+        latency=latency,
         final=final,
         run=run,
     )

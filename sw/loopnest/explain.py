@@ -13,7 +13,7 @@ from .evaluate import Task, evaluate
 from .nest import Row
 from .notation import Statement
 from .operand import Operand
-from .plan import Plan
+from .plan import LATENCY, Plan
 from .run import run_task
 from .tensor import Tensor
 
@@ -43,6 +43,8 @@ def explain(
     named: dict[str, Operand],
     order: Sequence[str] | None = None,
     levels: Sequence[str] | None = None,
+    *,
+    latency: int = LATENCY,
 ) -> Explanation:
     """Plan a statement; what later kernels need is computed on the golden model."""
     plans: list[Plan] = []
@@ -55,7 +57,7 @@ def explain(
         return run_task(config, model, task)[0]
 
     with suppress(_AllPlannedError):
-        evaluate(config, statement, named, order=order, levels=levels, run=run)
+        evaluate(config, statement, named, order=order, levels=levels, latency=latency, run=run)
     return Explanation(statement, tuple(plans))
 
 
@@ -77,7 +79,7 @@ def _kernel(plan: Plan) -> list[str]:
         *cells,
         f"leaf: {result.leaf_mode.name.lower()}, through {through}, to {result.fibers:,} {kind} "
         f"result fibers of {result.span:,}",
-        f"expected: {cost.cycles:,.0f} cycles, {cost.multiplies:,.0f} multiplies, "
+        f"expected: {plan.cycles:,.0f} cycles, {cost.multiplies:,.0f} multiplies, "
         f"{cost.lines:,.0f} lines read, {cost.entries:,.0f} results",
     ]
 

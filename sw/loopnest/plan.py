@@ -1,7 +1,7 @@
 """From a statement and its operands to a nest: loop order, levels and the result's place.
 
-The order is the user's, or the one whose estimate is lowest. Repacking a sparse operand that came
-in another order, and a result that has to be transposed on the host, count against an order.
+The order is the user's, or the one that is expected to take the fewest cycles among those that are
+sure to end. Operands and results that the host converts count a little against an order.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from loopnest_hw.config import ChipConfig
 
-from .cost import Estimate, estimate
+from .cost import Estimate, estimate, holds, waits
 from .lane import Lane, fit
 from .nest import Nest, build_nest
 from .notation import Access, Binary, Expression, Negate, Statement
@@ -20,19 +20,30 @@ from .operand import Operand, Stored
 from .pack import DENSE
 from .result import ResultPlan, fiber_loops, plan_result
 from .split import OneKernelError
-from .streams import assign_scanners
-from .tensor import sparse_levels
+from .streams import assign_scanners, ring_cycles
+from .tensor import Tensor, sparse_levels
 
-REPACKING = 4.0
-"""Share by which a repacked sparse operand raises the cost of an order."""
+CONVERTING = 0.02
+"""Share by which each operand or result that is converted on the host raises the cost of an order.
+It costs the chip nothing, so it decides between orders that the chip runs alike."""
 
-TRANSPOSING = 0.5
-"""The same for a result that the host transposes."""
+CONVERTING_TENSOR = 1.0
+"""Cycles an entry for a `Tensor` that is converted: about what reading and writing it takes."""
+
+TRIPS = 2
+"""Memory latencies from a row's first token to its first one for the row below."""
+
+LATENCY = 100
+"""Memory latency in cycles for which a nest is planned where none is given."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A kernel before its operands are packed; ``operands`` are those of the nest's columns."""
+    """A kernel before its operands are packed; ``operands`` are those of the nest's columns.
+
+    ``cycles`` is what it is expected to take, ``score`` that and what it costs the host; ``ends``
+    is whether it is sure to end (`cost.holds`).
+    """
 
     statement: Statement
     loops: tuple[str, ...]
@@ -42,7 +53,9 @@ class Plan:
     result: ResultPlan
     scanners: dict[tuple[int, int], int]
     expected: Estimate
+    cycles: float
     score: float
+    ends: bool
 
 
 def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, int]:
@@ -150,6 +163,7 @@ def make_plan(
     order: str | Sequence[str] | None = None,
     compressed: bool,
     full: bool = False,
+    latency: int = LATENCY,
 ) -> Plan:
     """Plan one kernel.
 
@@ -163,6 +177,8 @@ def make_plan(
         Whether the chip writes a compressed result.
     full : bool
         Whether every coordinate of the result has to be visited.
+    latency : int
+        Of the memory, in cycles: some orders wait for it more than others.
 
     Raises
     ------
@@ -173,7 +189,7 @@ def make_plan(
     lane = fit(statement, [operand.wide for operand in operands], config.operands)
     given = parse_order(order, statement)
     if given is not None:
-        return _plan(config, statement, operands, sizes, lane, given, compressed, full)
+        return _plan(config, statement, operands, sizes, lane, given, compressed, full, latency)
     if len(statement.indices) > config.rows:
         raise OneKernelError(
             f"{statement}: {len(statement.indices)} loops; a single kernel of this chip has "
@@ -183,16 +199,22 @@ def make_plan(
     problem: OneKernelError | None = None
     for loops in _orders(statement):
         try:
-            plan = _plan(config, statement, operands, sizes, lane, loops, compressed, full)
+            plan = _plan(config, statement, operands, sizes, lane, loops, compressed, full, latency)
         except OneKernelError as error:
             problem = problem or error
             continue
-        if best is None or plan.score < best.score * (1 - 1e-9):
+        if best is None or _worth(plan) < _worth(best):
             best = plan
     if best is None:
         assert problem is not None
         raise problem
     return best
+
+
+def _worth(plan: Plan) -> tuple[bool, float]:
+    """Return what to compare plans by, the lower the better."""
+    # of equal ones the first stays, whatever the last bit of its score
+    return not plan.ends, float(f"{plan.score:.9g}")
 
 
 def _orders(statement: Statement) -> list[tuple[str, ...]]:
@@ -212,6 +234,7 @@ def _plan(
     loops: tuple[str, ...],
     compressed: bool,
     full: bool,
+    latency: int,
 ) -> Plan:
     target = statement.result.indices
     result = plan_result(target, loops, sizes, compressed=compressed, full=full)
@@ -237,14 +260,28 @@ def _plan(
     wide = [operand.wide for operand in columns]
     profiles = [o.profile(levels) for o, levels in zip(columns, nest.columns, strict=True)]
     expected = estimate(config, nest, profiles, wide, result)
-    repacked = sum(
-        _repacked(operand, levels) for operand, levels in zip(columns, nest.columns, strict=True)
-    )
-    in_order = tuple(i for i in loops if i in target) == target
-    score = max(expected.cycles, expected.lines)
-    score *= (1 + REPACKING * repacked) * (1 + TRANSPOSING * (not in_order))
     scanners = assign_scanners(config, nest)
-    return Plan(statement, loops, sizes, tuple(columns), nest, result, scanners, expected, score)
+    expected.stages["rings"] = ring_cycles(config, scanners, expected, latency)
+    moved = [o for o, s in zip(columns, nest.columns, strict=True) if _repacked(o, s)]
+    in_order = tuple(i for i in loops if i in target) == target
+    expected.stages |= waits(config, nest, result, expected, latency)
+    cycles = expected.cycles + TRIPS * len(nest.rows) * latency
+    score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
+    score += CONVERTING_TENSOR * sum(o.nnz for o in moved if isinstance(o.source, Tensor))
+    ends = holds(config, result, expected, len(loops))
+    return Plan(
+        statement=statement,
+        loops=loops,
+        sizes=sizes,
+        operands=tuple(columns),
+        nest=nest,
+        result=result,
+        scanners=scanners,
+        expected=expected,
+        cycles=cycles,
+        score=score,
+        ends=ends,
+    )
 
 
 def _repacked(operand: Operand, stored: Stored) -> bool:

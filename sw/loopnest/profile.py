@@ -1,33 +1,47 @@
 """How much an operand's levels hold, counted from its coordinates: the cost model's input."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES
+from loopnest_hw.descriptor import LeafMode
+from loopnest_sim.model.steps import form_steps
 
 from .pack import COMPRESSED
+from .relation import Columns
+
+SAMPLE = 4096
+"""Gaps between coordinates that are looked at, about."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Profile:
     """Counts by level, outermost first.
 
     Attributes
     ----------
+    sizes : tuple of int
+        Coordinates of each level's index.
     fibers : tuple of int
         Fibers of the level: the children of the one above, 1 at the outermost.
     children : tuple of int
         Coordinates over all fibers: the stored ones, or all of a dense level's.
     words : tuple of int
         Block words over all fibers that hold them (of a dense level those it would take).
+    entries : tuple of arrays, optional
+        Coordinates of the stored entries by level, sorted; None where every coordinate is stored.
     """
 
+    sizes: tuple[int, ...]
     fibers: tuple[int, ...]
     children: tuple[int, ...]
     words: tuple[int, ...]
+    entries: Columns | None = field(repr=False)
+    _kept: dict[tuple[object, ...], NDArray] = field(default_factory=dict, repr=False)
 
     def fill(self, level: int) -> float:
         """Return the mean number of coordinates of a fiber."""
@@ -36,6 +50,101 @@ class Profile:
     def blocks(self, level: int) -> float:
         """Return the mean number of block words of a fiber."""
         return self.words[level] / max(1, self.fibers[level])
+
+    def nodes(self, levels: int) -> Columns:
+        """Return the coordinates of all nodes of the first so many levels."""
+        assert self.entries is not None
+        at = self._starts(levels)
+        return tuple(column[at] for column in self.entries[:levels])
+
+    def word_nodes(self, level: int) -> Columns:
+        """Return the coordinates in the levels above, and the block, of a level's words."""
+        assert self.entries is not None
+        at = self._word_starts(level)
+        return (*(c[at] for c in self.entries[:level]), self.entries[level][at] // LANES)
+
+    def fiber_words(self, level: int) -> NDArray[np.int64]:
+        """Return the number of words of each of a level's fibers, in the order of `nodes`; fibers
+        without any are left out.
+        """
+        return self._once(("words", level), lambda: self._by_fiber(level, self._word_starts(level)))
+
+    def fiber_steps(self, level: int, multipliers: int, mode: LeafMode) -> NDArray[np.int64]:
+        """Return the leaf steps of each fiber, likewise, where all its coordinates have work."""
+        return self._steps(level, multipliers, mode)[0]
+
+    def fiber_gathers(self, level: int, multipliers: int, mode: LeafMode) -> NDArray[np.int64]:
+        """Return the same for a stream that reads a line for each block: a step that begins two
+        blocks takes two cycles.
+        """
+        return self._steps(level, multipliers, mode)[1]
+
+    def _steps(self, level: int, multipliers: int, mode: LeafMode) -> NDArray[np.int64]:
+        def count() -> NDArray[np.int64]:
+            assert self.entries is not None
+            starts, words = self._starts(level + 1), self._word_starts(level)
+            bits = (1 << self.entries[level][starts] % LANES).astype(np.int64)
+            place = np.searchsorted(starts, words)
+            masks = np.add.reduceat(bits, place) if len(place) else bits
+            fiber = np.searchsorted(self._starts(level), words, side="right") - 1
+            steps = form_steps(fiber, masks.astype(np.uint16), multipliers, mode)
+            begins_two = np.zeros(len(words), np.bool_)
+            begins_two[1:] = (steps.taken[1:] > 0) & (steps.taken[:-1] == 0)
+            begins_two[1:] &= steps.count[:-1] == 1
+            fibers = len(self._starts(level))
+            by_fiber = [
+                np.bincount(fiber, cycles, minlength=fibers)
+                for cycles in (steps.count, steps.count + begins_two)
+            ]
+            return np.stack(by_fiber).astype(np.int64)
+
+        return self._once(("steps", level, multipliers, mode), count)
+
+    def gaps(self, level: int) -> NDArray[np.int64]:
+        """Return how far apart coordinates of a level are that follow each other, of a sample; the
+        level's size where they are of different fibers.
+        """
+
+        def find() -> NDArray[np.int64]:
+            assert self.entries is not None
+            at = self._starts(level + 1)
+            gap = np.diff(self.entries[level][at], prepend=0)
+            gap[self._changes[level][at]] = self.sizes[level]
+            return gap[:: -(-len(gap) // SAMPLE)] if len(gap) else gap
+
+        return self._once(("gaps", level), find)
+
+    @cached_property
+    def _changes(self) -> list[NDArray[np.bool_]]:
+        """Where an entry differs from the one before it in the first l levels, for each l."""
+        assert self.entries is not None
+        differs = np.arange(len(self.entries[0])) == 0
+        found = [differs]
+        for column in self.entries:
+            differs = differs | _changes(column)
+            found.append(differs)
+        return found
+
+    def _starts(self, levels: int) -> NDArray[np.int64]:
+        """Return the first entry of each node of the first so many levels."""
+        return self._once(("starts", levels), lambda: np.flatnonzero(self._changes[levels]))
+
+    def _word_starts(self, level: int) -> NDArray[np.int64]:
+        assert self.entries is not None
+        column = self.entries[level]
+        return self._once(
+            ("word starts", level),
+            lambda: np.flatnonzero(self._changes[level] | _changes(column // LANES)),
+        )
+
+    def _by_fiber(self, level: int, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        fibers = self._starts(level)
+        return np.bincount(np.searchsorted(fibers, items, side="right") - 1, minlength=len(fibers))
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], NDArray]) -> NDArray:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
 
 def take_profile(
@@ -51,26 +160,27 @@ def take_profile(
     fibers: list[int] = []
     children: list[int] = []
     words: list[int] = []
+    entries: Columns | None = None
     if coordinates is not None:
         at = np.lexsort(list(coordinates)[::-1])
-        coordinates = [c[at] for c in coordinates]
+        entries = tuple(c[at] for c in coordinates)
         # where an entry differs from the one before it, in the levels so far
         differs = np.arange(len(at)) == 0
     nodes = 1
     for l, (kind, size) in enumerate(zip(levels, sizes, strict=True)):
         fibers.append(nodes)
-        if kind == COMPRESSED and coordinates is not None:
-            words.append(int(np.count_nonzero(differs | _changes(coordinates[l] // LANES))))
+        if kind == COMPRESSED and entries is not None:
+            words.append(int(np.count_nonzero(differs | _changes(entries[l] // LANES))))
         else:
             words.append(nodes * -(-size // LANES))
-        if coordinates is not None:
-            differs = differs | _changes(coordinates[l])
-        if kind == COMPRESSED and coordinates is not None:
+        if entries is not None:
+            differs = differs | _changes(entries[l])
+        if kind == COMPRESSED and entries is not None:
             nodes = int(np.count_nonzero(differs))
         else:
             nodes *= size
         children.append(nodes)
-    return Profile(tuple(fibers), tuple(children), tuple(words))
+    return Profile(tuple(sizes), tuple(fibers), tuple(children), tuple(words), entries)
 
 
 def _changes(sorted_coordinates: NDArray[np.int64]) -> NDArray[np.bool_]:

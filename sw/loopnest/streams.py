@@ -14,6 +14,9 @@ EVEN_SHARE = 0.5
 """Part of the pool that the streams in use share evenly: a stream with few lines needs them in time
 as well."""
 
+ROUND_TRIP = 12
+"""Cycles from a line's request to the next one of its slot, beside the memory's latency."""
+
 
 def assign_scanners(config: ChipConfig, nest: Nest) -> dict[tuple[int, int], int]:
     """Return the scanner of each scanned cell below row 0, by (row, column).
@@ -59,6 +62,28 @@ def share_pool(
         rings.append((base, base + lines - 1))
         base += lines
     return rings
+
+
+def ring_cycles(
+    config: ChipConfig, scanners: dict[tuple[int, int], int], expected: Estimate, latency: int
+) -> float:
+    """Return the cycles that the busiest ring takes for its lines, at a memory latency: it has as
+    many lines under way as it is long. Where lines come in bursts longer than the stream runs
+    ahead, it waits in these, and has nothing to do between them.
+    """
+    rings = share_pool(config, scanners, expected, 0.0)
+    lines = {2 * s: expected.position_lines[cell] for cell, s in scanners.items()}
+    lines |= {2 * s + 1: expected.block_lines[cell] for cell, s in scanners.items()}
+    lines |= {2 * config.scanners + c: n for c, n in expected.value_lines.items()}
+    trip = latency + ROUND_TRIP
+    wait = {s: n * trip / (rings[s][1] - rings[s][0] + 1) for s, n in lines.items()}
+    steps = expected.stages["leaf"]
+    for c, burst in expected.bursts.items():
+        ring = 2 * config.scanners + c
+        even = max(steps, wait[ring])
+        apart = (1 - burst.share) * steps + wait[ring]
+        wait[ring] = even + min(1.0, burst.steps / config.stream_depth) * max(0.0, apart - even)
+    return max(wait.values())
 
 
 def _shares(lines: int, weight: list[float]) -> list[int]:

@@ -21,10 +21,14 @@ from loopnest_hw.config import parse_overrides
 
 from .cases import Case, dense_case, matrix_cases
 from .layer import layer_cases
+from .orders import order_cases
 from .outcome import Outcome, run_cases
 
 WITHOUT_FILES = ("dense", "layer")
 """Names of the cases that need no matrices."""
+
+ORDERS = "orders"
+"""Name of the cases of all loop orders, instead of the others."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = progress.add_task("")
 
         def announced() -> Iterator[Case]:
-            for case in _cases(options.names, options.matrices, chip.config.multipliers):
+            for case in _cases(options.names, options.matrices, chip):
                 progress.update(task, description=case.name)
                 yield case
 
@@ -57,7 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(outcome.right for outcome in outcomes) else 1
 
 
-def _cases(names: Sequence[str], folder: Path | None, multipliers: int) -> Iterator[Case]:
+def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Case]:
+    multipliers = chip.config.multipliers
+    if ORDERS in names:
+        assert folder is not None
+        yield from order_cases(chip, folder, [name for name in names if name != ORDERS])
+        return
     if not names or "dense" in names:
         yield dense_case(multipliers)
     if not names or "layer" in names:
@@ -102,7 +111,11 @@ def _print(console: Console, options: argparse.Namespace, outcomes: Sequence[Out
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loopnest.benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="matrices by name, 'dense', 'layer'; default all")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        help="matrices by name, 'dense', 'layer'; default all; with 'orders', all loop orders",
+    )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
     parser.add_argument("--preset", default="single")
     parser.add_argument("--dtype", choices=("bf16", "int8"), default="bf16")

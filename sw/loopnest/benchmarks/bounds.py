@@ -72,3 +72,36 @@ class OfCase(Bound):
         if latency != LATENCIES[0] or self.case not in measured:
             return None
         return self.share * measured[self.case]
+
+
+@dataclass(frozen=True)
+class Unbounded(Bound):
+    """Measured for what others are compared with."""
+
+    def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Below(Bound):
+    """Fewer than so many cycles, at every latency."""
+
+    limit: int
+
+    def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
+        return self.limit - 1
+
+
+@dataclass(frozen=True)
+class AsFastest(Bound):
+    """At most a share of the fastest of some cases, and fewer than ``limit`` if that is given."""
+
+    cases: tuple[str, ...]
+    share: float
+    limit: int | None = None
+
+    def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
+        limits = [self.share * measured[case] for case in self.cases if case in measured]
+        if self.limit is not None:
+            limits.append(self.limit - 1)
+        return min(limits, default=None)

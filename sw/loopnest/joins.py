@@ -1,0 +1,194 @@
+"""The coordinates that a nest's rows visit, counted from its operands' stored entries."""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import LANES, ChipConfig
+from loopnest_hw.descriptor import CellMode, LeafMode
+
+from .nest import Nest, Row
+from .pack import COMPRESSED
+from .profile import Profile
+from .relation import Relation, total
+
+BLOCK = " block"
+"""Ends the index of a relation that has a loop's blocks instead of its coordinates."""
+
+
+class Joins:
+    """Counts of a nest whose column c holds ``profiles[c]``.
+
+    At the coordinates of some loops an operand is there where it stores them, down to the last of
+    its compressed levels that the loops reach; its dense levels have all coordinates.
+    """
+
+    def __init__(self, nest: Nest, profiles: Sequence[Profile]) -> None:
+        self._columns = nest.columns
+        self._profiles = profiles
+        numbers = range(len(nest.columns))
+        patterns = [
+            frozenset(some)
+            for size in range(1, len(numbers) + 1)
+            for some in combinations(numbers, size)
+            if nest.lane.needs(sum(1 << c for c in some))
+        ]
+        # the fewest operands that make a term
+        self._needed = [p for p in patterns if not any(q < p for q in patterns)]
+        self._sizes: dict[str, int] = {}
+        for row in nest.rows:
+            if row.index is not None:
+                self._sizes |= {row.index: row.size, _block(row): -(-row.size // LANES)}
+        self._found: dict[tuple[tuple[str, ...], frozenset[int]], float] = {}
+
+    def tokens(self, loops: tuple[str, ...], also: Collection[int] = ()) -> float:
+        """Return the number of coordinates of these loops that have work, and the columns ``also``
+        as well.
+        """
+        key = (loops, frozenset(also))
+        if key not in self._found:
+            self._found[key] = self._count(loops, {}, also)
+        return self._found[key]
+
+    def words(self, loops: tuple[str, ...], row: Row) -> list[float]:
+        """Return the block words that each column of a row scans."""
+        found = [0.0] * len(self._columns)
+        for column, level in _scanned(row).items():
+            words = self._profiles[column].fiber_words(level)
+            found[column] = self._weighted(loops, column, level, words)
+        return found
+
+    def merged(self, loops: tuple[str, ...], row: Row, pair: int) -> float:
+        """Return the steps of a row's joiner: its fibers' blocks, merged; ``pair`` words of a fiber
+        that is alone are a step.
+        """
+        scanned = _scanned(row)
+        if not scanned or any(cell.ones for cell in row.cells):
+            return self.tokens(loops) * -(-row.size // LANES)
+        if len(scanned) == 1:
+            ((column, level),) = scanned.items()
+            pairs = -(-self._profiles[column].fiber_words(level) // pair)
+            return self._weighted(loops, column, level, pairs)
+        found = 0.0
+        for size in range(1, len(scanned) + 1):
+            for some in combinations(scanned, size):
+                blocks = {c: self._blocks(c, scanned[c]) for c in some}
+                found -= (-1) ** size * self._count((*loops, _block(row)), blocks, some)
+        return found
+
+    def kept_blocks(self, loops: tuple[str, ...], row: Row) -> float:
+        """Return the blocks in which all operands of a term have coordinates."""
+        scanned = _scanned(row)
+        if not scanned or any(cell.ones for cell in row.cells):
+            return self.tokens(loops) * -(-row.size // LANES)
+        blocks = {c: self._blocks(c, level) for c, level in scanned.items()}
+        return self._count((*loops, _block(row)), blocks)
+
+    def filled(self, loops: tuple[str, ...], row: Row) -> float:
+        """Return how many of the tokens of these loops have work in this row."""
+        scanned = _scanned(row)
+        before, kept = self.tokens(loops), self.tokens(_below(loops, row))
+        if not scanned:
+            return min(before, kept)
+        there = {}
+        for column, level in scanned.items():
+            words = self._profiles[column].fiber_words(level)
+            there[column] = self._fibers(column, level, words > 0)
+        most = min(before, kept, self._count(loops, there))
+        if most and any(len(needed & scanned.keys()) > 1 for needed in self._needed):
+            # which fibers' coordinates meet is not known
+            most *= -float(np.expm1(-kept / most))
+        return most
+
+    def steps(self, config: ChipConfig, mode: LeafMode, loops: tuple[str, ...], row: Row) -> float:
+        """Return the steps with lanes of the leaf row."""
+        lanes, m = self.tokens(_below(loops, row)), config.multipliers
+        if mode is LeafMode.SCATTER or m == 1 or not lanes:
+            return lanes
+        scanned = _scanned(row)
+        if not scanned or any(cell.ones for cell in row.cells):
+            return self.tokens(loops) * -(-row.size // m)
+        if len(scanned) == 1:
+            ((column, level),) = scanned.items()
+            steps = self._profiles[column].fiber_steps(level, m, mode)
+            return self._weighted(loops, column, level, steps)
+        filled = self.filled(loops, row)
+        of_fiber, blocks = lanes / filled, self.kept_blocks(loops, row) / filled
+        # a step takes two blocks at most, and the last one of a fiber is half full
+        return filled * max(1.0, (min(blocks, of_fiber) + 1) / 2, (of_fiber + (m - 1) / 2) / m)
+
+    def gathers(
+        self, config: ChipConfig, mode: LeafMode, loops: tuple[str, ...], row: Row
+    ) -> float:
+        """Return the cycles of an operand's values at the leaf, where it reads a line a block."""
+        scanned = _scanned(row)
+        if len(scanned) != 1 or any(cell.ones for cell in row.cells):
+            return self.steps(config, mode, loops, row)
+        ((column, level),) = scanned.items()
+        cycles = self._profiles[column].fiber_gathers(level, config.multipliers, mode)
+        return self._weighted(loops, column, level, cycles)
+
+    def _weighted(
+        self, loops: tuple[str, ...], column: int, level: int, weight: NDArray[Any]
+    ) -> float:
+        """Sum a weight of a column's fibers over the tokens at which it is there."""
+        return self._count(loops, {column: self._fibers(column, level, weight)}, (column,))
+
+    def _count(
+        self,
+        loops: tuple[str, ...],
+        given: Mapping[int, Relation],
+        also: Collection[int] = (),
+    ) -> float:
+        """Count the coordinates of ``loops`` where the expression has a term: by inclusion and
+        exclusion over its terms. Some columns' relations are given; ``also`` have to be there.
+        """
+        found = 0.0
+        for size in range(1, len(self._needed) + 1):
+            for terms in combinations(self._needed, size):
+                columns = frozenset(also).union(*terms)
+                relations = [given.get(c) or self._there(c, loops) for c in columns]
+                present = [r for r in relations if r is not None]
+                found -= (-1) ** size * total(present, loops, self._sizes)
+        return max(0.0, found)
+
+    def _there(self, column: int, loops: tuple[str, ...]) -> Relation | None:
+        """Return where an operand is there; None where it is everywhere."""
+        stored = self._columns[column]
+        depth = reached = 0
+        for level, (kind, index) in enumerate(zip(stored.levels, stored.indices, strict=True)):
+            reached += index in loops
+            if kind == COMPRESSED and reached == level + 1:
+                depth = level + 1
+        if not depth:
+            return None
+        nodes = self._profiles[column].nodes(depth)
+        return Relation(stored.indices[:depth], nodes, np.ones(len(nodes[0])))
+
+    def _fibers(self, column: int, level: int, weight: NDArray[Any]) -> Relation:
+        """Return a level's fibers that are not empty, with a weight each."""
+        nodes = self._profiles[column].nodes(level)
+        return Relation(self._columns[column].indices[:level], nodes, weight.astype(np.float64))
+
+    def _blocks(self, column: int, level: int) -> Relation:
+        """Return the blocks of a level."""
+        nodes = self._profiles[column].word_nodes(level)
+        *above, index = self._columns[column].indices[: level + 1]
+        return Relation((*above, f"{index}{BLOCK}"), nodes, np.ones(len(nodes[0])))
+
+
+def _scanned(row: Row) -> dict[int, int]:
+    """Return the levels that a row scans, by column."""
+    cells = enumerate(row.cells)
+    return {c: x.level for c, x in cells if x.mode is CellMode.SCAN and x.level is not None}
+
+
+def _below(loops: tuple[str, ...], row: Row) -> tuple[str, ...]:
+    return loops if row.index is None else (*loops, row.index)
+
+
+def _block(row: Row) -> str:
+    return f"{row.index}{BLOCK}"

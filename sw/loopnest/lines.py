@@ -1,0 +1,114 @@
+"""How many lines a nest's streams read: those of items whose line is not that of the one before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import expm1
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import LANES, LINE_BYTES
+from loopnest_hw.descriptor import CellMode
+
+from .nest import Cell, Row
+from .profile import Profile
+
+
+@dataclass(frozen=True)
+class Burst:
+    """How a stream's lines come: a share of its fibers lies across two lines, and reads both
+    again and again for ``steps`` steps; the others read none.
+    """
+
+    share: float
+    steps: float
+
+
+@dataclass(frozen=True)
+class Fibers:
+    """A column's fibers as a row comes to them: how often it comes to another one, and how many
+    positions that one is away from the one before, of some of them.
+    """
+
+    number: float
+    distance: NDArray[np.float64]
+
+    def lines(self, visits: float, span: float, stride: float, line: float) -> float:
+        """Return the lines of ``visits`` fibers, in items of which ``line`` are a line: a fiber's
+        lie within ``span``, and ``stride`` of them are between two neighbouring positions.
+        """
+        alone = self.alone(span, line)
+        new = self.number * float(np.minimum(alone, self.distance * stride / line).mean())
+        # a fiber within one line is not read again
+        again = min(alone, 2 * (alone - 1))
+        return new + max(0.0, visits - self.number) * again
+
+    @staticmethod
+    def alone(span: float, line: float) -> float:
+        """Return the lines of a fiber of which nothing was read just now."""
+        return 1 + max(0.0, span - 1) / line
+
+    def bursts(self, span: float, line: float, visits: float, steps: float) -> Burst:
+        """Return how the lines of fibers that lie within ``span`` come, in so many steps."""
+        across = self.alone(span, line) - 1
+        if visits < 1.5 * self.number or across >= 1 or not self.number:
+            return Burst(1.0, 0.0)
+        return Burst(across, steps / self.number)
+
+
+def child_gaps(
+    row: Row, profiles: Sequence[Profile], column: int, fibers: float
+) -> NDArray[np.float64]:
+    """Return how many children of a column lie from one that a row visits to the next, where it
+    comes to ``fibers`` fibers for each.
+    """
+    cell = row.cells[column]
+    assert cell.level is not None
+    others = [
+        (c, x.level) for c, x in enumerate(row.cells) if x.mode is CellMode.SCAN and c != column
+    ]
+    if cell.mode is CellMode.FOLLOW and len(others) == 1:
+        ((c, level),) = others
+        assert level is not None
+        found = profiles[c].gaps(level)
+        if len(found):
+            return found.astype(np.float64)
+    return np.array([max(1.0, fibers * profiles[column].fill(cell.level))])
+
+
+def value_lines(
+    cell: Cell,
+    profile: Profile,
+    fibers: Fibers,
+    visits: float,
+    lanes: float,
+    blocks: float,
+    size: int,
+) -> float:
+    """Return the lines of an operand's values at the leaf.
+
+    Parameters
+    ----------
+    fibers : Fibers
+        The operand's, at the leaf.
+    visits, lanes : float
+        Leaf fibers and lanes with the operand.
+    blocks : float
+        Blocks with work, where the leaf row scans.
+    size : int
+        Bytes of a value.
+    """
+    line = LINE_BYTES / size
+    if not lanes:
+        return 0.0
+    if cell.level is None:
+        return min(lanes, fibers.lines(fibers.number, 1, 1, line))
+    if cell.mode is CellMode.FOLLOW and blocks:
+        # the lanes of a block are neighbours
+        of_block = max(1.0, LANES * cell.step / line)
+        touched = of_block * -expm1(-lanes / blocks / of_block) if of_block > 1 else 1.0
+        return min(lanes, blocks * touched)
+    span = profile.fill(cell.level) * cell.step
+    # a position is a fiber's number where its values are found by rank
+    stride = span if cell.mode is CellMode.SCAN else 1.0
+    return min(lanes, fibers.lines(visits, span, stride, line))
