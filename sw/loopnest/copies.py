@@ -46,8 +46,12 @@ def choose_copies(
     fields: Mapping[str, int],
     make_image: Callable[[], Image],
     multiplies: float,
+    held: float = 0.0,
 ) -> int:
-    """Return the descriptor's ``copies`` for a kernel in memory that has so many lanes."""
+    """Return the descriptor's ``copies`` for a kernel in memory that has so many lanes.
+
+    ``held`` are the blocks that the accumulator has to hold at once, whatever comes.
+    """
     latency = config.dtype.add_latency
     if not fields["accumulate"] or latency == 1:
         return 0
@@ -57,13 +61,15 @@ def choose_copies(
     for copies in range(MOST_COPIES + 1):
         if fields["result.size"] << copies > 1 << COORDINATE_BITS:
             break
+        if copies and held * 2**copies > min(config.slots, config.window):
+            break
         cycles = 0
         for sample in samples:
             block = (sample.number << COORDINATE_BITS | sample.key // LANES) << copies
             block |= sample.turn & (1 << copies) - 1
             drained = len(np.unique(block))
             fibers = len(np.unique(sample.number))
-            if copies and drained > fibers * config.slots // config.fibers_in_flight:
+            if copies and not held and drained > fibers * config.slots // config.fibers_in_flight:
                 return best
             chain = block * LANES + sample.key % LANES
             cycles += max(drained, _fill_cycles(sample.step, chain, latency))

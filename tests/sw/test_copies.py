@@ -8,8 +8,10 @@ from loopnest import Chip
 from loopnest.lower import lower as plain_lower
 
 
-def copies(monkeypatch: pytest.MonkeyPatch, dtype: str, **operands: sp.csr_array) -> int:
-    """Return the setting for a product of matrices by rows."""
+def copies(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, order: str = "ikj", **operands: sp.csr_array
+) -> int:
+    """Return the setting for a product of matrices, by rows or in another order."""
     found = []
 
     def watched(*args, **options):
@@ -19,7 +21,7 @@ def copies(monkeypatch: pytest.MonkeyPatch, dtype: str, **operands: sp.csr_array
 
     monkeypatch.setattr("loopnest.run.lower", watched)
     chip = Chip(dtype=dtype, backend="model")
-    got = chip.compute("C[i,j] = A[i,k] * B[k,j]", order="ikj", **operands)
+    got = chip.compute("C[i,j] = A[i,k] * B[k,j]", order=order, **operands)
     assert (got != operands["A"] @ operands["B"]).nnz == 0
     return found[-1]
 
@@ -52,3 +54,16 @@ def test_long_rows(monkeypatch):
 def test_nothing_to_do(monkeypatch, shape):
     a = sp.csr_array(shape)
     assert copies(monkeypatch, "bf16", A=a, B=sp.csr_array(shape[::-1])) == 0
+
+
+@pytest.mark.parametrize(("rows", "most"), [(128, 2), (256, 1), (512, 0)])
+def test_a_result_without_further_passes_is_held_with_all_its_copies(monkeypatch, rows, most):
+    """Column after column adds to the same row for long, so a sample of them touches few rows.
+
+    Each row of the result is a block: 512 slots hold two copies of 256 of them.
+    """
+    columns = 40_000
+    row = np.arange(columns) * rows // columns
+    a = sp.csr_array((np.ones(columns), (row, np.arange(columns))), shape=(rows, columns))
+    b = sp.csr_array(np.ones((columns, 1)))
+    assert copies(monkeypatch, "bf16", order="kij", A=a, B=b) == most
