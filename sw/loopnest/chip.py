@@ -1,6 +1,7 @@
 """The chip as a user sees it: tensors in, tensors out, and a report of the run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,8 +13,8 @@ from .backends import Backend, make_backend
 from .epilogue import Epilogue
 from .evaluate import Task, evaluate
 from .explain import Explanation, explain
-from .notation import Statement, parse, parse_einsum
-from .operand import Operand
+from .notation import Mask, Statement, parse, parse_einsum
+from .operand import Operand, mask_operand
 from .pack import COMPRESSED
 from .plan import default_levels, parse_order
 from .report import RunReport, combine, make_report
@@ -22,6 +23,9 @@ from .tensor import Levels, Tensor, parse_levels
 
 Result: TypeAlias = Any
 """`Tensor`, `csr_array`, `coo_array` or `ndarray` (scipy has no types to say so)."""
+
+MASK = "mask"
+"""What a mask is named as an operand."""
 
 
 class Chip:
@@ -77,6 +81,8 @@ class Chip:
         order: str | Sequence[str] | None = None,
         out: Levels | None = None,
         epilogue: Epilogue | None = None,
+        mask: Any = None,
+        complement: bool = False,
         **operands: Any,
     ) -> Result:
         """Run a statement in tensor index notation, such as ``"C[i,j] = A[i,k] * B[k,j]"``.
@@ -93,6 +99,11 @@ class Chip:
         epilogue : Epilogue, optional
             What happens to the result on its way out. Without one it is wide, and its pattern is
             structural: a sum that happens to be 0 stays stored.
+        mask : array or Tensor, optional
+            Of the result's shape: the result is computed and kept only where this stores something,
+            whatever value; of a NumPy array, where it is not 0.
+        complement : bool
+            Keep it where the mask stores nothing instead.
         **operands
             The tensors by name: scipy.sparse arrays, NumPy arrays, numbers, or `Tensor`.
 
@@ -109,7 +120,7 @@ class Chip:
         ChipError
             If the chip stops with an error.
         """
-        parsed, known = self._parsed(statement, operands)
+        parsed, known = self._parsed(statement, operands, mask, complement)
         return self._run(parsed, known, order, out, epilogue)
 
     def explain(
@@ -118,13 +129,15 @@ class Chip:
         *,
         order: str | Sequence[str] | None = None,
         out: Levels | None = None,
+        mask: Any = None,
+        complement: bool = False,
         **operands: Any,
     ) -> Explanation:
         """Tell what `compute` would do: print the result for each kernel's loops and cost.
 
         Parts that other kernels need are computed on the golden model.
         """
-        parsed, known = self._parsed(statement, operands)
+        parsed, known = self._parsed(statement, operands, mask, complement)
         levels = None if out is None else parse_levels(out, len(parsed.result.indices))
         named = {a.name: o for a, o in zip(parsed.accesses, known, strict=True)}
         loops = parse_order(order, parsed)
@@ -137,6 +150,8 @@ class Chip:
         order: str | Sequence[str] | None = None,
         out: Levels | None = None,
         epilogue: Epilogue | None = None,
+        mask: Any = None,
+        complement: bool = False,
     ) -> Result:
         """Run a product given as an einsum string, such as ``"ik,kj->ij"``; see `compute`."""
         parsed = parse_einsum(subscripts, len(operands))
@@ -144,6 +159,7 @@ class Chip:
             Operand(access.name, operand, self.config.dtype)
             for access, operand in zip(parsed.accesses, operands, strict=True)
         ]
+        parsed, known = self._masked(parsed, known, mask, complement)
         return self._run(parsed, known, order, out, epilogue)
 
     def matmul(
@@ -154,6 +170,8 @@ class Chip:
         order: str | Sequence[str] | None = None,
         out: Levels | None = None,
         epilogue: Epilogue | None = None,
+        mask: Any = None,
+        complement: bool = False,
     ) -> Result:
         """Run ``A @ B`` of matrices and vectors; see `compute`."""
         left, right = (len(getattr(X, "shape", np.shape(X))) for X in (A, B))
@@ -161,14 +179,17 @@ class Chip:
             raise ValueError(f"matmul of orders {left} and {right}: expected 1 or 2")
         rows, columns = "i" * (left == 2), "j" * (right == 2)
         subscripts = f"{rows}k,k{columns}->{rows}{columns}"
-        return self.einsum(subscripts, A, B, order=order, out=out, epilogue=epilogue)
+        masked: dict[str, Any] = {"mask": mask, "complement": complement}
+        return self.einsum(subscripts, A, B, order=order, out=out, epilogue=epilogue, **masked)
 
     def _parsed(
-        self, statement: str, operands: Mapping[str, Any]
+        self, statement: str, operands: Mapping[str, Any], mask: Any, complement: bool
     ) -> tuple[Statement, list[Operand]]:
-        """Return the statement and its operands in the order written."""
+        """Return the statement and its operands in the order written, the mask last."""
         parsed = parse(statement)
         names = {access.name for access in parsed.accesses}
+        if MASK in names:
+            raise ValueError(f"{statement!r}: {MASK!r} names the mask: expected another operand")
         for name in operands:
             if name not in names:
                 raise ValueError(f"operand {name!r}: {statement!r} does not have it")
@@ -176,7 +197,22 @@ class Chip:
             if name not in operands:
                 raise ValueError(f"operand {name!r} of {statement!r} is missing: expected {name}=")
         known = {name: Operand(name, operands[name], self.config.dtype) for name in names}
-        return parsed, [known[a.name] for a in parsed.accesses]
+        found = [known[a.name] for a in parsed.accesses]
+        return self._masked(parsed, found, mask, complement)
+
+    def _masked(
+        self, statement: Statement, operands: list[Operand], mask: Any, complement: bool
+    ) -> tuple[Statement, list[Operand]]:
+        """Return the statement with the mask, and the operands with it."""
+        if mask is None:
+            if complement:
+                raise ValueError(f"complement={complement!r}: expected a mask")
+            return statement, operands
+        if not statement.result.indices:
+            raise ValueError(f"mask: {statement.result} is a number: expected a result to mask")
+        own = mask_operand(MASK, mask, self.config.dtype)
+        access = replace(statement.result, name=MASK)
+        return replace(statement, mask=Mask(access, bool(complement))), [*operands, own]
 
     def _run(
         self,
@@ -186,6 +222,11 @@ class Chip:
         out: Levels | None,
         epilogue: Epilogue | None,
     ) -> Result:
+        if statement.mask is not None and epilogue is not None and not epilogue.keeps_zero:
+            raise ValueError(
+                "epilogue: it makes 0, which the mask leaves out, another value: "
+                "expected one that keeps 0"
+            )
         rank = len(statement.result.indices)
         levels = default_levels(statement, operands) if out is None else parse_levels(out, rank)
         named = {a.name: o for a, o in zip(statement.accesses, operands, strict=True)}

@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     chip.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
     chip.add_argument("--set", action="append", default=[], metavar="FIELD=NUMBER")
     chip.add_argument("--order", help="the loops, outermost first, such as ikj")
+    chip.add_argument("--mask", metavar="FILE", help="keep the result where this stores something")
+    chip.add_argument("--complement", action="store_true", help="or where it does not")
 
     run = argparse.ArgumentParser(add_help=False, parents=[chip])
     run.add_argument("--backend", choices=BACKENDS, default="rtl")
@@ -101,7 +103,8 @@ def _run(
         chip = _chip(options)
         progress.update(task, description=f"running {text}")
         method = chip.compute if named else chip.einsum
-        result = method(text, *operands, order=options.order, out=options.out, **named)
+        named |= _loops(options)
+        result = method(text, *operands, out=options.out, **named)
     if options.output:
         write_tensor(options.output, result)
     else:
@@ -111,6 +114,12 @@ def _run(
         chip.report.save(options.report)
     console.print(chip.report)
     return OK
+
+
+def _loops(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of a statement beside its operands."""
+    mask = read_tensor(options.mask) if options.mask else None
+    return {"order": options.order, "mask": mask, "complement": options.complement}
 
 
 def _einsum(options: argparse.Namespace, console: Console) -> int:
@@ -126,7 +135,7 @@ def _explain(options: argparse.Namespace, console: Console) -> int:
     overrides: Any = parse_overrides(options.set)
     chip = Chip(options.preset, dtype=options.dtype, backend="model", **overrides)
     operands = _operands(options.operands)
-    print(chip.explain(options.statement, order=options.order, **operands))
+    print(chip.explain(options.statement, **_loops(options), **operands))
     return OK
 
 

@@ -88,7 +88,7 @@ def _domain(plan: Plan, row: Row) -> str:
     """Return what a row walks: the fewest of the scanned operands that have to be there."""
     scanned = [c for c, cell in enumerate(row.cells) if cell.mode is CellMode.SCAN]
     if any(cell.ones for cell in row.cells) or not scanned:
-        return f"0..{row.size}"
+        return f"0..{row.size}{_left_out(plan, row)}"
     others = sum(1 << c for c in range(len(row.cells)) if c not in scanned)
     found: list[set[int]] = []
     for size in range(1, len(scanned) + 1):
@@ -97,7 +97,18 @@ def _domain(plan: Plan, row: Row) -> str:
             if needed and not any(smaller <= set(some) for smaller in found):
                 found.append(set(some))
     names = [stored.access.name for stored in plan.nest.columns]
-    return " | ".join(" & ".join(names[c] for c in sorted(some)) for some in found)
+    domain = " | ".join(" & ".join(names[c] for c in sorted(some)) for some in found)
+    left_out = _left_out(plan, row)
+    return f"({domain}){left_out}" if left_out and len(found) > 1 else domain + left_out
+
+
+def _left_out(plan: Plan, row: Row) -> str:
+    """Return what a complemented mask takes from a row."""
+    lane = plan.nest.lane
+    if lane.mask is None or not lane.complement:
+        return ""
+    mask = plan.nest.columns[lane.mask]
+    return f" - {mask.access.name}" if mask.indices[-1] == row.index else ""
 
 
 def _cells(plan: Plan, row: Row) -> str:

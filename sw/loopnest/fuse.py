@@ -4,7 +4,7 @@ Indices that the same tensors have are walked as one index over the product of t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -37,7 +37,10 @@ class Fusion:
                 case Binary(op, left, right):
                     return Binary(op, walk(left), walk(right))
 
-        return Statement(self.access(statement.result), walk(statement.expression))
+        mask = statement.mask
+        if mask is not None:
+            mask = replace(mask, access=self.access(mask.access))
+        return Statement(self.access(statement.result), walk(statement.expression), mask)
 
     def access(self, access: Access) -> Access:
         """Return the access with one index for each group."""

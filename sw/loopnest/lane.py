@@ -5,7 +5,7 @@ one (`docs/architecture.md`, The leaf).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 from loopnest_hw.descriptor import Op
@@ -38,7 +38,9 @@ Tree = Leaf | Node
 class Lane:
     """Which operand stands in which column, and what the lane does with them.
 
-    ``columns[c]`` is the statement's operand in column c; ``negate[c]`` its sign.
+    ``columns[c]`` is the statement's operand in column c; ``negate[c]`` its sign. A mask is in the
+    last column: an absent one leaves a value as it is, a present one has the value -0, which leaves
+    every sum as it is and is no factor.
     """
 
     tree: Tree
@@ -46,17 +48,35 @@ class Lane:
     negate: tuple[bool, ...]
     op1: Op
     op2: Op
+    masked: bool = False
+    complement: bool = False
+
+    @property
+    def mask(self) -> int | None:
+        """The mask's column."""
+        return len(self.columns) - 1 if self.masked else None
 
     def needs(self, pattern: int) -> bool:
-        """Return whether the expression can be other than 0 where only the columns of
-        ``pattern`` (bit c: column c) are present.
+        """Return whether the result can be other than 0 where only the columns of ``pattern``
+        (bit c: column c) are present. A mask that is not complemented has to be there; of one that
+        is, its pattern tells too little but at its last level (`keeps`).
         """
+        if self.mask is not None and not self.complement and not pattern >> self.mask & 1:
+            return False
         return _structural(self.tree, {n: pattern >> c & 1 for c, n in enumerate(self.columns)})
+
+    def keeps(self, pattern: int, *, last: bool) -> bool:
+        """Return the same for a lane; ``last``: in the row of the mask's last level."""
+        if last and self.complement and self.mask is not None and pattern >> self.mask & 1:
+            return False
+        return self.needs(pattern)
 
     def computes(self, pattern: int) -> bool:
         """Return whether the lane computes the expression where the columns of ``pattern`` are
         present: absent terms are left out of it, absent factors must not be.
         """
+        if self.mask is not None:
+            pattern &= ~(1 << self.mask)
         # Distinct primes stand for the values: different sums of products of them differ.
         primes = (1009, 2003, 4001)
         value = [primes[c] if pattern >> c & 1 else None for c in range(len(self.columns))]
@@ -81,6 +101,16 @@ def fit(statement: Statement, wide: Sequence[bool], columns: int) -> Lane:
     OneKernelError
         If a single kernel cannot compute the expression; the message says why.
     """
+    mask = statement.mask
+    if mask is not None:
+        bare = fit(replace(statement, mask=None), wide[:-1], columns - 1)
+        return replace(
+            bare,
+            columns=(*bare.columns, len(wide) - 1),
+            negate=(*bare.negate, False),
+            masked=True,
+            complement=mask.complement,
+        )
     tree = _normal(statement.expression)
     leaves = list(_leaves(tree))
     if len(leaves) > columns:

@@ -17,7 +17,7 @@ from .epilogue import Epilogue, lower_epilogue
 from .nest import Nest, Row
 from .plan import Plan
 from .streams import share_pool
-from .tables import keep_table
+from .tables import keep_tables
 from .tensor import Tensor
 
 DESCRIPTOR = 0x1000
@@ -35,6 +35,13 @@ ROOM = 8
 BUDGET = 20_000_000
 CYCLES_A_STEP = 200
 """The cycle budget: this, and so many cycles for each that is expected, whatever the latency."""
+
+
+NO_VALUE: dict[NumberFormat, NDArray] = {
+    NumberFormat.BF16: np.array([0x8000], np.uint16),
+    NumberFormat.INT8: np.array([0], np.int8),
+}
+"""A mask's value, in memory: -0."""
 
 
 class Arena:
@@ -196,16 +203,19 @@ def _rows(config: ChipConfig, plan: Plan, fields: dict[str, int]) -> None:
         joins = sum(
             (cell.ones or cell.mode is CellMode.SCAN) << c for c, cell in enumerate(rows[r].cells)
         )
-        _row(plan, rows[r], keep_table(plan.nest.lane, config.operands, joins), fields)
+        mask = plan.nest.lane.mask
+        last = mask is not None and plan.nest.columns[mask].indices[-1] == rows[r].index
+        tables = keep_tables(plan.nest.lane, config.operands, joins, last=last)
+        _row(plan, rows[r], tables, fields)
 
 
-def _row(plan: Plan, row: Row, table: int, fields: dict[str, int]) -> None:
+def _row(plan: Plan, row: Row, tables: tuple[int, int], fields: dict[str, int]) -> None:
     mode, step = ResultMode.HOLD, 0
     if row.index is not None:
         mode, step = plan.result.modes.get(row.index, (ResultMode.HOLD, 0))
     fields |= {
-        f"row.{row.number}.block_table": table,
-        f"row.{row.number}.lane_table": table,
+        f"row.{row.number}.block_table": tables[0],
+        f"row.{row.number}.lane_table": tables[1],
         f"row.{row.number}.size": row.size,
         f"row.{row.number}.result_mode": mode,
         f"row.{row.number}.result_step": step,
@@ -234,6 +244,9 @@ def _operands(
             ]
             placed[id(tensor)] = (arena.put(tensor.values), levels)
         values, levels = placed[id(tensor)]
+        if c == nest.lane.mask:
+            values = arena.put(NO_VALUE[config.dtype])
+            levels[-1] = _without_values(arena, tensor)
         fields |= {
             f"operand.{c}.used": 1,
             f"operand.{c}.wide": tensor.wide,
@@ -252,6 +265,15 @@ def _operands(
                 f"{path}.table": addresses[0],
                 f"{path}.blocks": addresses[1],
             }
+
+
+def _without_values(arena: Arena, tensor: Tensor) -> tuple[int, int]:
+    """Place the table and words of a mask's last level, all of whose positions are 0."""
+    array = tensor.arrays[-1]
+    assert array is not None
+    table = array.table.copy()
+    table[1 :: array.stride] = 0
+    return arena.put(table), arena.put(array.words)
 
 
 def _result(

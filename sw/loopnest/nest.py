@@ -18,7 +18,9 @@ from .tables import JoinRow, place_ones
 
 @dataclass(frozen=True)
 class Cell:
-    """An operand's cell; ``level`` is the operand's level it walks, None where it holds."""
+    """An operand's cell; ``level`` is the operand's level it walks, None where it holds. A mask's
+    last step is 0: it has one value.
+    """
 
     mode: CellMode
     ones: bool
@@ -72,7 +74,10 @@ def build_nest(
             number,
             index,
             1 if index is None else sizes[index],
-            tuple(_cell(stored, index, c == ones_column) for c, stored in enumerate(columns)),
+            tuple(
+                _cell(stored, index, c == ones_column, c == lane.mask)
+                for c, stored in enumerate(columns)
+            ),
         )
         for number, index, ones_column in zip(numbers, indices, ones, strict=True)
     )
@@ -92,9 +97,10 @@ def _join(index: str | None, columns: Sequence[Stored]) -> JoinRow:
     return JoinRow(index, scans, (*follow, *hold))
 
 
-def _cell(stored: Stored, index: str | None, ones: bool) -> Cell:
+def _cell(stored: Stored, index: str | None, ones: bool, mask: bool) -> Cell:
     level = stored.level(index)
     if level is None:
         return Cell(CellMode.HOLD, ones, None, 0)
     scans = stored.levels[level] == COMPRESSED
-    return Cell(CellMode.SCAN if scans else CellMode.FOLLOW, ones, level, stored.step(level))
+    step = 0 if mask and level == len(stored.levels) - 1 else stored.step(level)
+    return Cell(CellMode.SCAN if scans else CellMode.FOLLOW, ones, level, step)

@@ -53,19 +53,34 @@ Expression = Access | Negate | Binary
 
 
 @dataclass(frozen=True)
+class Mask:
+    """A tensor by whose pattern a result is kept: where it stores something, or, ``complement``,
+    where it does not. Its values don't matter.
+    """
+
+    access: Access
+    complement: bool
+
+    def __str__(self) -> str:
+        return f" where {'not ' * self.complement}{self.access}"
+
+
+@dataclass(frozen=True)
 class Statement:
-    """``result = expression``."""
+    """``result = expression``, all of it or where a mask has it."""
 
     result: Access
     expression: Expression
+    mask: Mask | None = None
 
     def __str__(self) -> str:
-        return f"{self.result} = {self.expression}"
+        return f"{self.result} = {self.expression}{self.mask or ''}"
 
     @property
     def accesses(self) -> tuple[Access, ...]:
-        """The operands in the order written; a tensor used twice is there twice."""
-        return tuple(accesses(self.expression))
+        """The operands in the order written, the mask last; a tensor used twice is there twice."""
+        mask = () if self.mask is None else (self.mask.access,)
+        return (*accesses(self.expression), *mask)
 
     @property
     def indices(self) -> tuple[str, ...]:

@@ -61,6 +61,26 @@ class Stored:
         return True
 
 
+def mask_operand(name: str, source: Any, dtype: NumberFormat) -> "Operand":
+    """Return a mask: 1 where a sparse array or a `Tensor` stores something, whatever it is, or
+    where an array is not 0.
+    """
+    if not isinstance(source, Tensor):
+        source = Operand(name, source, dtype).source
+    if not source.shape:
+        raise ValueError(f"{name} is a number: expected an array of the result's shape")
+    coordinates: Sequence[NDArray[Any]]
+    if isinstance(source, Tensor):
+        coordinates = source.stored_entries()[0]
+    elif sp.issparse(source):
+        coordinates = source.tocoo().coords
+    else:
+        coordinates = np.nonzero(source)
+    entries = np.unique(np.stack([np.asarray(c, np.int64) for c in coordinates]), axis=1)
+    pattern = sp.coo_array((np.ones(entries.shape[1], np.int8), tuple(entries)), source.shape)
+    return Operand(name, pattern, dtype)
+
+
 class Operand:
     """An argument of `Chip.compute`, not yet packed.
 

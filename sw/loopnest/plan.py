@@ -146,7 +146,11 @@ def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
                     return all(both) or covers
                 return all(both)
 
-    return sparse(statement.expression)
+    found = sparse(statement.expression)
+    if statement.mask is not None and not statement.mask.complement:
+        covers = next(at).sparse and len(statement.result.indices) > 1
+        return found or covers
+    return found
 
 
 def default_levels(statement: Statement, operands: Sequence[Operand]) -> tuple[str, ...]:

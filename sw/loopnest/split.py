@@ -5,7 +5,7 @@ operand in what is left of the statement. One step is taken at a time; the calle
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
 
@@ -40,7 +40,8 @@ def split(
     wide: Callable[[Access], bool],
     name: Callable[[], str],
 ) -> Split | None:
-    """Take a part or some parts out of a statement that is too much for one kernel.
+    """Take a part or some parts out of a statement that is too much for one kernel. A mask stays
+    with what is left.
 
     Parameters
     ----------
@@ -58,6 +59,26 @@ def split(
     Split or None
         None where nothing is left to take apart.
     """
+    if statement.mask is None:
+        return _split(statement, operands, sizes, wide, name)
+    bare = replace(statement, mask=None)
+    found = _split(bare, operands - 1, sizes, wide, name)
+    if found is None and not isinstance(statement.expression, Access):
+        whole = replace(bare, result=replace(statement.result, name=name()))
+        found = Split((whole,), replace(statement, expression=whole.result))
+    if found is None:
+        return None
+    return replace(found, rest=replace(found.rest, mask=statement.mask))
+
+
+def _split(
+    statement: Statement,
+    operands: int,
+    sizes: Mapping[str, int],
+    wide: Callable[[Access], bool],
+    name: Callable[[], str],
+) -> Split | None:
+    """Take a part or some parts out of a statement without a mask."""
     terms = _terms(statement.expression, negate=False)
     parts: list[Statement] = []
 

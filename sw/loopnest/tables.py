@@ -25,15 +25,19 @@ class JoinRow:
     others: tuple[int, ...]
 
 
-def keep_table(lane: Lane, operands: int, joins: int) -> int:
-    """Return a row's table for a chip with ``operands`` columns: bit p tells to keep pattern p.
+def keep_tables(lane: Lane, operands: int, joins: int, *, last: bool) -> tuple[int, int]:
+    """Return a row's block and lane table for a chip with ``operands`` columns: bit p tells to keep
+    pattern p.
 
     A pattern without any of the columns ``joins`` (bit c: column c has a join input) is dropped: it
-    is a lane that no fiber has, such as one past the end of the all-ones fiber. Blocks and lanes
-    have the same table, since no expression becomes non-zero by an absence.
+    is a lane that no fiber has, such as one past the end of the all-ones fiber. The tables are the
+    same, since no expression becomes non-zero by an absence, but in the row of a complemented
+    mask's last level (``last``): a block of the mask may have other lanes than those.
     """
     used = (1 << len(lane.columns)) - 1
-    return sum((lane.needs(p & used) and p & joins != 0) << p for p in range(1 << operands))
+    patterns = [p for p in range(1 << operands) if p & joins]
+    blocks = sum(lane.needs(p & used) << p for p in patterns)
+    return blocks, sum(lane.keeps(p & used, last=last) << p for p in patterns)
 
 
 def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:

@@ -1,0 +1,151 @@
+"""Masks: results kept where a tensor stores something, or where it does not."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from loopnest import Chip, Epilogue, Tensor
+
+ROWS, COLUMNS, DEPTH = 20, 37, 30
+RNG = np.random.default_rng(5)
+CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
+
+
+def values(*shape, density=1.0):
+    return RNG.integers(-3, 4, shape) * (RNG.random(shape) < density) * 1.0
+
+
+A, B = values(ROWS, DEPTH, density=0.2), values(DEPTH, COLUMNS, density=0.2)
+C, D, E = (values(ROWS, COLUMNS, density=0.4) for _ in range(3))
+MASK = sp.random_array((ROWS, COLUMNS), density=0.3, rng=RNG)
+STATEMENTS = {
+    "X[i,j] = A[i,k] * B[k,j]": A @ B,
+    "X[i,j] = a[i,k] * b[k,j]": A @ B,
+    "X[i,j] = C[i,j]": C,
+    "X[i,j] = c[i,j] * D[i,j]": C * D,
+    "X[i,j] = C[i,j] + D[i,j]": C + D,
+    "X[i,j] = C[i,j] - d[i,j]": C - D,
+    "X[i,j] = C[i,j] + D[i,j] + E[i,j]": C + D + E,
+    "X[i,j] = C[i,j] * (D[i,j] + E[i,j])": C * (D + E),
+    "X[i,j] = C[i,j] - A[i,k] * B[k,j]": C - A @ B,
+}
+ARRAYS = {"a": A, "b": B, "c": C, "d": D, "e": E}
+
+
+def operands(text):
+    names = {n for n in "abcdeABCDE" if f"{n}[" in text}
+    return {n: sp.csr_array(ARRAYS[n.lower()]) if n.isupper() else ARRAYS[n] for n in names}
+
+
+def dense(X):
+    return X.toarray() if sp.issparse(X) else X
+
+
+@pytest.mark.parametrize("complement", [False, True])
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+@pytest.mark.parametrize("text", STATEMENTS)
+def test_every_order(dtype, text, complement):
+    expected = STATEMENTS[text] * ((MASK.toarray() != 0) != complement)
+    indices = [i for i in "ijk" if i in text]
+    for order in (None, *itertools.permutations(indices)):
+        got = CHIPS[dtype].compute(
+            text, order=order, mask=MASK, complement=complement, **operands(text)
+        )
+        np.testing.assert_array_equal(dense(got), expected, err_msg=str(order))
+
+
+def test_the_pattern_is_structural():
+    ones = sp.csr_array(np.ones((3, 4)))
+    explicit = sp.csr_array((np.zeros(1), ([1], [2])), shape=(3, 4))
+    chip = CHIPS["bf16"]
+    for mask in (explicit, Tensor.from_scipy(explicit), sp.coo_array(explicit)):
+        got = chip.compute("X[i,j] = A[i,j]", A=ones, mask=mask)
+        assert sp.issparse(got) and got.nnz == 1 and got[1, 2] == 1
+        rest = chip.compute("X[i,j] = A[i,j]", A=ones, mask=mask, complement=True)
+        assert rest.nnz == 11 and rest[1, 2] == 0
+    # of an array, what is not 0; the values are those of no number format
+    mask = np.array([[0, 1e30, 0, 0], [0, np.nan, 0, 0], [0, 0, 0, 0]])
+    assert chip.compute("X[i,j] = A[i,j]", A=ones, mask=mask).nnz == 2
+    assert chip.compute("X[i,j] = A[i,j]", A=ones, mask=mask != 0).nnz == 2
+
+
+def test_a_mask_does_not_touch_the_values():
+    left = sp.csr_array((np.array([-0.0, np.nan, np.inf]), ([0, 0, 0], [0, 1, 2])), shape=(1, 9))
+    right = sp.csr_array((np.array([2.0, -0.0]), ([0, 0], [3, 4])), shape=(1, 9))
+    chip = CHIPS["bf16"]
+    whole = chip.compute("X[i,j] = L[i,j] + R[i,j]", L=left, R=right)
+    got = chip.compute("X[i,j] = L[i,j] + R[i,j]", L=left, R=right, mask=np.ones((1, 9)))
+    assert got.nnz == 5 and got.data.tobytes() == whole.data.tobytes()
+
+
+@pytest.mark.parametrize("complement", [False, True])
+def test_vectors_and_higher_orders(complement):
+    rng = np.random.default_rng(1)
+    chip = CHIPS["int8"]
+    for indices, shape in (("i", (90,)), ("i,j,k", (4, 5, 20)), ("i,j,k,l", (3, 4, 2, 18))):
+        x = rng.integers(-5, 6, shape) * (rng.random(shape) < 0.5)
+        mask = rng.random(shape) < 0.4
+        got = chip.compute(
+            f"y[{indices}] = x[{indices}]", x=sp.coo_array(x), mask=sp.coo_array(mask),
+            complement=complement,
+        )  # fmt: skip
+        np.testing.assert_array_equal(dense(got), x * (mask != complement))
+
+
+def test_less_is_computed():
+    chip = CHIPS["bf16"]
+    a, b = sp.csr_array(A), sp.csr_array(B)
+    chip.matmul(a, b)
+    whole = chip.report.multiplies
+    chip.matmul(a, b, mask=MASK)
+    kept = chip.report.multiplies
+    chip.einsum("ik,kj->ij", a, b, mask=MASK, complement=True)
+    assert kept + chip.report.multiplies == whole and 0 < kept < 0.5 * whole
+    # wanted places are visited, no others: a dense product by its mask
+    chip.compute("X[i,j] = a[i,k] * b[k,j]", a=A, b=B, mask=MASK, order="ijk")
+    assert chip.report.multiplies == MASK.nnz * DEPTH
+
+
+def test_an_epilogue_that_keeps_zero():
+    got = CHIPS["bf16"].compute(
+        "X[i,j] = A[i,k] * B[k,j]", A=A, B=B, mask=MASK, epilogue=Epilogue(relu=True, scale=2.0)
+    )
+    np.testing.assert_array_equal(dense(got), np.maximum(2 * (A @ B), 0) * (MASK.toarray() != 0))
+
+
+def test_explain_shows_it():
+    text = "X[i,j] = C[i,j] + D[i,j]"
+    chip = CHIPS["bf16"]
+    shown = str(chip.explain(text, mask=MASK, order="ij", **operands(text)))
+    assert "where mask[i,j]" in shown and "for j in C & mask | D & mask" in shown
+    shown = str(chip.explain(text, mask=MASK, complement=True, order="ij", **operands(text)))
+    assert "where not mask[i,j]" in shown and "for j in (C | D) - mask" in shown
+    shown = str(chip.explain("X[i,j] = c[i,j]", c=C, mask=MASK, complement=True, order="ij"))
+    assert "for j in 0..37 - mask" in shown
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("complement=True: expected a mask", {"complement": True}),
+        ("index 'j' has size 37 in C.*9 in mask", {"mask": np.ones((20, 9))}),
+        (r"mask has shape \(20,\): expected 2 dimensions", {"mask": np.ones(20)}),
+        ("mask is a number: expected an array", {"mask": 1.0}),
+        ("epilogue: .*expected one that keeps 0", {"mask": MASK, "epilogue": Epilogue(bias=1.0)}),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused(message, arguments):
+    with pytest.raises(ValueError, match=message):
+        CHIPS["bf16"].compute("X[i,j] = C[i,j]", C=C, **arguments)
+
+
+def test_nonsense_about_names_is_refused():
+    chip = CHIPS["bf16"]
+    with pytest.raises(ValueError, match="mask: x is a number"):
+        chip.compute("x = C[i,j]", C=C, mask=MASK)
+    with pytest.raises(ValueError, match="'mask' names the mask: expected another operand"):
+        chip.compute("X[i,j] = mask[i,j]", mask=C)
+    with pytest.raises(TypeError, match="mask is object"):
+        chip.compute("X[i,j] = C[i,j]", C=C, mask=object())
