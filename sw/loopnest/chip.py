@@ -20,6 +20,7 @@ from .plan import default_levels, parse_order
 from .report import RunReport, combine, make_report
 from .run import run_task
 from .tensor import Levels, Tensor, parse_levels
+from .view import View, view_sizes
 
 Result: TypeAlias = Any
 """`Tensor`, `csr_array`, `coo_array` or `ndarray` (scipy has no types to say so)."""
@@ -156,9 +157,10 @@ class Chip:
         """Run a product given as an einsum string, such as ``"ik,kj->ij"``; see `compute`."""
         parsed = parse_einsum(subscripts, len(operands))
         known = [
-            Operand(access.name, operand, self.config.dtype)
+            Operand(access.tensor, operand, self.config.dtype)
             for access, operand in zip(parsed.accesses, operands, strict=True)
         ]
+        known = self._viewed(parsed, known)
         parsed, known = self._masked(parsed, known, mask, complement)
         return self._run(parsed, known, order, out, epilogue)
 
@@ -187,7 +189,7 @@ class Chip:
     ) -> tuple[Statement, list[Operand]]:
         """Return the statement and its operands in the order written, the mask last."""
         parsed = parse(statement)
-        names = {access.name for access in parsed.accesses}
+        names = {access.tensor for access in parsed.accesses}
         if MASK in names:
             raise ValueError(f"{statement!r}: {MASK!r} names the mask: expected another operand")
         for name in operands:
@@ -197,13 +199,29 @@ class Chip:
             if name not in operands:
                 raise ValueError(f"operand {name!r} of {statement!r} is missing: expected {name}=")
         known = {name: Operand(name, operands[name], self.config.dtype) for name in names}
-        found = [known[a.name] for a in parsed.accesses]
+        if parsed.mask is not None:
+            name = parsed.mask.access.name
+            known[name] = mask_operand(name, operands[name], self.config.dtype)
+        found = self._viewed(parsed, [known[a.tensor] for a in parsed.accesses])
         return self._masked(parsed, found, mask, complement)
+
+    @staticmethod
+    def _viewed(statement: Statement, operands: list[Operand]) -> list[Operand]:
+        """Return the operands, those that are looked at through a view as it."""
+        if all(access.places is None for access in statement.accesses):
+            return operands
+        sizes = view_sizes(statement, [operand.shape for operand in operands])
+        return [
+            operand if access.places is None else View(operand, access, sizes)
+            for access, operand in zip(statement.accesses, operands, strict=True)
+        ]
 
     def _masked(
         self, statement: Statement, operands: list[Operand], mask: Any, complement: bool
     ) -> tuple[Statement, list[Operand]]:
         """Return the statement with the mask, and the operands with it."""
+        if mask is not None and statement.mask is not None:
+            raise ValueError(f"mask: {statement} has one already")
         if mask is None:
             if complement:
                 raise ValueError(f"complement={complement!r}: expected a mask")

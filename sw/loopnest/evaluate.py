@@ -129,7 +129,7 @@ def pack_operands(plan: Plan) -> tuple[Tensor, ...]:
     packed: dict[Any, Tensor] = {}
     found = []
     for operand, stored in zip(plan.operands, plan.nest.columns, strict=True):
-        key = (id(operand.source), stored.levels, stored.mode_order)
+        key = (id(operand.source), stored.packing)
         if key not in packed:
             packed[key] = operand.pack(stored)
         found.append(packed[key])

@@ -43,7 +43,9 @@ class Fusion:
         return Statement(self.access(statement.result), walk(statement.expression), mask)
 
     def access(self, access: Access) -> Access:
-        """Return the access with one index for each group."""
+        """Return the access with one index for each group; views have none."""
+        if access.places is not None:
+            return access
         return Access(access.name, tuple(group[0] for group in self._columns(access.indices)))
 
     def loops(self, order: Sequence[str]) -> list[str]:
@@ -110,8 +112,11 @@ class Fusion:
 def find_fusion(statement: Statement, sizes: Mapping[str, int]) -> Fusion | None:
     """Return all that can be fused, or None where nothing can."""
     tensors = (statement.result, *statement.accesses)
+    viewed = {i for access in tensors if access.places is not None for i in access.indices}
     groups: dict[frozenset[int], list[list[str]]] = {}
     for index in statement.indices:
+        if index in viewed:
+            continue
         having = frozenset(n for n, access in enumerate(tensors) if index in access.indices)
         alike = groups.setdefault(having, [[]])
         if prod(sizes[i] for i in (*alike[-1], index)) > 1 << COORDINATE_BITS:

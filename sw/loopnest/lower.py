@@ -138,7 +138,8 @@ def lower(
         If memory or a field is too small, or the epilogue does not fit the result.
     """
     lanes = None
-    if plan.nest.lane.op1 is Op.MUL and len(tensors) == 2:
+    viewed = any(stored.access.places is not None for stored in plan.nest.columns)
+    if plan.nest.lane.op1 is Op.MUL and len(tensors) == 2 and not viewed:
         lanes = product_lanes(plan.nest.columns, tensors)
     fields: dict[str, int] = {"last": 1}
     arena = Arena(DESCRIPTOR + pack(config, {}).nbytes)
@@ -252,12 +253,14 @@ def _operands(
             f"operand.{c}.wide": tensor.wide,
             f"operand.{c}.negate": nest.lane.negate[c],
             f"operand.{c}.values": values,
+            f"operand.{c}.start": nest.columns[c].start,
         }
         for row in nest.rows:
             cell = row.cells[c]
             if cell.mode is not CellMode.SCAN or cell.level is None:
                 continue
-            array, addresses = tensor.arrays[cell.level], levels[cell.level]
+            level = nest.columns[c].packed_level(cell.level)
+            array, addresses = tensor.arrays[level], levels[level]
             assert array is not None and addresses is not None
             path = f"scanner.{plan.scanners[row.number, c]}" if row.number else f"dispatch.{c}"
             fields |= {

@@ -4,26 +4,55 @@
     sum       = product (("+" | "-") product)*
     product   = factor ("*" factor)*
     factor    = "-" factor | "(" sum ")" | access
-    access    = name [ "[" [ index ("," index)* ] "]" ]
+    access    = name [ "[" [ place ("," place)* ] "]" ]
+    place     = part ("+" part)*
+    part      = [ number "*" ] index | number
 
-An index that is missing on the left is summed.
+An index that is missing on the left is summed. The result has an index at each place, and a
+statement may end in ``where [not] access``, a mask.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-TOKEN = re.compile(r"\s*([A-Za-z_]\w*|[-+*=,()\[\]]|$)")
+TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[-+*=,()\[\]]|$)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A coordinate as a sum of indices, each times a number, and an offset: ``2*i + j + 1``."""
+
+    terms: tuple[tuple[str, int], ...]
+    offset: int
+
+    @property
+    def plain(self) -> str | None:
+        """The index that this is, None where it is more than that."""
+        alone = len(self.terms) == 1 and self.terms[0][1] == 1 and not self.offset
+        return self.terms[0][0] if alone else None
 
 
 @dataclass(frozen=True)
 class Access:
-    """A tensor with its indices; a scalar has none."""
+    """A tensor with its indices; a scalar has none.
+
+    Where it is looked at through a view, ``places`` are its coordinates by mode, ``indices`` those
+    of the view, and its name is how that is written: ``"x[i+j]"``.
+    """
 
     name: str
     indices: tuple[str, ...]
+    places: tuple[Place, ...] | None = None
+
+    @property
+    def tensor(self) -> str:
+        """The name of the tensor alone."""
+        return self.name.partition("[")[0]
 
     def __str__(self) -> str:
+        if self.places is not None:
+            return self.name
         return f"{self.name}[{','.join(self.indices)}]" if self.indices else self.name
 
 
@@ -182,8 +211,17 @@ class _Parser:
         self.expect("=")
         start = self.start
         expression = self.sum()
+        mask = self.mask() if self.token == "where" else None
         if self.token:
             raise self.error("an operator or the end")
+        if result.places is not None:
+            raise ValueError(f"{self.text!r}: result {result}: expected each index once, alone")
+        if mask is not None:
+            for index in mask.access.indices:
+                if mask.access.places is not None or index not in result.indices:
+                    raise ValueError(
+                        f"{self.text!r}: mask {mask.access}: expected indices of the result"
+                    )
         known = {i for access in accesses(expression) for i in access.indices}
         for index in result.indices:
             if index not in known:
@@ -191,9 +229,14 @@ class _Parser:
                     f"position {start} of {self.text!r}: no operand has index {index!r} of "
                     f"{result}: expected each index of the result on the right"
                 )
-        if result.name in {access.name for access in accesses(expression)}:
+        if result.name in {access.tensor for access in accesses(expression)}:
             raise ValueError(f"{self.text!r}: {result.name!r} is on both sides")
-        return Statement(result, expression)
+        return Statement(result, _alike(expression), mask)
+
+    def mask(self) -> Mask:
+        self.advance()
+        complement = self.accept("not") is not None
+        return Mask(self.access(), complement)
 
     def sum(self) -> Expression:
         left = self.product()
@@ -225,17 +268,63 @@ class _Parser:
 
     def access(self) -> Access:
         name = self.name("a tensor's name")
-        indices: list[str] = []
+        places: list[Place] = []
         if self.accept("["):
             while not self.accept("]"):
-                if indices:
+                if places:
                     self.expect(",")
-                start = self.start
+                places.append(self.place())
+        plain = [place.plain for place in places]
+        indices = tuple(dict.fromkeys(i for place in places for i, _ in place.terms))
+        if None not in plain and len(indices) == len(places):
+            return Access(name, indices)
+        return Access(f"{name}[{','.join(map(_written, places))}]", indices, tuple(places))
+
+    def place(self) -> Place:
+        terms: dict[str, int] = {}
+        offset = 0
+        while True:
+            factor = 1
+            if self.token.isdecimal():
+                factor = int(self.token)
+                self.advance()
+                if not self.accept("*"):
+                    offset += factor
+                    factor = 0
+            if factor:
                 index = self.name("an index")
-                if index in indices:
-                    raise ValueError(
-                        f"position {start} of {self.text!r}: index {index!r} is repeated in "
-                        f"{name}: expected each index once (a diagonal is not supported)"
-                    )
-                indices.append(index)
-        return Access(name, tuple(indices))
+                terms[index] = terms.get(index, 0) + factor
+            if not self.accept("+"):
+                break
+        return Place(tuple(terms.items()), offset)
+
+
+def _alike(expression: Expression) -> Expression:
+    """Return the expression with ``x[i]`` as a view too where there is an ``x[i+1]`` beside it."""
+    moved = {
+        (access.tensor, mode, index)
+        for access in accesses(expression)
+        for mode, place in enumerate(access.places or ())
+        for index, _ in place.terms
+        if place.plain is None
+    }
+
+    def walk(e: Expression) -> Expression:
+        match e:
+            case Access(name, indices, None):
+                if all((name, *place) not in moved for place in enumerate(indices)):
+                    return e
+                places = tuple(Place(((i, 1),), 0) for i in indices)
+                return Access(f"{name}[{','.join(indices)}]", indices, places)
+            case Negate(term):
+                return Negate(walk(term))
+            case Binary(op, left, right):
+                return Binary(op, walk(left), walk(right))
+        return e
+
+    return walk(expression)
+
+
+def _written(place: Place) -> str:
+    parts = [index if factor == 1 else f"{factor}*{index}" for index, factor in place.terms]
+    return "+".join([*parts, *([str(place.offset)] if place.offset or not parts else [])])

@@ -38,6 +38,20 @@ class Stored:
         """Return the step of the level's cell."""
         return spans(self.sizes, self.levels)[level + 1]
 
+    def packed_level(self, level: int) -> int:
+        """Return the level of the packed tensor that a compressed level is."""
+        return level
+
+    @property
+    def start(self) -> int:
+        """Position in front of the outermost level."""
+        return 0
+
+    @property
+    def packing(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Levels and mode order of the packed tensor."""
+        return self.levels, self.mode_order
+
     @property
     def mode_order(self) -> tuple[int, ...]:
         """The mode that each level stores."""
@@ -171,20 +185,18 @@ class Operand:
     def converted(self, stored: Stored) -> bool:
         """Return whether a `Tensor` has to be converted to these levels."""
         source = self.source
-        return isinstance(source, Tensor) and (
-            (source.levels, source.mode_order) != (stored.levels, stored.mode_order)
-        )
+        return isinstance(source, Tensor) and ((source.levels, source.mode_order) != stored.packing)
 
     def profile(self, stored: Stored) -> Profile:
         """Return what its levels hold when it is stored so."""
         key = (stored.levels, stored.mode_order)
         if key not in self._profiles:
-            by_mode = self._coordinates() if COMPRESSED in stored.levels else None
+            by_mode = self.coordinates() if COMPRESSED in stored.levels else None
             by_level = None if by_mode is None else [by_mode[m] for m in stored.mode_order]
             self._profiles[key] = take_profile(stored.levels, stored.sizes, by_level)
         return self._profiles[key]
 
-    def _coordinates(self) -> list[NDArray[np.int64]] | None:
+    def coordinates(self) -> list[NDArray[np.int64]] | None:
         """Return the stored entries' coordinates by mode, None where every one is stored."""
         if isinstance(self.source, Tensor):
             return self.source.stored_entries()[0]
@@ -194,12 +206,11 @@ class Operand:
 
     def pack(self, stored: Stored) -> Tensor:
         """Return the operand with these levels."""
+        levels, modes = stored.packing
         if isinstance(self.source, Tensor):
-            return self.source.convert(stored.levels, stored.mode_order)
+            return self.source.convert(levels, modes)
         make = Tensor.from_scipy if sp.issparse(self.source) else Tensor.from_dense
         try:
-            return make(
-                self.source, levels=stored.levels, mode_order=stored.mode_order, dtype=self.dtype
-            )
+            return make(self.source, levels=levels, mode_order=modes, dtype=self.dtype)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None

@@ -294,6 +294,6 @@ def _repacked(operand: Operand, stored: Stored) -> bool:
         return False
     if sp.issparse(operand.source):
         by_columns = operand.source.format == "csc"
-        order = tuple(range(len(operand.shape)))
-        return stored.mode_order != (order[::-1] if by_columns else order)
+        order = tuple(range(len(operand.source.shape)))
+        return stored.packing[1] != (order[::-1] if by_columns else order)
     return operand.converted(stored)

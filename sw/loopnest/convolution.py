@@ -1,0 +1,107 @@
+"""Convolution as a nest of loops: ``out[p,k] = in[p+q,c] * w[q,c,k]`` at the positions p wanted.
+
+The image is a table of its pixels, with a border, row after row; a pixel is a compressed fiber of
+its channels. So a weight at (dy, dx) is an offset ``q = dy * width + dx`` in it, and those that are
+not 0 are a compressed level. The loops p and q follow the table, c intersects pixel and weights.
+Only positions that are wanted are visited, so a stride or a region of interest costs nothing extra.
+"""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from .chip import Chip
+from .epilogue import Epilogue
+from .tensor import Tensor
+
+STATEMENT = "out[p,k] = image[p+q,c] * weights[q,c,k] where wanted[p]"
+ORDER = "pqck"
+
+SCANS = 4
+"""Compressed levels below the first loop where k is compressed too."""
+
+
+def convolve(
+    chip: Chip,
+    image: ArrayLike,
+    weights: ArrayLike,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    wanted: ArrayLike | None = None,
+    epilogue: Epilogue | None = None,
+) -> NDArray[Any]:
+    """Convolve an image with weights, without turning them round, as neural networks do.
+
+    Zeros of the image and of the weights are skipped.
+
+    Parameters
+    ----------
+    image : array_like
+        Shape ``(height, width, channels)``.
+    weights : array_like
+        Shape ``(rows, columns, channels, filters)``.
+    stride : int
+        Distance of the places where the weights are put, in both directions.
+    padding : int
+        Zeros around the image.
+    wanted : array_like, optional
+        Of the result's height and width: what is 0 in it is not computed, and 0 in the result.
+    epilogue : Epilogue, optional
+        One that keeps 0.
+
+    Returns
+    -------
+    ndarray
+        Shape ``(result height, result width, filters)``; ``chip.report`` tells the run.
+
+    Raises
+    ------
+    ValueError
+        If shapes don't fit, or an argument is out of its range.
+    """
+    pixels, kernel = np.asarray(image), np.asarray(weights)
+    if pixels.ndim != 3 or kernel.ndim != 4 or pixels.shape[2] != kernel.shape[2]:
+        raise ValueError(
+            f"image of shape {pixels.shape} and weights of shape {kernel.shape}: expected "
+            f"(height, width, channels) and (rows, columns, channels, filters)"
+        )
+    if stride < 1 or padding < 0:
+        raise ValueError(f"stride={stride}, padding={padding}: expected 1 or more, and 0 or more")
+    pixels = np.pad(pixels, [(padding, padding), (padding, padding), (0, 0)])
+    height, width, channels = pixels.shape
+    rows, columns, _, filters = kernel.shape
+    if not (0 < rows <= height and 0 < columns <= width):
+        raise ValueError(f"weights of {rows} x {columns}: expected up to {height} x {width}")
+    shape = (height - rows) // stride + 1, (width - columns) // stride + 1
+    places = np.ones(shape, bool) if wanted is None else np.asarray(wanted) != 0
+    if places.shape != shape:
+        raise ValueError(f"wanted of shape {places.shape}: expected {shape}")
+
+    positions = stride * (np.arange(shape[0])[:, None] * width + np.arange(shape[1]))
+    span = (rows - 1) * width + columns
+    dy, dx, c, k = np.nonzero(kernel)
+    last = "compressed" if chip.config.scanners >= SCANS else "dense"
+    result = chip.compute(
+        STATEMENT,
+        order=ORDER,
+        epilogue=epilogue,
+        image=Tensor.from_dense(
+            pixels.reshape(height * width, channels),
+            levels="dense,compressed",
+            dtype=chip.config.dtype,
+        ),
+        weights=Tensor.from_coo(
+            (dy * width + dx, c, k),
+            kernel[dy, dx, c, k],
+            (span, channels, filters),
+            levels=f"compressed,compressed,{last}",
+            dtype=chip.config.dtype,
+        ),
+        wanted=sp.coo_array(
+            (np.ones(places.sum()), (positions[places],)), shape=(height * width - span + 1,)
+        ),
+    )
+    return result.to_dense()[positions]

@@ -1,0 +1,252 @@
+"""Operands looked at through a view: coordinates that are sums of indices.
+
+``x[i+j]`` is a sliding window of x, ``A[i,i]`` a diagonal, ``x[2*i]`` every other element. Nothing
+is copied: each index walks the same values with a step of its own. So the levels of such modes are
+dense, and outermost; compressed ones beneath them are scanned as ever.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .notation import Access, Place, Statement
+from .operand import Operand, Stored
+from .pack import COMPRESSED, DENSE, spans
+from .profile import Profile, take_profile
+from .split import OneKernelError
+from .tensor import Tensor
+
+MOST_ENTRIES = 1 << 22
+"""Entries of a view that the cost model looks at, about."""
+
+
+@dataclass(frozen=True)
+class StoredView(Stored):
+    """The levels that loops walk: one for each index of the packed tensor's outer dense levels,
+    then its other levels.
+
+    ``steps`` are those of the cells; the packed tensor has ``packed_levels`` and ``packed_order``,
+    of which the first ``outer`` are looked at through the view.
+    """
+
+    steps: tuple[int, ...]
+    first: int
+    packed_levels: tuple[str, ...]
+    packed_order: tuple[int, ...]
+    outer: int
+
+    def step(self, level: int) -> int:
+        """Return the step of the level's cell."""
+        return self.steps[level]
+
+    def packed_level(self, level: int) -> int:
+        """Return the level of the packed tensor that a compressed level is."""
+        return level - len(self.levels) + len(self.packed_levels)
+
+    @property
+    def start(self) -> int:
+        """Position in front of the outermost level."""
+        return self.first
+
+    @property
+    def packing(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Levels and mode order of the packed tensor."""
+        return self.packed_levels, self.packed_order
+
+
+class View(Operand):
+    """An operand as ``access`` looks at it; ``sizes`` are those of the indices.
+
+    Raises
+    ------
+    ValueError
+        If no level is left to be compressed of an operand that is sparse.
+    """
+
+    def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
+        super().__init__(access.name, base.source, base.dtype)
+        assert access.places is not None
+        self.shape = tuple(sizes[i] for i in access.indices)
+        self._places = access.places
+        # modes that no level of their own walks
+        seen = [i for place in access.places for i, _ in place.terms]
+        self._viewed = [
+            m for m, p in enumerate(access.places) if p.plain is None or seen.count(p.plain) > 1
+        ]
+        if self.sparse and len(self._viewed) == len(access.places):
+            raise ValueError(
+                f"{access}: {access.tensor} is sparse: expected a dense operand, or an index that "
+                f"stands alone"
+            )
+
+    def stored(
+        self,
+        access: Access,
+        loops: Sequence[str],
+        *,
+        dense: Collection[str] = (),
+        compress: bool = False,
+    ) -> StoredView:
+        """Return the levels for these loops (`Operand.stored`).
+
+        Raises
+        ------
+        OneKernelError
+            If the loops can't walk them.
+        """
+        kinds, modes = self._packing(loops)
+        outer = next((n for n, kind in enumerate(kinds) if kind == COMPRESSED), len(kinds))
+        shape = self.source.shape
+        span = spans([shape[m] for m in modes], kinds)
+        steps: dict[str, int] = {}
+        first = 0
+        for level, mode in enumerate(modes[:outer]):
+            first += self._places[mode].offset * span[level + 1]
+            for index, factor in self._places[mode].terms:
+                steps[index] = steps.get(index, 0) + factor * span[level + 1]
+        inner = [self._places[mode].plain for mode in modes[outer:]]
+        indices = (*steps, *(i for i in inner if i is not None))
+        sizes = dict(zip(access.indices, self.shape, strict=True))
+        found = StoredView(
+            access=access,
+            levels=(*(DENSE for _ in steps), *kinds[outer:]),
+            indices=indices,
+            sizes=tuple(sizes[i] for i in indices),
+            steps=(*steps.values(), *span[outer + 1 :]),
+            first=first,
+            packed_levels=kinds,
+            packed_order=modes,
+            outer=outer,
+        )
+        if not found.walks(loops) or any(i in dense for i in inner):
+            raise OneKernelError(
+                f"order {''.join(loops)!r}: {access} has the loops {''.join(steps)} outside its "
+                f"compressed levels"
+            )
+        return found
+
+    def profile(self, stored: Stored) -> Profile:
+        """Return what the view's levels hold."""
+        assert isinstance(stored, StoredView)
+        key = (stored.levels, stored.mode_order)
+        if key not in self._profiles:
+            by_mode = self.coordinates() if COMPRESSED in stored.levels else None
+            coordinates = None if by_mode is None else self._viewed_entries(stored, by_mode)
+            self._profiles[key] = take_profile(stored.levels, stored.sizes, coordinates)
+        return self._profiles[key]
+
+    def _packing(self, loops: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Return levels and mode order of the packed tensor."""
+        source, modes = self.source, range(len(self._places))
+        if isinstance(source, Tensor):
+            dense = [m for m, kind in zip(source.mode_order, source.levels, strict=True)]
+            if COMPRESSED in source.levels:
+                dense = dense[: source.levels.index(COMPRESSED)]
+            if set(self._viewed) <= set(dense):
+                return source.levels, source.mode_order
+        if not self.sparse:
+            return (DENSE,) * len(modes), tuple(modes)
+
+        def depth(mode: int) -> int:
+            index = self._places[mode].plain
+            assert index is not None
+            return loops.index(index)
+
+        plain = sorted((m for m in modes if m not in self._viewed), key=depth)
+        kinds = (DENSE,) * len(self._viewed) + (COMPRESSED,) * len(plain)
+        return kinds, (*self._viewed, *plain)
+
+    def _viewed_entries(
+        self, stored: StoredView, by_mode: Sequence[NDArray[np.int64]]
+    ) -> list[NDArray[np.int64]]:
+        """Return the coordinates of the view's entries by level: those of the tensor, as often as
+        the view shows them.
+        """
+        modes = stored.packed_order
+        shape = [self.source.shape[m] for m in modes[: stored.outer]]
+        loops = len(stored.levels) - (len(modes) - stored.outer)
+        every = np.arange(prod(stored.sizes[:loops]))
+        at = dict(zip(stored.indices, np.unravel_index(every, stored.sizes[:loops]), strict=False))
+        node = np.zeros(len(every), np.int64)
+        for size, mode in zip(shape, modes, strict=False):
+            place = self._places[mode]
+            node = node * size + place.offset + sum(f * at[i] for i, f in place.terms)
+        entry_node = np.zeros(len(by_mode[0]), np.int64)
+        for size, mode in zip(shape, modes, strict=False):
+            entry_node = entry_node * size + by_mode[mode]
+        order = np.argsort(entry_node, kind="stable")
+        begin = np.searchsorted(entry_node, node, sorter=order)
+        count = np.searchsorted(entry_node, node, side="right", sorter=order) - begin
+        some = slice(None, None, -(-int(count.sum()) // MOST_ENTRIES) or 1)
+        begin, count, every = begin[some], count[some], every[some]
+        shown = np.repeat(np.arange(len(every)), count)
+        number = np.arange(len(shown)) - (np.cumsum(count) - count)[shown]
+        entry = order[begin[shown] + number]
+        outer = np.unravel_index(every[shown], stored.sizes[:loops])
+        inner = [by_mode[mode][entry] for mode in modes[stored.outer :]]
+        return [np.asarray(c, np.int64) for c in (*outer, *inner)]
+
+
+def view_sizes(statement: Statement, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
+    """Return the sizes of the indices, given the tensors' shapes in the order of the accesses: of
+    one that stands alone nowhere, as many coordinates as its tensors have room for.
+
+    Raises
+    ------
+    ValueError
+        If a tensor has another order than it is written with, or is too small, or a size can't be
+        told.
+    """
+    sizes: dict[str, int] = {}
+    compound: list[tuple[Access, Place, int]] = []
+    moved = {
+        (access.tensor, mode, index)
+        for access in statement.accesses
+        for mode, place in enumerate(access.places or ())
+        for index, _ in place.terms
+        if place.plain is None
+    }
+    for access, shape in zip(statement.accesses, shapes, strict=True):
+        places = access.places or tuple(Place(((i, 1),), 0) for i in access.indices)
+        if len(places) != len(shape):
+            raise ValueError(
+                f"{access}: {access.tensor} has shape {shape}: expected {len(places)} dimensions"
+            )
+        for mode, (place, size) in enumerate(zip(places, shape, strict=True)):
+            if place.plain is None or (access.tensor, mode, place.plain) in moved:
+                compound.append((access, place, size))
+            elif sizes.setdefault(place.plain, size) != size and access.places is not None:
+                raise ValueError(
+                    f"index {place.plain!r} has size {sizes[place.plain]} and {size} in {access}"
+                )
+    while True:
+        room: dict[str, int] = {}
+        for _, place, size in compound:
+            unknown = [(i, factor) for i, factor in place.terms if i not in sizes]
+            if len(unknown) != 1:
+                continue
+            ((index, factor),) = unknown
+            last = size - 1 - place.offset - _reach(place, sizes)
+            room[index] = min(room.get(index, 1 << 62), max(0, last // factor + 1))
+        if not room:
+            break
+        sizes |= room
+    for access, place, size in compound:
+        for index, _ in place.terms:
+            if index not in sizes:
+                raise ValueError(
+                    f"{access}: the size of index {index!r} can't be told: expected it alone in "
+                    f"another operand"
+                )
+        most = place.offset + _reach(place, sizes)
+        if most >= size and all(sizes[i] for i, _ in place.terms):
+            raise ValueError(f"{access}: {access.tensor} has {size} there: expected {most + 1}")
+    return sizes
+
+
+def _reach(place: Place, sizes: Mapping[str, int]) -> int:
+    """Return the largest sum of the indices whose sizes are known."""
+    return sum(f * (sizes[i] - 1) for i, f in place.terms if i in sizes)

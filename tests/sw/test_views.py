@@ -1,0 +1,162 @@
+"""Views of dense levels: windows, diagonals, strides; and convolution, which is made of them."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from loopnest import Chip, Epilogue, Tensor
+from loopnest.convolution import convolve
+from loopnest.notation import Access, Place, parse
+
+RNG = np.random.default_rng(2)
+CHIP = Chip("single", backend="model")
+
+
+def values(*shape, density=1.0):
+    return RNG.integers(-3, 4, shape) * (RNG.random(shape) < density) * 1.0
+
+
+X, W = values(100), values(7)
+A, B = values(20, 20), values(20, 30)
+S, KERNEL = values(100, 40, density=0.2), values(4, 40, 6, density=0.3)
+WINDOWS = np.lib.stride_tricks.sliding_window_view(X, 7)
+
+CASES = {
+    "y[i] = x[i+j] * w[j]": (WINDOWS @ W, {"x": X, "w": W}),
+    "y[i] = x[3*i+j] * w[j]": (WINDOWS[::3] @ W, {"x": X, "w": W}),
+    "Y[i,j] = x[i+j+2] * w[j]": (WINDOWS[2:] * W, {"x": X, "w": W}),
+    "y[i] = x[4*i+3]": (X[3::4], {"x": X}),
+    "y[i] = x[i+1] - x[i]": (np.diff(X), {"x": X}),
+    "y[i] = x[i] - x[i+1] + x[i+2]": (X[:-2] - X[1:-1] + X[2:], {"x": X}),
+    "d[i] = A[i,i]": (np.diag(A), {"A": A}),
+    "t = A[i,i]": (np.trace(A), {"A": A}),
+    "D[i,k] = A[i,i] * B[i,k]": (np.diag(A)[:, None] * B, {"A": A, "B": B}),
+    "P[i,j] = A[i,j] * A[j,i]": (A * A.T, {"A": A}),
+    "P[i,j] = A[j,i] * B[i,j+10]": (A.T * B[:, 10:], {"A": A, "B": B}),
+    "P[i,j] = A[i+2,2*j]": (A[2:, ::2], {"A": A}),
+    "o[p,k] = S[p+q,c] * w[q,c,k]": (
+        sum(S[q : q + 97] @ KERNEL[q] for q in range(4)),
+        {"S": sp.csr_array(S), "w": sp.coo_array(KERNEL)},
+    ),
+    "o[p,k] = s[p+q,c] * w[q,c,k]": (
+        sum(S[q : q + 97] @ KERNEL[q] for q in range(4)),
+        {"s": S, "w": KERNEL},
+    ),
+}
+
+
+def dense(result):
+    if isinstance(result, Tensor):
+        return result.to_dense()
+    return result.toarray() if sp.issparse(result) else np.asarray(result)
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_views(text):
+    expected, operands = CASES[text]
+    np.testing.assert_array_equal(dense(CHIP.compute(text, **operands)), expected)
+
+
+@pytest.mark.parametrize("text", ["y[i] = x[3*i+j] * w[j]", "P[i,j] = A[j,i] * B[i,j+10]"])
+def test_tensors_and_orders(text):
+    expected, operands = CASES[text]
+    tensors = {
+        name: Tensor.from_dense(a, mode_order=range(a.ndim)[::-1]) for name, a in operands.items()
+    }
+    for order in itertools.permutations([i for i in "ij" if i in text]):
+        for arguments in (operands, tensors):
+            got = CHIP.compute(text, order=order, **arguments)
+            np.testing.assert_array_equal(dense(got), expected)
+
+
+def test_a_window_takes_no_more_memory_than_its_vector():
+    x = np.ones(10_000)
+    CHIP.compute("y[i] = x[i+j] * w[j]", x=x, w=np.ones(50))
+    (kernel,) = CHIP.report._kernels
+    assert kernel.tensors[kernel.plan.nest.lane.columns.index(0)].nbytes == 2 * 10_000
+    CHIP.compute("y[i] = x[i+1] - x[i]", x=x)
+    assert len({id(t) for t in CHIP.report._kernels[0].tensors}) == 1
+
+
+def test_loops_that_cannot_walk_a_view():
+    _, operands = CASES["o[p,k] = S[p+q,c] * w[q,c,k]"]
+    with pytest.raises(ValueError, match="has the loops pq outside its compressed levels"):
+        CHIP.compute("o[p,k] = S[p+q,c] * w[q,c,k]", order="cpqk", **operands)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        ("y[i] = x[i+j]", {"x": X}, "size of index 'i' can't be told"),
+        ("d[i] = A[i,i]", {"A": B}, r"index 'i' has size 20 and 30 in A\[i,i\]"),
+        ("d[i] = A[i,i]", {"A": sp.csr_array(A)}, "A is sparse: expected a dense operand"),
+        ("y[i] = x[i+95] * w[i]", {"x": X, "w": W}, r"x has 100 there: expected 102"),
+        ("y[i] = A[i+1] * x[i]", {"A": A, "x": X}, "A has shape .*expected 1 dimensions"),
+    ],
+)
+def test_views_that_do_not_fit(text, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CHIP.compute(text, **arguments)
+
+
+def test_notation():
+    (x, w) = parse("y[i] = x[2*i+j+1+2] * w[j]").accesses
+    assert x == Access("x[2*i+j+3]", ("i", "j"), (Place((("i", 2), ("j", 1)), 3),))
+    assert x.tensor == "x" and str(x) == x.name and w == Access("w", ("j",))
+    statement = parse("y[i] = A[i,j] where not M[i]")
+    assert str(statement) == "y[i] = A[i,j] where not M[i]" and statement.mask.complement
+    assert parse("y[i] = where[i] where where[i]").accesses == (Access("where", ("i",)),) * 2
+    for text, message in (
+        ("y[i+1] = x[i]", "expected each index once, alone"),
+        ("y[i] = x[i+]", "position 11 .*expected an index"),
+        ("y[i] = x[i*2]", "position 10"),
+        ("y[i] = A[i,j] where M[j]", r"mask M\[j\]: expected indices of the result"),
+        ("y[i] = A[i,j] where", "the end, expected a tensor's name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse(text)
+
+
+def convolved(image, weights, stride, padding):
+    padded = np.pad(image, [(padding, padding), (padding, padding), (0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, weights.shape[:2], axis=(0, 1))
+    return np.einsum("yxcrs,rsck->yxk", windows, weights)[::stride, ::stride]
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (1, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_convolution(dtype, stride, padding):
+    chip = Chip("tiny", dtype=dtype, backend="model")
+    image, weights = values(9, 11, 20, density=0.4), values(3, 3, 20, 5, density=0.3)
+    got = convolve(chip, image, weights, stride=stride, padding=padding)
+    np.testing.assert_array_equal(got, convolved(image, weights, stride, padding))
+    assert len(chip.report._kernels) == 1
+
+
+def test_only_what_is_wanted_is_computed():
+    image, weights = values(10, 10, 16), values(3, 3, 16, 4)
+    whole = convolve(CHIP, image, weights)
+    every = CHIP.report.multiplies
+    wanted = np.zeros((8, 8))
+    wanted[2:4, 3:5] = 1
+    got = convolve(CHIP, image, weights, wanted=wanted, epilogue=Epilogue(relu=True))
+    np.testing.assert_array_equal(got, np.maximum(whole, 0) * wanted[:, :, None])
+    assert 0 < CHIP.report.multiplies < 0.1 * every
+
+
+@pytest.mark.parametrize(
+    ("message", "shapes", "arguments"),
+    [
+        ("image of shape", [(4, 4), (3, 3, 2, 1)], {}),
+        ("image of shape", [(4, 4, 3), (3, 3, 2, 1)], {}),
+        ("weights of 5 x 3: expected up to 4 x 4", [(4, 4, 2), (5, 3, 2, 1)], {}),
+        ("stride=0", [(4, 4, 2), (3, 3, 2, 1)], {"stride": 0}),
+        (r"wanted of shape \(3, 2\): expected \(2, 2\)", [(4, 4, 2), (3, 3, 2, 1)],
+         {"wanted": np.ones((3, 2))}),
+    ],
+)  # fmt: skip
+def test_convolutions_that_do_not_fit(message, shapes, arguments):
+    with pytest.raises(ValueError, match=message):
+        convolve(CHIP, *map(np.ones, shapes), **arguments)
