@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 MOST_DIRECT = 1 << 22
 """Coordinates up to which a table is indexed by them, not searched."""
 
-MOST_TUPLES = 1 << 22
+MOST_TUPLES = 1 << 18
 """Tuples up to which a join is made; a larger one is estimated."""
 
 Columns = tuple[NDArray[np.int64], ...]
@@ -93,7 +93,7 @@ def total(relations: Sequence[Relation], over: Collection[str], sizes: Mapping[s
             continue
         pair = _product(left[0], left[1], sizes)
         if pair is None:
-            found *= left[0].weight.sum() / prod(sizes[i] for i in left[0].indices)
+            found *= float(left[0].weight.sum()) / prod(sizes[i] for i in left[0].indices)
             left = left[1:]
         else:
             left = [*left[2:], pair]
