@@ -10,7 +10,7 @@ from .split import OneKernelError
 LEAST_LINES = 2
 """Lines of every ring."""
 
-EVEN_SHARE = 0.5
+EVEN_SHARE = 0.35
 """Part of the pool that the streams in use share evenly: a stream with few lines needs them in time
 as well."""
 
