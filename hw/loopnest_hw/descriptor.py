@@ -129,6 +129,7 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("result.size", COORDINATE_BITS + 1, "coordinates of a result fiber")
     yield Field("result.start", 32, "result fiber position before the first loop")
     yield Field("result.table", 32, "byte address of the stride-4 position table")
+    yield Field("result.table_end", 32, "first byte address past the room for the table")
     yield Field("result.blocks", 32, "byte address of the block words")
     yield Field("result.blocks_end", 32, "first byte address past the room for block words")
     yield Field("result.values", 32, "byte address of the values")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -66,11 +66,16 @@ class Dispatcher(wiring.Component):
                 scan.open.eq(settings.open),
                 scan.table.eq(settings.table),
                 scan.blocks.eq(settings.blocks),
+                scan.size.eq(self.kernel.row[0].size),
             ]
-        m.d.comb += [
-            self.error.code.eq(Mux(streams.error, ErrorCode.READ_ERROR, ErrorCode.NONE)),
-            self.error.where.eq(0),
-        ]
+        # `where` is 0 for each: the row.
+        faults = [scan.fault for scan in streams.scan]
+        with m.If(streams.error):
+            m.d.comb += self.error.code.eq(ErrorCode.READ_ERROR)
+        with m.Elif(Cat(fault.tensor for fault in faults).any()):
+            m.d.comb += self.error.code.eq(ErrorCode.TENSOR)
+        with m.Elif(Cat(fault.coordinate for fault in faults).any()):
+            m.d.comb += self.error.code.eq(ErrorCode.COORDINATE)
         return m
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -136,7 +136,16 @@ class PE(wiring.Component):
             cell = self.kernel.row[r].cell[o]
             scans = ~self.kernel.row[r].bypass & (cell.mode == CellMode.SCAN)
             m.d.sync += scanners.eq(Mux(scans, 1 << cell.scanner, 0))
+        row_of = [
+            Signal(range(self._config.rows), name=f"row_of_{s}") for s in range(len(streams.scan))
+        ]
+        self._faults = [(scan.fault, row) for scan, row in zip(streams.scan, row_of, strict=True)]
         for s, scan in enumerate(streams.scan):
+            mine = [(scanners[s], r) for (r, _, _), scanners in zip(cells, chosen, strict=True)]
+            m.d.sync += [
+                scan.size.eq(one_of((here, self.kernel.row[r].size) for here, r in mine)),
+                row_of[s].eq(one_of((here, Const(r, len(row_of[s]))) for here, r in mine)),
+            ]
             asks = [
                 (scanners[s], row.request[o])
                 for (_, row, o), scanners in zip(cells, chosen, strict=True)
@@ -226,13 +235,14 @@ class PE(wiring.Component):
             # All that is asked for belongs to the replay's past.
             streams.flush.eq(self.retired.valid & self.retired.ready & self.retired.payload),
         ]
-        self._observe(m, streams, accumulator, combiner, result)
+        self._observe(m, streams, accumulator, assembler, combiner, result)
 
     def _observe(
         self,
         m: Module,
         streams: StreamBank,
         accumulator: Accumulator,
+        assembler: Assembler,
         combiner: Combiner,
         result: ResultPath,
     ) -> None:
@@ -241,13 +251,16 @@ class PE(wiring.Component):
         overflow = leaf.overflow | accumulator.overflow | combiner.overflow | result.overflow
         causes = [
             (streams.error, ErrorCode.READ_ERROR, 0),
+            *((fault.tensor, ErrorCode.TENSOR, row) for fault, row in self._faults),
+            *((fault.coordinate, ErrorCode.COORDINATE, row) for fault, row in self._faults),
+            (assembler.unordered, ErrorCode.KEYS, 0),
             (accumulator.error, ErrorCode.SLOTS, 0),
             (result.full.valid, ErrorCode.RESULT_FULL, result.full.where),
             (overflow, ErrorCode.OVERFLOW, 0),
         ]
         for raised, code, where in reversed(causes):
             with m.If(raised):
-                m.d.comb += [self.error.code.eq(code), self.error.where.eq(where)]
+                m.d.sync += [self.error.code.eq(code), self.error.where.eq(where)]
 
         stage = dict(zip(STAGES, self.events.stage, strict=True))
         m.d.comb += [
@@ -256,6 +269,8 @@ class PE(wiring.Component):
             self.events.again.eq(self.retired.valid & self.retired.ready & self.retired.payload),
             self.events.eviction.eq(accumulator.evicted),
             self.events.pool_full.eq(streams.pool_full),
+            self.events.result_block.eq(result.block_counted),
+            self.events.result_values.eq(result.values_counted),
             stage["scan"].eq(_state(leaf.context.valid, leaf.i)),
             stage["fetch"].eq(_state(self.request.valid, self.request)),
             stage["leaf"].eq(leaf.state),

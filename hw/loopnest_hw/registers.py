@@ -25,7 +25,7 @@ class ErrorCode(IntEnum):
     WRITE_ERROR = 4
     """The memory answered a write with an error; where: 0."""
     RESULT_FULL = 5
-    """The room reserved for the result is too small; where: 0 blocks, 1 values."""
+    """The room reserved for the result is too small; where: 0 blocks, 1 values, 2 the table."""
     OVERFLOW = 6
     """An int8 chip's sum left int32; where: 0."""
     SLOTS = 7
@@ -35,6 +35,14 @@ class ErrorCode(IntEnum):
     TIMEOUT = 9
     """The memory stopped answering; where: 0 reads, 1 writes. A soft reset makes the chip usable
     again."""
+    TENSOR = 10
+    """A compressed level contradicts itself: a position table runs backwards, a mask is empty, or
+    a fiber's blocks do not ascend; where: the row."""
+    OVERLAP = 11
+    """The result's room is read, or lies where the next descriptor does; where: 0 blocks, 1 values,
+    2 the table."""
+    KEYS = 12
+    """The nest does not accumulate, and a result fiber's keys do not ascend; where: 0."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,8 @@ COUNTERS = (
     ("passes", "further passes of result fibers"),
     ("evictions", "accumulator slots given up"),
     ("pool_full", "cycles in which a stream waited for room in its ring"),
+    ("result_blocks", "block words of compressed results, whether there was room or not"),
+    ("result_values", "values of compressed results, likewise"),
     *(
         (f"{stage}_{state}", f"cycles in which the {stage} stage was {state}")
         for stage in STAGES

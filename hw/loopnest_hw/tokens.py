@@ -213,12 +213,19 @@ EVENTS = data.StructLayout(
         "again": 1,
         "eviction": 1,
         "pool_full": 1,
+        "result_block": 1,
+        "result_values": range(LANES + 1),
         "stage": data.ArrayLayout(StageState, len(STAGES)),
     }
 )
 """What happened in a PE this cycle, for the performance counters (`registers.COUNTERS`).
 
 Lines are counted where they enter and leave the chip.
+"""
+
+LEVEL_FAULT = data.StructLayout({"tensor": 1, "coordinate": 1})
+"""What is wrong with a compressed level: it contradicts itself; it has a coordinate at or above its
+index's size. It stays until reset.
 """
 
 ERROR = data.StructLayout({"code": ErrorCode, "where": 32})

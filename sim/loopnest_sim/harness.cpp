@@ -31,6 +31,7 @@ constexpr uint32_t kPage = 1u << kPageBits;
 constexpr uint32_t kQueue = 1024;       // requests that the memory takes in before it answers
 constexpr uint32_t kReorderWindow = 16; // requests among which the next answer is chosen
 constexpr uint8_t kSlaveError = 2;
+constexpr uint32_t kRooms = 16;         // ranges that writes may be confined to
 
 // What Python sets; `MEMORY_FIELDS` in simulator.py has the same order.
 struct Settings {
@@ -44,6 +45,7 @@ struct State {
     uint64_t cycle, irq, lines_read, lines_written, bytes_written;
     uint64_t window_violations, window_address, window_write, window_cycle;
     uint64_t protocol_violations, protocol_rule, protocol_cycle;
+    uint64_t stray_writes, stray_address, errors_answered;
 };
 
 // Numbers of the rules; `PROTOCOL_RULES` in simulator.py has the same order.
@@ -244,6 +246,20 @@ class Simulation {
         }
     }
 
+    // Bytes written outside these ranges, `count` pairs of first address and end, are counted.
+    void confine(const uint64_t* limits, uint32_t count) {
+        rooms_ = std::min(count, kRooms);
+        std::copy(limits, limits + 2 * rooms_, limits_);
+        confined_ = true;
+        state_.stray_writes = state_.errors_answered = 0;
+    }
+
+    // The beats with these numbers, from 1 and from now on, are answered with errors; 0: none.
+    void fail(uint64_t read, uint64_t write) {
+        failing_read_ = read ? state_.lines_read + read : 0;
+        failing_write_ = write ? state_.lines_written + write : 0;
+    }
+
     // From now on the memory takes and answers nothing, or does so again.
     void mute(bool on) { mute_ = on; }
 
@@ -269,6 +285,16 @@ class Simulation {
             state_.window_address = address;
             state_.window_write = write;
             state_.window_cycle = state_.cycle;
+        }
+    }
+
+    void stray(uint32_t address, uint32_t strobe) {
+        for (uint32_t i = 0; confined_ && i < kLine; ++i) {
+            if (!(strobe >> i & 1)) continue;
+            bool inside = false;
+            for (uint32_t r = 0; r < rooms_; ++r)
+                inside |= address + i >= limits_[2 * r] && address + i < limits_[2 * r + 1];
+            if (!inside && state_.stray_writes++ == 0) state_.stray_address = address + i;
         }
     }
 
@@ -351,7 +377,10 @@ class Simulation {
             Request& request = writes_[0];
             const Beat beat = beats_.take(0);
             touched(request.address, true);
-            const bool error = fails(request.address);
+            stray(request.address, beat.strobe);
+            const bool error =
+                fails(request.address) || state_.lines_written + 1 == failing_write_;
+            state_.errors_answered += error;
             write_error_ |= error;
             if (!error) {
                 uint8_t* line = storage_.touch(request.address);
@@ -387,7 +416,9 @@ class Simulation {
         touched(burst_.address, false);
         memcpy(&t.m_axi_rdata, storage_.at(burst_.address), kLine);
         t.m_axi_rid = burst_.id;
-        t.m_axi_rresp = fails(burst_.address) ? kSlaveError : 0;
+        const bool error = fails(burst_.address) || state_.lines_read + 1 == failing_read_;
+        state_.errors_answered += error;
+        t.m_axi_rresp = error ? kSlaveError : 0;
         t.m_axi_rlast = burst_.beats == 1;
         t.m_axi_rvalid = 1;
         burst_.address += kLine;
@@ -446,6 +477,9 @@ class Simulation {
     Storage storage_;
     Random random_;
     uint32_t stall_;
+    uint64_t limits_[2 * kRooms], failing_read_ = 0, failing_write_ = 0;
+    uint32_t rooms_ = 0;
+    bool confined_ = false;
     Bandwidth read_bandwidth_, write_bandwidth_;
     Queue<Request> reads_, writes_;
     Queue<Beat> beats_;
@@ -468,6 +502,12 @@ EXPORT void loopnest_step(void* s, uint64_t cycles) {
     static_cast<Simulation*>(s)->advance(cycles);
 }
 EXPORT void loopnest_mute(void* s, int on) { static_cast<Simulation*>(s)->mute(on); }
+EXPORT void loopnest_confine(void* s, const uint64_t* limits, uint32_t count) {
+    static_cast<Simulation*>(s)->confine(limits, count);
+}
+EXPORT void loopnest_fail(void* s, uint64_t read, uint64_t write) {
+    static_cast<Simulation*>(s)->fail(read, write);
+}
 EXPORT void loopnest_state(void* s, State* state) { *state = static_cast<Simulation*>(s)->state(); }
 EXPORT int loopnest_write_register(void* s, uint32_t offset, uint32_t value, uint64_t limit) {
     return static_cast<Simulation*>(s)->write_register(offset, value, limit);

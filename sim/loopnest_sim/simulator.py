@@ -8,7 +8,7 @@ import ctypes
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +46,9 @@ REGISTER_CYCLES = 10_000
 PROGRESS_CYCLES = 100_000
 """Cycles between calls of a progress function."""
 
+MOST_ROOMS = 16
+"""Ranges that writes can be confined to."""
+
 PROTOCOL_RULES = (
     "a read request changed before it was accepted",
     "a write address changed before it was accepted",
@@ -64,6 +67,7 @@ STATE_FIELDS = (
     *("cycle", "irq", "lines_read", "lines_written", "bytes_written"),
     *("window_violations", "window_address", "window_write", "window_cycle"),
     *("protocol_violations", "protocol_rule", "protocol_cycle"),
+    *("stray_writes", "stray_address", "errors_answered"),
 )
 
 
@@ -225,6 +229,27 @@ class Simulator:
         """Let the memory take and answer nothing from now on, or go on where it was."""
         self._call("mute", ctypes.c_int(on))
 
+    def confine(self, rooms: Sequence[tuple[int, int]]) -> None:
+        """Count bytes written outside up to 16 ranges ``[first, end)`` as `violations`.
+
+        `errors_answered` begins at 0 again.
+        """
+        if len(rooms) > MOST_ROOMS:
+            raise ValueError(f"{len(rooms)} ranges: expected up to {MOST_ROOMS}")
+        limits = np.array([limit for room in rooms for limit in room], np.uint64)
+        self._call("confine", _pointer(limits), ctypes.c_uint32(len(rooms)))
+
+    def fail(self, *, read: int = 0, write: int = 0) -> None:
+        """Answer the read and the write beat of these numbers, from 1 and from now on, with an
+        error; 0 stands for none.
+        """
+        self._call("fail", ctypes.c_uint64(read), ctypes.c_uint64(write))
+
+    @property
+    def errors_answered(self) -> int:
+        """Beats that the memory has answered with an error, since `confine` at the latest."""
+        return int(self._state().errors_answered)
+
     def step(self, cycles: int = 1) -> None:
         """Run exactly this many cycles."""
         self._call("step", ctypes.c_uint64(cycles))
@@ -274,9 +299,16 @@ class Simulator:
 
     @property
     def violations(self) -> list[str]:
-        """The first access outside the memory's window and the first breach of AXI4, if any."""
+        """The first access outside the memory's window, the first write outside what `confine`
+        said, and the first breach of AXI4, if any.
+        """
         state = self._state()
         found = []
+        if state.stray_writes:
+            found.append(
+                f"{state.stray_writes} bytes written outside, the first at "
+                f"{state.stray_address:#010x}"
+            )
         if state.window_violations:
             kind = "write" if state.window_write else "read"
             found.append(

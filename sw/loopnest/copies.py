@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from loopnest_hw.config import COORDINATE_BITS, LANES, MOST_COPIES, ChipConfig
 from loopnest_hw.descriptor import LeafMode, pack, unpack
 from loopnest_sim.image import Image
+from loopnest_sim.model.faults import Faults
 from loopnest_sim.model.fibers import Blocks, children, expand, joined_chunks
 from loopnest_sim.model.kernel import leaf_chunks
 from loopnest_sim.model.nest import Nest, Tokens, root
@@ -92,15 +93,15 @@ def _fill_cycles(step: NDArray[np.int64], lane: NDArray[np.int64], latency: int)
 
 def _samples(nest: Nest, image: Image, start: int, multiplies: float) -> list[Sample]:
     """Return some lanes of the nest, from places spread over its first loop."""
-    watch = Watch()
+    watch, faults = Watch(), Faults()
     first = nest.rows[0]
     found = []
-    for tokens, blocks in joined_chunks(first, root(nest, start), image, watch):
+    for tokens, blocks in joined_chunks(first, root(nest, start), image, watch, faults):
         below = children(first, tokens, expand(first, tokens, blocks))
         size = max(1, int(len(below) * SAMPLE / (GROUPS * max(1.0, multiplies))))
         for begin in range(0, len(below), max(size, -(-len(below) // GROUPS))):
             part = below.part(begin, begin + size)
-            chunk = next(leaf_chunks(nest, 1, part, image, watch))
+            chunk = next(leaf_chunks(nest, 1, part, image, watch, faults))
             found.append(_lanes(nest, *chunk))
     return found
 

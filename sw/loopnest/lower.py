@@ -291,6 +291,7 @@ def _result(
         # One entry at least: the end of an empty nest is written as a fiber's.
         table = np.zeros(max(1, result.fibers) * OPEN_STRIDE, np.uint32)
         fields["result.table"] = arena.put(table)
+        fields["result.table_end"] = fields["result.table"] + table.nbytes
         blocks = min(room, result.fibers * -(-result.span // LANES))
         fields["result.blocks"] = arena.reserve(blocks * WORD_BYTES)
         fields["result.blocks_end"] = fields["result.blocks"] + blocks * WORD_BYTES

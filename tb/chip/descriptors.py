@@ -22,11 +22,14 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     ):
         kernel[path] = rng.choice((limit, rng.randrange(limit + 1)))
     kernel["accumulate"] |= kernel["copies"] > 0
-    for path in ("result.table", "result.blocks", "result.values"):
-        kernel[path] &= ~31
+    kernel |= rooms(rng)
+    for o in range(config.operands):
+        kernel[f"operand.{o}.values"] &= ~3
+    kernel["epilogue.bias"] &= ~3
+    kernel["epilogue.scale"] &= ~3
+    lines = iter(sorted(rng.sample(range(config.pool_lines), 2 * config.pool_streams)))
     for s in range(config.pool_streams):
-        ends = sorted((kernel[f"ring.{s}.base"], kernel[f"ring.{s}.last"]))
-        kernel[f"ring.{s}.base"], kernel[f"ring.{s}.last"] = ends
+        kernel |= {f"ring.{s}.base": next(lines), f"ring.{s}.last": next(lines)}
 
     scanners = list(range(config.scanners))
     rng.shuffle(scanners)
@@ -48,7 +51,21 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
                     kernel[f"{cell}.scanner"] = scanners.pop()
     leaf = f"row.{config.rows - 1}"
     if kernel["leaf_mode"] == LeafMode.AXPY:
+        for r in range(config.rows - 1):
+            kernel[f"row.{r}.result_step"] &= ~15
+    if kernel["leaf_mode"] == LeafMode.AXPY:
         kernel |= {f"{leaf}.result_mode": ResultMode.KEY, f"{leaf}.result_step": 1}
     if kernel["leaf_mode"] == LeafMode.DOT:
         kernel[f"{leaf}.result_mode"] = ResultMode.HOLD
     return kernel
+
+
+def rooms(rng: random.Random) -> dict[str, int]:
+    """Return the result's rooms, in any order and some of them empty."""
+    ends = sorted(rng.getrandbits(27) * 32 for _ in range(6))
+    found = {}
+    for n, name in enumerate(rng.sample(["table", "blocks", "values"], 3)):
+        begin, end = ends[2 * n : 2 * n + 2]
+        found[f"result.{name}"] = begin
+        found[f"result.{name}_end"] = rng.choice((begin, end, rng.randint(begin, end)))
+    return found

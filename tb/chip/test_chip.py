@@ -43,7 +43,9 @@ class Job:
             "operand.0.start": lines,
             "operand.0.values": self.source,
             "operand.1.start": Ending.DONE,
+            "result.compressed": 0,
             "result.values": self.result,
+            "result.values_end": self.result + 0x8000,
         }
 
     def check(self, memory: AxiMemory) -> None:

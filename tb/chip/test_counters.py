@@ -20,6 +20,8 @@ EVENT_OF = {
     "passes": "again",
     "evictions": "eviction",
     "pool_full": "pool_full",
+    "result_blocks": "result_block",
+    "result_values": "result_values",
 }
 LINES = ("line_read", "line_written")
 STATES = ("idle", "busy", "starved", "stalled")
@@ -38,6 +40,7 @@ async def counts(dut: Any) -> None:
         for _ in range(CYCLES):
             events = {event: rng.randrange(2) for event in EVENT_OF.values()}
             events["multiplies"] = rng.randrange(17)
+            events["result_values"] = rng.randrange(17)
             stage = [rng.randrange(4) for _ in STAGES]
             busy = rng.randrange(2)
             seen = {name: value for name, value in events.items() if name not in LINES}

@@ -1,11 +1,13 @@
 """Bench of the assembler."""
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import cocotb
 import numpy as np
 import pytest
+from cocotb.triggers import ClockCycles
 
 from loopnest_hw import tokens
 from loopnest_hw.config import LANES, make_config
@@ -91,6 +93,50 @@ async def equals_the_model(dut: Any) -> None:
     expected = reference(items, config.multipliers)
     assert len(expected) >= FIBERS
     assert await sink.wait_for(len(expected)) == expected
+    assert not int(dut.unordered.value)
+
+
+@cocotb.test()
+async def keys_that_do_not_ascend(dut: Any) -> None:
+    """A key that comes twice, or below the one before, is reported; a new fiber begins anew."""
+    config = make_config(multipliers=bench.parameters["multipliers"])
+    m = config.multipliers
+    rng = bench.rng()
+    source = Source(dut, "i", tokens.terms(config), bench.rng())
+    Sink(dut, "o", tokens.RESULT_BLOCK, bench.rng())
+    await bench.start(dut)
+    found = set()
+    for _ in range(60):
+        dut.rst.value = 1
+        await ClockCycles(dut.clk, 2)
+        dut.rst.value = 0
+        keys: list[int] = []
+        items = []
+        for _ in range(2):
+            own = sorted(rng.sample(range(64), 4))
+            if rng.random() < 0.3:
+                n = rng.randrange(1, 4)
+                own[n] = rng.choice((own[n - 1], rng.randrange(64)))
+            keys += own
+            items += [
+                {
+                    "valid": 1,
+                    "value": [7] * m,
+                    "index": [key % 16] * m,
+                    "place": [key // 16] * m,
+                    "fiber": 3,
+                    "end": n == 3,
+                    "final": 0,
+                }
+                for n, key in enumerate(own)
+            ]
+        fibers = keys[:4], keys[4:]
+        wrong = any(b <= a for fiber in fibers for a, b in pairwise(fiber))
+        await source.send_all(items)
+        await ClockCycles(dut.clk, 12)
+        assert int(dut.unordered.value) == wrong, keys
+        found.add(wrong)
+    assert found == {True, False}
 
 
 @cocotb.test()

@@ -57,6 +57,7 @@ async def equals_the_models(dut: Any) -> None:
             "result.full": full,
             "result.size": SIZE,
             "result.table": TABLE,
+            "result.table_end": TABLE + rng.choice((0x1000, 0x100)),
             "result.blocks": BLOCKS,
             "result.blocks_end": BLOCKS + rng.choice((0x3000, 0x180)),
             "result.values": VALUES,
@@ -102,9 +103,9 @@ async def equals_the_models(dut: Any) -> None:
         assert len(wrong) == 0, f"{len(wrong)} wrong bytes, the first at {wrong[0]:#x}, {kernel}"
         assert int(dut.overflow.value) == overflow
         error = int(dut.full.value)
-        where = 0 if written.blocks_full else 1
-        assert error & 1 == (written.blocks_full or written.values_full)
-        assert not error & 1 or error >> 1 == where
+        full_rooms = [written.blocks_full, written.values_full, written.table_full]
+        assert error & 1 == any(full_rooms)
+        assert not error & 1 or error >> 1 == full_rooms.index(True)
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

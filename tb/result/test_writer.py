@@ -100,7 +100,8 @@ class Device:
         """Compare the device with the model; return the device's cycles."""
         image = new_image(bench.rng())
         expected, written = ref_write(blocks, kernel, self._config.dtype, image)
-        assert (written.blocks_full | written.values_full << 1) == full
+        full_rooms = written.blocks_full | written.values_full << 1 | written.table_full << 2
+        assert full_rooms == full
         memory, cycles = await self.rtl_write(blocks, kernel, image)
         wrong = np.flatnonzero(memory.image.read(0, MEMORY) != expected.read(0, MEMORY))
         assert len(wrong) == 0, f"{len(wrong)} wrong bytes, the first at {wrong[0]:#x}"
@@ -114,6 +115,7 @@ def make_kernel(**changes: int) -> dict[str, int]:
         "compressed": 1,
         "output": bench.parameters["output"],
         "table": TABLE,
+        "table_end": BLOCKS,
         "blocks": BLOCKS,
         "blocks_end": BLOCKS + 0x3000,
         "values": VALUES,
@@ -164,8 +166,14 @@ async def no_room(dut: Any) -> None:
         ({"values_end": VALUES + value_bytes * values - 1}, 2),
         ({"blocks_end": BLOCKS + 36, "values_end": VALUES + 37}, 3),
         ({"blocks_end": BLOCKS, "values_end": 0}, 3),
+        ({"table_end": TABLE + 16 * 20}, 0),
+        ({"table_end": TABLE + 16 * 20 - 1}, 4),
+        ({"table_end": TABLE}, 4),
     ):
         await device.check(blocks, make_kernel(**(enough | changes)), full=full)
+    # a table whose entries would wrap
+    few = random_blocks(rng, [3, (1 << 32) - 1, 1 << 28, 7], size=64, most=4)
+    await device.check(few, make_kernel(), full=4)
     # dense: the last value of all, and a place whose address would wrap
     blocks = random_blocks(rng, range(0, 20 * 300, 300), size=300, most=4)
     top = int((blocks.fiber + 16 * blocks.coordinate)[-1]) * value_bytes

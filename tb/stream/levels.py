@@ -21,11 +21,18 @@ class Level:
 
 
 def place_level(
-    image: NDArray[np.uint8], at: int, lengths: list[int], stride: int, rng: random.Random
+    image: NDArray[np.uint8],
+    at: int,
+    lengths: list[int],
+    stride: int,
+    rng: random.Random,
+    *,
+    sound: bool = False,
 ) -> tuple[Level, int]:
     """Write a level of fibers of these lengths in blocks, of random words, from line `at` on.
 
-    A negative length makes a table that runs backwards. Returns the level and the next free line.
+    ``sound``: the blocks ascend, and no mask is empty. A negative length makes a table that runs
+    backwards. Returns the level and the next free line.
     """
     words = image.view("<u4")
     blocks = rng.sample(range(len(lengths)), len(lengths)) if stride == OPEN_STRIDE else None
@@ -49,4 +56,6 @@ def place_level(
     start = at * LINE_WORDS
     for n in range(place):
         words[start + n] = rng.getrandbits(32)
+        if sound:
+            words[start + n] = 5 * n << 16 | rng.randrange(1, 1 << 16)
     return level, at + place // LINE_WORDS + 1

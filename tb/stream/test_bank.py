@@ -92,7 +92,6 @@ async def all_streams(dut: Any, timing: tuple[int, int, float]) -> None:
         assert len(sink.received) == len(expected)
     assert sum(line < GATHER_LINES for line in memory.lines) == lines
     assert not int(dut.error.value)
-    assert not int(dut.backwards.value)
 
 
 @cocotb.test()

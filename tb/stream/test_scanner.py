@@ -1,14 +1,16 @@
 """`Scanner` on a line pool of its own, against the golden scan."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import cocotb
 import numpy as np
 import pytest
 from cocotb.triggers import ClockCycles
+from numpy.typing import NDArray
 
-from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
+from loopnest_hw.config import COORDINATE_BITS, LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.format import OPEN_STRIDE, PACKED_STRIDE
 from loopnest_hw.stream.bank import StreamBank, equal_rings
 from loopnest_hw.tokens import FIBER_BLOCKS, FIBER_REQUEST
@@ -19,6 +21,10 @@ from tb.stream.memory import LineMemory
 from tb.streams import Sink, Source
 
 IMAGE_LINES = 1024
+
+faults: list[int] = []
+"""What the runs have found, as `tokens.LEVEL_FAULT`."""
+
 POOL_LINES = 64
 
 
@@ -35,13 +41,17 @@ async def run_fibers(
     stride: int,
     source_stall: float = 0.0,
     sink_stall: float = 0.0,
+    size: int = 1 << COORDINATE_BITS,
+    sound: bool = False,
+    spoil: Callable[[NDArray[np.uint32]], None] = lambda words: None,
     **memory_options: Any,
 ) -> list[int]:
     """Scan fibers of a random level and compare with the golden scan; return the items' cycles."""
     rng = bench.rng()
     config = configuration(bench.parameters["depth"])
     image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
-    level, end = place_level(image, rng.randrange(5), lengths, stride, rng)
+    level, end = place_level(image, rng.randrange(5), lengths, stride, rng, sound=sound)
+    spoil(image[level.blocks :].view("<u4"))
     assert end <= IMAGE_LINES
     source = Source(dut, "scan__0__i", FIBER_REQUEST, rng, stall=source_stall)
     sink = Sink(dut, "scan__0__o", FIBER_BLOCKS, rng, stall=sink_stall)
@@ -60,15 +70,18 @@ async def run_fibers(
         for position in positions
     ]
     cocotb.start_soon(source.send_all(requests))
-    expected, backwards = scan(
-        image, positions, table=level.table, stride=stride, blocks=level.blocks
+    dut.scan__0__size.value = size
+    expected, fault = scan(
+        image, positions, table=level.table, stride=stride, blocks=level.blocks, size=size
     )
     received = await sink.wait_for(len(expected), idle=2000)
     assert received == expected
     assert sum(item["last"] for item in received) == len(positions)
     await ClockCycles(dut.clk, 100)
     assert len(sink.received) == len(expected)
-    assert int(dut.backwards.value) == backwards
+    found = int(dut.scan__0__fault.value)
+    assert found == fault["tensor"] | fault["coordinate"] << 1
+    faults.append(found)
     assert not int(dut.error.value)
     return sink.cycles
 
@@ -108,6 +121,32 @@ async def tables_that_run_backwards(dut: Any) -> None:
     rng = bench.rng()
     lengths = [rng.choice([-1, -100, 0, 1, 3]) for _ in range(30)]
     await run_fibers(dut, [*lengths, -1], [*range(31)], stride=OPEN_STRIDE, latency=3, spread=4)
+
+
+@cocotb.test()
+@cocotb.parametrize(case=[*range(24)])
+async def words_that_contradict_themselves(dut: Any, case: int) -> None:
+    """A sound level, one with a word spoilt, and one with a coordinate too many."""
+    lengths = [3, 1, 4, 2, 7, 3]
+    end = 20 + sum(lengths)  # of the words: they begin at any of the first 20
+    rng = random.Random(case)
+    at = rng.randrange(20, 31)
+    amount, kept = rng.choice([(0, 0xFFFF0000), (-5 << 16, ~0), (7 << 16, ~0)])
+
+    def spoil(words: NDArray[np.uint32]) -> None:
+        words[at] = (int(words[at]) + amount) & kept & 0xFFFFFFFF
+
+    changes: dict[str, Any] = {}
+    if case % 3 == 1:
+        changes["spoil"] = spoil
+    if case % 3 == 2:
+        block = rng.choice([0, 5 * at, 5 * end])
+        changes["size"] = 16 * block + rng.choice([0, 1, 8, 15, 16])
+    options = {"stride": PACKED_STRIDE, "latency": 3, "sound": True}
+    await run_fibers(dut, lengths, [*range(6)], **options, **changes)
+    assert case % 3 or not faults[-1]
+    if case == 23:
+        assert set(faults) >= {0, 1, 2}
 
 
 @cocotb.test()

@@ -16,12 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.rtl.chips import Pair
 
-from . import expressions
+from . import corruption, expressions
 
 CHIPS = ("shrunk/int8", "shrunk/bf16", "tiny/bf16", "single/bf16")
 """The first two have half of the cases at least."""
 
-KINDS: dict[str, Callable[[Pair, int], str]] = {"expressions": expressions.run_seed}
+KINDS: dict[str, Callable[[Pair, int], str]] = {
+    "expressions": expressions.run_seed,
+    "corruption": corruption.run_seed,
+}
 """What runs a seed's case: it returns how it ended, or raises where something is wrong."""
 
 

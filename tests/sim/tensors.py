@@ -145,14 +145,25 @@ class Kernel:
             "result.compressed": compressed,
             "result.size": size,
             "result.table": memory.room(16 * fibers),
+            "result.table_end": memory.free,
             "result.blocks": memory.room(4 * count),
             "result.blocks_end": memory.free,
             "result.values": memory.room(4 * count),
             "result.values_end": memory.free,
         }
+        self.fields |= rings(memory.config)
         self.fields |= {f"result.{name}": value for name, value in result.items()}
         fields = {path: int(value) for path, value in self.fields.items()}
         return unpack(memory.config, pack(memory.config, fields))
+
+
+def rings(config: ChipConfig) -> dict[str, int]:
+    """Return equal rings of all streams, as fields of the descriptor."""
+    size = config.pool_lines // config.pool_streams
+    found = {}
+    for s in range(config.pool_streams):
+        found |= {f"ring.{s}.base": s * size, f"ring.{s}.last": (s + 1) * size - 1}
+    return found
 
 
 def wide(config: ChipConfig) -> Any:

@@ -5,6 +5,7 @@ import pytest
 
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import pack, unpack
+from loopnest_sim.model.faults import Faults
 from loopnest_sim.model.leaf import Terms
 from loopnest_sim.model.nest import Nest, Tokens
 from loopnest_sim.model.sums import Sums
@@ -29,7 +30,7 @@ def tokens(present: list[int], stop: list[int]) -> Tokens:
 
 def run(copies: int, value: list[float], stop: list[int], present: list[int], chunk: int) -> list:
     """Return the result fibers' sums; every leaf fiber that is none has a term of key 37."""
-    sums = Sums(nest(copies))
+    sums = Sums(nest(copies), Faults())
     found = []
     for at in range(0, len(value), chunk):
         part = tokens(present, stop).part(at, at + chunk)

@@ -10,15 +10,18 @@ from loopnest_hw.registers import ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model import fibers
 from loopnest_sim.model.epilogue import epilogue
-from loopnest_sim.model.kernel import run_kernel, run_watched
-from loopnest_sim.model.nest import ModelError
+from loopnest_sim.model.faults import Faults, ModelError
+from loopnest_sim.model.kernel import run_checked, run_kernel
 from loopnest_sim.model.watch import Watch
 from loopnest_sim.model.write import write
 
+from .tensors import rings
 from .token_by_token import TokenByToken
 
 ARRAY_ROOM = 1 << 16
 FIBERS = 12
+LEVEL_BLOCKS = 5
+POSITIONS = 4000
 OUTPUT = 1 << 22
 
 
@@ -28,7 +31,7 @@ def random_level(rng: np.random.Generator, image: Image, address: int, is_open: 
     entries = []
     for _ in range(FIBERS):
         first = len(words)
-        blocks = sorted(rng.choice(5, rng.integers(0, 5), replace=False))
+        blocks = sorted(rng.choice(LEVEL_BLOCKS, rng.integers(0, 5), replace=False))
         dense = rng.random() < 0.3
         for b in blocks:
             mask = 0xFFFF if dense else int(rng.integers(1, 1 << 16) & rng.integers(0, 1 << 16))
@@ -37,7 +40,8 @@ def random_level(rng: np.random.Generator, image: Image, address: int, is_open: 
     if is_open:
         table = [word for i in rng.permutation(FIBERS) for word in (*entries[i], 0)]
     else:
-        table = [word for entry in entries for word in entry[:2]] + [len(words)]
+        table = [word for entry in entries for word in entry[:2]]
+        table += [len(words), 0] * POSITIONS
     image.write(address, np.array(table, np.uint32))
     image.write(address + ARRAY_ROOM, np.array(words, np.uint32))
 
@@ -65,7 +69,7 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
             d[f"{row}.block_table"] |= (1 << config.table_bits) - 2
             d[f"{row}.lane_table"] |= 1 << config.table_bits - 1 | 1 << 1
         d[f"{row}.size"] = int(rng.choice([0, 1, 3, 15, 16, 17, 40], p=[0.04] + [0.16] * 6))
-        joins = False
+        joins = scans = False
         for o in range(config.operands):
             cell = f"{row}.cell.{o}"
             d[f"{cell}.mode"] = int(rng.integers(3))
@@ -75,7 +79,7 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
             if r and (scanner == config.scanners or r in bypassed):
                 d[f"{cell}.mode"] = CellMode.FOLLOW
                 continue
-            joins = True
+            joins = scans = True
             scan = f"scanner.{scanner}" if r else f"dispatch.{o}"
             if r:
                 d[f"{cell}.scanner"] = scanner
@@ -85,6 +89,8 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
             d[f"{scan}.blocks"] = table + ARRAY_ROOM
             random_level(rng, image, table, bool(d[f"{scan}.open"]))
             table += 2 * ARRAY_ROOM
+        if scans:
+            d[f"{row}.size"] = LEVEL_BLOCKS * 16
         free = [o for o in range(config.operands) if d[f"{row}.cell.{o}.mode"] != CellMode.SCAN]
         if free and (not joins or rng.random() < 0.2):
             d[f"{row}.cell.{rng.choice(free)}.ones"] = 1
@@ -113,12 +119,14 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
             image.write(table, rng.integers(-99, 99, 1 << 12).astype(np.int32))
         table += ARRAY_ROOM
     d |= random_epilogue(rng, config, image, table)
+    d |= rings(config)
     d |= {
         "result.compressed": int(rng.random() < 0.6),
         "result.full": int(rng.random() < 0.2),
         "result.size": int(rng.choice([0, 7, 16, 100])),
         "result.start": int(rng.integers(4)),
         "result.table": OUTPUT,
+        "result.table_end": 2 * OUTPUT,
         "result.blocks": 2 * OUTPUT,
         "result.blocks_end": 3 * OUTPUT,
         "result.values": 3 * OUTPUT,
@@ -177,7 +185,7 @@ def random_config(rng: np.random.Generator) -> ChipConfig:
 def work_of(config: ChipConfig, image: Image, d: dict[str, int]) -> int:
     """Return the steps of a kernel, or -1 where they are none."""
     room = {"result.blocks_end": 3 * OUTPUT, "result.values_end": 8 * OUTPUT}
-    result = run_watched(config, image.copy(), d | room, Watch())
+    result = run_checked(config, image.copy(), d | room, Watch(), Faults())
     return result.steps + result.empty_steps if result.steps else -1
 
 
@@ -202,11 +210,12 @@ def test_random_nests(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     except ModelError as error:
         # what has room is written all the same, and so are sums that wrapped
         if error.code is ErrorCode.RESULT_FULL:
-            assert written.values_full if error.where else written.blocks_full
+            full = (written.blocks_full, written.values_full, written.table_full)
+            assert error.where == full.index(True)
         else:
-            assert error.code is ErrorCode.OVERFLOW
+            assert error.code in (ErrorCode.OVERFLOW, ErrorCode.SLOTS)
     else:
-        assert not written.blocks_full and not written.values_full
+        assert not (written.blocks_full or written.values_full or written.table_full)
         assert result.steps == plain.steps
         assert result.multiplies == plain.multiplies
     assert image.extent == expected.extent

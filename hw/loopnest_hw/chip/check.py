@@ -4,17 +4,21 @@ The golden function is `loopnest_sim.model.check.contradiction`; it names every 
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import COORDINATE_BITS, LINE_BYTES, MOST_COPIES, ChipConfig
+from ..config import COORDINATE_BITS, LANES, LINE_BYTES, MOST_COPIES, ChipConfig
 from ..descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
+from ..format import WORD_BYTES
 from ..kernel import kernel_layout
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
+WORD_SHIFT = (WORD_BYTES - 1).bit_length()
+LANE_BITS = (LANES - 1).bit_length()
 EPILOGUE_MODES = 3
 
 
@@ -48,7 +52,9 @@ class DescriptorCheck(wiring.Component):
         faults = [
             self._nest(),
             self._result(),
-            _any(ring.base > ring.last for ring in self.kernel.ring),
+            self._values(),
+            self._rooms(),
+            self._rings(),
             *(self._row(r) for r in range(self._config.rows)),
             *(self._shared(s) for s in range(self._config.scanners)),
         ]
@@ -83,10 +89,45 @@ class DescriptorCheck(wiring.Component):
                 result.table[:LINE_SHIFT].any(),
                 result.blocks[:LINE_SHIFT].any(),
                 result.values[:LINE_SHIFT].any(),
+                epilogue.bias[:WORD_SHIFT].any(),
+                epilogue.scale[:WORD_SHIFT].any(),
                 epilogue.bias_mode >= EPILOGUE_MODES,
                 epilogue.scale_mode >= EPILOGUE_MODES,
             )
         )
+
+    def _values(self) -> Value:
+        """Return whether an operand's values don't begin at a multiple of their size."""
+        narrow = self._config.dtype.narrow_bytes.bit_length() - 1
+        return _any(
+            Mux(
+                operand.wide,
+                operand.values[:WORD_SHIFT].any(),
+                operand.values[:narrow].any() if narrow else 0,
+            )
+            for operand in self.kernel.operand
+        )
+
+    def _rooms(self) -> Value:
+        """Return whether the result's rooms end before they begin, or overlap."""
+        result = self.kernel.result
+        rooms = [
+            (result[name], result[f"{name}_end"], there)
+            for name, there in (("values", 1), ("blocks", result.compressed))
+        ] + [(result.table, result.table_end, result.compressed)]
+        faults = [there & (begin > end) for begin, end, there in rooms]
+        for n, (begin, end, there) in enumerate(rooms):
+            for other_begin, other_end, other_there in rooms[:n]:
+                apart = (end <= other_begin) | (other_end <= begin)
+                faults.append(there & other_there & ~apart)
+        return _any(faults)
+
+    def _rings(self) -> Value:
+        """Return whether rings are no rings, or overlap: they must ascend."""
+        rings = list(self.kernel.ring)
+        faults = [ring.base > ring.last for ring in rings]
+        faults += [ring.last >= after.base for ring, after in pairwise(rings)]
+        return _any(faults)
 
     def _row(self, r: int) -> Value:
         row = self.kernel.row[r]
@@ -99,6 +140,11 @@ class DescriptorCheck(wiring.Component):
             ~(_any(scans) | ones.any()),
             (ones & (ones - 1)[: len(ones)]).any(),
         ]
+        if r < self._config.rows - 1:
+            # An AXPY token's key is that of a block.
+            odd = row.result_step[:LANE_BITS].any()
+            axpy = self.kernel.leaf_mode == LeafMode.AXPY
+            faults.append(axpy & (row.result_mode == ResultMode.KEY) & odd)
         for cell, scan in zip(cells, scans, strict=True):
             faults += [cell.mode >= len(CellMode), scan & cell.ones]
             if r > 0:

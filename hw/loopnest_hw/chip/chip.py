@@ -19,6 +19,7 @@ from .memory_port import (
     ReadPort,
     WritePort,
 )
+from .overlap import OverlapWatch
 from .registers import RegisterFile
 
 
@@ -102,6 +103,15 @@ class Chip(wiring.Component):
             writes.clear.eq(command.clear),
             # A single PE takes what it is given; nobody balances.
             pe.retired.ready.eq(1),
+        ]
+        m.submodules.overlap = overlap = OverlapWatch(self._config)
+        m.d.comb += [
+            overlap.result.eq(command.kernel.result),
+            overlap.running.eq(~command.hold),
+            overlap.clear.eq(command.clear),
+            overlap.read.eq(reads.bus.arvalid & reads.bus.arready),
+            overlap.address.eq(reads.bus.araddr),
+            command.overlap.eq(overlap.found),
         ]
         wiring.connect(m, dispatcher.o, pe.blocks)
         self._connect_memory(m, reads, writes, command)

@@ -14,6 +14,7 @@ from ..registers import ErrorCode
 from ..tokens import ERROR, line_reply, line_request
 from .axi import LINE_SIZE
 from .check import DescriptorCheck
+from .overlap import FOUND
 
 WORD_BITS = 32
 
@@ -67,6 +68,8 @@ class CommandProcessor(wiring.Component):
         A reply is always taken.
     pe_done : In(1)
     pe_error, dispatcher_error : In(ERROR)
+    overlap : In
+        `OverlapWatch.found`.
     reads_idle, writes_idle, write_error, bus_due, bus_moves, bus_clean : In(1)
         The memory ports' state.
     forget : Out(1)
@@ -93,6 +96,7 @@ class CommandProcessor(wiring.Component):
                 "pe_done": In(1),
                 "pe_error": In(ERROR),
                 "dispatcher_error": In(ERROR),
+                "overlap": In(FOUND),
                 "reads_idle": In(1),
                 "writes_idle": In(1),
                 "write_error": In(1),
@@ -217,6 +221,8 @@ class CommandProcessor(wiring.Component):
                     m.next = "DRAIN"
                 with m.Elif(self.write_error):
                     fail(ErrorCode.WRITE_ERROR, 0)
+                with m.Elif(self.overlap.valid):
+                    fail(ErrorCode.OVERLAP, self.overlap.where)
                 with m.Elif(fetch_failed):
                     # `line` is already that of the next descriptor.
                     where = (line - lines + failed_slot)[: len(line)]
@@ -240,6 +246,8 @@ class CommandProcessor(wiring.Component):
                     fail(self.dispatcher_error.code, self.dispatcher_error.where)
                 with m.Elif(self.write_error):
                     fail(ErrorCode.WRITE_ERROR, 0)
+                with m.Elif(self.overlap.valid):
+                    fail(ErrorCode.OVERLAP, self.overlap.where)
                 with m.Elif(self.pe_done):
                     m.d.sync += [self.hold.eq(1), written.eq(1)]
                     with m.If(self.kernel.last):

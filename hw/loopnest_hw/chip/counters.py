@@ -58,6 +58,8 @@ class Counters(wiring.Component):
             "passes": events.again,
             "evictions": events.eviction,
             "pool_full": events.pool_full,
+            "result_blocks": events.result_block,
+            "result_values": events.result_values,
         }
         for number, stage in enumerate(STAGES):
             for state in (StageState.BUSY, StageState.STARVED, StageState.STALLED):

@@ -39,6 +39,9 @@ class Assembler(wiring.Component):
     Latency is two cycles. An item takes as many cycles as it makes blocks leave, and at least one:
     a fiber of one term passes every cycle. Without room at the output, items wait.
 
+    Where keys do not ascend after all, or come twice, ``unordered`` rises within three cycles and
+    stays until reset; what comes out is anything.
+
     Parameters
     ----------
     config : ChipConfig
@@ -50,6 +53,7 @@ class Assembler(wiring.Component):
         Terms; ``place`` is the block coordinate, ``first`` is ignored.
     o : Out(stream.Signature(tokens.RESULT_BLOCK))
         Blocks, with the fiber of the item that made them leave.
+    unordered : Out(1)
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -58,6 +62,7 @@ class Assembler(wiring.Component):
             {
                 "i": In(stream.Signature(tokens.terms(config))),
                 "o": Out(stream.Signature(tokens.RESULT_BLOCK)),
+                "unordered": Out(1),
             }
         )
 
@@ -147,6 +152,19 @@ class Assembler(wiring.Component):
         with m.If(step_valid & ~passes & ~splits & ~ends & has_first):
             keep(0, merge=1, place=step.place[0])
 
+        # Lanes of the open block at or above the lowest of the step's.
+        again = Signal()
+        back = Signal()  # a block is not above the one before
+        m.d.sync += [
+            again.eq(step_valid & has_first & is_open & joins & self._reaches(mask, touched[0])),
+            back.eq(
+                (step_valid & has_first & is_open & (step.place[0] < coordinate))
+                | (step_valid & has_first & has_second & (step.place[1] <= step.place[0]))
+            ),
+        ]
+        with m.If(again | back):
+            m.d.sync += self.unordered.eq(1)
+
         # The next step is taken last: it overrides what is left of the one before.
         m.d.comb += self.i.ready.eq(~step_valid | step_done)
         with m.If(self.i.ready):
@@ -178,3 +196,7 @@ class Assembler(wiring.Component):
                     value[lane] | Mux(joins & touched[0][lane], crossed[lane], 0)
                 )
         return m
+
+    def _reaches(self, mask: Value, lanes: Value) -> Value:
+        """Return whether a bit of the mask is at or above the lowest of the lanes."""
+        return Cat(mask[k] & lanes[: k + 1].any() for k in range(LANES)).any()

@@ -10,7 +10,7 @@ from .. import tokens
 from ..config import ADDRESS_BITS, LINE_BYTES
 from ..queue import Queue
 
-OFFSET_BITS = ADDRESS_BITS + 4
+OFFSET_BITS = ADDRESS_BITS + 5
 """Bits of a byte offset from an array's start: too far a place must show, not wrap."""
 
 LINE_NUMBER_BITS = ADDRESS_BITS - 5

@@ -7,15 +7,15 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .. import tokens
-from ..config import EPILOGUE_READS, ChipConfig
+from ..config import EPILOGUE_READS, LANES, ChipConfig
 from ..descriptor import Output
 from ..kernel import kernel_layout
 from .epilogue import Epilogue
 from .filler import Filler
 from .writer import Writer
 
-FULL_ERROR = data.StructLayout({"valid": 1, "where": 1})
-"""Room was too small: for block words (``where`` 0) or for values alone (1)."""
+FULL_ERROR = data.StructLayout({"valid": 1, "where": 2})
+"""Room was too small: for block words (``where`` 0), else for values (1), else the table (2)."""
 
 
 class ResultPath(wiring.Component):
@@ -46,6 +46,8 @@ class ResultPath(wiring.Component):
         int8: the epilogue's sum left int32. Stays until reset.
     line_written : Out(1)
         A line is handed over in this cycle.
+    block_counted, values_counted : Out
+        As `Writer`'s.
     state : Out(tokens.StageState)
         The write stage: STALLED where a line waits for `o`, BUSY where something is inside, STARVED
         between the first block and `done`, else IDLE.
@@ -66,6 +68,8 @@ class ResultPath(wiring.Component):
                 "full": Out(FULL_ERROR),
                 "overflow": Out(1),
                 "line_written": Out(1),
+                "block_counted": Out(1),
+                "values_counted": Out(range(LANES + 1)),
                 "state": Out(tokens.StageState),
             }
         )
@@ -88,7 +92,9 @@ class ResultPath(wiring.Component):
             epilogue.narrow.eq(self.result.output == Output.NARROW),
             writer.result.eq(self.result),
             self.full.valid.eq(writer.done & writer.full.as_value().any()),
-            self.full.where.eq(~writer.full.blocks),
+            self.full.where.eq(Mux(writer.full.blocks, 0, Mux(writer.full.values, 1, 2))),
+            self.block_counted.eq(writer.block_counted),
+            self.values_counted.eq(writer.values_counted),
             self.overflow.eq(epilogue.overflow),
         ]
         m.d.sync += self.done.eq(writer.done)

@@ -23,7 +23,7 @@ ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
 
 ROOM_BITS = ADDRESS_BITS + 1
 
-FULL = data.StructLayout({"blocks": 1, "values": 1})
+FULL = data.StructLayout({"blocks": 1, "values": 1, "table": 1})
 """Which room was too small."""
 
 _INDEX_BITS = POSITION_BITS + 1
@@ -64,7 +64,8 @@ class Writer(wiring.Component):
 
     Values move in chunks: the lowest 8 of a compressed block's lanes, then the others; the lower
     and the upper 8 lanes of a dense one. A chunk that does not end at or before ``values_end`` is
-    dropped whole, as is a block word beyond ``blocks_end``; ``full`` tells. All else goes on.
+    dropped whole, as is a block word beyond ``blocks_end`` and an entry beyond ``table_end``;
+    ``full`` tells. All else goes on.
 
     A chunk of values, a block word and an entry go on in each cycle, as long as the lines they
     complete find room at the output. Latency from a block to its line is at least five cycles.
@@ -85,6 +86,9 @@ class Writer(wiring.Component):
         A final item has come and all its lines are handed over. Stays until reset.
     full : Out(FULL)
         Something was dropped. Complete when `done` rises; stays until reset.
+    block_counted : Out(1), values_counted : Out(range(17))
+        A block word, and so many values of a compressed result went to their builders in the cycle
+        before, whether they have room or not.
     busy : Out(1)
         A block or a part of a line is inside.
     """
@@ -98,6 +102,8 @@ class Writer(wiring.Component):
                 "o": Out(stream.Signature(tokens.LINE_WRITE)),
                 "done": Out(1),
                 "full": Out(FULL),
+                "block_counted": Out(1),
+                "values_counted": Out(range(LANES + 1)),
                 "busy": Out(1),
             }
         )
@@ -126,7 +132,7 @@ class Writer(wiring.Component):
             entries.base.eq(result.table[PLACE_BITS:]),
             values.room.eq(room(result.values, result.values_end, "values_room")),
             words.room.eq(room(result.blocks, result.blocks_end, "blocks_room")),
-            entries.room.eq(~0),
+            entries.room.eq(room(result.table, result.table_end, "table_room")),
         ]
 
         compressed = result.compressed
@@ -225,9 +231,14 @@ class Writer(wiring.Component):
             words.i.payload.final.eq(block.final),
             entries.i.valid.eq(go & last_chunk & (compressed & block.last | block.final)),
             entries.i.payload.offset.eq(block.fiber << 4),
+            entries.i.payload.end.eq((block.fiber << 4) + ENTRY_BYTES),
             entries.i.payload.data.eq(Cat(first_block, first_child, block_count_next)),
             entries.i.payload.strobe.eq((compressed & block.last).replicate(ENTRY_BYTES)),
             entries.i.payload.final.eq(block.final),
+        ]
+        m.d.sync += [
+            self.block_counted.eq(go & last_chunk & has_word),
+            self.values_counted.eq(Mux(go & compressed, span, 0)),
         ]
         with m.If(go):
             m.d.sync += upper.eq(1)
@@ -259,6 +270,7 @@ class Writer(wiring.Component):
         m.d.comb += [
             self.full.blocks.eq(words.full),
             self.full.values.eq(values.full),
+            self.full.table.eq(entries.full),
             self.busy.eq(block_valid | lines_left),
         ]
         return m

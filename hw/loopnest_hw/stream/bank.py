@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, EPILOGUE_READS, ChipConfig
+from ..config import ADDRESS_BITS, COORDINATE_BITS, EPILOGUE_READS, ChipConfig
 from ..tokens import (
     FIBER_BLOCKS,
     FIBER_REQUEST,
+    LEVEL_FAULT,
     gather_reply,
     gather_request,
     line_reply,
@@ -29,6 +30,8 @@ SCAN = wiring.Signature(
         "open": In(1),
         "table": In(ADDRESS_BITS),
         "blocks": In(ADDRESS_BITS),
+        "size": In(COORDINATE_BITS + 1),
+        "fault": Out(LEVEL_FAULT),
     }
 )
 """A scanner's ports and settings (see `Scanner`), seen from it."""
@@ -57,8 +60,8 @@ class StreamBank(wiring.Component):
     order of ``ring`` is: positions and blocks of scanner 0, of scanner 1, ..., then each operand's
     values, then the epilogue. Rings must not overlap and lie below ``lines``.
 
-    ``error`` (a read failed), ``backwards`` (a table ran backwards) and ``pool_full`` are the
-    pool's and the scanners'; the first two stay until reset. At reset, no read may be under way.
+    ``error`` (a read failed) and ``pool_full`` are the pool's; the first one stays until reset. At
+    reset, no read may be under way.
     """
 
     def __init__(
@@ -75,7 +78,6 @@ class StreamBank(wiring.Component):
             "request": Out(stream.Signature(line_request(config))),
             "reply": In(stream.Signature(line_reply(config))),
             "error": Out(1),
-            "backwards": Out(1),
             "pool_full": Out(1),
         }
         if scanners:
@@ -94,8 +96,6 @@ class StreamBank(wiring.Component):
         wiring.connect(m, pool.reply, wiring.flipped(self.reply))
         m.d.comb += [self.error.eq(pool.error), self.pool_full.eq(pool.pool_full)]
 
-        backwards = Signal(max(1, self._scanners))
-        m.d.comb += self.backwards.eq(backwards.any())
         for s in range(self._scanners):
             m.submodules[f"scanner_{s}"] = scanner = Scanner(self._config)
             port = self.scan[s]
@@ -104,12 +104,12 @@ class StreamBank(wiring.Component):
             wiring.connect(m, scanner.position_pool, pool.client[2 * s])
             wiring.connect(m, scanner.block_pool, pool.client[2 * s + 1])
             m.d.comb += [
-                Cat(scanner.open, scanner.table, scanner.blocks).eq(
-                    Cat(port.open, port.table, port.blocks)
+                Cat(scanner.open, scanner.table, scanner.blocks, scanner.size).eq(
+                    Cat(port.open, port.table, port.blocks, port.size)
                 ),
                 scanner.position_ring.eq(self.ring[2 * s]),
                 scanner.block_ring.eq(self.ring[2 * s + 1]),
-                backwards[s].eq(scanner.error),
+                port.fault.eq(scanner.fault),
                 scanner.flush.eq(self.flush),
             ]
 

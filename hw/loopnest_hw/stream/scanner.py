@@ -9,20 +9,29 @@ from amaranth.lib.wiring import In, Out
 from ..config import (
     ADDRESS_BITS,
     COORDINATE_BITS,
+    LANES,
     LINE_BYTES,
     POSITION_BITS,
     WIDE_BITS,
     ChipConfig,
 )
-from ..format import BLOCK_MASK_BITS, ENTRY_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
+from ..format import (
+    BLOCK_COORDINATE_BITS,
+    BLOCK_MASK_BITS,
+    ENTRY_WORDS,
+    OPEN_STRIDE,
+    PACKED_STRIDE,
+    WORD_BYTES,
+)
 from ..queue import Queue
-from ..tokens import BLOCK_WORD, FIBER_BLOCKS, FIBER_REQUEST, PAIR
+from ..tokens import BLOCK_WORD, FIBER_BLOCKS, FIBER_REQUEST, LEVEL_FAULT, PAIR
 from .gather import Gather
 from .pool import pool_client, ring
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
 WORD_ADDRESS_BITS = ADDRESS_BITS - WORD_SHIFT
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
+LANE_BITS = (LANES - 1).bit_length()
 
 
 class Scanner(wiring.Component):
@@ -35,9 +44,14 @@ class Scanner(wiring.Component):
 
     With ``flush`` the fibers asked for that are not walked yet turn empty: nobody wants them.
 
-    A fiber whose table runs backwards counts as empty, and raises ``error``, which stays until
-    reset. ``table`` and ``blocks`` are byte addresses of lines; their low bits are ignored.
-    Addresses wrap at 2^32. The settings hold while requests are under way.
+    ``fault`` tells what was found wrong in the fibers that were read, two cycles after the word
+    (or the position entry) has passed, and stays until reset: ``tensor`` for a table that runs
+    backwards (its fiber counts as empty), an empty mask, or blocks that do not ascend;
+    ``coordinate`` for one at or above ``size``. So no fiber without a fault is longer than ``size``
+    allows.
+
+    ``table`` and ``blocks`` are byte addresses of lines; their low bits are ignored. Addresses wrap
+    at 2^32. The settings hold while requests are under way, and two cycles before.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -50,11 +64,12 @@ class Scanner(wiring.Component):
                 "open": In(1),
                 "table": In(ADDRESS_BITS),
                 "blocks": In(ADDRESS_BITS),
+                "size": In(COORDINATE_BITS + 1),
                 "position_ring": In(ring(config)),
                 "block_ring": In(ring(config)),
                 "position_pool": Out(pool_client(config)),
                 "block_pool": Out(pool_client(config)),
-                "error": Out(1),
+                "fault": Out(LEVEL_FAULT),
             }
         )
 
@@ -77,6 +92,7 @@ class Scanner(wiring.Component):
         self._measure(m, positions.o, fibers.i)
         self._walk(m, fibers.o, words.i, walked.i)
         self._count(m, words.o, walked.o)
+        self._check(m)
         return m
 
     def _locate(self, m: Module, entries: Any) -> None:
@@ -133,7 +149,7 @@ class Scanner(wiring.Component):
                 fiber.child.eq(child),
             ]
             with m.If(backwards):
-                m.d.sync += self.error.eq(1)
+                m.d.sync += self.fault.tensor.eq(1)
 
     def _walk(self, m: Module, fibers: Any, words: Any, walked: Any) -> None:
         """Ask for a fiber's words, two a cycle."""
@@ -210,3 +226,39 @@ class Scanner(wiring.Component):
         m.d.comb += [out.rank[n].eq(rank + ones[n - 1]) for n in range(1, PAIR)]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += rank.eq(Mux(out.last, 0, rank + ones[PAIR - 1]))
+
+    def _check(self, m: Module) -> None:
+        """Look at the words that are handed on."""
+        # The largest coordinate, as block and lanes.
+        most = Signal(COORDINATE_BITS)
+        none = Signal()
+        lanes = Signal(LANES)
+        m.d.sync += [
+            most.eq(self.size - 1),
+            none.eq(self.size == 0),
+            lanes.eq((2 << most[:LANE_BITS]) - 1),
+        ]
+        out = self.o.payload
+        before = Signal(BLOCK_COORDINATE_BITS)
+        inside = Signal()  # a word of the same fiber came before
+        passes = self.o.valid & self.o.ready
+        empty, descends, above, beyond = (
+            Signal(PAIR, name=name) for name in ("empty", "descends", "above", "beyond")
+        )
+        last_block = most[LANE_BITS:]
+        for n in range(PAIR):
+            word = out.word[n]
+            here = passes & (out.count > n)
+            previous, known = (out.word[n - 1].coordinate, 1) if n else (before, inside)
+            m.d.sync += [
+                empty[n].eq(here & (word.mask == 0)),
+                descends[n].eq(here & known & (word.coordinate <= previous)),
+                above[n].eq(here & (none | (word.coordinate > last_block))),
+                beyond[n].eq(here & (word.coordinate == last_block) & (word.mask & ~lanes).any()),
+            ]
+        with m.If(passes):
+            m.d.sync += [before.eq(out.word[PAIR - 1].coordinate), inside.eq(~out.last)]
+        with m.If(empty.any() | descends.any()):
+            m.d.sync += self.fault.tensor.eq(1)
+        with m.If(above.any() | beyond.any()):
+            m.d.sync += self.fault.coordinate.eq(1)

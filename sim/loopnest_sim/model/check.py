@@ -1,9 +1,11 @@
 """The rules a kernel descriptor must keep to be run (chip/check.py)."""
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 
-from loopnest_hw.config import COORDINATE_BITS, LINE_BYTES, MOST_COPIES, ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, LANES, LINE_BYTES, MOST_COPIES, ChipConfig
 from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
+from loopnest_hw.format import WORD_BYTES
 
 
 def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
@@ -30,15 +32,34 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
     for path in ("result.table", "result.blocks", "result.values"):
         if kernel[path] % LINE_BYTES:
             yield f"{path}={kernel[path]:#x}: expected a multiple of {LINE_BYTES}"
+    for o in range(config.operands):
+        wide = kernel[f"operand.{o}.wide"]
+        size = WORD_BYTES if wide else config.dtype.narrow_bytes
+        if kernel[f"operand.{o}.values"] % size:
+            values = kernel[f"operand.{o}.values"]
+            yield f"operand.{o}.values={values:#x}: expected a multiple of {size}"
+    for path in ("epilogue.bias", "epilogue.scale"):
+        if kernel[path] % WORD_BYTES:
+            yield f"{path}={kernel[path]:#x}: expected a multiple of {WORD_BYTES}"
     for s in range(config.pool_streams):
         base, last = kernel[f"ring.{s}.base"], kernel[f"ring.{s}.last"]
         if base > last:
             yield f"ring.{s}: first line {base} is above its last line {last}"
+        if s and base <= kernel[f"ring.{s - 1}.last"]:
+            yield f"ring.{s}: first line {base} is not above the ring before"
+    yield from _rooms(kernel)
 
     leaf = f"row.{config.rows - 1}"
     for row in ("row.0", leaf):
         if kernel[f"{row}.bypass"]:
             yield f"{row}.bypass=1: expected 0 in the first row and the leaf"
+    for r in range(config.rows - 1):
+        row = f"row.{r}"
+        step = kernel[f"{row}.result_step"]
+        if kernel["leaf_mode"] != LeafMode.AXPY or kernel[f"{row}.bypass"]:
+            continue
+        if kernel[f"{row}.result_mode"] == ResultMode.KEY and step % LANES:
+            yield f"{row}.result_step={step}: expected a multiple of {LANES} where AXPY"
     mode, step = kernel[f"{leaf}.result_mode"], kernel[f"{leaf}.result_step"]
     if kernel["leaf_mode"] == LeafMode.AXPY and (mode != ResultMode.KEY or step != 1):
         yield f"{leaf}.result_mode={mode}, result_step={step}: expected KEY, 1 where AXPY"
@@ -60,6 +81,26 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
             if scanner in owner:
                 yield f"{cell}.scanner={scanner}: {owner[scanner]} has it"
             owner[scanner] = cell
+
+
+ROOMS = ("blocks", "values", "table")
+"""The result's rooms, by their number in an error's ``where``."""
+
+
+def rooms(kernel: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return first address and end of each room that the result has, by name."""
+    names = ROOMS if kernel["result.compressed"] else ("values",)
+    return {n: (kernel[f"result.{n}"], kernel[f"result.{n}_end"]) for n in names}
+
+
+def _rooms(kernel: Mapping[str, int]) -> Iterator[str]:
+    found = rooms(kernel)
+    for name, (begin, end) in found.items():
+        if begin > end:
+            yield f"result.{name}_end={end:#x}: expected {begin:#x}, where it begins, or more"
+    for (one, (begin, end)), (other, (other_begin, other_end)) in combinations(found.items(), 2):
+        if end > other_begin and other_end > begin:
+            yield f"result.{one}: overlaps result.{other}"
 
 
 def _row(config: ChipConfig, kernel: Mapping[str, int], r: int) -> Iterator[str]:

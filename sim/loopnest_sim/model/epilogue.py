@@ -13,13 +13,18 @@ from loopnest_hw.format import WORD_BYTES
 from ..image import Image
 from .arith import Wide, add, multiply, to_bf16, widen
 from .blocks import Blocks
+from .watch import Watch
 
 VALUE, FIBER, COORDINATE = range(3)
 """The descriptor's bias_mode and scale_mode."""
 
 
 def epilogue(
-    blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: Image
+    blocks: Blocks,
+    kernel: Mapping[str, int],
+    fmt: NumberFormat,
+    image: Image,
+    watch: Watch | None = None,
 ) -> tuple[Blocks, bool]:
     """Apply a kernel descriptor's epilogue; biases and scales are read from ``image``.
 
@@ -44,7 +49,10 @@ def epilogue(
         else:
             index = fiber if mode == FIBER else key
             address = kernel[f"epilogue.{name}"] + WORD_BYTES * index
-            raw = image.gather(address % (1 << ADDRESS_BITS), np.uint32)
+            address %= 1 << ADDRESS_BITS
+            if watch is not None:
+                watch.epilogue(address)
+            raw = image.gather(address, np.uint32)
         return widen(raw, fmt, wide=True)
 
     x = widen(blocks.value[rows, lanes], fmt, wide=True)

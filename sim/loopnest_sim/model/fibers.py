@@ -15,8 +15,10 @@ from loopnest_hw.format import (
     PACKED_STRIDE,
     WORD_BYTES,
 )
+from loopnest_hw.registers import ErrorCode
 
 from ..image import Image
+from .faults import Faults
 from .nest import Indices, Row, Tokens, Words
 from .watch import Watch
 
@@ -68,11 +70,13 @@ class Lanes:
 
 
 def joined_chunks(
-    row: Row, tokens: Tokens, image: Image, watch: Watch
+    row: Row, tokens: Tokens, image: Image, watch: Watch, faults: Faults
 ) -> Iterator[tuple[Tokens, Blocks]]:
     """Join the fibers of all tokens; yield some tokens with all of their blocks at a time."""
     fibers = {
-        o: _open(row, o, tokens, image, watch) for o, cell in enumerate(row.cells) if cell.joins
+        o: _open(row, o, tokens, image, watch, faults)
+        for o, cell in enumerate(row.cells)
+        if cell.joins
     }
     blocks_before = np.zeros(len(tokens) + 1, np.int64)
     for fiber in fibers.values():
@@ -84,7 +88,7 @@ def joined_chunks(
         end = max(end, begin + 1)
         some = tokens.part(begin, end)
         parts = {o: _part(fiber, begin, end) for o, fiber in fibers.items()}
-        yield some, _join(row, some, parts, image, watch)
+        yield some, _join(row, some, parts, image, watch, faults)
         begin = end
 
 
@@ -92,7 +96,7 @@ def _part(fibers: Fibers, begin: int, end: int) -> Fibers:
     return Fibers(fibers.first[begin:end], fibers.count[begin:end], fibers.child[begin:end])
 
 
-def _open(row: Row, o: int, tokens: Tokens, image: Image, watch: Watch) -> Fibers:
+def _open(row: Row, o: int, tokens: Tokens, image: Image, watch: Watch, faults: Faults) -> Fibers:
     """Find operand o's fiber of each token; where it is absent, the fiber is empty."""
     cell = row.cells[o]
     n = len(tokens)
@@ -111,8 +115,11 @@ def _open(row: Row, o: int, tokens: Tokens, image: Image, watch: Watch) -> Fiber
 
     first[present] = word(0)
     child[present] = word(1)
-    # a fiber that ends before it begins is empty
-    count[present] = np.maximum(word(2).astype(np.int64) - first[present], 0)
+    length = word(2).astype(np.int64) - first[present]
+    if (length < 0).any():
+        faults.add(ErrorCode.TENSOR, row.number)
+    # one that is longer than the index allows does not ascend, or leaves it: that much shows it
+    count[present] = np.clip(length, 0, -(-row.size // LANES) + 1)
     return Fibers(first, count, child)
 
 
@@ -123,7 +130,7 @@ def _spread(counts: Indices) -> tuple[Indices, Indices]:
 
 
 def _words(
-    row: Row, o: int, fibers: Fibers, image: Image, watch: Watch
+    row: Row, o: int, fibers: Fibers, image: Image, watch: Watch, faults: Faults
 ) -> tuple[Indices, Words, Masks, Words]:
     """Return token, coordinate, mask and rank of every block of operand o's fibers."""
     cell = row.cells[o]
@@ -140,15 +147,42 @@ def _words(
     counted = np.bitwise_count(mask)
     before = np.cumsum(counted, dtype=np.uint32) - counted
     # the first block of the same fiber
-    rank = before - before[np.arange(len(token)) - number]
-    return token, words >> np.uint32(BLOCK_MASK_BITS), mask, rank
+    begin = np.arange(len(token)) - number
+    rank = before - before[begin]
+    coordinate = words >> np.uint32(BLOCK_MASK_BITS)
+    bad = _contradictions(row, number, coordinate, mask, faults)
+    if bad.any():
+        # the chip is about to stop: what follows in the fiber matters no more
+        seen = np.cumsum(bad)
+        kept: NDArray[np.bool_] = seen == (seen - bad)[begin]
+        token, coordinate, mask, rank = token[kept], coordinate[kept], mask[kept], rank[kept]
+    return token, coordinate, mask, rank
+
+
+def _contradictions(
+    row: Row, number: Indices, coordinate: Words, mask: Masks, faults: Faults
+) -> NDArray[np.bool_]:
+    """Return which block words are no part of a sound fiber, and note why."""
+    unsound = mask == 0
+    unsound[1:] |= (number[1:] > 0) & (coordinate[1:] <= coordinate[:-1])
+    outside = coordinate.astype(np.int64) * LANES + np.where(mask, _highest(mask), 0) >= row.size
+    if unsound.any():
+        faults.add(ErrorCode.TENSOR, row.number)
+    if outside.any():
+        faults.add(ErrorCode.COORDINATE, row.number)
+    return unsound | outside
+
+
+def _highest(mask: Masks) -> Indices:
+    """Return the highest lane of each mask that is not 0."""
+    return np.floor(np.log2(np.maximum(mask, 1))).astype(np.int64)
 
 
 def _join(
-    row: Row, tokens: Tokens, fibers: dict[int, Fibers], image: Image, watch: Watch
+    row: Row, tokens: Tokens, fibers: dict[int, Fibers], image: Image, watch: Watch, faults: Faults
 ) -> Blocks:
     """Merge the tokens' fibers by block coordinate and look the two tables up."""
-    inputs = {o: _words(row, o, f, image, watch) for o, f in fibers.items()}
+    inputs = {o: _words(row, o, f, image, watch, faults) for o, f in fibers.items()}
     operands = range(len(row.cells))
     child = [fibers[o].child if o in fibers else np.zeros(0, np.uint32) for o in operands]
     if len(inputs) == 1:

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.registers import ErrorCode
 
 from ..image import Image
 from .check import contradictions
+from .faults import Faults, ModelError
 from .fibers import Blocks, children, expand, joined_chunks
 from .leaf import LeafCounts, leaf_terms
-from .nest import ModelError, Nest, Tokens, root
+from .nest import Nest, Tokens, root
 from .result import Result
 from .sums import Finished, Sums
 from .watch import Watch
@@ -59,8 +62,8 @@ def run_kernel(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> 
     Raises
     ------
     ModelError
-        Where the chip would stop with an error: ``BAD_DESCRIPTOR``, ``RESULT_FULL`` or
-        ``OVERFLOW``. The image then has what the chip has written.
+        Where the chip would stop with an error; of several the first that the model found. (A
+        budget is never too small for it.)
     """
     result = run_watched(config, image, descriptor, Watch())
     if result.overflow:
@@ -74,9 +77,24 @@ def run_watched(
     """Do what `run_kernel` does, and tell ``watch`` of every access; overflow is no error."""
     for _ in contradictions(config, descriptor):
         raise ModelError(ErrorCode.BAD_DESCRIPTOR, 0)
+    faults = Faults()
+    result = run_checked(config, image, descriptor, watch, faults)
+    if result.overflow:
+        faults.found.remove((ErrorCode.OVERFLOW, 0))
+    faults.raise_first()
+    return result
+
+
+def run_checked(
+    config: ChipConfig, image: Image, descriptor: dict[str, int], watch: Watch, faults: Faults
+) -> KernelResult:
+    """Run a kernel whose descriptor has no contradiction, and collect every error in ``faults``.
+
+    Where there are any, the result is one that the chip would not reach.
+    """
     nest = Nest.of(config, descriptor)
-    sums = Sums(nest)
-    result = Result(config, descriptor, image, watch)
+    sums = Sums(nest, faults)
+    result = Result(config, descriptor, image, watch, faults)
     counts = LeafCounts()
     fibers = 0
 
@@ -86,32 +104,36 @@ def run_watched(
         result.write(finished)
 
     first = root(nest, descriptor["result.start"])
-    for tokens, blocks in leaf_chunks(nest, 0, first, image, watch):
+    for tokens, blocks in leaf_chunks(nest, 0, first, image, watch, faults):
         write(sums.feed(tokens, leaf_terms(nest, tokens, blocks, image, watch, counts)))
     write(sums.finish())
     result.finish()
+    overflow = counts.overflow or sums.overflow or result.overflow
+    if overflow:
+        faults.add(ErrorCode.OVERFLOW, 0)
     return KernelResult(
         image=image,
         multiplies=counts.multiplies,
         steps=counts.lane_steps,
         empty_steps=counts.empty_steps,
         fibers=fibers,
-        overflow=counts.overflow or sums.overflow or result.overflow,
+        overflow=overflow,
     )
 
 
 def leaf_chunks(
-    nest: Nest, number: int, tokens: Tokens, image: Image, watch: Watch
+    nest: Nest, number: int, tokens: Tokens, image: Image, watch: Watch, faults: Faults
 ) -> Iterator[tuple[Tokens, Blocks]]:
     """Run the tokens through the rows from this one on; yield leaf tokens with their blocks."""
     row = nest.rows[number]
     leaf = number == len(nest.rows) - 1
     if row.bypass and not leaf:
-        yield from leaf_chunks(nest, number + 1, tokens, image, watch)
+        yield from leaf_chunks(nest, number + 1, tokens, image, watch, faults)
         return
-    for some, blocks in joined_chunks(row, tokens, image, watch):
+    for some, blocks in joined_chunks(row, tokens, image, watch, faults):
+        faults.worked(len(some) + int(np.bitwise_count(blocks.lanes).sum()))
         if leaf:
             yield some, blocks
         else:
             below = children(row, some, expand(row, some, blocks))
-            yield from leaf_chunks(nest, number + 1, below, image, watch)
+            yield from leaf_chunks(nest, number + 1, below, image, watch, faults)

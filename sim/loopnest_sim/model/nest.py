@@ -6,28 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import ChipConfig
+from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import CellMode, LeafMode, Op, ResultMode
 from loopnest_hw.registers import ErrorCode
+
+from .faults import ModelError
 
 Words = NDArray[np.uint32]
 Indices = NDArray[np.int64]
 
-
-class ModelError(Exception):
-    """The chip would stop with an error.
-
-    Attributes
-    ----------
-    code : ErrorCode
-    where : int
-        As `registers.ErrorCode` says for each.
-    """
-
-    def __init__(self, code: ErrorCode, where: int) -> None:
-        super().__init__(f"{code.name} at {where}")
-        self.code = code
-        self.where = where
+LINE_MASK = ~(LINE_BYTES - 1)
+"""A level's arrays start at lines; the low bits of their addresses are ignored."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +80,15 @@ class Nest:
     op1: Op
     op2: Op
 
+    @property
+    def replayable(self) -> bool:
+        """Each result fiber is one row-0 token's."""
+        return self.drain_stop == sum(not row.bypass for row in self.rows[1:])
+
     @classmethod
     def of(cls, config: ChipConfig, descriptor: Mapping[str, int]) -> "Nest":
-        """Return the nest of an unpacked descriptor.
+        """Return the nest of an unpacked descriptor. What a bypassed row's other fields hold is
+        ignored.
 
         Raises
         ------
@@ -109,15 +104,15 @@ class Nest:
         def cell(r: int, o: int) -> Cell:
             path = f"row.{r}.cell.{o}"
             scan = f"scanner.{d[path + '.scanner']}" if r else f"dispatch.{o}"
-            mode = CellMode(d[path + ".mode"])
+            mode = CellMode.HOLD if d[f"row.{r}.bypass"] else CellMode(d[path + ".mode"])
             scans = mode is CellMode.SCAN
             return Cell(
                 mode=mode,
                 ones=bool(d[path + ".ones"]),
                 step=d[path + ".step"],
                 open=bool(scans and d[scan + ".open"]),
-                table=d[scan + ".table"] if scans else 0,
-                blocks=d[scan + ".blocks"] if scans else 0,
+                table=d[scan + ".table"] & LINE_MASK if scans else 0,
+                blocks=d[scan + ".blocks"] & LINE_MASK if scans else 0,
             )
 
         try:
@@ -129,7 +124,11 @@ class Nest:
                         bypass=bool(d[f"row.{r}.bypass"]),
                         block_keep=table(f"row.{r}.block_table"),
                         lane_keep=table(f"row.{r}.lane_table"),
-                        result_mode=ResultMode(d[f"row.{r}.result_mode"]),
+                        result_mode=ResultMode(
+                            ResultMode.HOLD
+                            if d[f"row.{r}.bypass"]
+                            else d[f"row.{r}.result_mode"]
+                        ),
                         result_step=d[f"row.{r}.result_step"],
                         size=d[f"row.{r}.size"],
                         cells=tuple(cell(r, o) for o in range(config.operands)),

@@ -16,9 +16,10 @@ from loopnest_hw.registers import ErrorCode
 
 from ..image import Image
 from .blocks import Blocks
+from .check import ROOMS
 from .epilogue import epilogue
-from .fibers import ADDRESS_MASK
-from .nest import Indices, ModelError
+from .faults import Faults
+from .nest import Indices
 from .sums import Finished
 from .watch import Watch
 
@@ -27,6 +28,8 @@ FILL_VALUES = 1 << 22
 
 EPILOGUE_VALUES = 1 << 18
 """Values in the epilogue at once: each may take a block of its own."""
+
+ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
 
 CHUNK_LANES = 8
 """Values that the writer writes together, or drops together where the room ends."""
@@ -42,17 +45,23 @@ class Result:
     """
 
     def __init__(
-        self, config: ChipConfig, kernel: Mapping[str, int], image: Image, watch: Watch
+        self,
+        config: ChipConfig,
+        kernel: Mapping[str, int],
+        image: Image,
+        watch: Watch,
+        faults: Faults,
     ) -> None:
         self._kernel = kernel
         self._image = image
         self._watch = watch
+        self._faults = faults
         self._format = config.dtype
         narrow = kernel["result.output"] == Output.NARROW
         self._size = config.dtype.narrow_bytes if narrow else WIDE_BITS // 8
         self._blocks = 0
         self._children = 0
-        self._full = {0: False, 1: False}
+        self._full = dict.fromkeys(ROOMS, False)
         self.overflow = False
 
     def write(self, finished: Finished) -> None:
@@ -68,16 +77,11 @@ class Result:
                 self._values(done, index, done.key % LANES >= CHUNK_LANES)
 
     def finish(self) -> None:
-        """End the nest.
-
-        Raises
-        ------
-        ModelError
-            ``RESULT_FULL``: something had no room, and is not written.
-        """
-        for where, full in self._full.items():
-            if full:
-                raise ModelError(ErrorCode.RESULT_FULL, where)
+        """End the nest: what had no room is not written, and the first such room is a fault."""
+        for where, name in enumerate(ROOMS):
+            if self._full[name]:
+                self._faults.add(ErrorCode.RESULT_FULL, where)
+                return
 
     def _filled(self, finished: Finished) -> Iterator[Finished]:
         """Give the fibers every coordinate below the result's size, untouched ones as 0.
@@ -102,6 +106,7 @@ class Result:
                 value = np.concatenate([value, own_value[beyond]])
                 order = np.argsort(number, kind="stable")
                 number, key, value = number[order], key[order], value[order]
+            self._faults.worked(len(value))
             yield Finished(fiber, number, key, value)
 
     def _finished(self, some: Finished) -> Finished:
@@ -131,6 +136,7 @@ class Result:
                 self._kernel,
                 self._format,
                 self._image,
+                self._watch,
             )
             self.overflow |= overflow
             row, lane = np.nonzero(blocks.lanes)
@@ -153,7 +159,7 @@ class Result:
             room = self._kernel["result.blocks_end"] - self._kernel["result.blocks"]
             offset = (self._blocks + np.arange(len(word))) * WORD_BYTES
             fits = offset + WORD_BYTES <= room
-            self._full[0] |= not fits.all()
+            self._full["blocks"] |= not fits.all()
             addresses = self._kernel["result.blocks"] + offset[fits]
             self._watch.result_blocks(addresses)
             self._image.scatter(addresses, word[fits])
@@ -166,11 +172,15 @@ class Result:
         entry[1:, 0], entry[1:, 1] = end[:-1], children[:-1]
         entry[:, 2] = end
         self._blocks, self._children = int(end[-1]), int(children[-1])
-        offset = some.fiber.astype(np.int64) * (OPEN_STRIDE * WORD_BYTES)
-        addresses = self._kernel["result.table"] + offset & ADDRESS_MASK
+        offset = some.fiber.astype(np.int64) * ENTRY_BYTES
+        fits = (
+            offset + ENTRY_BYTES <= self._kernel["result.table_end"] - self._kernel["result.table"]
+        )
+        self._full["table"] |= not fits.all()
+        addresses = self._kernel["result.table"] + offset[fits]
         self._watch.result_entries(addresses)
         for word_number in range(OPEN_STRIDE):
-            self._image.scatter(addresses + word_number * WORD_BYTES, entry[:, word_number])
+            self._image.scatter(addresses + word_number * WORD_BYTES, entry[fits, word_number])
 
     def _values(self, some: Finished, index: Indices, upper: NDArray[np.bool_]) -> None:
         """Put values at these indices; ``upper`` are in their block's second chunk."""
@@ -185,7 +195,7 @@ class Result:
             ends[:-1] = chunk[1:] != chunk[:-1]
             chunk_end = index[ends][np.cumsum(ends) - ends] + 1
             fits = chunk_end * self._size <= room
-            self._full[1] = True
+            self._full["values"] = True
             index, raw = index[fits], raw[fits]
         addresses = self._kernel["result.values"] + index * self._size
         self._watch.result_values(addresses, self._size)

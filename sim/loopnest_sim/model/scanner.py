@@ -18,7 +18,8 @@ def scan(
     table: int,
     stride: int,
     blocks: int,
-) -> tuple[list[dict[str, Any]], bool]:
+    size: int = 1 << COORDINATE_BITS,
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the `tokens.FIBER_BLOCKS` of the fibers at these positions.
 
     Parameters
@@ -37,8 +38,10 @@ def scan(
     -------
     items : list of dict
         As the layout's constants are written. Words past the fiber's end are 0; ranks go on.
-    backwards : bool
-        A fiber ended before its first word. It counts as empty.
+    fault : dict of int
+        `tokens.LEVEL_FAULT`: ``tensor`` where a fiber ended before its first word (it counts as
+        empty), a mask was empty, or blocks did not ascend; ``coordinate`` where one was at or above
+        ``size``.
     """
     words = memory.view("<u4")
 
@@ -47,18 +50,24 @@ def scan(
         return int(words[address // WORD_BYTES])
 
     items: list[dict[str, Any]] = []
-    backwards = False
+    tensor = coordinate = False
     for position in positions:
         first = child = end = 0
         if position is not None:
             first, child, end = (word(table, stride * position + n) for n in range(ENTRY_WORDS))
-        backwards |= end < first
+        tensor |= end < first
         rank = 0
+        before = -1
         # An empty fiber has one item all the same.
         for at in range(first, max(end, first + 1), PAIR):
             count = max(0, min(PAIR, end - at))
             pair = [word(blocks, at + n) if n < count else 0 for n in range(PAIR)]
             masks = [w & ((1 << BLOCK_MASK_BITS) - 1) for w in pair]
+            for w, mask in zip(pair[:count], masks[:count], strict=True):
+                block = w >> BLOCK_MASK_BITS
+                tensor |= mask == 0 or block <= before
+                coordinate |= (block << 4) + max(0, mask.bit_length() - 1) >= size
+                before = block
             ranks = []
             for mask in masks:
                 ranks.append(rank % (1 << COORDINATE_BITS))
@@ -75,4 +84,4 @@ def scan(
                     "last": int(at + PAIR >= end),
                 }
             )
-    return items, backwards
+    return items, {"tensor": int(tensor), "coordinate": int(coordinate)}

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import COORDINATE_BITS, LANES
 from loopnest_hw.format import BLOCK_COORDINATE_BITS
+from loopnest_hw.registers import ErrorCode
 
 from .arith import Wide, sum_chains, wide_type
+from .faults import Faults
 from .leaf import Terms
 from .nest import Indices, Nest, Tokens, Words
 
@@ -41,8 +43,10 @@ class Sums:
         An int8 chip's sum left int32.
     """
 
-    def __init__(self, nest: Nest) -> None:
+    def __init__(self, nest: Nest, faults: Faults) -> None:
         self._nest = nest
+        self._faults = faults
+        self._unordered = False
         self._key: Indices = np.zeros(0, np.int64)
         self._value: Wide = np.zeros(0, wide_type(nest.config.dtype))
         self._fiber: Words = np.zeros(0, np.uint32)
@@ -63,12 +67,19 @@ class Sums:
                 chain, value = chain[order], value[order]
             chain, value, overflow = sum_chains(value, chain, self._nest.config.dtype)
             self.overflow |= overflow
-        elif (chain[1:] <= chain[:-1]).any():
-            raise ValueError("accumulate=0: expected every key of a result fiber once, ascending")
+        elif self._unordered or (chain[1:] <= chain[:-1]).any():
+            self._faults.add(ErrorCode.KEYS, 0)
+            self._unordered = True
+            # the chip stops here: nothing is finished any more
+            self._key, self._value = self._key[:0], self._value[:0]
+            self._fiber = tokens.fiber[:0]
+            nothing = np.zeros(0, np.int64)
+            return Finished(self._fiber, nothing, nothing, self._value)
         fibers = int(np.count_nonzero(ends))
         closed = int(np.searchsorted(chain, fibers << COORDINATE_BITS))
         self._key, self._value = _keys(chain[closed:]), value[closed:]
         self._fiber = tokens.fiber[-1:] if not ends[-1] else tokens.fiber[:0]
+        self._check_slots(chain)
         chain, value = self._merged(chain[:closed], value[:closed])
         return Finished(tokens.fiber[ends], chain >> COORDINATE_BITS, _keys(chain), value)
 
@@ -76,6 +87,20 @@ class Sums:
         """Return the fiber that is still open where the nest ends, if one is."""
         key, value = self._merged(self._key, self._value)
         return Finished(self._fiber, np.zeros(len(key), np.int64), key, value)
+
+    def _check_slots(self, chain: Indices) -> None:
+        """Find fibers that need another pass, and can't have one.
+
+        Of a fiber that is still open this tells early what its end would tell.
+        """
+        config = self._nest.config
+        if not self._nest.accumulate or self._nest.replayable:
+            return
+        blocks = np.unique(chain // LANES)
+        fiber, block = np.divmod(blocks, 1 << BLOCK_COORDINATE_BITS)
+        many = len(fiber) and np.unique(fiber, return_counts=True)[1].max() > config.slots
+        if many or (block >= config.window).any():
+            self._faults.add(ErrorCode.SLOTS, 0)
 
     def _spread(self, key: Words) -> Indices:
         """Make room for the copy's number, between block and lane; the key's top bits go."""

@@ -20,6 +20,9 @@ class Watch:
     def values(self, operand: int, addresses: NDArray[Any], size: int) -> None:
         """Values of lanes with work, of ``size`` bytes each."""
 
+    def epilogue(self, addresses: NDArray[Any]) -> None:
+        """Biases and scales that the epilogue reads, of 4 bytes each."""
+
     def result_entries(self, addresses: NDArray[Any]) -> None:
         """Entries of the result's table."""
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import ADDRESS_BITS, LANES, LINE_BYTES, NumberFormat
+from loopnest_hw.config import LANES, LINE_BYTES, NumberFormat
 from loopnest_hw.descriptor import Output
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
 
 from ..image import Image
 from .blocks import Blocks
+
+ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
 
 CHUNK_LANES = 8
 """Values that are written, or, for want of room, dropped together."""
@@ -28,7 +30,7 @@ class Written:
     ----------
     entries, blocks, values : NDArray[np.int64]
         Byte addresses of the fibers' entries, of the block words and of the values, each in order.
-    blocks_full, values_full : bool
+    blocks_full, values_full, table_full : bool
         The room was too small for some, which were not written.
     """
 
@@ -37,6 +39,7 @@ class Written:
     values: Addresses
     blocks_full: bool
     values_full: bool
+    table_full: bool
 
     @property
     def lines(self) -> int:
@@ -79,7 +82,7 @@ def write(blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: I
 
     nothing = np.zeros(0, np.int64)
     if not compressed:
-        return Written(nothing, nothing, values, False, not fits.all())
+        return Written(nothing, nothing, values, False, not fits.all(), False)
 
     has_word = blocks.mask != 0
     ends = np.cumsum(has_word)
@@ -95,8 +98,11 @@ def write(blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: I
     entry[1:, 0] = end_block[:-1]
     entry[1:, 1] = end_child[:-1]
     entry[:, 2] = end_block
-    at = kernel["result.table"] + blocks.fiber[last] * OPEN_STRIDE * WORD_BYTES
-    entries = at % (1 << ADDRESS_BITS)
+    offset = blocks.fiber[last].astype(np.int64) * ENTRY_BYTES
+    entry_fits = offset + ENTRY_BYTES <= kernel["result.table_end"] - kernel["result.table"]
+    entries = kernel["result.table"] + offset[entry_fits]
     for k in range(OPEN_STRIDE):
-        image.scatter(entries + k * WORD_BYTES, entry[:, k])
-    return Written(entries, words, values, not word_fits.all(), not fits.all())
+        image.scatter(entries + k * WORD_BYTES, entry[entry_fits, k])
+    return Written(
+        entries, words, values, not word_fits.all(), not fits.all(), not entry_fits.all()
+    )

@@ -1,0 +1,136 @@
+"""A list of kernels as it lies in memory, from the first descriptor's address on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from loopnest_hw.descriptor import descriptor_lines, unpack
+from loopnest_hw.registers import ErrorCode
+
+from ..image import Image
+from .check import ROOMS, contradictions, rooms
+from .faults import Fault, Faults, TooMuchWorkError
+from .kernel import run_checked
+from .watch import Watch
+
+SPACE = 1 << ADDRESS_BITS
+WORK_A_CYCLE = 64
+"""More tokens, blocks and lanes than a chip handles in a cycle."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a list of kernels ends.
+
+    Attributes
+    ----------
+    errors : list of (ErrorCode, int)
+        The chip ends with one of them; empty if it ends without. Whether a cycle budget is enough
+        depends on time: the model only tells where it cannot be.
+    completed : int
+        Kernels that are done before the one that has the errors.
+    work : int
+        Tokens, blocks and lanes of the last kernel.
+    rooms : list of (int, int)
+        First addresses and ends of what kernels that were begun may write.
+    reads : NDArray[np.int64]
+        Lines that were read, each once, by address.
+    """
+
+    errors: list[Fault]
+    completed: int
+    work: int
+    rooms: list[tuple[int, int]]
+    reads: NDArray[np.int64]
+
+
+class Reads(Watch):
+    """Collects the lines that are read."""
+
+    def __init__(self) -> None:
+        self._lines: list[NDArray[Any]] = []
+
+    def entries(self, row: int, operand: int, addresses: NDArray[Any]) -> None:
+        self._add(addresses)
+        self._add((addresses + 8) % SPACE)
+
+    def blocks(self, row: int, operand: int, addresses: NDArray[Any]) -> None:
+        self._add(addresses)
+
+    def values(self, operand: int, addresses: NDArray[Any], size: int) -> None:
+        self._add(addresses)
+
+    def epilogue(self, addresses: NDArray[Any]) -> None:
+        self._add(addresses)
+
+    def lines(self) -> NDArray[np.int64]:
+        """Return the lines' byte addresses, each once, ascending."""
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *self._lines]))
+
+    def _add(self, addresses: NDArray[Any]) -> None:
+        lines = addresses.astype(np.int64)
+        self._lines.append(np.unique(lines - lines % LINE_BYTES))
+
+
+def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
+    """Run the kernels whose descriptors begin at ``address``, as the chip would.
+
+    Parameters
+    ----------
+    config : ChipConfig
+        The chip.
+    image : Image
+        The memory, which is changed; where there are errors, it need not be what the chip leaves.
+    address : int
+        Byte address of the first descriptor.
+    """
+    read: list[NDArray[np.int64]] = []
+    written: list[tuple[int, int]] = []
+    size = descriptor_lines(config) * LINE_BYTES
+    work = completed = 0
+    before: dict[str, int] | None = None
+
+    def ended(errors: list[Fault]) -> Run:
+        lines = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
+        return Run(errors, completed, work, written, lines)
+
+    if address % LINE_BYTES:
+        return ended([(ErrorCode.BAD_DESCRIPTOR, 0)])
+    while True:
+        lines = (address + np.arange(0, size, LINE_BYTES)) % SPACE
+        if before is not None and (overlaps := _overlaps(before, lines)):
+            return ended(overlaps)
+        words = np.concatenate([image.view(int(line), LINE_BYTES // 4, "<u4") for line in lines])
+        kernel = unpack(config, words)
+        address = (address + size) % SPACE
+        if any(True for _ in contradictions(config, kernel)):
+            return ended([(ErrorCode.BAD_DESCRIPTOR, completed)])
+        written += rooms(kernel).values()
+        reads = Reads()
+        faults = Faults(WORK_A_CYCLE * (kernel["budget"] + LINE_BYTES))
+        try:
+            run_checked(config, image, kernel, reads, faults)
+        except TooMuchWorkError:
+            faults.add(ErrorCode.BUDGET, completed)
+        work = faults.work
+        read.append(reads.lines())
+        for fault in _overlaps(kernel, read[-1]):
+            faults.add(*fault)
+        if faults.found:
+            return ended(faults.found)
+        completed += 1
+        if kernel["last"]:
+            return ended([])
+        before = kernel
+
+
+def _overlaps(kernel: dict[str, int], lines: NDArray[np.int64]) -> list[Fault]:
+    """Return an `OVERLAP` for each room of the result that one of the lines lies in."""
+    found: list[Fault] = []
+    for name, (begin, end) in rooms(kernel).items():
+        if ((lines >= begin) & (lines < end)).any():
+            found.append((ErrorCode.OVERLAP, ROOMS.index(name)))
+    return found

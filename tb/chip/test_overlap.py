@@ -1,0 +1,69 @@
+"""Bench of the overlap watch."""
+
+import random
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from loopnest_hw.chip.overlap import OverlapWatch
+from loopnest_hw.config import make_config
+from loopnest_hw.kernel import kernel_layout
+from loopnest_sim.model.check import ROOMS, rooms
+from tb.chip.descriptors import rooms as random_rooms
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.streams import encode
+
+CONFIG = make_config("shrunk")
+KERNELS = 150
+READS = 12
+
+
+def near(rng: random.Random, kernel: dict[str, int]) -> int:
+    """Return the address of a line at a room's edge, or of any."""
+    edges = [kernel[f"result.{name}{end}"] for name in ROOMS for end in ("", "_end")]
+    address = rng.choice([*edges, rng.getrandbits(32)]) + rng.choice((-64, -32, 0, 32))
+    return address % (1 << 32) & ~31
+
+
+@cocotb.test()
+async def reads_at_the_edges(dut: Any) -> None:
+    """The first line in a room is found, and no line beside one."""
+    rng = bench.rng()
+    layout = kernel_layout(CONFIG).members["result"]
+    dut.read.value = dut.running.value = dut.clear.value = 0
+    await bench.start(dut)
+    found: set[int | None] = set()
+    for _ in range(KERNELS):
+        kernel = random_rooms(rng) | {"result.compressed": rng.randrange(2)}
+        fields = dict.fromkeys(layout.members, 0)
+        fields |= {path.removeprefix("result."): value for path, value in kernel.items()}
+        dut.result.value = encode(layout, fields)
+        dut.clear.value = 1
+        await RisingEdge(dut.clk)
+        dut.clear.value = 0
+        dut.running.value = 1
+        await ClockCycles(dut.clk, 2)
+        # after its run the rooms still count
+        dut.running.value = rng.randrange(2)
+        dut.result.value = encode(layout, fields) if dut.running.value else 0
+        expected: int | None = None
+        for _ in range(rng.randrange(READS)):
+            address, valid = near(rng, kernel), rng.random() < 0.8
+            dut.address.value, dut.read.value = address, int(valid)
+            await RisingEdge(dut.clk)
+            for name, (begin, end) in rooms(kernel).items():
+                if valid and expected is None and begin <= address < end:
+                    expected = ROOMS.index(name)
+        dut.read.value = 0
+        await ClockCycles(dut.clk, 4)
+        seen = int(dut.found.value)
+        assert (seen >> 1 if seen & 1 else None) == expected
+        found.add(expected)
+    assert found == {None, 0, 1, 2}
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_overlap(simulator: str) -> None:
+    run_bench(OverlapWatch(CONFIG), module=__name__, simulator=simulator)

@@ -1,0 +1,323 @@
+"""Kernels whose descriptor, tensors or bus are broken, each determined by its seed.
+
+The chip has to end each with an error that the golden model finds for the same memory, or with the
+model's result; it writes nothing outside the result's rooms, and its next kernel is right.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import loopnest.backends
+from loopnest import Chip, Memory
+from loopnest.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START, ModelBackend
+from loopnest.lower import DESCRIPTOR, Kernel
+from loopnest.split import OneKernelError
+from loopnest_hw.config import LINE_BYTES, ChipConfig
+from loopnest_hw.descriptor import kernel_fields, pack, places, unpack
+from loopnest_hw.registers import OFFSETS, ErrorCode
+from loopnest_sim.image import Image
+from loopnest_sim.model.run import Run, run_kernels
+from tests.rtl.chips import Pair
+
+from . import expressions
+
+BUDGET = 30_000
+SLACK = 8_000
+"""Cycles after the budget in which the bus has to come to rest."""
+
+MOST_CYCLES_A_STEP = 200
+"""A budget of so many cycles for each piece of work, and some, is never too small."""
+
+LATE = 1 << 3
+SHOWN = 1 << 16
+"""Bytes of a room that are compared."""
+
+Segments = list[tuple[int, NDArray[np.uint8]]]
+
+
+@dataclass
+class Case:
+    """A kernel in memory, and what is done to it.
+
+    Attributes
+    ----------
+    seed : int
+    statement : str
+    sound : list of (address, bytes)
+        The memory before it is spoilt.
+    segments : list of (address, bytes)
+        The memory when the chip starts.
+    memory : Memory
+    read_error, write_error : int
+        Beat that is answered with an error, from 1; 0: none.
+    silence : int
+        Cycle from which on the memory is silent; 0: never.
+    done : list of str
+        What was spoilt, for the reader.
+    """
+
+    seed: int
+    statement: str
+    sound: Segments
+    segments: Segments
+    memory: Memory
+    read_error: int = 0
+    write_error: int = 0
+    silence: int = 0
+    done: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return "; ".join([self.statement, *self.done, str(self.memory)])
+
+
+class Recorder(ModelBackend):
+    """A model that keeps the kernels that it runs."""
+
+    def __init__(self, config: ChipConfig) -> None:
+        super().__init__(config)
+        self.kernels: list[Kernel] = []
+
+    def run(self, kernel: Kernel) -> loopnest.backends.Counters:
+        self.kernels.append(kernel)
+        return super().run(kernel)
+
+
+def make_case(seed: int, pair: Pair) -> Case:
+    """Return the case of this seed for a chip of this configuration."""
+    config = pair.model.config
+    rng = np.random.default_rng([seed, 2])
+    statement, kernel = _random_kernel(rng, pair)
+    budget = {"budget": BUDGET}
+    words = pack(config, dict(kernel.fields) | budget)
+    sound = [(DESCRIPTOR, _bytes(words))]
+    sound += [(address, _bytes(array)) for address, array in kernel.segments[1:]]
+    memory = Memory(
+        latency=int(rng.choice([1, 4, 9, 30])),
+        bytes_per_cycle=float(rng.choice([32, 32, 16])),
+        stall=float(rng.choice([0, 0, 0.3])),
+        reorder=bool(rng.random() < 0.3),
+        seed=seed % 1000 + 1,
+    )
+    case = Case(seed, statement, sound, [(a, b.copy()) for a, b in sound], memory)
+    spoil = (_field, _field, _bit, _segment, _segment, _segment, _overlap, _bus)
+    for _ in range(int(rng.choice([0, 1, 1, 1, 2, 3]))):
+        chosen: Callable[..., str] = spoil[int(rng.integers(len(spoil)))]
+        case.done.append(chosen(rng, config, case))
+    # an endless kernel has to end soon
+    words = case.segments[0][1].view("<u4")
+    place = next(p for p in places(config) if p.field.path == "budget")
+    if words[place.word] > BUDGET:
+        words[place.word] = BUDGET
+    return case
+
+
+def run_seed(pair: Pair, seed: int) -> str:
+    """Run a seed's case on the RTL; return how it ended. Its error tells the case."""
+    case = make_case(seed, pair)
+    try:
+        return check(pair, case)
+    except Exception as error:
+        error.add_note(str(case))
+        raise
+
+
+def check(pair: Pair, case: Case) -> str:
+    """Run the case and a sound kernel after it; return the error's name, or "right".
+
+    Raises
+    ------
+    AssertionError
+        If the chip does anything that it must not.
+    """
+    config = pair.model.config
+    image = _image(case.segments)
+    kernel = unpack(config, case.segments[0][1].view("<u4"))
+    expected = run_kernels(config, image, DESCRIPTOR)
+    chip = _simulator(pair, case.memory)
+    end = max(address + len(data) for address, data in case.sound) + LINE_BYTES
+    for address, data in case.segments:
+        chip.write(address, data.tobytes())
+    chip.confine(expected.rooms)
+    chip.fail(read=case.read_error, write=case.write_error)
+    limit = (expected.completed + 1) * (BUDGET + SLACK) + config.watchdog
+    code, where = _run(chip, limit, case.silence)
+    assert not chip.violations, chip.violations
+    ended = f"{code.name} at {where}"
+    if code is ErrorCode.TIMEOUT:
+        assert case.silence, ended
+    elif code in (ErrorCode.READ_ERROR, ErrorCode.WRITE_ERROR):
+        assert chip.errors_answered, ended
+    elif code is ErrorCode.BUDGET and (code, where) not in expected.errors:
+        work = MOST_CYCLES_A_STEP * (expected.work + 20)
+        assert where == expected.completed - (not expected.errors), ended
+        assert kernel["budget"] < work, f"{ended}, {expected}"
+    elif code is ErrorCode.NONE:
+        assert not expected.errors, f"no error: expected one of {expected.errors}"
+        assert not chip.errors_answered, "no error, though the memory answered with one"
+        _compare(chip, image, [(0, end), *expected.rooms])
+    else:
+        assert (code, where) in expected.errors, f"{ended}: expected one of {expected.errors}"
+    _check_next(chip, config, case, code, end)
+    return code.name.lower() if code else "right"
+
+
+def _check_next(chip: Any, config: ChipConfig, case: Case, code: ErrorCode, end: int) -> None:
+    """Assert that the sound kernel runs right on what the spoilt one left."""
+    chip.mute(False)
+    chip.fail()
+    if code:
+        chip.set_register(OFFSETS["control"], SOFT_RESET)
+        chip.step(100)
+        for _ in range(100):
+            if not chip.register(OFFSETS["status"]) & LATE:
+                break
+            chip.step(100)
+    image = _image(case.sound)
+    expected: Run = run_kernels(config, image, DESCRIPTOR)
+    assert not expected.errors
+    end = max([end, *(room_end for _, room_end in expected.rooms)])
+    chip.write(0, bytes(end))
+    for address, data in case.sound:
+        chip.write(address, data.tobytes())
+    chip.confine(expected.rooms)
+    ended, where = _run(chip, BUDGET + SLACK, 0)
+    assert ended is ErrorCode.NONE, f"the next kernel ended with {ended.name} at {where}"
+    assert not chip.violations, chip.violations
+    _compare(chip, image, [(0, end)])
+
+
+def _run(chip: Any, limit: int, silence: int) -> tuple[ErrorCode, int]:
+    """Start the kernels, and return the error that they end with."""
+    chip.set_register(OFFSETS["status"], DONE)
+    chip.set_register(OFFSETS["kernels"], DESCRIPTOR)
+    chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
+    if silence:
+        chip.step(silence)
+        chip.mute(True)
+    chip.run_until_interrupt(limit)
+    code = ErrorCode(chip.register(OFFSETS["error"]))
+    return code, int(chip.register(OFFSETS["error_where"]))
+
+
+def _compare(chip: Any, image: Image, rooms: list[tuple[int, int]]) -> None:
+    for begin, end in rooms:
+        size = min(end - begin, SHOWN)
+        got = np.frombuffer(chip.read(begin, size), np.uint8)
+        wrong = np.flatnonzero(got != image.read(begin, size))
+        assert not len(wrong), f"{len(wrong)} bytes are wrong, the first at {begin + wrong[0]:#x}"
+
+
+def _simulator(pair: Pair, memory: Memory) -> Any:
+    chip = Chip(pair.preset, dtype=pair.dtype, memory=memory, **pair.overrides)
+    backend: Any = chip._backend
+    return backend._simulator
+
+
+def _random_kernel(rng: np.random.Generator, pair: Pair) -> tuple[str, Kernel]:
+    """Return a kernel of some random expression."""
+    while True:
+        case = expressions.make_case(int(rng.integers(1 << 31)), pair.dtype)
+        chip = Chip(pair.preset, dtype=pair.dtype, backend="model", **pair.overrides)
+        recorder = Recorder(chip.config)
+        chip._backend = recorder
+        try:
+            chip.compute(
+                case.statement, order=case.order, out=case.out, epilogue=case.epilogue,
+                **case.operands,
+            )  # fmt: skip
+        except (OneKernelError, loopnest.ChipError):
+            continue
+        kernel = recorder.kernels[int(rng.integers(len(recorder.kernels)))]
+        image = _image([(a, _bytes(array)) for a, array in kernel.segments])
+        run = run_kernels(chip.config, image, DESCRIPTOR)
+        if not run.errors and run.work < BUDGET // 40:
+            return case.statement, kernel
+
+
+def _image(segments: Segments) -> Image:
+    image = Image()
+    for address, data in segments:
+        image.write(address, data)
+    return image
+
+
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8).copy()
+
+
+def _set_field(config: ChipConfig, case: Case, path: str, value: int) -> str:
+    words = case.segments[0][1].view("<u4")
+    place = next(p for p in places(config) if p.field.path == path)
+    mask = (1 << place.field.bits) - 1 << place.shift
+    words[place.word] = int(words[place.word]) & ~mask | (value << place.shift & mask)
+    return f"{path}={value:#x}"
+
+
+def _field(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
+    """Set a field of the descriptor to anything, to a limit, or beside what it was."""
+    fields = list(kernel_fields(config))
+    chosen = fields[int(rng.integers(len(fields)))]
+    now = unpack(config, case.segments[0][1].view("<u4"))[chosen.path]
+    most = (1 << chosen.bits) - 1
+    value = [
+        int(rng.integers(most + 1)), 0, most, 1, now + 1 & most, now - 1 & most, now + 16 & most,
+        now ^ 1 << int(rng.integers(chosen.bits)),
+    ][int(rng.integers(8))]  # fmt: skip
+    return _set_field(config, case, chosen.path, value)
+
+
+def _bit(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
+    """Flip a bit of the descriptor."""
+    data = case.segments[0][1]
+    bit = int(rng.integers(8 * len(data)))
+    data[bit // 8] ^= 1 << bit % 8
+    return f"bit {bit} of the descriptor"
+
+
+def _segment(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
+    """Spoil a word of an array, often of a table or of block words."""
+    tensors = [(a, d) for a, d in case.segments[1:] if len(d) >= 4]
+    if not tensors:
+        return _bit(rng, config, case)
+    address, data = tensors[int(rng.integers(len(tensors)))]
+    words = data[: len(data) // 4 * 4].view("<u4")
+    at, other = (int(rng.integers(len(words))) for _ in range(2))
+    now = int(words[at])
+    how = int(rng.integers(7))
+    if how == 0:
+        words[at], words[other] = int(words[other]), now
+    else:
+        words[at] = [
+            now ^ 1 << int(rng.integers(32)), int(rng.integers(1 << 32)), 0, now & 0xFFFF0000,
+            int(words[other]), now + 1 & 0xFFFFFFFF,
+        ][how - 1]  # fmt: skip
+    return f"word {at} at {address:#x}: {now:#x} to {int(words[at]):#x}"
+
+
+def _overlap(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
+    """Put a room of the result over something that lies in memory."""
+    fields = unpack(config, case.segments[0][1].view("<u4"))
+    room = str(rng.choice(["table", "blocks", "values", "values"]))
+    size = fields[f"result.{room}_end"] - fields[f"result.{room}"]
+    target = case.segments[int(rng.integers(len(case.segments)))]
+    address = target[0] + int(rng.integers(-1, 3)) * LINE_BYTES
+    _set_field(config, case, f"result.{room}_end", address + max(size, 0))
+    return _set_field(config, case, f"result.{room}", address)
+
+
+def _bus(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
+    """Let a beat fail, or the memory fall silent."""
+    beat = int(2 ** rng.uniform(0, 8))
+    kind = int(rng.integers(3))
+    if kind == 0:
+        case.read_error = beat
+        return f"read {beat} fails"
+    if kind == 1:
+        case.write_error = beat
+        return f"write {beat} fails"
+    case.silence = 4 * beat
+    return f"silent from cycle {case.silence} on"
