@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -68,14 +68,15 @@ class Dispatcher(wiring.Component):
                 scan.blocks.eq(settings.blocks),
                 scan.size.eq(self.kernel.row[0].size),
             ]
-        # `where` is 0 for each: the row.
-        faults = [scan.fault for scan in streams.scan]
-        with m.If(streams.error):
-            m.d.comb += self.error.code.eq(ErrorCode.READ_ERROR)
-        with m.Elif(Cat(fault.tensor for fault in faults).any()):
-            m.d.comb += self.error.code.eq(ErrorCode.TENSOR)
-        with m.Elif(Cat(fault.coordinate for fault in faults).any()):
-            m.d.comb += self.error.code.eq(ErrorCode.COORDINATE)
+        tensor = Cat(scan.fault.tensor for scan in streams.scan).any()
+        coordinate = Cat(scan.fault.coordinate for scan in streams.scan).any()
+        code = Mux(coordinate, ErrorCode.COORDINATE, ErrorCode.NONE)
+        m.d.comb += [
+            self.error.code.eq(
+                Mux(streams.error, ErrorCode.READ_ERROR, Mux(tensor, ErrorCode.TENSOR, code))
+            ),
+            self.error.where.eq(0),  # the row
+        ]
         return m
 
 

@@ -65,7 +65,7 @@ def test_null_tokens_take_no_turn(chunk: int) -> None:
 
 
 def test_keys_have_fewer_bits() -> None:
-    sums = Sums(nest(2))
+    sums = Sums(nest(2), Faults())
     part = tokens([1, 1], [0, 1])
     key = np.array([3 << 18 | 37, 37], np.uint32)
     done = sums.feed(part, Terms(np.array([0, 1]), key, np.array([1, 2], np.float32)))

@@ -125,9 +125,7 @@ class Nest:
                         block_keep=table(f"row.{r}.block_table"),
                         lane_keep=table(f"row.{r}.lane_table"),
                         result_mode=ResultMode(
-                            ResultMode.HOLD
-                            if d[f"row.{r}.bypass"]
-                            else d[f"row.{r}.result_mode"]
+                            ResultMode.HOLD if d[f"row.{r}.bypass"] else d[f"row.{r}.result_mode"]
                         ),
                         result_step=d[f"row.{r}.result_step"],
                         size=d[f"row.{r}.size"],
