@@ -37,6 +37,9 @@ CAUSES = {
     ErrorCode.SLOTS: "the accumulator's slots ran out",
     ErrorCode.COORDINATE: "a coordinate is at or above its index's size",
     ErrorCode.TIMEOUT: "the memory stopped answering",
+    ErrorCode.TENSOR: "a tensor in memory contradicts itself",
+    ErrorCode.OVERLAP: "the result lies where something is read",
+    ErrorCode.KEYS: "the result's keys do not ascend",
 }
 
 
@@ -50,12 +53,15 @@ class ChipError(RuntimeError):
         What went wrong.
     where : int
         Place of the error; its meaning for each code is in `loopnest_hw.registers.ErrorCode`.
+    needed : int
+        Of `ErrorCode.RESULT_FULL`: the values that the compressed result has.
     """
 
-    def __init__(self, code: ErrorCode, where: int) -> None:
+    def __init__(self, code: ErrorCode, where: int, needed: int = 0) -> None:
         self.code = code
         self.cause = CAUSES.get(code, "unknown error")
         self.where = where
+        self.needed = needed
         super().__init__(f"{code.name}: {self.cause} (where: {where:#x})")
 
 
@@ -102,7 +108,7 @@ class ModelBackend(Backend):
         try:
             done = run_kernel(self._config, self._image, descriptor)
         except ModelError as error:
-            raise ChipError(error.code, error.where) from None
+            raise ChipError(error.code, error.where, error.needed) from None
         return Counters({"multiplies": done.multiplies, "leaf_steps": done.steps})
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
@@ -129,9 +135,9 @@ class RtlBackend(Backend):
         chip.run_until_interrupt(kernel.fields["budget"] + SLACK)
         code = ErrorCode(chip.register(OFFSETS["error"]))
         if code is not ErrorCode.NONE:
-            where = chip.register(OFFSETS["error_where"])
+            where, needed = (chip.register(OFFSETS[n]) for n in ("error_where", "result_values"))
             chip.set_register(OFFSETS["control"], SOFT_RESET)
-            raise ChipError(code, where)
+            raise ChipError(code, where, needed)
         return Counters({name: chip.register(OFFSETS[name]) for name, _ in COUNTERS})
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:

@@ -10,12 +10,11 @@ from .pack import COMPRESSED
 from .readback import read_compressed, read_dense
 from .tensor import Tensor
 
-MORE_ROOM = 8
-"""Factor by which the result's room grows where it was too small."""
-
 
 def run_task(config: ChipConfig, backend: Backend, task: Task) -> tuple[Tensor, Kernel, Counters]:
-    """Run a kernel, with more room where its result did not fit; return the result with it."""
+    """Run a kernel, and once more where its result did not fit: the chip tells how large it is.
+    Return the result with the kernel.
+    """
     tensors = pack_operands(task.plan)
     room: int | None = None
     while True:
@@ -24,9 +23,9 @@ def run_task(config: ChipConfig, backend: Backend, task: Task) -> tuple[Tensor, 
             counters = backend.run(kernel)
             break
         except ChipError as error:
-            if error.code is not ErrorCode.RESULT_FULL or kernel.room >= kernel.most:
+            if error.code is not ErrorCode.RESULT_FULL or error.needed <= kernel.room:
                 raise
-        room = max(1, kernel.room) * MORE_ROOM
+            room = error.needed
     if COMPRESSED in task.levels:
         result = read_compressed(kernel, config.dtype, backend.read, task.levels)
     else:

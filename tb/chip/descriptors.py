@@ -15,7 +15,6 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
         ("op1", 2),
         ("op2", 2),
         ("copies", MOST_COPIES),
-        ("drain_stop", config.rows),
         ("result.size", 1 << COORDINATE_BITS),
         ("epilogue.bias_mode", 2),
         ("epilogue.scale_mode", 2),
@@ -49,6 +48,8 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
                 kernel[f"{cell}.mode"] = CellMode.SCAN
                 if r > 0:
                     kernel[f"{cell}.scanner"] = scanners.pop()
+    loops = sum(not kernel[f"row.{r}.bypass"] for r in range(config.rows))
+    kernel["drain_stop"] = rng.randint(0, loops)
     leaf = f"row.{config.rows - 1}"
     if kernel["leaf_mode"] == LeafMode.AXPY:
         for r in range(config.rows - 1):

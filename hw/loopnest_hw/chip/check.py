@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import COORDINATE_BITS, LANES, LINE_BYTES, MOST_COPIES, ChipConfig
 from ..descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
 from ..format import WORD_BYTES
-from ..kernel import kernel_layout
+from ..kernel import inner_loops, kernel_layout
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
@@ -73,7 +73,8 @@ class DescriptorCheck(wiring.Component):
                 kernel.op2 >= len(Op),
                 kernel.copies > MOST_COPIES,
                 (kernel.copies != 0) & ~kernel.accumulate,
-                kernel.drain_stop > self._config.rows,
+                # no stop is larger than the number of loops: the fiber would never end
+                kernel.drain_stop > inner_loops(self._config, kernel) + 1,
                 kernel.row[0].bypass | leaf.bypass,
                 (kernel.leaf_mode == LeafMode.AXPY)
                 & ((leaf.result_mode != ResultMode.KEY) | (leaf.result_step != 1)),

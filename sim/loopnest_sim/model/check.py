@@ -20,7 +20,7 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
         ("op1", len(Op) - 1),
         ("op2", len(Op) - 1),
         ("copies", MOST_COPIES),
-        ("drain_stop", config.rows),
+        ("drain_stop", sum(not kernel[f"row.{r}.bypass"] for r in range(config.rows))),
         ("result.size", 1 << COORDINATE_BITS),
         ("epilogue.bias_mode", 2),
         ("epilogue.scale_mode", 2),

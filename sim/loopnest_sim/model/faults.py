@@ -18,12 +18,15 @@ class ModelError(Exception):
     code : ErrorCode
     where : int
         As `registers.ErrorCode` says for each.
+    needed : int
+        Values that the compressed result has, where its room was too small.
     """
 
-    def __init__(self, code: ErrorCode, where: int) -> None:
+    def __init__(self, code: ErrorCode, where: int, needed: int = 0) -> None:
         super().__init__(f"{code.name} at {where}")
         self.code = code
         self.where = where
+        self.needed = needed
 
 
 class TooMuchWorkError(Exception):
@@ -44,11 +47,14 @@ class Faults:
         Each once.
     work : int
         Tokens, blocks and lanes so far.
+    needed : int
+        Values of the compressed result, whether there was room or not.
     """
 
     def __init__(self, most_work: int | None = None) -> None:
         self.found: list[Fault] = []
         self.work = 0
+        self.needed = 0
         self._most_work = most_work
 
     def add(self, code: ErrorCode, where: int) -> None:
@@ -71,4 +77,4 @@ class Faults:
     def raise_first(self) -> None:
         """Raise the first error as a `ModelError`, if there is one."""
         if self.found:
-            raise ModelError(*self.found[0])
+            raise ModelError(*self.found[0], self.needed)

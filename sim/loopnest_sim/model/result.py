@@ -78,6 +78,7 @@ class Result:
 
     def finish(self) -> None:
         """End the nest: what had no room is not written, and the first such room is a fault."""
+        self._faults.needed = self._children
         for where, name in enumerate(ROOMS):
             if self._full[name]:
                 self._faults.add(ErrorCode.RESULT_FULL, where)
