@@ -182,7 +182,8 @@ def check(pair: Pair, case: Case) -> str:
     elif code is ErrorCode.BUDGET and (code, where) not in expected.errors:
         work = MOST_CYCLES_A_STEP * (expected.work + 20)
         assert where <= expected.completed, ended
-        assert budget < work, f"{ended}, {expected}"
+        # a memory that falls silent may be found out later than that
+        assert case.silence or budget < work, f"{ended}, {expected}"
     elif code is ErrorCode.NONE:
         assert not expected.errors, f"no error: expected one of {expected.errors}"
         assert not chip.errors_answered, "no error, though the memory answered with one"
