@@ -25,6 +25,12 @@ from .watch import Watch
 CHUNK_BLOCKS = 1 << 17
 """Block words taken at once, which bounds the model's memory."""
 
+READ_AHEAD = 1 << 12
+"""More block words than a stream reads ahead: those of all lines of a large pool."""
+
+FORERUNNERS = 64
+"""More fibers than a stream has under way where a fault is found."""
+
 ADDRESS_MASK = (1 << 32) - 1
 KEY_MASK = np.uint32((1 << COORDINATE_BITS) - 1)
 FULL_MASK = np.uint16((1 << LANES) - 1)
@@ -119,7 +125,13 @@ def _open(row: Row, o: int, tokens: Tokens, image: Image, watch: Watch, faults: 
     if (length < 0).any():
         faults.add(ErrorCode.TENSOR, row.number)
     # one that is longer than the index allows does not ascend, or leaves it: that much shows it
-    count[present] = np.clip(length, 0, -(-row.size // LANES) + 1)
+    most = -(-row.size // LANES) + 1
+    count[present] = np.clip(length, 0, most)
+    beyond = np.flatnonzero(length > most)
+    for begin, blocks in {(int(first[present][n]), int(length[n])) for n in beyond[:FORERUNNERS]}:
+        # the chip reads on until it has found that out
+        ahead = begin + np.arange(most, min(blocks, most + READ_AHEAD))
+        watch.blocks(row.number, o, cell.blocks + WORD_BYTES * ahead & ADDRESS_MASK)
     return Fibers(first, count, child)
 
 
