@@ -6,7 +6,9 @@ from itertools import count
 from typing import Any
 
 from loopnest_hw.config import ChipConfig
+from loopnest_hw.registers import ErrorCode
 
+from .backends import ChipError
 from .epilogue import Epilogue
 from .fuse import find_fusion
 from .notation import Statement
@@ -69,16 +71,14 @@ def evaluate(
     operands = [named[access.name] for access in statement.accesses]
     chosen = default_levels(statement, operands) if levels is None else tuple(levels)
     sizes = index_sizes(statement, operands)
+    wanted: dict[str, Any] = {
+        "compressed": COMPRESSED in chosen,
+        "full": epilogue is not None and not epilogue.keeps_zero,
+        "latency": latency,
+    }
+    loops = None if order is None else [i for i in order if i in statement.indices]
     try:
-        plan = make_plan(
-            config,
-            statement,
-            operands,
-            order=None if order is None else [i for i in order if i in statement.indices],
-            compressed=COMPRESSED in chosen,
-            full=epilogue is not None and not epilogue.keeps_zero,
-            latency=latency,
-        )
+        plan = make_plan(config, statement, operands, order=loops, **wanted)
     except OneKernelError:
         names = (n for n in map("part{}".format, count(1)) if n not in named)
         parts = split(
@@ -94,7 +94,17 @@ def evaluate(
         if parts is None and fusion is None:
             raise
     else:
-        return run(Task(plan, chosen, epilogue, final))
+        try:
+            return run(Task(plan, chosen, epilogue, final))
+        except ChipError as error:
+            # the estimate was too low: another order has to do
+            if error.code is not ErrorCode.SLOTS or order is not None:
+                raise
+            try:
+                plan = make_plan(config, statement, operands, replayable=True, **wanted)
+            except OneKernelError:
+                raise error from None
+            return run(Task(plan, chosen, epilogue, final))
     if fusion is not None:
         result = evaluate(
             config,

@@ -168,6 +168,7 @@ def make_plan(
     compressed: bool,
     full: bool = False,
     latency: int = LATENCY,
+    replayable: bool = False,
 ) -> Plan:
     """Plan one kernel.
 
@@ -183,6 +184,8 @@ def make_plan(
         Whether every coordinate of the result has to be visited.
     latency : int
         Of the memory, in cycles: some orders wait for it more than others.
+    replayable : bool
+        Choose among the orders whose result fibers may take further passes: no slot is too few.
 
     Raises
     ------
@@ -206,6 +209,9 @@ def make_plan(
             plan = _plan(config, statement, operands, sizes, lane, loops, compressed, full, latency)
         except OneKernelError as error:
             problem = problem or error
+            continue
+        if replayable and not plan.result.replayable:
+            problem = problem or OneKernelError(f"{statement}: no order allows further passes")
             continue
         if best is None or _worth(plan) < _worth(best):
             best = plan

@@ -47,6 +47,13 @@ class ResultPlan:
     full: bool
 
     @property
+    def replayable(self) -> bool:
+        """Whether a fiber that the accumulator cannot hold is computed in several passes: each is
+        one token's of the first loop. What is not accumulated takes no slots.
+        """
+        return not self.accumulate or len(self.fiber_loops) == 1
+
+    @property
     def fiber_step(self) -> int:
         """Positions from one fiber to the next."""
         return 1 if self.compressed else self.span

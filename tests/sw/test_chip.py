@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopnest import Chip, Tensor
+from loopnest import Chip, ChipError, Tensor
 from tests.sw.tensors import arrays, dense, shapes, sparse
 
 CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
@@ -207,3 +207,17 @@ def test_report(tmp_path):
     assert "multiplies" in str(report) and "C[i,j]" not in str(report)
     report.save(tmp_path / "report.json")
     assert '"multiplies": 20' in (tmp_path / "report.json").read_text()
+
+
+def test_another_order_where_slots_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the estimate takes for the best order may ask for more slots than there are."""
+    monkeypatch.setattr("loopnest.plan._worth", lambda plan: plan.result.replayable)
+    chip = Chip("shrunk", dtype="int8", backend="model")
+    A, x = sp.random_array((9, 200), density=0.5, rng=1), np.arange(200)
+    A.data = np.rint(A.data * 5)
+    np.testing.assert_array_equal(
+        chip.compute("Y[i,j] = A[i,k] * B[k,j]", A=A, B=x[:, None] % 5 * np.ones(100)),
+        A @ (x[:, None] % 5 * np.ones(100)),
+    )
+    with pytest.raises(ChipError, match="SLOTS"):
+        chip.compute("Y[i,j] = A[i,k] * B[k,j]", A=A, B=np.ones((200, 100)), order="kij")
