@@ -44,6 +44,21 @@ def test_compute(files, capsys):
     assert capsys.readouterr().out == "[3 3]\n"
 
 
+def test_masks(files, tmp_path, capsys):
+    a, b, _ = files
+    mask = str(tmp_path / "mask.mtx")
+    write_tensor(mask, sp.csr_array(np.array([[1, 0], [0, 0]])))
+    words = [a, b, "--mask", mask, *MODEL]
+    assert main(["einsum", "ij,jk->ik", *words]) == OK
+    assert capsys.readouterr().out == "0 0 16\n"
+    operands = [f"A={a}", f"B={b}", "--mask", mask, "--complement"]
+    assert main(["compute", "C[i,k] = A[i,j] * B[j,k]", *operands, *MODEL]) == OK
+    assert capsys.readouterr().out == "1 1 15\n"
+    assert main(["explain", "C[i,k] = A[i,j] * B[j,k]", *operands]) == OK
+    assert " - mask" in capsys.readouterr().out
+    assert main(["einsum", "ij->i", a, "--complement", *MODEL]) == BAD_INPUT
+
+
 def test_explain_and_info(files, capsys):
     a, b, _ = files
     assert main(["explain", "C[i,k] = A[i,j] * B[j,k]", f"A={a}", f"B={b}"]) == OK
