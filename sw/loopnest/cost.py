@@ -191,10 +191,8 @@ def estimate(
 
 
 def holds(config: ChipConfig, result: ResultPlan, expected: Estimate, loops: int) -> bool:
-    """Return whether a kernel is sure to end: a further pass goes over one token of the first row
-    again, which is no help to a result fiber that takes several.
-    """
-    if not result.accumulate or result.fiber_loops or loops < 2:
+    """Return whether a kernel is sure to end: it may take further passes, or needs none."""
+    if result.replayable or loops < 2:
         return True
     return expected.held <= min(config.slots, config.window)
 

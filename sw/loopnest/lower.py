@@ -175,8 +175,7 @@ def lower(
     for s, (base, last) in enumerate(rings):
         fields |= {f"ring.{s}.base": base, f"ring.{s}.last": last}
     plain = {path: int(value) for path, value in fields.items()}
-    # a result fiber that takes all of the nest has no further pass
-    held = 0.0 if result.fiber_loops else plan.expected.held
+    held = 0.0 if result.replayable else plan.expected.held
     plain["copies"] = choose_copies(
         config, plain, arena.image, lanes or plan.expected.multiplies, held
     )
