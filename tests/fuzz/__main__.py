@@ -21,6 +21,9 @@ from . import corruption, expressions
 CHIPS = ("shrunk/int8", "shrunk/bf16", "tiny/bf16", "single/bf16")
 """The first two have half of the cases at least."""
 
+STATUS = 500
+"""Cases after which there is a line where no progress bar can be."""
+
 KINDS: dict[str, Callable[[Pair, int], str]] = {
     "expressions": expressions.run_seed,
     "corruption": corruption.run_seed,
@@ -66,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     failed += 1
                     _report(console, kind, name, seed, error)
                 progress.advance(task)
+                if not console.is_terminal and sum(ended.values()) % STATUS == 0:
+                    console.print(f"{kind}: {sum(ended.values())} cases, {ended['FAILED']} failed")
         print(f"{kind}: {chosen.count} cases in {time.monotonic() - begin:.0f} s:",
               ", ".join(f"{n} {how}" for how, n in ended.most_common()), flush=True)  # fmt: skip
     return int(failed > 0)
