@@ -6,11 +6,14 @@ not 0 are a compressed level. The loops p and q follow the table, c intersects p
 Only positions that are wanted are visited, so a stride or a region of interest costs nothing extra.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
+
+from loopnest_hw.config import ChipConfig
 
 from .chip import Chip
 from .epilogue import Epilogue
@@ -62,6 +65,33 @@ def convolve(
     ValueError
         If shapes don't fit, or an argument is out of its range.
     """
+    packed = pack_convolution(
+        chip.config, image, weights, stride=stride, padding=padding, wanted=wanted
+    )
+    result = chip.compute(STATEMENT, order=ORDER, epilogue=epilogue, **packed.operands)
+    return result.to_dense()[packed.positions]
+
+
+@dataclass(frozen=True)
+class PackedConvolution:
+    """The operands of `STATEMENT`, and where in its result the places of the weights are, as an
+    array of the convolution's height and width.
+    """
+
+    operands: dict[str, Any]
+    positions: NDArray[np.int64]
+
+
+def pack_convolution(
+    config: ChipConfig,
+    image: ArrayLike,
+    weights: ArrayLike,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    wanted: ArrayLike | None = None,
+) -> PackedConvolution:
+    """Pack a convolution's operands; the arguments are those of `convolve`."""
     pixels, kernel = np.asarray(image), np.asarray(weights)
     if pixels.ndim != 3 or kernel.ndim != 4 or pixels.shape[2] != kernel.shape[2]:
         raise ValueError(
@@ -83,25 +113,22 @@ def convolve(
     positions = stride * (np.arange(shape[0])[:, None] * width + np.arange(shape[1]))
     span = (rows - 1) * width + columns
     dy, dx, c, k = np.nonzero(kernel)
-    last = "compressed" if chip.config.scanners >= SCANS else "dense"
-    result = chip.compute(
-        STATEMENT,
-        order=ORDER,
-        epilogue=epilogue,
-        image=Tensor.from_dense(
+    last = "compressed" if config.scanners >= SCANS else "dense"
+    operands = {
+        "image": Tensor.from_dense(
             pixels.reshape(height * width, channels),
             levels="dense,compressed",
-            dtype=chip.config.dtype,
+            dtype=config.dtype,
         ),
-        weights=Tensor.from_coo(
+        "weights": Tensor.from_coo(
             (dy * width + dx, c, k),
             kernel[dy, dx, c, k],
             (span, channels, filters),
             levels=f"compressed,compressed,{last}",
-            dtype=chip.config.dtype,
+            dtype=config.dtype,
         ),
-        wanted=sp.coo_array(
+        "wanted": sp.coo_array(
             (np.ones(places.sum()), (positions[places],)), shape=(height * width - span + 1,)
         ),
-    )
-    return result.to_dense()[positions]
+    }
+    return PackedConvolution(operands, positions)

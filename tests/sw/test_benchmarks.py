@@ -11,8 +11,8 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Memory
 from loopnest.benchmarks import __main__ as command
-from loopnest.benchmarks import layer
-from loopnest.benchmarks.bounds import Fixed, OfCase, OfRoof
+from loopnest.benchmarks import convolution, layer
+from loopnest.benchmarks.bounds import AsFastest, Below, Fixed, OfCase, OfRoof, Unbounded
 from loopnest.benchmarks.cases import SAM, dense_case, product
 from loopnest.benchmarks.matrices import load_matrix
 from loopnest.benchmarks.outcome import run_cases, same
@@ -83,6 +83,23 @@ def test_the_layer_keeps_what_it_says(monkeypatch):
     assert (groups.sum(axis=1) == 2).all() and len(np.unique(groups, axis=0)) == 6
 
 
+def test_convolutions_are_right(monkeypatch):
+    for name, size in {"SIDE": 5, "CHANNELS": 6, "FILTERS": 3}.items():
+        monkeypatch.setattr(convolution, name, size)
+    chip = Chip(backend="model")
+    outcomes = list(run_cases(chip, convolution.convolution_cases(chip.config)))
+    assert len(outcomes) == 4 and all(outcome.right for outcome in outcomes)
+    assert outcomes[1].multiplies < 0.5 * outcomes[0].multiplies
+
+
+def test_the_orders_of_a_matrix(folder, capsys):
+    options = ["--matrices", str(folder), "--backend", "model", "--output", str(folder / "o.json")]
+    assert command.main([*options, "orders", "square", SAM[0]]) == 0
+    names = [run["name"] for run in json.loads((folder / "o.json").read_text())["runs"]]
+    assert len(names) == len(set(names)) and sum("picked" in name for name in names) == 4 + 6
+    assert {"SpGEMM square, ikj", "SDDMM square, k of 10, jki", "SpMV square, ji"} <= set(names)
+
+
 def test_a_wrong_result_fails(folder, monkeypatch, capsys):
     def wrong(multipliers):
         return replace(dense_case(multipliers), expected=lambda: np.zeros((128, 128)))
@@ -108,6 +125,11 @@ def test_bounds():
     assert OfCase("dense", 0.5).cycles(4, 1, {"dense": 30}) == 15
     assert OfCase("dense", 0.5).cycles(4, 1, {}) is None
     assert OfCase("dense", 0.5).cycles(100, 1, {"dense": 30}) is None
+    assert Below(10).cycles(100, 1, {}) == 9 and Unbounded().cycles(4, 1, {}) is None
+    fastest = AsFastest(("a", "b", "c"), 1.5)
+    assert fastest.cycles(7, 1, {"a": 30, "b": 20, "d": 1}) == 30
+    assert fastest.cycles(4, 1, {}) is None
+    assert AsFastest(("a",), 1.5, limit=20).cycles(4, 1, {"a": 30}) == 19
 
 
 def test_a_bound_is_met_or_not():

@@ -20,11 +20,12 @@ from loopnest import Chip, Memory
 from loopnest_hw.config import parse_overrides
 
 from .cases import Case, dense_case, matrix_cases
+from .convolution import convolution_cases
 from .layer import layer_cases
 from .orders import order_cases
 from .outcome import Outcome, run_cases
 
-WITHOUT_FILES = ("dense", "layer")
+WITHOUT_FILES = ("dense", "layer", "convolution")
 """Names of the cases that need no matrices."""
 
 ORDERS = "orders"
@@ -71,6 +72,8 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
         yield dense_case(multipliers)
     if not names or "layer" in names:
         yield from layer_cases(multipliers)
+    if not names or "convolution" in names:
+        yield from convolution_cases(chip.config)
     matrices = [name for name in names if name not in WITHOUT_FILES]
     if folder is not None and (matrices or not names):
         yield from matrix_cases(folder, matrices)
@@ -114,7 +117,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "names",
         nargs="*",
-        help="matrices by name, 'dense', 'layer'; default all; with 'orders', all loop orders",
+        help="matrices by name, 'dense', 'layer', 'convolution'; default all; "
+        "with 'orders', all loop orders",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
     parser.add_argument("--preset", default="single")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from loopnest import Chip
+from loopnest import Chip, Tensor
 from loopnest_hw.config import LINE_BYTES
 
 from .cases import Case
@@ -70,6 +70,8 @@ def run_cases(chip: Chip, cases: Iterable[Case]) -> Iterator[Outcome]:
     for case in cases:
         start = perf_counter()
         result = chip.compute(case.statement, order=case.order, **case.operands)
+        if isinstance(result, Tensor):
+            result = result.to_scipy()
         seconds = perf_counter() - start
         report = chip.report
         assert report is not None

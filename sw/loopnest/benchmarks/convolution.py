@@ -1,0 +1,54 @@
+"""A convolution with 3 by 3 weights, dense and pruned, at all places and at every other one."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from loopnest.convolution import ORDER, STATEMENT, pack_convolution
+from loopnest_hw.config import ChipConfig
+
+from .bounds import Unbounded
+from .cases import Case
+from .matrices import SEED, nonzeros
+
+SIDE = 16
+CHANNELS = 32
+FILTERS = 32
+
+PRUNED = (("dense", 1.0, 1.0), ("half of the image, 30 % of the weights", 0.5, 0.3))
+"""Names, and the shares of the image's and of the weights' values that are not 0."""
+
+
+def convolution_cases(config: ChipConfig) -> Iterator[Case]:
+    """Yield the convolutions, of an image that is padded by 1."""
+    rng = np.random.default_rng(SEED)
+    image = nonzeros((SIDE, SIDE, CHANNELS), rng)
+    weights = nonzeros((3, 3, CHANNELS, FILTERS), rng)
+    for name, of_image, of_weights in PRUNED:
+        kept = image * (rng.random(image.shape) < of_image)
+        some = weights * (rng.random(weights.shape) < of_weights)
+        for stride in (1, 2):
+            yield _case(config, f"convolution, {name}, stride {stride}", kept, some, stride)
+
+
+def _case(config: ChipConfig, name: str, image: NDArray, weights: NDArray, stride: int) -> Case:
+    packed = pack_convolution(config, image, weights, stride=stride, padding=1)
+
+    def expected() -> sp.csr_array:
+        padded = np.pad(image, [(1, 1), (1, 1), (0, 0)])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, weights.shape[:2], axis=(0, 1))
+        places = np.einsum("yxcrs,rsck->yxk", windows[::stride, ::stride], weights)
+        whole = np.zeros((packed.operands["wanted"].shape[0], weights.shape[3]))
+        whole[packed.positions] = places
+        return sp.csr_array(whole)
+
+    return Case(
+        name=name,
+        statement=STATEMENT,
+        order=ORDER,
+        operands=packed.operands,
+        expected=expected,
+        bound=Unbounded(),
+    )
