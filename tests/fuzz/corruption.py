@@ -17,7 +17,8 @@ from loopnest.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START, ModelBa
 from loopnest.lower import DESCRIPTOR, Kernel
 from loopnest.split import OneKernelError
 from loopnest_hw.config import LINE_BYTES, ChipConfig
-from loopnest_hw.descriptor import kernel_fields, pack, places, unpack
+from loopnest_hw.descriptor import descriptor_lines, kernel_fields, pack, places, unpack
+from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model.check import ROOMS
@@ -28,6 +29,11 @@ from tests.sim import nests
 from . import expressions
 
 BUDGET = 30_000
+"""Cycles of a spoilt kernel: one that does not end ends soon."""
+
+SOUND_BUDGET = 1_000_000
+"""Cycles of the sound kernel after it, which may take many passes."""
+
 SLACK = 8_000
 """Cycles after the budget in which the bus has to come to rest."""
 
@@ -113,7 +119,7 @@ def make_case(seed: int, pair: Pair) -> Case:
         statement, fields, arrays = _random_nest(rng, config)
     else:
         statement, fields, arrays = _random_kernel(rng, pair)
-    fields |= {"budget": BUDGET}
+    fields |= {"budget": SOUND_BUDGET}
     words = pack(config, fields)
     if rng.random() < TWICE:
         words = np.concatenate([pack(config, fields | {"last": 0}), words])
@@ -139,7 +145,8 @@ def make_case(seed: int, pair: Pair) -> Case:
     # an endless kernel has to end soon
     words = case.segments[0][1].view("<u4")
     place = next(p for p in places(config) if p.field.path == "budget")
-    words[place.word] = min(int(words[place.word]), BUDGET)
+    for n in range(place.word, len(words), descriptor_lines(config) * LINE_BYTES // WORD_BYTES):
+        words[n] = min(int(words[n]), BUDGET)
     return case
 
 
@@ -213,7 +220,7 @@ def _check_next(chip: Any, config: ChipConfig, case: Case, code: ErrorCode, end:
     for address, data in case.sound:
         chip.write(address, data.tobytes())
     chip.confine(expected.rooms)
-    ended, where = _run(chip, case.start, 2 * (BUDGET + SLACK), 0)
+    ended, where = _run(chip, case.start, 2 * (SOUND_BUDGET + SLACK), 0)
     assert ended is ErrorCode.NONE, f"the next kernel ended with {ended.name} at {where}"
     assert not chip.violations, chip.violations
     _compare(chip, image, [(0, end)])
