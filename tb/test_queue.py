@@ -14,12 +14,12 @@ COUNT = 300
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("depth", [1, 2, SHALLOW + 1, 64])
+@pytest.mark.parametrize("depth", [1, 2, SHALLOW, SHALLOW + 1, 64])
 def test_queue(simulator: str, depth: int) -> None:
     run_bench(Queue(16, depth), module=__name__, simulator=simulator, parameters={"depth": depth})
 
 
-@pytest.mark.parametrize("depth", [1, 2, SHALLOW + 1])
+@pytest.mark.parametrize("depth", [1, 2, SHALLOW, SHALLOW + 1])
 def test_stream_law(depth: int) -> None:
     prove_stream_law(Queue(8, depth), outputs=["o"], inputs_assumed=["i"])
 

@@ -181,14 +181,11 @@ class PE(wiring.Component):
         m.submodules.combiner = combiner = Combiner(config)
         m.submodules.assembler = assembler = Assembler(config)
         m.submodules.result = result = ResultPath(config)
-        # Queues, so that no path goes from the writer's `ready` back into the lanes, nor from the
-        # combiner's into the accumulator.
+        # Queues, so that no path goes from the writer's `ready` back into the lanes.
         m.submodules.terms = fed = Queue(terms(config), 2)
-        m.submodules.drained = drained = Queue(RESULT_BLOCK, 2)
         m.submodules.finished = finished = Queue(RESULT_BLOCK, 2)
         connect(m, leaf.o, fed.i)
-        connect(m, accumulator.o, drained.i)
-        connect(m, drained.o, combiner.i)
+        connect(m, accumulator.o, combiner.i)
         connect(m, finished.o, result.i)
         connect(m, leaf.lookup, accumulator.lookup)
         connect(m, accumulator.found, leaf.found)

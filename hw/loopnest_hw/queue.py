@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Shape, ShapeLike, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Shape, ShapeLike, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,25 +34,46 @@ class Queue(wiring.Component):
         return self._memory()
 
     def _registers(self) -> Module:
+        """The first item is in a register of its own, the others are in a ring.
+
+        So a late ``o.ready`` loads one register, and not all.
+        """
         m = Module()
         width = Shape.cast(self._shape).width
-        items = [Signal(width, name=f"item_{n}") for n in range(self._depth)]
+        others = self._depth - 1
+        first = Signal(width)
         level = Signal(range(self._depth + 1))
         put = self.i.valid & self.i.ready
         take = self.o.valid & self.o.ready
         m.d.comb += [
             self.i.ready.eq(level < self._depth),
             self.o.valid.eq(level != 0),
-            Cat(self.o.payload).eq(items[0]),
+            Cat(self.o.payload).eq(first),
             self.empty.eq(level == 0),
         ]
         m.d.sync += level.eq(level + put - take)
-        for n, item in enumerate(items):
-            with m.If(take):
-                if n + 1 < self._depth:
-                    m.d.sync += item.eq(items[n + 1])
-            with m.If(put & (level - take == n)):
+        if not others:
+            with m.If(put):
+                m.d.sync += first.eq(Cat(self.i.payload))
+            return m
+
+        ring = Array(Signal(width, name=f"item_{n}") for n in range(others))
+        put_at = Signal(range(others))
+        take_at = Signal(range(others))
+        passes = (level == 0) | (take & (level == 1))
+
+        def after(place: Signal) -> Value:
+            return Mux(place == others - 1, 0, place + 1)
+
+        for n, item in enumerate(ring):
+            with m.If(self.i.valid & (put_at == n) & (level != self._depth)):
                 m.d.sync += item.eq(Cat(self.i.payload))
+        with m.If(put & ~passes):
+            m.d.sync += put_at.eq(after(put_at))
+        with m.If(take & (level > 1)):
+            m.d.sync += [first.eq(ring[take_at]), take_at.eq(after(take_at))]
+        with m.Elif(passes):
+            m.d.sync += first.eq(Cat(self.i.payload))
         return m
 
     def _memory(self) -> Module:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -110,7 +110,8 @@ class Accumulator(wiring.Component):
             table.room.eq(directory.room),
         ]
 
-        # The walk is the drain's, or the eviction's: that waits until the drain has nothing to do.
+        # The walk is the drain's, or the eviction's: that waits until the drain has nothing to do,
+        # and goes first should the drain get something.
         m.d.comb += [
             table.settled.eq(drain.idle & directory.idle & ~eviction.busy),
             eviction.ask.eq(table.short),
@@ -129,23 +130,24 @@ class Accumulator(wiring.Component):
             drain.mask.eq(directory.mask),
             eviction.top.eq(directory.top),
             eviction.mask.eq(directory.mask),
-            entries.walk.valid.eq(drain.walk.valid),
-            entries.walk.payload.eq(drain.walk.payload),
-            drain.walk.ready.eq(entries.walk.ready),
+            entries.walk.valid.eq(drain.walk.valid | eviction.walk.valid),
+            entries.walk.payload.eq(
+                Mux(
+                    eviction.walk.valid,
+                    eviction.walk.payload.as_value(),
+                    drain.walk.payload.as_value(),
+                )
+            ),
+            eviction.walk.ready.eq(entries.walk.ready),
+            drain.walk.ready.eq(entries.walk.ready & ~eviction.walk.valid),
+            entries.room.eq(drain.room),
+            drain.walked.eq(entries.walked & ~entries.evicts),
             drain.walk_entry.eq(entries.walk_entry),
+            eviction.walked.eq(entries.walked & entries.evicts),
             eviction.walk_entry.eq(entries.walk_entry),
-            free_list.back.eq(drain.back),
-            free_list.back_valid.eq(drain.back_valid),
+            free_list.back.eq(Mux(eviction.back_valid, eviction.back, drain.back)),
+            free_list.back_valid.eq(drain.back_valid | eviction.back_valid),
         ]
-        with m.If(eviction.busy):
-            m.d.comb += [
-                entries.walk.valid.eq(eviction.walk.valid),
-                entries.walk.payload.eq(eviction.walk.payload),
-                eviction.walk.ready.eq(entries.walk.ready),
-                drain.walk.ready.eq(0),
-                free_list.back.eq(eviction.back),
-                free_list.back_valid.eq(eviction.back_valid),
-            ]
 
         # the sums
         m.d.comb += [
@@ -160,7 +162,7 @@ class Accumulator(wiring.Component):
         for lane, read in enumerate(fill.read):
             m.d.comb += [
                 drain.taken[lane].eq(read.enable),
-                fill.reserved[lane].eq(drain.lanes[lane] & drain.urgent),
+                fill.reserved[lane].eq(drain.wanted[lane] & drain.urgent),
             ]
 
         m.d.comb += [
@@ -188,14 +190,29 @@ class Accumulator(wiring.Component):
         filled = Signal(pointer)
         freed = Signal(pointer)
         sealing = Signal(DEPTH)
+        next_sealed = Signal(pointer)
+        next_filled = Signal(pointer)
+        m.d.comb += [next_sealed.eq(sealed + sealing[-1]), next_filled.eq(filled + fill.filled)]
         m.d.sync += [
             sealing.eq((sealing << 1) | table.ended),
             looked_up.eq(looked_up + table.ended),
-            sealed.eq(sealed + sealing[-1]),
+            sealed.eq(next_sealed),
             ending.eq(ending + fill.ended),
-            filled.eq(filled + fill.filled),
+            filled.eq(next_filled),
             freed.eq(freed + entries.closed),
         ]
+
+        # Whether the drain's context is complete, known a cycle ahead: there it is late.
+        complete = Signal()
+        after = Signal(pointer)
+        m.d.comb += after.eq(drain.context + 1)
+        m.d.sync += complete.eq(
+            Mux(
+                drain.begin,
+                (after != next_sealed) & (after != next_filled),
+                (drain.context != next_sealed) & (drain.context != next_filled),
+            )
+        )
 
         info = data.StructLayout(
             {"base": WORD_BITS, "again": 1, "fiber": POSITION_BITS, "final": 1}
@@ -214,7 +231,7 @@ class Accumulator(wiring.Component):
             drain.waiting.eq(looked_up != drain.context),
             # The drain falls behind and has nothing in store: then it decides the speed.
             entries.hurry.eq(((filled - drain.context)[:pointer] > 0) & drain.short),
-            drain.ready.eq((drain.context != sealed) & (drain.context != filled)),
+            drain.ready.eq(complete),
             drain.base.eq(drained.base),
             drain.again.eq(drained.again),
             drain.fiber.eq(drained.fiber),

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import ChipConfig
 from ..tokens import PAIR
 from .place import BANKS, place_layout
-from .priority import highest_bit, lowest_bit, number
+from .priority import counted, highest_bit, lowest_bit, number
 
 DEPTH = 8
 """Blocks of a half that wait to be entered. Whatever is put in has been entered ``DEPTH`` cycles
@@ -84,14 +84,16 @@ class Directory(wiring.Component):
         # The walk goes up, evictions come down.
         left = Signal(words)
         first = lowest_bit(m, left)
+        some, more = counted(m, left)
         shown = Signal(words)
         highest = highest_bit(m, shown)
         looked = Signal.like(self.top)
         m.d.sync += shown.eq(Array(used)[self.of])
         m.d.comb += [
             self.word.word.eq(number(first, len(self.top))),
-            self.word.last.eq(left == first),
-            self.word.empty.eq(~left.any()),
+            # not by way of `first`, which comes later
+            self.word.last.eq(~more),
+            self.word.empty.eq(~some),
             self.top.eq(number(highest, len(self.top))),
         ]
         walked = Signal.like(self.context)

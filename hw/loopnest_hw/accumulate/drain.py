@@ -12,7 +12,7 @@ from ..tokens import RESULT_BLOCK, StageState
 from .directory import word_layout
 from .entries import walk_layout
 from .place import BANK_BITS, BANKS, WORD_BITS, context_pointer, entry_layout, place_layout
-from .priority import lowest_bit, number
+from .priority import counted, lowest_bit, number
 
 AHEAD = 4
 """Blocks whose entries are read ahead: enough for one a cycle where a read has to wait."""
@@ -35,14 +35,16 @@ class Drain(wiring.Component):
         Of that context; `Table` and `Fill` tell.
     begin, word, take, mask
         `Directory`.
-    walk : Out(stream), walk_entry : In
+    walk : Out(stream), room : Out(1), walked, walk_entry : In
         `Entries`.
     short : Out(1)
         Few entries are read ahead. From a register.
     lanes, following, slot : Out, taken : In, value : In
         The lanes to read, of ``slot[1]`` where ``following``, else of ``slot[0]``; those that the
-        fill has ``taken`` wait. The others' values come in the next cycle. With ``urgent`` :
-        Out(1), from a register, the fill leaves them alone.
+        fill has ``taken`` wait. The others' values come in the next cycle.
+    wanted : Out, urgent : Out(1)
+        The lanes to read once ``o`` is free. With ``urgent`` the fill leaves them alone. Both come
+        early in a cycle.
     back : Out, back_valid : Out(1)
         A slot that was read for the last time.
     idle : Out(1)
@@ -68,11 +70,14 @@ class Drain(wiring.Component):
                 "take": Out(1),
                 "mask": In(BANKS),
                 "walk": Out(stream.Signature(walk_layout(config))),
+                "room": Out(1),
+                "walked": In(1),
                 "short": Out(1),
                 "walk_entry": In(entry_layout(config)),
                 "lanes": Out(LANES),
                 "following": Out(LANES),
                 "slot": Out(data.ArrayLayout(config.slot_bits, 2)),
+                "wanted": Out(LANES),
                 "urgent": Out(1),
                 "taken": In(LANES),
                 "value": In(data.ArrayLayout(WIDE_BITS, LANES)),
@@ -88,9 +93,8 @@ class Drain(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         self._fiber_layout = data.StructLayout({"fiber": POSITION_BITS, "final": 1, "again": 1})
-        self._block_layout = data.StructLayout(
+        self._named_layout = data.StructLayout(
             {
-                "entry": entry_layout(self._config),
                 "coordinate": BANK_BITS + WORD_BITS,
                 "none": 1,
                 "last": 1,
@@ -98,7 +102,11 @@ class Drain(wiring.Component):
                 "final": 1,
             }
         )
+        self._block_layout = data.StructLayout(
+            {"entry": entry_layout(self._config), "name": self._named_layout}
+        )
         m.submodules.blocks = blocks = Queue(self._block_layout, AHEAD)
+        self._walking = Signal()  # an entry is to be read
         self._reading = Signal()  # a block's lanes are read
         self._walk(m, blocks)
         self._lanes(m, blocks)
@@ -165,9 +173,10 @@ class Drain(wiring.Component):
         m.d.sync += fetched_valid.eq(self.take | (fetched_valid & ~move))
 
         first = lowest_bit(m, left)
+        _, more = counted(m, left)
         last_block = Signal()
         m.d.comb += [
-            last_block.eq(left == first),
+            last_block.eq(~more),
             word_done.eq(block_done & last_block),
         ]
         with m.If(move):
@@ -176,56 +185,54 @@ class Drain(wiring.Component):
             m.d.sync += left.eq(left & ~first)
         m.d.sync += word_valid.eq(move | (word_valid & ~word_done))
 
-        # the block whose entry is being read
-        walk = Signal(walk_layout(self._config))
-        walk_valid = Signal()
-        block = Signal(self._block_layout)
+        # the blocks whose entries are to be read
+        m.submodules.asked = asked = Queue(self._named_layout, 2)
+        walk = self.walk.payload
+        block = asked.i.payload
         closes = word.word.last & last_block
-        walked = Signal()
         m.d.comb += [
-            block_done.eq(word_valid & (~walk_valid | walked)),
-            walked.eq(self.walk.valid & self.walk.ready),
+            block_done.eq(self.walk.valid & self.walk.ready),
+            self.walk.valid.eq(word_valid & asked.i.ready),
+            walk.place.bank.eq(number(first, BANK_BITS)),
+            walk.place.word.eq(word.word.word),
+            walk.place.context.eq(word.context),
+            walk.none.eq(word.word.empty),
+            walk.closes.eq(closes),
+            asked.i.valid.eq(word_valid & self.walk.ready),
+            block.coordinate.eq(
+                Cat(number(first, BANK_BITS), (word.word.word + word.base)[:WORD_BITS])
+            ),
+            block.none.eq(word.word.empty),
+            block.last.eq(closes & ~word.of.again),
+            block.final.eq(closes & ~word.of.again & word.of.final),
+            block.fiber.eq(word.of.fiber),
+            asked.o.ready.eq(self.walked),
         ]
-        with m.If(block_done):
-            m.d.sync += [
-                walk.place.bank.eq(number(first, BANK_BITS)),
-                walk.place.word.eq(word.word.word),
-                walk.place.context.eq(word.context),
-                walk.none.eq(word.word.empty),
-                walk.closes.eq(closes),
-                block.coordinate.eq(
-                    Cat(number(first, BANK_BITS), (word.word.word + word.base)[:WORD_BITS])
-                ),
-                block.none.eq(word.word.empty),
-                block.last.eq(closes & ~word.of.again),
-                block.final.eq(closes & ~word.of.again & word.of.final),
-                block.fiber.eq(word.of.fiber),
-            ]
-        m.d.sync += walk_valid.eq(block_done | (walk_valid & ~walked))
 
         # Room is kept for every entry that is being read.
         room = Signal(range(AHEAD + 1), init=AHEAD)
-        read = Signal(self._block_layout)
+        read = Signal(self._named_layout)
         read_valid = Signal()
         # Where a fiber goes on in a further pass, nothing tells that this one ended.
-        put = walked & ~(block.none & ~block.last)
+        going = asked.o.payload
+        put = self.walked & ~(going.none & ~going.last)
         m.d.sync += [
             read_valid.eq(put),
-            read.eq(block),
+            read.eq(going),
             room.eq(room - put + (blocks.o.valid & blocks.o.ready)),
         ]
         m.d.comb += [
-            self.walk.valid.eq(walk_valid & (room != 0)),
-            self.walk.payload.eq(walk),
+            self.room.eq(room != 0),
+            self._walking.eq(asked.o.valid & self.room),
             self.short.eq(room >= AHEAD - 2),
             blocks.i.valid.eq(read_valid),
-            blocks.i.payload.eq(read),
+            blocks.i.payload.name.eq(read),
             blocks.i.payload.entry.eq(Mux(read.none, 0, self.walk_entry.as_value())),
             self.idle.eq(
                 ~walking
                 & ~fetched_valid
                 & ~word_valid
-                & ~walk_valid
+                & ~asked.o.valid
                 & (room == AHEAD)
                 & ~self._reading
             ),
@@ -239,7 +246,7 @@ class Drain(wiring.Component):
         head_block_valid = self._reading
         following = blocks.o.payload
         begun = Signal(data.ArrayLayout(LANES, 2))  # lanes that were read, of either
-        left = Signal(data.ArrayLayout(LANES, 2))
+        left = Signal(data.ArrayLayout(LANES, 2))  # and those that were not yet
         got = Signal(LANES)
         whole = Signal()
         moves = Signal()
@@ -249,27 +256,28 @@ class Drain(wiring.Component):
         head = Signal(self._block_layout)
         head_valid = Signal()
         stuck = Signal()
-        reads_head = head_block_valid & ~stuck
         m.d.comb += [
             stuck.eq(head_valid & self.o.valid & ~self.o.ready),
-            left[0].eq(Mux(reads_head, head_block.entry.touched & ~begun[0], 0)),
+            left[0].eq(Mux(head_block_valid, head_block.entry.touched & ~begun[0], 0)),
             left[1].eq(
                 Mux(
-                    reads_head & blocks.o.valid,
+                    head_block_valid & blocks.o.valid,
                     following.entry.touched & ~begun[1] & ~head_block.entry.touched,
                     0,
                 )
             ),
-            self.lanes.eq(left[0] | left[1]),
+            # The fill must not wait for `stuck`, which comes late.
+            self.wanted.eq(left[0] | left[1]),
+            self.lanes.eq(Mux(stuck, 0, self.wanted)),
             self.following.eq(left[1]),
             self.slot[0].eq(head_block.entry.slot),
             self.slot[1].eq(following.entry.slot),
             got.eq(self.lanes & ~self.taken),
-            whole.eq(reads_head & ~(left[0] & ~got).any()),
+            whole.eq(head_block_valid & ~stuck & ~(left[0] & self.taken).any()),
             moves.eq(whole | ~head_block_valid),
             blocks.o.ready.eq(moves),
             self.back.eq(head_block.entry.slot),
-            self.back_valid.eq(whole & ~head_block.none),
+            self.back_valid.eq(whole & ~head_block.name.none),
         ]
         with m.If(moves):
             m.d.sync += [
@@ -288,7 +296,7 @@ class Drain(wiring.Component):
         m.d.comb += self.urgent.eq(patience == PATIENCE)
         with m.If(whole):
             m.d.sync += patience.eq(0)
-        with m.Elif(left[0].any() & ~self.urgent):
+        with m.Elif(left[0].any() & ~stuck & ~self.urgent):
             m.d.sync += patience.eq(patience + 1)
 
         with m.If(~stuck):
@@ -299,11 +307,11 @@ class Drain(wiring.Component):
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += [
                 self.o.valid.eq(head_valid),
-                out.coordinate.eq(Mux(head.none, 0, head.coordinate)),
+                out.coordinate.eq(Mux(head.name.none, 0, head.name.coordinate)),
                 out.mask.eq(head.entry.touched),
-                out.fiber.eq(head.fiber),
-                out.last.eq(head.last),
-                out.final.eq(head.final),
+                out.fiber.eq(head.name.fiber),
+                out.last.eq(head.name.last),
+                out.final.eq(head.name.final),
             ]
         for lane in range(LANES):
             early = Signal(WIDE_BITS, name=f"early_{lane}")
@@ -319,7 +327,7 @@ class Drain(wiring.Component):
                 busy,
                 StageState.BUSY,
                 Mux(
-                    head_block_valid | self.walk.valid,
+                    head_block_valid | self._walking,
                     StageState.STALLED,
                     Mux(self.waiting, StageState.STARVED, StageState.IDLE),
                 ),

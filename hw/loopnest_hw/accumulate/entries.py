@@ -7,6 +7,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import ChipConfig
+from ..queue import Queue
 from ..tokens import PAIR
 from .place import BANK_BITS, BANKS, address, entry_layout, place_layout
 
@@ -18,8 +19,13 @@ PATIENCE = 3
 
 
 def walk_layout(config: ChipConfig) -> data.StructLayout:
-    """A place to read and clear, or none; ``closes`` marks the last one of a context."""
-    return data.StructLayout({"place": place_layout(config), "none": 1, "closes": 1})
+    """A place to read and clear, or none.
+
+    ``closes`` marks the last one of a context, ``evicts`` the eviction's (the others are the
+    drain's).
+    """
+    place = place_layout(config)
+    return data.StructLayout({"place": place, "none": 1, "closes": 1, "evicts": 1})
 
 
 class Entries(wiring.Component):
@@ -44,11 +50,13 @@ class Entries(wiring.Component):
     write : In, array of 2
         ``enable``, ``place`` and ``entry``; always done.
     walk : In(stream)
-        A place to read and clear, or ``none``.
+        Places to read and clear. Two wait in a queue, which no path crosses.
+    room : In(1)
+        What is read for the walk can be taken.
     hurry : In(1)
         The walk goes first.
-    walk_entry : Out
-        In the cycle after the transfer of a walk: what was read.
+    walked : Out(1), evicts : Out(1), walk_entry : Out
+        The next place is read, and whether it is the eviction's; in the next cycle, what was found.
     closed : Out(1)
         A walk with ``closes`` and all before it have been cleared.
     swept : Out, low_swept : Out(1)
@@ -73,7 +81,10 @@ class Entries(wiring.Component):
                     )
                 ),
                 "walk": In(stream.Signature(walk_layout(config))),
+                "room": In(1),
                 "hurry": In(1),
+                "walked": Out(1),
+                "evicts": Out(1),
                 "walk_entry": Out(entry),
                 "closed": Out(1),
                 "swept": Out(range(config.fibers_in_flight + 1)),
@@ -83,16 +94,20 @@ class Entries(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        walk = self.walk.payload
         words = self._config.window // BANKS
         contexts = self._config.fibers_in_flight
         layout = entry_layout(self._config)
+
+        m.submodules.walks = walks = Queue(walk_layout(self._config), 2)
+        wiring.connect(m, wiring.flipped(self.walk), walks.i)
+        walk = walks.o.payload
+        accepted = self.walked
+        m.d.comb += [walks.o.ready.eq(accepted), self.evicts.eq(walk.evicts)]
 
         # Two clears may wait for their bank's write port, which the lookups use first.
         clears = [Signal(walk_layout(self._config), name=f"clear_{n}") for n in range(2)]
         waiting = Signal(2)
         cleared = Signal()
-        accepted = self.walk.valid & self.walk.ready
         with m.If(cleared | ~waiting[0]):
             m.d.sync += [
                 clears[0].eq(clears[1]),
@@ -147,6 +162,7 @@ class Entries(wiring.Component):
         m.d.comb += cleared.eq(waiting[0] & (clears[0].none | ~(written & clear_bank).any()))
 
         # the walk
+        wants = Signal()
         clash = Signal()
         patience = Signal(range(PATIENCE + 1))
         m.d.comb += [
@@ -156,12 +172,11 @@ class Entries(wiring.Component):
                     asked.enable & (asked.place.bank == walk.place.bank) for asked in self.read
                 ).any()
             ),
-            self.walk.ready.eq(~waiting[1] & ~(clash & self.advance)),
-            self.refused.eq(
-                self.walk.valid & ((clash & self.hurry & ~waiting[1]) | (patience == PATIENCE))
-            ),
+            wants.eq(walks.o.valid & self.room),
+            accepted.eq(wants & ~waiting[1] & ~(clash & self.advance)),
+            self.refused.eq(wants & ((clash & self.hurry & ~waiting[1]) | (patience == PATIENCE))),
         ]
-        with m.If(self.walk.valid & ~self.walk.ready & (patience != PATIENCE)):
+        with m.If(wants & ~accepted & (patience != PATIENCE)):
             m.d.sync += patience.eq(patience + 1)
         with m.Elif(accepted):
             m.d.sync += patience.eq(0)

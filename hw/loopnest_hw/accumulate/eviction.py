@@ -33,7 +33,13 @@ class Eviction(wiring.Component):
     evicted : Out(1)
         A pulse for each block that was held.
     busy : Out(1)
-        The ports below are in use: they are `Directory`'s, `Entries`' and `FreeList`'s.
+        Blocks are being taken out.
+    top, look, mask, keep, keep_valid
+        `Directory`.
+    walk, walked, walk_entry
+        `Entries`.
+    back, back_valid
+        `FreeList`.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -56,6 +62,7 @@ class Eviction(wiring.Component):
                 "keep": Out(BANKS),
                 "keep_valid": Out(1),
                 "walk": Out(stream.Signature(walk_layout(config))),
+                "walked": In(1),
                 "walk_entry": In(entry_layout(config)),
                 "back": Out(config.slot_bits),
                 "back_valid": Out(1),
@@ -72,25 +79,32 @@ class Eviction(wiring.Component):
         context = Signal.like(self.context)
         higher = Signal()  # the candidate's word is higher
         same = Signal()
+        left = Signal()  # some have still to be walked
+        waiting = Signal(range(3))  # blocks whose entries are to be read
         read = Signal()
         first = highest_bit(m, going)
-        walked = Signal()
+        put = Signal()
         m.d.comb += [
-            walked.eq(self.walk.valid & self.walk.ready),
-            self.busy.eq(1),
+            put.eq(self.walk.valid & self.walk.ready),
+            self.busy.eq((waiting != 0) | read),
             self.walk.payload.place.bank.eq(number(first, BANK_BITS)),
             self.walk.payload.place.word.eq(word),
             self.walk.payload.place.context.eq(context),
+            self.walk.payload.evicts.eq(1),
             self.back.eq(self.walk_entry.slot),
             self.back_valid.eq(read),
             self.evicted.eq(read),
         ]
-        m.d.sync += [read.eq(walked), self.done.eq(0), self.keep_valid.eq(0)]
-        with m.If(walked):
-            m.d.sync += going.eq(going & ~first)
+        m.d.sync += [
+            waiting.eq(waiting + put - self.walked),
+            read.eq(self.walked),
+            self.done.eq(0),
+            self.keep_valid.eq(0),
+        ]
+        with m.If(put):
+            m.d.sync += [going.eq(going & ~first), left.eq(going != first)]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.busy.eq(self.ask | read)
                 with m.If(self.ask & ~self.done):
                     m.d.comb += self.look.eq(1)
                     m.d.sync += [
@@ -101,6 +115,7 @@ class Eviction(wiring.Component):
                     ]
                     m.next = "PICK"
             with m.State("PICK"):
+                m.d.comb += self.busy.eq(1)
                 largest = highest_bit(m, self.mask)
                 number_ = number(largest, BANK_BITS)
                 above = Signal()  # the candidate is the largest
@@ -111,6 +126,7 @@ class Eviction(wiring.Component):
                     self.bound.eq(
                         Cat(Mux(same, number_, number(lowest_bit(m, self.mask), BANK_BITS)), word)
                     ),
+                    left.eq(1),
                     self.done.eq(1),
                     self.keep_valid.eq(~above),
                 ]
@@ -119,7 +135,7 @@ class Eviction(wiring.Component):
                     m.d.sync += self.bound.eq(self.candidate)
                     m.next = "IDLE"
             with m.State("GO"):
-                m.d.comb += self.walk.valid.eq(going.any())
-                with m.If(~going.any()):
+                m.d.comb += [self.busy.eq(1), self.walk.valid.eq(left)]
+                with m.If(~left):
                     m.next = "IDLE"
         return m

@@ -26,6 +26,12 @@ HEADER = data.StructLayout(
 )
 """A block but for its lanes."""
 
+ARRIVAL = data.StructLayout(
+    {"block": RESULT_BLOCK, "key": BLOCK_COORDINATE_BITS, "same": 1, "closes": 1}
+)
+"""A block that waits, which key it is a copy of, and whether the block before it had the same key;
+``closes``: it is the last copy, whatever came before."""
+
 TAG = data.StructLayout({"valid": 1, "lane": LANE_BITS})
 """A lane that is added; not ``valid``: none."""
 
@@ -34,12 +40,13 @@ class Combiner(wiring.Component):
     """Adds the blocks ``coordinate * 2**copies + n`` up to one, lane by lane, in the order of n.
 
     The copies of a block come one after the other, with ascending n; what a lane has in one only
-    stays as it is. Where ``copies`` is 0, blocks pass unchanged in the same cycle.
+    stays as it is. Blocks first go through a queue of two. Where ``copies`` is 0, they pass behind
+    it unchanged, in the same cycle.
 
-    Otherwise a block is taken in a cycle, until all its copies are there: the last one stays at
-    ``i`` while two lanes a cycle go on, lowest first, or one with more than two copies. The lanes'
-    values go through a chain of adders, and are put together again behind it: three additions and
-    two cycles of latency.
+    Otherwise a block is taken in a cycle, until all its copies are there: the last one stays at the
+    queue's head while two lanes a cycle go on, lowest first, or one with more than two copies. The
+    lanes' values go through a chain of adders, and are put together again behind it: three
+    additions and two cycles of latency.
 
     Members
     -------
@@ -66,31 +73,56 @@ class Combiner(wiring.Component):
         m = Module()
         m.submodules.adders = adders = Chains(self._config)
         m.submodules.headers = headers = Queue(HEADER, adders.latency + 2)
-        taken = self._gather(m, adders, headers)
+        m.submodules.arrivals = arrivals = Queue(ARRIVAL, 2)
+        self._arrive(m, arrivals)
+        taken = self._gather(m, arrivals, adders, headers)
         block, valid, room = self._put_together(m, adders, headers)
-        m.d.comb += [self.o.valid.eq(valid), self.o.payload.eq(block), room.eq(self.o.ready)]
-        m.d.comb += [self.i.ready.eq(taken)]
+        m.d.comb += [
+            self.o.valid.eq(valid),
+            self.o.payload.eq(block),
+            room.eq(self.o.ready),
+            arrivals.o.ready.eq(taken),
+            self.overflow.eq(adders.overflow),
+        ]
         with m.If(self.copies == 0):
             m.d.comb += [
-                self.o.valid.eq(self.i.valid),
-                self.o.payload.eq(self.i.payload),
-                self.i.ready.eq(self.o.ready),
+                self.o.valid.eq(arrivals.o.valid),
+                self.o.payload.eq(arrivals.o.payload.block),
+                arrivals.o.ready.eq(self.o.ready),
             ]
-        m.d.comb += self.overflow.eq(adders.overflow)
         return m
 
-    def _gather(self, m: Module, adders: "Chains", headers: Queue) -> Signal:
-        """Store copies until the last one is there, then send the lanes on.
-
-        Return that the arriving copy is done with.
-        """
+    def _arrive(self, m: Module, arrivals: Queue) -> None:
+        """Compare keys before the queue: behind it there is no time."""
         item = self.i.payload
+        arrival = arrivals.i.payload
         ones = Signal(MOST_COPIES)
         key = Signal(BLOCK_COORDINATE_BITS)
+        before = Signal(BLOCK_COORDINATE_BITS)
         with m.Switch(self.copies):
             for copies in range(1, MOST_COPIES + 1):
                 with m.Case(copies):
                     m.d.comb += [ones.eq((1 << copies) - 1), key.eq(item.coordinate >> copies)]
+        m.d.comb += [
+            arrivals.i.valid.eq(self.i.valid),
+            self.i.ready.eq(arrivals.i.ready),
+            arrival.block.eq(item),
+            arrival.key.eq(Mux(item.mask == 0, 0, key)),
+            arrival.same.eq((key == before) | (item.mask == 0)),
+            arrival.closes.eq(
+                item.last | (item.mask == 0) | ((item.coordinate[:MOST_COPIES] & ones) == ones)
+            ),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += before.eq(key)
+
+    def _gather(self, m: Module, arrivals: Queue, adders: "Chains", headers: Queue) -> Signal:
+        """Store copies until the last one is there, then send the lanes on.
+
+        Return that the arriving copy is done with.
+        """
+        arrival = arrivals.o.payload
+        item = arrival.block
 
         # A lane's copies are stored in the order in which they came: `stored[n]` are lanes with
         # more than n of them.
@@ -102,20 +134,17 @@ class Combiner(wiring.Component):
         header = Signal(HEADER)
         some = Signal()  # a copy is stored
 
-        none = Signal()
         joins = Signal()
         closes = Signal()
         keeps = Signal()
         sends = Signal()
         arriving = Signal(LANES)
         m.d.comb += [
-            none.eq(item.mask == 0),
-            joins.eq(~some | none | (key == header.coordinate)),
-            closes.eq(
-                joins & (item.last | none | ((item.coordinate[:MOST_COPIES] & ones) == ones))
-            ),
-            keeps.eq(self.i.valid & (self.copies != 0) & joins & ~closes),
-            sends.eq(self.i.valid & (self.copies != 0) & ~keeps),
+            # What is stored is of the block before.
+            joins.eq(~some | arrival.same),
+            closes.eq(joins & arrival.closes),
+            keeps.eq(arrivals.o.valid & (self.copies != 0) & joins & ~closes),
+            sends.eq(arrivals.o.valid & (self.copies != 0) & ~keeps),
             arriving.eq(Mux(joins, item.mask, 0)),
         ]
         gone = Signal(LANES)
@@ -133,15 +162,16 @@ class Combiner(wiring.Component):
             many.eq(stored[2] | (stored[1] & arriving)),
             second.eq(Mux((following & many).any(), 0, following)),
             end.eq(rest == second),
-            go.eq(sends & adders.ready & headers.i.ready),
+            go.eq(sends & adders.ready),
+        ]
+        # The queue has room for all that the adders can hold; a cycle later is early enough.
+        m.d.sync += [
             headers.i.valid.eq(go & end),
-            headers.i.payload.coordinate.eq(Mux(some, header.coordinate, Mux(none, 0, key))),
-            headers.i.payload.fiber.eq(item.fiber),
+            headers.i.payload.coordinate.eq(Mux(some, header.coordinate, arrival.key)),
+            headers.i.payload.fiber.eq(Mux(some, header.fiber, item.fiber)),
             headers.i.payload.last.eq(joins & item.last),
             headers.i.payload.final.eq(joins & item.final),
         ]
-        with m.If(some):
-            m.d.comb += headers.i.payload.fiber.eq(header.fiber)
 
         m.d.comb += [adders.valid.eq(go), adders.end.eq(end)]
         for place, chosen in enumerate((first, second)):
@@ -175,7 +205,7 @@ class Combiner(wiring.Component):
         with m.If(keeps):
             m.d.sync += [
                 some.eq(1),
-                header.coordinate.eq(key),
+                header.coordinate.eq(arrival.key),
                 header.fiber.eq(item.fiber),
             ]
             below = Value.cast((1 << LANES) - 1)
