@@ -44,12 +44,22 @@ class ResultMode(IntEnum):
 
 
 class Op(IntEnum):
-    """A lane's operators; the chip's semiring supplies their meaning."""
+    """A lane's operators."""
 
     MUL = 0
     ADD = 1
     FIRST = 2
     """The first argument alone."""
+    MIN = 3
+    MAX = 4
+
+
+class Reduction(IntEnum):
+    """What is done with the terms of a key: a semiring's addition."""
+
+    SUM = 0
+    MIN = 1
+    MAX = 2
 
 
 class LeafMode(IntEnum):
@@ -87,8 +97,9 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("accumulate", 1, "1: through the accumulator; 0: each key comes once, in order")
     yield Field("copies", 2, "0, 1, 2: the accumulator keeps 1, 2 or 4 copies of a key")
     yield Field("drain_stop", config.stop_bits, "a result fiber ends with a stop of at least this")
-    yield Field("op2", 2, "Op of the second and third factors: y = op2(b, c)")
-    yield Field("op1", 2, "Op of the first factor and that: x = op1(a, y)")
+    yield Field("op2", 3, "Op of the second and third factors: y = op2(b, c)")
+    yield Field("op1", 3, "Op of the first factor and that: x = op1(a, y)")
+    yield Field("reduction", 2, "Reduction: what is done with the terms of a key")
     yield Field("budget", 32, "cycles this kernel may take")
     for r in range(config.rows):
         yield Field(f"row.{r}.bypass", 1, "the nest has no such loop: tokens pass")
@@ -127,6 +138,7 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("result.output", 1, "Output")
     yield Field("result.full", 1, "every coordinate of a result fiber is visited, touched or not")
     yield Field("result.size", COORDINATE_BITS + 1, "coordinates of a result fiber")
+    yield Field("result.fill", 32, "wide value of what is untouched in a full result fiber")
     yield Field("result.start", 32, "result fiber position before the first loop")
     yield Field("result.table", 32, "byte address of the stride-4 position table")
     yield Field("result.table_end", 32, "first byte address past the room for the table")

@@ -198,6 +198,8 @@ class PE(wiring.Component):
             accumulator.replayable.eq(self.kernel.drain_stop == inner_loops(config, self.kernel)),
             accumulator.terms.payload.eq(fed.o.payload),
             assembler.i.payload.eq(fed.o.payload),
+            accumulator.reduction.eq(self.kernel.reduction),
+            combiner.reduction.eq(self.kernel.reduction),
             combiner.copies.eq(self.kernel.copies),
             result.result.eq(self.kernel.result),
             result.epilogue.eq(self.kernel.epilogue),

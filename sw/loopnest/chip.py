@@ -19,6 +19,7 @@ from .pack import COMPRESSED
 from .plan import default_levels, parse_order
 from .report import RunReport, combine, make_report
 from .run import run_task
+from .semiring import Semiring, find_semiring
 from .tensor import Levels, Tensor, parse_levels
 from .view import View, view_sizes
 
@@ -84,6 +85,7 @@ class Chip:
         epilogue: Epilogue | None = None,
         mask: Any = None,
         complement: bool = False,
+        semiring: str = "plus_times",
         **operands: Any,
     ) -> Result:
         """Run a statement in tensor index notation, such as ``"C[i,j] = A[i,k] * B[k,j]"``.
@@ -105,6 +107,9 @@ class Chip:
             whatever value; of a NumPy array, where it is not 0.
         complement : bool
             Keep it where the mask stores nothing instead.
+        semiring : str
+            What ``+`` (of terms, and of what is summed) and ``*`` mean: one of
+            `loopnest.semiring.SEMIRINGS`, such as ``"min_plus"``. What is absent is its zero.
         **operands
             The tensors by name: scipy.sparse arrays, NumPy arrays, numbers, or `Tensor`.
 
@@ -121,8 +126,9 @@ class Chip:
         ChipError
             If the chip stops with an error.
         """
-        parsed, known = self._parsed(statement, operands, mask, complement)
-        return self._run(parsed, known, order, out, epilogue)
+        ring = find_semiring(semiring)
+        parsed, known = self._parsed(statement, operands, mask, complement, ring)
+        return self._run(parsed, known, order, out, epilogue, ring)
 
     def explain(
         self,
@@ -132,17 +138,25 @@ class Chip:
         out: Levels | None = None,
         mask: Any = None,
         complement: bool = False,
+        semiring: str = "plus_times",
         **operands: Any,
     ) -> Explanation:
         """Tell what `compute` would do: print the result for each kernel's loops and cost.
 
         Parts that other kernels need are computed on the golden model.
         """
-        parsed, known = self._parsed(statement, operands, mask, complement)
+        ring = find_semiring(semiring)
+        parsed, known = self._parsed(statement, operands, mask, complement, ring)
         levels = None if out is None else parse_levels(out, len(parsed.result.indices))
-        named = {a.name: o for a, o in zip(parsed.accesses, known, strict=True)}
-        loops = parse_order(order, parsed)
-        return explain(self.config, parsed, named, loops, levels, latency=self.memory.latency)
+        return explain(
+            self.config,
+            parsed,
+            {a.name: o for a, o in zip(parsed.accesses, known, strict=True)},
+            parse_order(order, parsed),
+            levels,
+            latency=self.memory.latency,
+            semiring=ring,
+        )
 
     def einsum(
         self,
@@ -153,6 +167,7 @@ class Chip:
         epilogue: Epilogue | None = None,
         mask: Any = None,
         complement: bool = False,
+        semiring: str = "plus_times",
     ) -> Result:
         """Run a product given as an einsum string, such as ``"ik,kj->ij"``; see `compute`."""
         parsed = parse_einsum(subscripts, len(operands))
@@ -160,9 +175,11 @@ class Chip:
             Operand(access.tensor, operand, self.config.dtype)
             for access, operand in zip(parsed.accesses, operands, strict=True)
         ]
+        ring = find_semiring(semiring)
+        parsed, known = ring.prepare(parsed, known)
         known = self._viewed(parsed, known)
         parsed, known = self._masked(parsed, known, mask, complement)
-        return self._run(parsed, known, order, out, epilogue)
+        return self._run(parsed, known, order, out, epilogue, ring)
 
     def matmul(
         self,
@@ -174,6 +191,7 @@ class Chip:
         epilogue: Epilogue | None = None,
         mask: Any = None,
         complement: bool = False,
+        semiring: str = "plus_times",
     ) -> Result:
         """Run ``A @ B`` of matrices and vectors; see `compute`."""
         left, right = (len(getattr(X, "shape", np.shape(X))) for X in (A, B))
@@ -181,13 +199,20 @@ class Chip:
             raise ValueError(f"matmul of orders {left} and {right}: expected 1 or 2")
         rows, columns = "i" * (left == 2), "j" * (right == 2)
         subscripts = f"{rows}k,k{columns}->{rows}{columns}"
-        masked: dict[str, Any] = {"mask": mask, "complement": complement}
-        return self.einsum(subscripts, A, B, order=order, out=out, epilogue=epilogue, **masked)
+        rest: dict[str, Any] = {"mask": mask, "complement": complement, "semiring": semiring}
+        return self.einsum(subscripts, A, B, order=order, out=out, epilogue=epilogue, **rest)
 
     def _parsed(
-        self, statement: str, operands: Mapping[str, Any], mask: Any, complement: bool
+        self,
+        statement: str,
+        operands: Mapping[str, Any],
+        mask: Any,
+        complement: bool,
+        semiring: Semiring,
     ) -> tuple[Statement, list[Operand]]:
-        """Return the statement and its operands in the order written, the mask last."""
+        """Return the statement and its operands in the order written, the mask last, as the
+        semiring sees them.
+        """
         parsed = parse(statement)
         names = {access.tensor for access in parsed.accesses}
         if MASK in names:
@@ -202,7 +227,8 @@ class Chip:
         if parsed.mask is not None:
             name = parsed.mask.access.name
             known[name] = mask_operand(name, operands[name], self.config.dtype)
-        found = self._viewed(parsed, [known[a.tensor] for a in parsed.accesses])
+        parsed, found = semiring.prepare(parsed, [known[a.tensor] for a in parsed.accesses])
+        found = self._viewed(parsed, found)
         return self._masked(parsed, found, mask, complement)
 
     @staticmethod
@@ -239,8 +265,10 @@ class Chip:
         order: str | Sequence[str] | None,
         out: Levels | None,
         epilogue: Epilogue | None,
+        semiring: Semiring,
     ) -> Result:
-        if statement.mask is not None and epilogue is not None and not epilogue.keeps_zero:
+        keeps_zero = epilogue is None or (epilogue.keeps_zero and semiring.zero == 0)
+        if statement.mask is not None and not keeps_zero:
             raise ValueError(
                 "epilogue: it makes 0, which the mask leaves out, another value: "
                 "expected one that keeps 0"
@@ -258,6 +286,7 @@ class Chip:
             levels=levels,
             epilogue=epilogue,
             latency=self.memory.latency,
+            semiring=semiring,
             run=lambda task: self._kernel(task, reports),
         )
         self.report = combine(str(statement), reports)

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from loopnest_hw.config import ChipConfig
+from loopnest_hw.descriptor import Op
 from loopnest_hw.registers import ErrorCode
 
 from .backends import ChipError
@@ -15,8 +16,9 @@ from .notation import Statement
 from .operand import Operand
 from .pack import COMPRESSED
 from .plan import LATENCY, Plan, default_levels, index_sizes, make_plan
+from .semiring import PLUS_TIMES, Semiring
 from .split import OneKernelError, split
-from .tensor import Tensor
+from .tensor import Tensor, sparse_levels
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def evaluate(
     levels: Sequence[str] | None = None,
     epilogue: Epilogue | None = None,
     latency: int = LATENCY,
+    semiring: Semiring = PLUS_TIMES,
     final: bool = True,
 ) -> Tensor:
     """Compute a statement of these operands.
@@ -60,6 +63,8 @@ def evaluate(
         Of the result. Parts have none.
     latency : int
         Of the memory, in cycles.
+    semiring : Semiring
+        The operands are as `Semiring.prepare` returns them.
     final : bool
         Whether the last kernel is that of the whole statement.
 
@@ -73,8 +78,9 @@ def evaluate(
     sizes = index_sizes(statement, operands)
     wanted: dict[str, Any] = {
         "compressed": COMPRESSED in chosen,
-        "full": epilogue is not None and not epilogue.keeps_zero,
+        "full": epilogue is not None and not (epilogue.keeps_zero and semiring.zero == 0),
         "latency": latency,
+        "semiring": semiring,
     }
     loops = None if order is None else [i for i in order if i in statement.indices]
     try:
@@ -85,7 +91,7 @@ def evaluate(
             statement,
             operands=config.operands,
             sizes=sizes,
-            wide=lambda access: named[access.name].wide,
+            wide=lambda a: named[a.name].wide and semiring.multiply is Op.MUL,
             name=lambda: next(names),
         )
         # a bias or scale for each element has the shape that the result has, not the fused one
@@ -113,13 +119,25 @@ def evaluate(
             order=None if order is None else fusion.loops(order),
             epilogue=epilogue,
             latency=latency,
+            semiring=semiring,
             final=final,
             run=run,
         )
         return fusion.unfuse(statement.result, result, sizes).convert(chosen)
     assert parts is not None
     for part in parts.parts:
-        result = evaluate(config, part, named, order=order, latency=latency, final=False, run=run)
+        result = evaluate(
+            config,
+            part,
+            named,
+            order=order,
+            # nothing stands for a zero that is not 0: it is left out
+            levels=None if semiring.zero == 0 else sparse_levels(len(part.result.indices)),
+            latency=latency,
+            semiring=semiring,
+            final=False,
+            run=run,
+        )
         named[part.result.name] = Operand(part.result.name, result, config.dtype)
     return evaluate(
         config,
@@ -129,6 +147,7 @@ def evaluate(
         levels=chosen,
         epilogue=epilogue,
         latency=latency,
+        semiring=semiring,
         final=final,
         run=run,
     )

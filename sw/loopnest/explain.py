@@ -15,6 +15,7 @@ from .notation import Statement
 from .operand import Operand
 from .plan import LATENCY, Plan
 from .run import run_task
+from .semiring import PLUS_TIMES, Semiring
 from .tensor import Tensor
 
 
@@ -45,6 +46,7 @@ def explain(
     levels: Sequence[str] | None = None,
     *,
     latency: int = LATENCY,
+    semiring: Semiring = PLUS_TIMES,
 ) -> Explanation:
     """Plan a statement; what later kernels need is computed on the golden model."""
     plans: list[Plan] = []
@@ -57,7 +59,16 @@ def explain(
         return run_task(config, model, task)[0]
 
     with suppress(_AllPlannedError):
-        evaluate(config, statement, named, order=order, levels=levels, latency=latency, run=run)
+        evaluate(
+            config,
+            statement,
+            named,
+            order=order,
+            levels=levels,
+            latency=latency,
+            semiring=semiring,
+            run=run,
+        )
     return Explanation(statement, tuple(plans))
 
 

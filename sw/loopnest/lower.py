@@ -150,10 +150,12 @@ def lower(
         "leaf_mode": result.leaf_mode,
         "accumulate": result.accumulate,
         "drain_stop": result.drain_stop,
-        "op1": plan.nest.lane.op1,
-        "op2": plan.nest.lane.op2,
+        "op1": plan.semiring.op(plan.nest.lane.op1),
+        "op2": plan.semiring.op(plan.nest.lane.op2),
+        "reduction": plan.semiring.reduction,
         "budget": min((1 << 32) - 1, BUDGET + int(CYCLES_A_STEP * _steps(plan, lanes))),
         "result.full": result.full,
+        "result.fill": plan.semiring.zero_bits(config.dtype),
         "result.size": result.span,
         "result.compressed": result.compressed,
     }
@@ -281,8 +283,8 @@ def _without_values(arena: Arena, tensor: Tensor) -> tuple[int, int]:
 def _result(
     config: ChipConfig, plan: Plan, narrow: bool, room: int, arena: Arena, fields: dict[str, int]
 ) -> None:
-    """Place the result; tables and dense values are filled with zeros, so that a fiber that no one
-    visits is empty, not stale.
+    """Place the result; tables are filled with zeros, dense values with the semiring's, so that a
+    fiber that no one visits is empty, not stale.
     """
     result = plan.result
     size = value_bytes(config.dtype, narrow)
@@ -298,5 +300,7 @@ def _result(
         fields["result.values_end"] = fields["result.values"] + room * size
         return
     values = np.zeros(result.fibers * result.span * size, np.uint8)
+    if not narrow:  # a narrow result's fibers are all visited where its zero is not 0
+        values.view(np.uint32)[:] = plan.semiring.zero_bits(config.dtype)
     fields["result.values"] = arena.put(values)
     fields["result.values_end"] = fields["result.values"] + values.nbytes

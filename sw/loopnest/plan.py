@@ -11,6 +11,7 @@ from itertools import permutations
 import scipy.sparse as sp
 
 from loopnest_hw.config import ChipConfig
+from loopnest_hw.descriptor import Op
 
 from .cost import Estimate, estimate, holds, waits
 from .lane import Lane, fit
@@ -19,6 +20,7 @@ from .notation import Access, Binary, Expression, Negate, Statement
 from .operand import Operand, Stored
 from .pack import DENSE
 from .result import ResultPlan, fiber_loops, plan_result
+from .semiring import PLUS_TIMES, Semiring
 from .split import OneKernelError
 from .streams import assign_scanners, ring_cycles
 from .tensor import Tensor, sparse_levels
@@ -56,6 +58,7 @@ class Plan:
     cycles: float
     score: float
     ends: bool
+    semiring: Semiring
 
 
 def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, int]:
@@ -169,6 +172,7 @@ def make_plan(
     full: bool = False,
     latency: int = LATENCY,
     replayable: bool = False,
+    semiring: Semiring = PLUS_TIMES,
 ) -> Plan:
     """Plan one kernel.
 
@@ -186,6 +190,8 @@ def make_plan(
         Of the memory, in cycles: some orders wait for it more than others.
     replayable : bool
         Choose among the orders whose result fibers may take further passes: no slot is too few.
+    semiring : Semiring
+        What ``+`` and ``*`` mean.
 
     Raises
     ------
@@ -193,10 +199,17 @@ def make_plan(
         If a single kernel can't compute the statement; the message says why.
     """
     sizes = index_sizes(statement, operands)
-    lane = fit(statement, [operand.wide for operand in operands], config.operands)
+    wide = [operand.wide and semiring.multiply is Op.MUL for operand in operands]
+    lane = fit(statement, wide, config.operands)
     given = parse_order(order, statement)
+
+    def plan_order(loops: tuple[str, ...]) -> Plan:
+        return _plan(
+            config, statement, operands, sizes, lane, loops, compressed, full, latency, semiring
+        )
+
     if given is not None:
-        return _plan(config, statement, operands, sizes, lane, given, compressed, full, latency)
+        return plan_order(given)
     if len(statement.indices) > config.rows:
         raise OneKernelError(
             f"{statement}: {len(statement.indices)} loops; a single kernel of this chip has "
@@ -206,7 +219,7 @@ def make_plan(
     problem: OneKernelError | None = None
     for loops in _orders(statement):
         try:
-            plan = _plan(config, statement, operands, sizes, lane, loops, compressed, full, latency)
+            plan = plan_order(loops)
         except OneKernelError as error:
             problem = problem or error
             continue
@@ -245,6 +258,7 @@ def _plan(
     compressed: bool,
     full: bool,
     latency: int,
+    semiring: Semiring,
 ) -> Plan:
     target = statement.result.indices
     result = plan_result(target, loops, sizes, compressed=compressed, full=full)
@@ -291,6 +305,7 @@ def _plan(
         cycles=cycles,
         score=score,
         ends=ends,
+        semiring=semiring,
     )
 
 

@@ -11,6 +11,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from loopnest_hw.accumulate.accumulator import Accumulator
 from loopnest_hw.accumulate.place import BANKS
 from loopnest_hw.config import LANES, ChipConfig, NumberFormat, make_config
+from loopnest_hw.descriptor import Reduction
 from loopnest_hw.tokens import RESULT_BLOCK
 from loopnest_sim.model.accumulate import WORD, accumulate, passes
 from loopnest_sim.model.arith import wide_type, widen
@@ -75,7 +76,9 @@ def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
     ]
 
 
-def expected(fibers: list[Fiber], config: ChipConfig) -> tuple[list[dict[str, Any]], bool]:
+def expected(
+    fibers: list[Fiber], config: ChipConfig, reduction: Reduction = Reduction.SUM
+) -> tuple[list[dict[str, Any]], bool]:
     """Return the golden result blocks, and whether a sum overflows."""
     terms = [
         (16 * block + lane, value, number)
@@ -93,6 +96,7 @@ def expected(fibers: list[Fiber], config: ChipConfig) -> tuple[list[dict[str, An
         number.astype(np.int64),
         np.array([fiber.position for fiber in fibers]),
         fmt=config.dtype,
+        reduction=reduction,
     )
     items = [
         {
@@ -124,12 +128,16 @@ def normal(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 async def run_fibers(
-    dut: Any, fibers: list[Fiber], stall: float = 0.0, extra: float = 0.0
+    dut: Any,
+    fibers: list[Fiber],
+    stall: float = 0.0,
+    extra: float = 0.0,
+    reduction: Reduction = Reduction.SUM,
 ) -> tuple[Leaf, Sink, int]:
     """Run them through the device and compare; return leaf, sink, and evictions."""
     config = configuration(bench.parameters)
     rng = bench.rng()
-    items, overflow = expected(fibers, config)
+    items, overflow = expected(fibers, config, reduction)
     assert WORD == BANKS
     leaf = Leaf(dut, config, fibers, rng, stall, extra)
     sink = Sink(dut, "o", RESULT_BLOCK, rng, stall=stall)
@@ -143,6 +151,7 @@ async def run_fibers(
 
     await bench.start(dut)
     dut.replayable.value = 1
+    dut.reduction.value = int(reduction)
     cocotb.start_soon(count())
     leaf.start()
     idle = 0
@@ -183,6 +192,14 @@ async def sums(dut: Any, kind: str, stall: float) -> None:
         assert leaf.replays > 3
     if kind == "crowded":
         assert evictions > 3
+
+
+@cocotb.test()
+@cocotb.parametrize(reduction=[Reduction.MIN, Reduction.MAX])
+async def extremes(dut: Any, reduction: Reduction) -> None:
+    """The least or the largest term of each key."""
+    config = configuration(bench.parameters)
+    await run_fibers(dut, fibers_of("few", bench.rng(), config), reduction=reduction)
 
 
 def spread_fibers(

@@ -8,29 +8,43 @@ import pytest
 
 from loopnest_hw.arith.fadd import FpAdd
 from loopnest_hw.config import NumberFormat
-from loopnest_sim.model.arith import add, widen
+from loopnest_hw.descriptor import Reduction
+from loopnest_sim.model.arith import reduce_pair, widen
 from tb.arith.operands import float_pairs
 from tb.arith.pipe import run_pipe
 from tb.harness import SIMULATORS, bench, run_bench
 
 
-def reference(pairs: list[tuple[int, int]]) -> list[int]:
-    """Return the bits of the sums."""
+def reference(pairs: list[tuple[int, int]], reduction: Reduction) -> list[int]:
+    """Return the bits of the sums, minima or maxima."""
     a, b = (widen(x, NumberFormat.BF16, True) for x in np.array(pairs, np.uint32).T)
-    return add(a, b, NumberFormat.BF16)[0].view(np.uint32).tolist()
+    return reduce_pair(a, b, reduction, NumberFormat.BF16)[0].view(np.uint32).tolist()
 
 
 @cocotb.test()
 async def sums(dut: Any) -> None:
-    """Special and random pairs."""
+    """Special and random pairs, each with one of the three."""
     rng = bench.rng()
     pairs = float_pairs(rng, 4000)
-    items = [{"a": a, "b": b} for a, b in pairs]
+    kinds = [rng.choice(list(Reduction)) for _ in pairs]
+    items = [
+        {
+            "a": a,
+            "b": b,
+            "extreme": int(kind is not Reduction.SUM),
+            "minimum": int(kind is Reduction.MIN),
+        }
+        for (a, b), kind in zip(pairs, kinds, strict=True)
+    ]
     stall = bench.parameters["stall"]
     results = await run_pipe(dut, items, ["o"], latency=FpAdd.latency, stall=stall, rng=rng)
     assert len(results) == len(pairs) > 5000
-    for pair, result, expected in zip(pairs, results, reference(pairs), strict=True):
-        assert result["o"] == expected, f"{pair[0]:08x} + {pair[1]:08x}: {expected:08x} expected"
+    references = {kind: reference(pairs, kind) for kind in Reduction}
+    for n, (pair, kind, result) in enumerate(zip(pairs, kinds, results, strict=True)):
+        expected = references[kind][n]
+        assert result["o"] == expected, (
+            f"{kind.name} {pair[0]:08x} {pair[1]:08x}: {expected:08x} expected"
+        )
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

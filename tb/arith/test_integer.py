@@ -6,6 +6,7 @@ import cocotb
 import pytest
 
 from loopnest_hw.arith.integer import NARROW_BITS, IntAdd, IntMul
+from loopnest_hw.descriptor import Reduction
 from tb.arith.operands import integer_pairs
 from tb.arith.pipe import run_pipe
 from tb.harness import SIMULATORS, bench, run_bench
@@ -19,9 +20,12 @@ def signed(number: int, bits: int) -> int:
     return number - (number >> bits - 1 << bits)
 
 
-def reference(unit: str, a: int, b: int) -> dict[str, int]:
+def reference(unit: str, reduction: Reduction, a: int, b: int) -> dict[str, int]:
     """Return result and overflow."""
-    if unit == "IntAdd":
+    if unit == "IntAdd" and reduction is not Reduction.SUM:
+        pick = min if reduction is Reduction.MIN else max
+        exact = pick(signed(a, 32), signed(b, 32))
+    elif unit == "IntAdd":
         exact = signed(a, 32) + signed(b, 32)
     else:
         exact = signed(a, 32) * signed(b, NARROW_BITS)
@@ -34,9 +38,15 @@ async def results(dut: Any) -> None:
     rng = bench.rng()
     unit = bench.parameters["unit"]
     pairs = integer_pairs(rng, 3000)
+    kinds = [rng.choice(list(Reduction)) for _ in pairs]
+    items = [{"a": a, "b": b} for a, b in pairs]
+    if unit == "IntAdd":
+        for item, kind in zip(items, kinds, strict=True):
+            item["extreme"] = int(kind is not Reduction.SUM)
+            item["minimum"] = int(kind is Reduction.MIN)
     found = await run_pipe(
         dut,
-        [{"a": a, "b": b} for a, b in pairs],
+        items,
         ["o", "overflow"],
         latency=UNITS[unit].latency,
         stall=bench.parameters["stall"],
@@ -44,8 +54,8 @@ async def results(dut: Any) -> None:
     )
     assert len(found) == len(pairs) > 3000
     assert sum(result["overflow"] for result in found) > 20
-    for (a, b), result in zip(pairs, found, strict=True):
-        assert result == reference(unit, a, b), f"{unit} of {a:08x}, {b:08x}"
+    for (a, b), kind, result in zip(pairs, kinds, found, strict=True):
+        assert result == reference(unit, kind, a, b), f"{unit}, {kind.name} of {a:08x}, {b:08x}"
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

@@ -9,7 +9,8 @@ import pytest
 from loopnest_hw.arith.adder import Adder
 from loopnest_hw.arith.multiplier import Multiplier
 from loopnest_hw.config import NumberFormat, make_config
-from loopnest_sim.model.arith import Wide, add, multiply, widen
+from loopnest_hw.descriptor import Reduction
+from loopnest_sim.model.arith import Wide, multiply, reduce_pair, widen
 from tb.arith.operands import float_pairs, integer_pairs
 from tb.arith.pipe import run_pipe
 from tb.harness import SIMULATORS, bench, run_bench
@@ -33,8 +34,9 @@ async def present_or_not(dut: Any) -> None:
     make = float_pairs if fmt is NumberFormat.BF16 else integer_pairs
     # canonical, as what comes out of `Widen` is
     a, b = (widen(x, fmt, True) for x in np.array(make(rng, 1500), np.uint32).T)
+    reduction = Reduction(bench.parameters["reduction"])
     if unit == "Adder":
-        both, overflow = add(a, b, fmt)
+        both, overflow = reduce_pair(a, b, reduction, fmt)
     else:
         both, overflow = multiply(a, narrowed(b, fmt), fmt)
     bits = [x.view(np.uint32).tolist() for x in (a, b, both)]
@@ -42,6 +44,8 @@ async def present_or_not(dut: Any) -> None:
         {"a": x, "b": y, "a_present": rng.getrandbits(1), "b_present": rng.getrandbits(1)}
         for x, y in zip(bits[0], bits[1], strict=True)
     ]
+    if unit == "Adder":
+        items = [{**item, "reduction": int(reduction)} for item in items]
     results = await run_pipe(
         dut,
         items,
@@ -63,10 +67,18 @@ async def present_or_not(dut: Any) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(
+    ("unit", "reduction"),
+    [*(("Adder", reduction) for reduction in Reduction), ("Multiplier", Reduction.SUM)],
+)
 @pytest.mark.parametrize("dtype", ["bf16", "int8"])
-def test_presence(simulator: str, unit: str, dtype: str) -> None:
+def test_presence(simulator: str, unit: str, reduction: Reduction, dtype: str) -> None:
     """Both units in both formats."""
     component = UNITS[unit](make_config(dtype=dtype))
-    parameters = {"unit": unit, "dtype": dtype, "latency": component.latency}
+    parameters = {
+        "unit": unit,
+        "reduction": int(reduction),
+        "dtype": dtype,
+        "latency": component.latency,
+    }
     run_bench(component, module=__name__, simulator=simulator, parameters=parameters)

@@ -1,6 +1,7 @@
 """The dot leaf against the golden model, and that against additions one by one."""
 
 import random
+from itertools import product
 from typing import Any
 
 import cocotb
@@ -9,6 +10,7 @@ import pytest
 from cocotb.triggers import ClockCycles
 
 from loopnest_hw.config import DOT_RING, ChipConfig, NumberFormat, make_config
+from loopnest_hw.descriptor import Reduction
 from loopnest_hw.leaf.dot import Dot, dot_input, dot_output
 from loopnest_sim.model.arith import add, wide_type, widen
 from loopnest_sim.model.dot import dot, dot_fibers
@@ -66,9 +68,11 @@ def arrays(config: ChipConfig, steps: list[dict[str, Any]]) -> tuple[np.ndarray,
     return values.view(wide_type(config.dtype)), (valid & 1).astype(np.bool_), last == 1
 
 
-def reference(config: ChipConfig, steps: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+def reference(
+    config: ChipConfig, steps: list[dict[str, Any]], reduction: Reduction
+) -> tuple[list[dict[str, Any]], bool]:
     """Return `Dot`'s items of the steps, and the overflow."""
-    sums, some, overflow = dot(*arrays(config, steps), config.dtype)
+    sums, some, overflow = dot(*arrays(config, steps), config.dtype, reduction)
     sides = [step["side"] for step in steps if step["last"]]
     items = [
         {"any": int(has), "value": value, "side": side}
@@ -79,20 +83,21 @@ def reference(config: ChipConfig, steps: list[dict[str, Any]]) -> tuple[list[dic
 
 @cocotb.test()
 async def fibers(dut: Any) -> None:
-    """Fibers of all lengths, at several rates."""
+    """Fibers of all lengths, at several rates, summed or for their extremes."""
     rng = bench.rng()
     config = make_config(**bench.parameters["config"])
     source = Source(dut, "i", dot_input(config, SIDE), rng)
     sink = Sink(dut, "o", dot_output(SIDE), rng)
     await bench.start(dut)
     done = 0
-    for source.stall, sink.stall in STALLS:
+    for reduction, (source.stall, sink.stall) in product(Reduction, STALLS):
         dut.rst.value = 1
+        dut.reduction.value = int(reduction)
         await ClockCycles(dut.clk, 2)
         dut.rst.value = 0
         await ClockCycles(dut.clk, 1)
         steps = random_steps(config, rng, STEPS)
-        expected, overflow = reference(config, steps)
+        expected, overflow = reference(config, steps, reduction)
         await source.send_all(steps)
         received = (await sink.wait_for(done + len(expected), idle=500))[done:]
         assert received == expected
@@ -101,7 +106,7 @@ async def fibers(dut: Any) -> None:
         if not source.stall and not sink.stall:
             # a step a cycle: the items are as far apart as the ends of their fibers
             ends = [n for n, step in enumerate(steps) if step["last"]]
-            assert sink.cycles[-1] - sink.cycles[0] == ends[-1] - ends[0]
+            assert sink.cycles[-1] - sink.cycles[done] == ends[-1] - ends[0]
         done += len(expected)
     assert len(sink.received) == done > 200
 

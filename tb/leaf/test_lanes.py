@@ -113,7 +113,7 @@ async def settings(dut: Any) -> None:
                 assert int(dut.overflow.value) == int(overflow), f"{setting}: overflow"
                 done += STEPS
                 wraps += overflow
-    assert len(sink.received) == done == 9 * len(STALLS) * STEPS
+    assert len(sink.received) == done == len(Op) ** 2 * len(STALLS) * STEPS
     assert (wraps > 0) == (config.dtype is NumberFormat.INT8)
 
 

@@ -10,6 +10,7 @@ from cocotb.triggers import ClockCycles
 
 from loopnest_hw import tokens
 from loopnest_hw.config import LANES, ChipConfig, NumberFormat, make_config
+from loopnest_hw.descriptor import Reduction
 from loopnest_hw.result.combiner import Combiner
 from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.combine import combine
@@ -70,15 +71,16 @@ def random_copies(
     return to_blocks(items)
 
 
-async def run(dut: Any, copies: int, blocks: Blocks) -> int:
+async def run(dut: Any, copies: int, blocks: Blocks, reduction: Reduction = Reduction.SUM) -> int:
     """Send the blocks, compare with the model and return the cycles from the first to the last."""
     p = bench.parameters
     source = Source(dut, "i", tokens.RESULT_BLOCK, bench.rng(), stall=p["stall"])
     sink = Sink(dut, "o", tokens.RESULT_BLOCK, bench.rng(), stall=p["stall"])
     await bench.start(dut)
     dut.copies.value = copies
+    dut.reduction.value = int(reduction)
     await ClockCycles(dut.clk, 2)
-    combined, overflow = combine(blocks, copies, configuration(p).dtype)
+    combined, overflow = combine(blocks, copies, configuration(p).dtype, reduction)
     expected = to_items(combined)
     cocotb.start_soon(source.send_all(to_items(blocks)))
     await sink.wait_for(len(expected))
@@ -99,6 +101,13 @@ async def equals_the_model(dut: Any, copies: int, large: bool) -> None:
     blocks = random_copies(bench.rng(), copies, fmt, most=5, large=large)
     assert len(blocks) >= FIBERS
     await run(dut, copies, blocks)
+
+
+@cocotb.test()
+@cocotb.parametrize(reduction=[Reduction.MIN, Reduction.MAX])
+async def extremes(dut: Any, reduction: Reduction) -> None:
+    fmt = configuration(bench.parameters).dtype
+    await run(dut, 2, random_copies(bench.rng(), 2, fmt, most=5), reduction)
 
 
 @cocotb.test()

@@ -27,11 +27,12 @@ async def equals_the_model(dut: Any) -> None:
     await bench.start(dut)
     for size in SIZES:
         for full in (1, 0):
-            dut.full.value, dut.size.value = full, size
+            untouched = rng.choice((0, rng.getrandbits(32)))
+            dut.full.value, dut.size.value, dut.fill.value = full, size, untouched
             await ClockCycles(dut.clk, 2)
             fibers = [rng.getrandbits(32) for _ in range(FIBERS)]
             blocks = random_blocks(rng, fibers, size=size, most=9)
-            expected = to_items(fill(blocks, size) if full else blocks)
+            expected = to_items(fill(blocks, size, untouched) if full else blocks)
             assert len(expected) >= FIBERS
             before = len(sink.received)
             await source.send_all(to_items(blocks))

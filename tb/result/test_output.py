@@ -56,6 +56,7 @@ async def equals_the_models(dut: Any) -> None:
             "result.compressed": compressed,
             "result.full": full,
             "result.size": SIZE,
+            "result.fill": rng.choice((0, rng.getrandbits(32))) if full else 0,
             "result.table": TABLE,
             "result.table_end": TABLE + rng.choice((0x1000, 0x100)),
             "result.blocks": BLOCKS,
@@ -73,7 +74,7 @@ async def equals_the_models(dut: Any) -> None:
         gathers.image = image
         memory = Memory(image.copy())
         expected = image.copy()
-        out = fill(blocks, SIZE) if full else blocks
+        out = fill(blocks, SIZE, kernel["result.fill"]) if full else blocks
         out, overflow = epilogue(out, kernel, config.dtype, image)
         written = write(out, kernel, config.dtype, expected)
 

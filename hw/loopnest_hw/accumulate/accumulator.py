@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import POSITION_BITS, ChipConfig
+from ..descriptor import Reduction
 from ..tokens import RESULT_BLOCK, StageState, found, lookup, terms
 from .directory import DEPTH, Directory
 from .drain import Drain
@@ -32,6 +33,8 @@ class Accumulator(wiring.Component):
         See `Table`: one a cycle, answered in order 4 cycles later.
     terms : In(stream)
         See `Fill`: one step a cycle. Each ``end`` of a lookup that was not stale has its ``end``.
+    reduction : In(Reduction)
+        See `Fill`.
     o : Out(stream(RESULT_BLOCK))
         See `Drain`: up to one block a cycle.
     retired : Out(stream(RETIRED))
@@ -55,6 +58,7 @@ class Accumulator(wiring.Component):
                 "lookup": In(stream.Signature(lookup(config))),
                 "found": Out(stream.Signature(found(config))),
                 "terms": In(stream.Signature(terms(config))),
+                "reduction": In(Reduction),
                 "o": Out(stream.Signature(RESULT_BLOCK)),
                 "retired": Out(stream.Signature(RETIRED)),
                 "replayable": In(1),
@@ -94,6 +98,7 @@ class Accumulator(wiring.Component):
 
         # the table and its memories
         m.d.comb += [
+            fill.reduction.eq(self.reduction),
             table.replayable.eq(self.replayable),
             entries.read.eq(table.read),
             entries.write.eq(table.write),

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import ChipConfig
 from ..tokens import PAIR
 from .place import BANKS, place_layout
-from .priority import counted, highest_bit, lowest_bit, number
+from .priority import at_least, highest_bit, lowest_bit, number
 
 DEPTH = 8
 """Blocks of a half that wait to be entered. Whatever is put in has been entered ``DEPTH`` cycles
@@ -84,7 +84,7 @@ class Directory(wiring.Component):
         # The walk goes up, evictions come down.
         left = Signal(words)
         first = lowest_bit(m, left)
-        some, more = counted(m, left)
+        some, more = at_least(m, left, 2)
         shown = Signal(words)
         highest = highest_bit(m, shown)
         looked = Signal.like(self.top)

@@ -12,7 +12,7 @@ from ..tokens import RESULT_BLOCK, StageState
 from .directory import word_layout
 from .entries import walk_layout
 from .place import BANK_BITS, BANKS, WORD_BITS, context_pointer, entry_layout, place_layout
-from .priority import counted, lowest_bit, number
+from .priority import at_least, lowest_bit, number
 
 AHEAD = 4
 """Blocks whose entries are read ahead: enough for one a cycle where a read has to wait."""
@@ -173,7 +173,7 @@ class Drain(wiring.Component):
         m.d.sync += fetched_valid.eq(self.take | (fetched_valid & ~move))
 
         first = lowest_bit(m, left)
-        _, more = counted(m, left)
+        _, more = at_least(m, left, 2)
         last_block = Signal()
         m.d.comb += [
             last_block.eq(~more),

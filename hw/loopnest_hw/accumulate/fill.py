@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..arith.adder import Adder
 from ..config import LANES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..descriptor import Reduction
 from ..tokens import StageState, terms
 
 BEFORE = 2
@@ -26,6 +27,8 @@ class Fill(wiring.Component):
     Members
     -------
     terms : In(stream)
+    reduction : In(Reduction)
+        Taken for the sum; constant while anything is inside.
     expecting : In(1)
         Lookups were made whose fiber has not ended here (only for ``state``).
     read : Out, value : In, write : Out
@@ -47,6 +50,7 @@ class Fill(wiring.Component):
         super().__init__(
             {
                 "terms": In(stream.Signature(terms(config))),
+                "reduction": In(Reduction),
                 "expecting": In(1),
                 "read": Out(data.ArrayLayout(read, LANES)),
                 "value": In(data.ArrayLayout(WIDE_BITS, LANES)),
@@ -225,6 +229,7 @@ class Fill(wiring.Component):
         ]
         m.d.comb += [
             adder.advance.eq(1),
+            adder.reduction.eq(self.reduction),
             adder.a.eq(chosen(from_sum, old)),
             adder.a_present.eq(old_valid),
             adder.b.eq(new),

@@ -25,25 +25,22 @@ def highest_bit(m: Module, value: Value) -> Value:
     return lowest_bit(m, value[::-1])[::-1]
 
 
-def counted(m: Module, value: Value) -> tuple[Value, Value]:
-    """Return whether a bit is set, and whether more than one is."""
-    parts: list[tuple[Value, Value]] = [(bit, Const(0, 1)) for bit in value]
-    depth = 0
+def at_least(m: Module, value: Value, most: int) -> list[Value]:
+    """Return whether one bit is set, two are, and so on up to ``most``.
+
+    It does not wait for the lowest bit to be found.
+    """
+    parts: list[list[Value]] = [[bit, *[Const(0, 1)] * (most - 1)] for bit in value]
     while len(parts) > 1:
-        some = Signal(-(-len(parts) // 2), name=f"counted_some_{depth}")
-        more = Signal.like(some, name=f"counted_more_{depth}")
-        for n in range(len(some)):
-            low = parts[2 * n]
-            if 2 * n + 1 < len(parts):
-                high = parts[2 * n + 1]
-                m.d.comb += [
-                    some[n].eq(low[0] | high[0]),
-                    more[n].eq(low[1] | high[1] | (low[0] & high[0])),
-                ]
-            else:
-                m.d.comb += [some[n].eq(low[0]), more[n].eq(low[1])]
-        parts = list(zip(some, more, strict=True))
-        depth += 1
+        pairs, odd = zip(parts[0::2], parts[1::2], strict=False), parts[len(parts) & ~1 :]
+        merged = []
+        for low, high in pairs:
+            counts = Signal(most, name="at_least")
+            for n in range(most):
+                both = (low[k] & high[n - 1 - k] for k in range(n))
+                m.d.comb += counts[n].eq(Cat(low[n], high[n], *both).any())
+            merged.append(list(counts))
+        parts = merged + odd
     return parts[0]
 
 

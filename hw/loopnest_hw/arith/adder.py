@@ -1,9 +1,11 @@
-"""Addition in the chip's number format, of operands that may be absent."""
+"""Sum, minimum or maximum in the chip's number format, of operands that may be absent."""
 
 from amaranth.hdl import Const, Module, Mux
 from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
 from ..config import WIDE_BITS, ChipConfig, NumberFormat
+from ..descriptor import Reduction
 from .delay import delayed
 from .fadd import FpAdd
 from .integer import IntAdd
@@ -11,8 +13,9 @@ from .operator import OPERATOR
 
 
 class Adder(wiring.Component):
-    """``o = a + b``, or the one that is present, unchanged. An `OPERATOR`, whose ``o`` and
-    ``o_present`` are registers.
+    """The sum, minimum or maximum of ``a`` and ``b``, or the one that is present, unchanged.
+
+    An `OPERATOR`, whose ``o`` and ``o_present`` are registers.
 
     Parameters
     ----------
@@ -23,12 +26,17 @@ class Adder(wiring.Component):
     ----------
     latency : int
         Advances from ``a`` and ``b`` to ``o``.
+
+    Members
+    -------
+    reduction : In(Reduction)
+        Constant while something is in the pipe.
     """
 
     def __init__(self, config: ChipConfig) -> None:
         self._integer = config.dtype is NumberFormat.INT8
         self.latency = config.dtype.add_latency
-        super().__init__(OPERATOR)
+        super().__init__({**OPERATOR.members, "reduction": In(Reduction)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -38,8 +46,12 @@ class Adder(wiring.Component):
         assert unit.latency == self.latency
         m.submodules.unit = unit
         any_present = self.a_present | self.b_present
+        extreme = self.reduction != Reduction.SUM
         m.d.comb += [
             unit.advance.eq(self.advance),
+            # an absent operand is neutral in a sum
+            unit.extreme.eq(extreme & self.a_present & self.b_present),
+            unit.minimum.eq(self.reduction == Reduction.MIN),
             unit.a.eq(Mux(self.a_present, self.a, neutral)),
             unit.b.eq(Mux(self.b_present, self.b, neutral)),
             self.o.eq(unit.o),

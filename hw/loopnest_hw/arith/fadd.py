@@ -1,4 +1,4 @@
-"""fp32 addition."""
+"""fp32 addition, minimum and maximum."""
 
 from typing import Any, ClassVar
 
@@ -46,18 +46,21 @@ SUMMED = data.StructLayout({"sum": SUM_BITS, "exponent": 8, "sign": 1, "special"
 
 
 class FpAdd(wiring.Component):
-    """``o = a + b``, rounded to nearest even, one a cycle.
+    """``o = a + b``, rounded to nearest even, or the smaller or the larger one; one a cycle.
 
     Subnormal inputs are zeros of their sign, and so is a sum whose exact magnitude is below
-    2^-126. Every NaN is `float32.NAN`. Opposite numbers add to +0.
+    2^-126. Every NaN is `float32.NAN`, also as an extreme. Opposite numbers add to +0. -0 is less
+    than +0.
 
     Members
     -------
     advance : In(1)
         The pipe moves. While it is low, everything stands still, ``o`` too.
     a, b : In(32)
+    extreme : In(1), minimum : In(1)
+        Instead of the sum: the minimum, or else the maximum.
     o : Out(32), from a register
-        The sum of the ``a`` and ``b`` of `latency` advances before.
+        The result of the ``a`` and ``b`` of `latency` advances before.
     """
 
     latency: ClassVar[int] = 4
@@ -65,6 +68,8 @@ class FpAdd(wiring.Component):
     advance: In(1)
     a: In(32)
     b: In(32)
+    extreme: In(1)
+    minimum: In(1)
     o: Out(32)
 
     def elaborate(self, platform: object) -> Module:
@@ -76,7 +81,14 @@ class FpAdd(wiring.Component):
         m.d.comb += self.o.eq(result)
         # outside of the condition, which is the registers' alone
         stages = [
-            *order(m, ordered, data.View(FLOAT32, self.a), data.View(FLOAT32, self.b)),
+            *order(
+                m,
+                ordered,
+                data.View(FLOAT32, self.a),
+                data.View(FLOAT32, self.b),
+                self.extreme,
+                self.minimum,
+            ),
             *align_and_sum(m, summed, ordered),
             *normalise(m, unrounded, summed),
             result.eq(rounded(unrounded)),
@@ -86,23 +98,32 @@ class FpAdd(wiring.Component):
         return m
 
 
-def order(m: Module, o: data.View, a: data.View, b: data.View) -> list[Any]:
-    """First stage."""
-    swap = wire(m, "swap", Cat(a.fraction, a.exponent) < Cat(b.fraction, b.exponent))
+def order(
+    m: Module, o: data.View, a: data.View, b: data.View, extreme: Value, minimum: Value
+) -> list[Any]:
+    """First stage. An extreme goes on as the sum of itself and nothing."""
+    smaller = wire(m, "smaller", Cat(a.fraction, a.exponent) < Cat(b.fraction, b.exponent))
     opposite = a.sign ^ b.sign
+    loses = a.sign ^ minimum ^ (smaller & ~opposite)
+    swap = wire(m, "swap", Mux(extreme, loses, smaller))
+    sign = Mux(swap, b.sign, a.sign)
+    infinite = Mux(swap, is_infinite(b), is_infinite(a))
     # both differences at once: the comparison only has to choose
     ahead = a.exponent - b.exponent
     behind = b.exponent - a.exponent
     return [
         o.big.eq(Mux(swap, significand(b), significand(a))),
-        o.small.eq(Mux(swap, significand(a), significand(b))),
+        o.small.eq(Mux(extreme, 0, Mux(swap, significand(a), significand(b)))),
         o.distance.eq(Mux(swap, behind, ahead)),
-        o.subtract.eq(opposite),
+        o.subtract.eq(opposite & ~extreme),
         o.exponent.eq(Mux(swap, b.exponent, a.exponent)),
-        o.sign.eq(Mux(swap, b.sign, a.sign)),
-        o.special.zero_sign.eq(a.sign & b.sign),
-        o.special.infinite.eq(is_infinite(a) | is_infinite(b)),
-        o.special.nan.eq(is_nan(a) | is_nan(b) | (is_infinite(a) & is_infinite(b) & opposite)),
+        o.sign.eq(sign),
+        o.special.zero_sign.eq(Mux(extreme, sign, a.sign & b.sign)),
+        # an infinity is the larger one
+        o.special.infinite.eq(infinite),
+        o.special.nan.eq(
+            is_nan(a) | is_nan(b) | (is_infinite(a) & is_infinite(b) & opposite & ~extreme)
+        ),
     ]
 
 

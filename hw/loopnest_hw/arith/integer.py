@@ -1,8 +1,8 @@
-"""int32 addition and multiplication."""
+"""int32 addition, minimum, maximum and multiplication."""
 
 from typing import ClassVar
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,15 +26,19 @@ def extended(x: Value) -> Value:
 
 
 class IntAdd(wiring.Component):
-    """``o = a + b`` in int32, one a cycle; a sum that leaves int32 wraps and sets ``overflow``.
+    """``o = a + b`` in int32, or the smaller or the larger one; one a cycle.
+
+    A sum that leaves int32 wraps and sets ``overflow``.
 
     Members
     -------
     advance : In(1)
         The pipe moves. While it is low, everything stands still.
     a, b : In(32)
+    extreme : In(1), minimum : In(1)
+        Instead of the sum: the minimum, or else the maximum.
     o : Out(32), from a register
-        The sum of the ``a`` and ``b`` of `latency` advances before.
+        The result of the ``a`` and ``b`` of `latency` advances before.
     overflow : Out(1), from a register
     """
 
@@ -43,21 +47,28 @@ class IntAdd(wiring.Component):
     advance: In(1)
     a: In(32)
     b: In(32)
+    extreme: In(1)
+    minimum: In(1)
     o: Out(32)
     overflow: Out(1)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         total = Signal(signed(33))
+        loses = Signal()  # a is not the one
         o = Signal(32, reset_less=True)
         overflow = Signal(reset_less=True)
         m.d.comb += [
             total.eq(carry_select(m, extended(self.a), extended(self.b), Const(0, 1))),
+            loses.eq((self.a.as_signed() < self.b.as_signed()) ^ self.minimum),
             self.o.eq(o),
             self.overflow.eq(overflow),
         ]
         with m.If(self.advance):
-            m.d.sync += [o.eq(total), overflow.eq(leaves_int32(total))]
+            m.d.sync += [
+                o.eq(Mux(self.extreme, Mux(loses, self.b, self.a), total[:32])),
+                overflow.eq(leaves_int32(total) & ~self.extreme),
+            ]
         return m
 
 

@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import COORDINATE_BITS, LANES, LINE_BYTES, MOST_COPIES, ChipConfig
-from ..descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
+from ..descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from ..format import WORD_BYTES
 from ..kernel import inner_loops, kernel_layout
 
@@ -71,6 +71,7 @@ class DescriptorCheck(wiring.Component):
                 kernel.leaf_mode >= len(LeafMode),
                 kernel.op1 >= len(Op),
                 kernel.op2 >= len(Op),
+                kernel.reduction >= len(Reduction),
                 kernel.copies > MOST_COPIES,
                 (kernel.copies != 0) & ~kernel.accumulate,
                 # no stop is larger than the number of loops: the fiber would never end

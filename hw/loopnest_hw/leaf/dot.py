@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..arith.adder import Adder
 from ..arith.delay import delayed
 from ..config import DOT_RING, WIDE_BITS, ChipConfig
+from ..descriptor import Reduction
 
 TERM = data.StructLayout({"value": WIDE_BITS, "present": 1})
 """A summand, which may be absent."""
@@ -54,6 +55,8 @@ class Dot(wiring.Component):
     -------
     i : In(stream of `dot_input`)
     o : Out(stream of `dot_output`)
+    reduction : In(Reduction)
+        Taken for the sum; constant while anything is inside.
     overflow : Out(1)
         A sum has wrapped. Stays until reset.
     """
@@ -68,6 +71,7 @@ class Dot(wiring.Component):
             {
                 "i": In(stream.Signature(dot_input(config, side))),
                 "o": Out(stream.Signature(dot_output(side))),
+                "reduction": In(Reduction),
                 "overflow": Out(1),
             }
         )
@@ -88,6 +92,7 @@ class Dot(wiring.Component):
             total = Signal(TERM, name=name)
             m.d.comb += [
                 adder.advance.eq(advance),
+                adder.reduction.eq(self.reduction),
                 adder.a.eq(a.value),
                 adder.b.eq(b.value),
                 adder.a_present.eq(a.present),

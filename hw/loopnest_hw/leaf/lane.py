@@ -10,7 +10,7 @@ from ..arith.multiplier import Multiplier, multiply_latency
 from ..arith.operator import OPERATOR
 from ..arith.widen import Widen
 from ..config import WIDE_BITS, ChipConfig
-from ..descriptor import Op
+from ..descriptor import Op, Reduction
 
 
 def operation_latency(config: ChipConfig) -> int:
@@ -60,12 +60,17 @@ class Operation(wiring.Component):
             adder.b.eq(self.b),
             adder.a_present.eq(self.a_present),
             adder.b_present.eq(self.b_present & ~hidden),
+            adder.reduction.eq(Reduction.SUM),
             multiplier.advance.eq(self.advance),
             multiplier.a.eq(Mux(self.narrow_a, self.b, self.a)),
             multiplier.b.eq(Mux(self.narrow_a, self.a, self.b)),
             multiplier.a_present.eq(Mux(self.narrow_a, self.b_present, self.a_present)),
             multiplier.b_present.eq(Mux(self.narrow_a, self.a_present, self.b_present)),
         ]
+
+        for op, reduction in ((Op.MIN, Reduction.MIN), (Op.MAX, Reduction.MAX)):
+            with m.If(self.op == op):
+                m.d.comb += adder.reduction.eq(reduction)
 
         def result(unit: Adder | Multiplier, name: str) -> Value:
             cycles = self.latency - unit.latency

@@ -160,6 +160,7 @@ class Leaf(wiring.Component):
         lane = lanes.o.payload.side
         is_dot = self.kernel.leaf_mode == LeafMode.DOT
         m.d.comb += [
+            dot.reduction.eq(self.kernel.reduction),
             dot.i.payload.valid.eq(lanes.o.payload.valid),
             dot.i.payload.value.eq(lanes.o.payload.value),
             dot.i.payload.last.eq(lanes.o.payload.side.last),

@@ -4,7 +4,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,7 @@ from ..accumulate.priority import lowest_bit, number
 from ..arith.adder import Adder
 from ..arith.delay import delayed
 from ..config import LANES, MOST_COPIES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..descriptor import Reduction
 from ..format import BLOCK_COORDINATE_BITS
 from ..queue import Queue
 from ..tokens import RESULT_BLOCK
@@ -27,10 +28,17 @@ HEADER = data.StructLayout(
 """A block but for its lanes."""
 
 ARRIVAL = data.StructLayout(
-    {"block": RESULT_BLOCK, "key": BLOCK_COORDINATE_BITS, "same": 1, "closes": 1}
+    {
+        **{name: shape for name, shape in RESULT_BLOCK.members.items() if name != "value"},
+        "key": BLOCK_COORDINATE_BITS,
+        "same": 1,
+        "closes": 1,
+    }
 )
-"""A block that waits, which key it is a copy of, and whether the block before it had the same key;
-``closes``: it is the last copy, whatever came before."""
+"""A block that waits, but for its values: which key it is a copy of, and whether the block before
+it had the same key; ``closes``: it is the last copy, whatever came before."""
+
+VALUES = data.ArrayLayout(WIDE_BITS, LANES)
 
 TAG = data.StructLayout({"valid": 1, "lane": LANE_BITS})
 """A lane that is added; not ``valid``: none."""
@@ -52,6 +60,8 @@ class Combiner(wiring.Component):
     -------
     copies : In(2)
         0, 1, 2: one copy, two or four. Constant while blocks come.
+    reduction : In(Reduction)
+        Taken for the sum; constant while blocks come.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
     o : Out(stream.Signature(tokens.RESULT_BLOCK))
     overflow : Out(1)
@@ -63,6 +73,7 @@ class Combiner(wiring.Component):
         super().__init__(
             {
                 "copies": In(range(MOST_COPIES + 1)),
+                "reduction": In(Reduction),
                 "i": In(stream.Signature(RESULT_BLOCK)),
                 "o": Out(stream.Signature(RESULT_BLOCK)),
                 "overflow": Out(1),
@@ -74,26 +85,34 @@ class Combiner(wiring.Component):
         m.submodules.adders = adders = Chains(self._config)
         m.submodules.headers = headers = Queue(HEADER, adders.latency + 2)
         m.submodules.arrivals = arrivals = Queue(ARRIVAL, 2)
-        self._arrive(m, arrivals)
-        taken = self._gather(m, arrivals, adders, headers)
+        values = self._arrive(m, arrivals)
+        taken = self._gather(m, arrivals, values, adders, headers)
         block, valid, room = self._put_together(m, adders, headers)
         m.d.comb += [
             self.o.valid.eq(valid),
             self.o.payload.eq(block),
             room.eq(self.o.ready),
             arrivals.o.ready.eq(taken),
+            adders.reduction.eq(self.reduction),
             self.overflow.eq(adders.overflow),
         ]
         with m.If(self.copies == 0):
             m.d.comb += [
                 self.o.valid.eq(arrivals.o.valid),
-                self.o.payload.eq(arrivals.o.payload.block),
+                *(
+                    self.o.payload[name].eq(values if name == "value" else arrivals.o.payload[name])
+                    for name in RESULT_BLOCK.members
+                ),
                 arrivals.o.ready.eq(self.o.ready),
             ]
         return m
 
-    def _arrive(self, m: Module, arrivals: Queue) -> None:
-        """Compare keys before the queue: behind it there is no time."""
+    def _arrive(self, m: Module, arrivals: Queue) -> data.View:
+        """Compare keys before the queue: behind it there is no time.
+
+        Return the values that belong to the queue's head. They stay where they are: that a block is
+        taken is known too late to move so many.
+        """
         item = self.i.payload
         arrival = arrivals.i.payload
         ones = Signal(MOST_COPIES)
@@ -106,23 +125,32 @@ class Combiner(wiring.Component):
         m.d.comb += [
             arrivals.i.valid.eq(self.i.valid),
             self.i.ready.eq(arrivals.i.ready),
-            arrival.block.eq(item),
+            *(arrival[name].eq(item[name]) for name in RESULT_BLOCK.members if name != "value"),
             arrival.key.eq(Mux(item.mask == 0, 0, key)),
             arrival.same.eq((key == before) | (item.mask == 0)),
             arrival.closes.eq(
                 item.last | (item.mask == 0) | ((item.coordinate[:MOST_COPIES] & ones) == ones)
             ),
         ]
+        kept = Array(Signal(VALUES, name=f"values_{n}", reset_less=True) for n in range(2))
+        put_at = Signal()
+        take_at = Signal()
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += before.eq(key)
+            m.d.sync += [before.eq(key), put_at.eq(~put_at), kept[put_at].eq(item.value)]
+        with m.If(arrivals.o.valid & arrivals.o.ready):
+            m.d.sync += take_at.eq(~take_at)
+        values = Signal(VALUES)
+        m.d.comb += values.eq(kept[take_at])
+        return values
 
-    def _gather(self, m: Module, arrivals: Queue, adders: "Chains", headers: Queue) -> Signal:
+    def _gather(
+        self, m: Module, arrivals: Queue, values: Any, adders: "Chains", headers: Queue
+    ) -> Signal:
         """Store copies until the last one is there, then send the lanes on.
 
         Return that the arriving copy is done with.
         """
-        arrival = arrivals.o.payload
-        item = arrival.block
+        item = arrivals.o.payload
 
         # A lane's copies are stored in the order in which they came: `stored[n]` are lanes with
         # more than n of them.
@@ -141,8 +169,8 @@ class Combiner(wiring.Component):
         arriving = Signal(LANES)
         m.d.comb += [
             # What is stored is of the block before.
-            joins.eq(~some | arrival.same),
-            closes.eq(joins & arrival.closes),
+            joins.eq(~some | item.same),
+            closes.eq(joins & item.closes),
             keeps.eq(arrivals.o.valid & (self.copies != 0) & joins & ~closes),
             sends.eq(arrivals.o.valid & (self.copies != 0) & ~keeps),
             arriving.eq(Mux(joins, item.mask, 0)),
@@ -167,7 +195,7 @@ class Combiner(wiring.Component):
         # The queue has room for all that the adders can hold; a cycle later is early enough.
         m.d.sync += [
             headers.i.valid.eq(go & end),
-            headers.i.payload.coordinate.eq(Mux(some, header.coordinate, arrival.key)),
+            headers.i.payload.coordinate.eq(Mux(some, header.coordinate, item.key)),
             headers.i.payload.fiber.eq(Mux(some, header.fiber, item.fiber)),
             headers.i.payload.last.eq(joins & item.last),
             headers.i.payload.final.eq(joins & item.final),
@@ -177,8 +205,8 @@ class Combiner(wiring.Component):
         for place, chosen in enumerate((first, second)):
             port = adders.i[place]
 
-            def pick(values: Any, chosen: Value = chosen) -> Value:
-                return reduce(or_, (Mux(chosen[k], values[k], 0) for k in range(LANES)))
+            def pick(lanes: Any, chosen: Value = chosen) -> Value:
+                return reduce(or_, (Mux(chosen[k], lanes[k], 0) for k in range(LANES)))
 
             here = Signal(name=f"here_{place}")
             has = [Signal(name=f"has_{place}_{n}") for n in range(COPIES - 1)]
@@ -186,7 +214,7 @@ class Combiner(wiring.Component):
             m.d.comb += [has[n].eq((chosen & stored[n]).any()) for n in range(COPIES - 1)]
             arrived = Signal(WIDE_BITS, name=f"arrived_{place}")
             m.d.comb += [
-                arrived.eq(pick(item.value)),
+                arrived.eq(pick(values)),
                 port.tag.valid.eq(chosen.any()),
                 port.tag.lane.eq(number(chosen, LANE_BITS)),
             ]
@@ -205,7 +233,7 @@ class Combiner(wiring.Component):
         with m.If(keeps):
             m.d.sync += [
                 some.eq(1),
-                header.coordinate.eq(arrival.key),
+                header.coordinate.eq(item.key),
                 header.fiber.eq(item.fiber),
             ]
             below = Value.cast((1 << LANES) - 1)
@@ -213,7 +241,7 @@ class Combiner(wiring.Component):
                 m.d.sync += stored[n].eq(stored[n] | (item.mask & below))
                 for lane in range(LANES):
                     with m.If(item.mask[lane] & ~stored[n][lane]):
-                        m.d.sync += value[n][lane].eq(item.value[lane])
+                        m.d.sync += value[n][lane].eq(values[lane])
                 below = stored[n]
         with m.If(go):
             m.d.sync += gone.eq(gone | first | second)
@@ -269,6 +297,7 @@ class Chains(wiring.Component):
 
     Members
     -------
+    reduction : In(Reduction)
     ready : Out(1), valid : In(1), end : In(1), i : In, array of 2
         Taken with ``valid``, only where ``ready``: ``present[n]`` says which of the values count;
         if one does, so do those before it.
@@ -289,6 +318,7 @@ class Chains(wiring.Component):
         answer = data.StructLayout({"tag": TAG, "value": WIDE_BITS})
         super().__init__(
             {
+                "reduction": In(Reduction),
                 "ready": Out(1),
                 "valid": In(1),
                 "end": In(1),
@@ -322,6 +352,7 @@ class Chains(wiring.Component):
                 before = (n - 1) * latency
                 m.d.comb += [
                     adder.advance.eq(self.advance),
+                    adder.reduction.eq(self.reduction),
                     adder.a.eq(total),
                     adder.a_present.eq(some),
                     adder.b.eq(later(picked[n], before)),

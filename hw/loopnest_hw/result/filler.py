@@ -1,4 +1,4 @@
-"""Full result fibers: untouched coordinates get zeros."""
+"""Full result fibers: untouched coordinates get the semiring's zero."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import tokens
-from ..config import COORDINATE_BITS, LANES
+from ..config import COORDINATE_BITS, LANES, WIDE_BITS
 
 _LANE_BITS = LANES.bit_length() - 1
 _COUNT_BITS = COORDINATE_BITS + 1 - _LANE_BITS
@@ -18,22 +18,23 @@ class Filler(wiring.Component):
     """Completes each result fiber to ``size`` coordinates, or passes everything.
 
     Where ``full``, missing blocks are inserted and masks completed, the last block's being cut at
-    ``size``; what was untouched is 0. A fiber of size 0 is one item with mask 0. Blocks at or above
-    ``size`` pass as they are; items with mask 0 and without ``last`` vanish.
+    ``size``; what was untouched is ``fill``. A fiber of size 0 is one item with mask 0. Blocks from
+    ``size`` on pass as they are; items with mask 0 and without ``last`` vanish.
 
     A block leaves a cycle after it came; one leaves each cycle.
 
     Members
     -------
-    full, size : In
+    full, size, fill : In
         Constant from the cycle before the first block on.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
-        Blocks, ascending in a fiber, values 0 outside the mask.
+        Blocks, ascending in a fiber.
     o : Out(stream.Signature(tokens.RESULT_BLOCK))
     """
 
     full: In(1)
     size: In(COORDINATE_BITS + 1)
+    fill: In(WIDE_BITS)
     i: In(stream.Signature(tokens.RESULT_BLOCK))
     o: Out(stream.Signature(tokens.RESULT_BLOCK))
 
@@ -86,9 +87,10 @@ class Filler(wiring.Component):
                 with m.If(inside):
                     m.d.sync += leaving.mask.eq(Mux(closing, last_mask, ~0))
                     m.d.sync += leaving.coordinate.eq(following)
-                with m.If(~passes):
-                    m.d.sync += leaving.value.eq(0)
-            with m.If(self.i.valid):
+                for lane in range(LANES):
+                    with m.If(inside & ~(passes & arriving.mask[lane])):
+                        m.d.sync += leaving.value[lane].eq(self.fill)
+            with m.If(self.i.valid & self.full):
                 m.d.sync += passed.eq((passed | passes) & ~done)
                 with m.If(done & arriving.last):
                     m.d.sync += following.eq(0)

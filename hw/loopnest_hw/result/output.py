@@ -88,6 +88,7 @@ class ResultPath(wiring.Component):
         m.d.comb += [
             filler.full.eq(self.result.full),
             filler.size.eq(self.result.size),
+            filler.fill.eq(self.result.fill),
             epilogue.settings.eq(self.epilogue),
             epilogue.narrow.eq(self.result.output == Output.NARROW),
             writer.result.eq(self.result),

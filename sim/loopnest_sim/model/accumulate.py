@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import COORDINATE_BITS, LANES, NumberFormat
+from loopnest_hw.descriptor import Reduction
 
 from .arith import Wide, sum_chains
 from .assemble import assemble
@@ -21,6 +22,7 @@ def accumulate(
     fiber: NDArray[Any],
     *,
     fmt: NumberFormat,
+    reduction: Reduction = Reduction.SUM,
 ) -> tuple[Blocks, bool]:
     """Return the result blocks of n terms, and whether an addition overflowed.
 
@@ -33,10 +35,12 @@ def accumulate(
         Shape ``(fibers,)``: the positions of the result fibers, the nest's last one last.
     fmt : NumberFormat
         The chip's number format.
+    reduction : Reduction
+        What is done with the terms of a key.
     """
     fibers = len(fiber)
     chain = (np.asarray(number, np.int64) << COORDINATE_BITS) + key
-    chains, sums, overflow = sum_chains(value, chain, fmt)
+    chains, sums, overflow = sum_chains(value, chain, fmt, reduction)
     keys = chains & ((1 << COORDINATE_BITS) - 1)
     # one item for each sum, then one for each fiber's end
     numbers = np.concatenate([chains >> COORDINATE_BITS, np.arange(fibers)])

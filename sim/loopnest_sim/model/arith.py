@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
+from loopnest_hw.descriptor import Reduction
 
 Wide = NDArray[Any]
 """float32 or int32, by the chip's number format."""
@@ -113,6 +114,32 @@ def add(a: Wide, b: Wide, fmt: NumberFormat) -> tuple[Wide, Flags]:
         return _canonical(total), _none(total.shape)
 
 
+def extreme(a: Wide, b: Wide, reduction: Reduction) -> Wide:
+    """Return the minimum or maximum of a and b: -0 is below +0, and NaN is either extreme."""
+    pick = np.minimum if reduction is Reduction.MIN else np.maximum
+    chosen = _from_ordered(pick(_ordered(a), _ordered(b)), np.asarray(a).dtype)
+    return np.where(np.isnan(a) | np.isnan(b), NAN, chosen) if a.dtype == np.float32 else chosen
+
+
+def _ordered(x: Wide) -> NDArray[np.int32]:
+    """Return integers in the order of the numbers."""
+    bits = np.asarray(x).view(np.int32)
+    return bits ^ (bits >> 31 & np.int32(0x7FFFFFFF)) if x.dtype == np.float32 else bits
+
+
+def _from_ordered(x: NDArray[np.int32], dtype: Any) -> Wide:
+    """Return the numbers that `_ordered` made integers of."""
+    return (x ^ (x >> 31 & np.int32(0x7FFFFFFF))).view(dtype) if dtype == np.float32 else x
+
+
+def reduce_pair(a: Wide, b: Wide, reduction: Reduction, fmt: NumberFormat) -> tuple[Wide, Flags]:
+    """Return the sum, minimum or maximum of a and b, and where a sum overflowed."""
+    if reduction is Reduction.SUM:
+        return add(a, b, fmt)
+    result = extreme(a, b, reduction)
+    return result, _none(result.shape)
+
+
 def negate(a: Wide, fmt: NumberFormat) -> tuple[Wide, Flags]:
     """Return -a and where it overflowed (int32 has no 2^31). NaN stays NaN."""
     if fmt is NumberFormat.INT8:
@@ -121,9 +148,14 @@ def negate(a: Wide, fmt: NumberFormat) -> tuple[Wide, Flags]:
 
 
 def sum_chains(
-    values: Wide, chain: NDArray[Any], fmt: NumberFormat
+    values: Wide,
+    chain: NDArray[Any],
+    fmt: NumberFormat,
+    reduction: Reduction = Reduction.SUM,
 ) -> tuple[NDArray[Any], Wide, bool]:
     """Sum the values of each chain in order, each with a rounding: ``((v0 + v1) + v2) + ...``.
+
+    Or find each chain's minimum or maximum.
 
     Parameters
     ----------
@@ -133,6 +165,8 @@ def sum_chains(
         Any integers, shape ``(n,)``: the chain of each value. Chains may mix.
     fmt : NumberFormat
         The chip's number format.
+    reduction : Reduction
+        What is done with them.
 
     Returns
     -------
@@ -149,6 +183,8 @@ def sum_chains(
         order = np.argsort(chain, kind="stable")
         values, chain = values[order], chain[order]
     starts = np.concatenate([[0], np.flatnonzero(chain[1:] != chain[:-1]) + 1])
+    if reduction is not Reduction.SUM:
+        return chain[starts], _extremes(values, starts, reduction), False
     lengths = np.diff(starts, append=len(values))
     sums = values[starts]
     overflow = False
@@ -171,6 +207,15 @@ def sum_chains(
         sums[c], flag = _sum_in_order(sums[c], rest, fmt)
         overflow |= flag
     return chain[starts], sums, overflow
+
+
+def _extremes(values: Wide, starts: NDArray[Any], reduction: Reduction) -> Wide:
+    """Return the minimum or maximum of the values from each start to the next."""
+    pick = np.minimum if reduction is Reduction.MIN else np.maximum
+    found = _from_ordered(pick.reduceat(_ordered(values), starts), values.dtype)
+    if values.dtype == np.float32:
+        found = np.where(np.logical_or.reduceat(np.isnan(values), starts), NAN, found)
+    return found
 
 
 def _sum_in_order(first: Any, rest: Wide, fmt: NumberFormat) -> tuple[Any, bool]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from loopnest_hw.config import COORDINATE_BITS, LANES, LINE_BYTES, MOST_COPIES, ChipConfig
-from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, ResultMode
+from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from loopnest_hw.format import WORD_BYTES
 
 
@@ -19,6 +19,7 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
         ("leaf_mode", len(LeafMode) - 1),
         ("op1", len(Op) - 1),
         ("op2", len(Op) - 1),
+        ("reduction", len(Reduction) - 1),
         ("copies", MOST_COPIES),
         ("drain_stop", sum(not kernel[f"row.{r}.bypass"] for r in range(config.rows))),
         ("result.size", 1 << COORDINATE_BITS),

@@ -3,12 +3,15 @@
 import numpy as np
 
 from loopnest_hw.config import LANES, NumberFormat
+from loopnest_hw.descriptor import Reduction
 
-from .arith import add, wide_type
+from .arith import reduce_pair, wide_type
 from .blocks import Blocks
 
 
-def combine(blocks: Blocks, copies: int, fmt: NumberFormat) -> tuple[Blocks, bool]:
+def combine(
+    blocks: Blocks, copies: int, fmt: NumberFormat, reduction: Reduction = Reduction.SUM
+) -> tuple[Blocks, bool]:
     """Return the blocks with ``2**copies`` neighbours each added to one, and whether a sum wrapped.
 
     Values are wide. A lane has the sum of what it has in the copies, in their order. A fiber's
@@ -38,7 +41,7 @@ def combine(blocks: Blocks, copies: int, fmt: NumberFormat) -> tuple[Blocks, boo
             has = blocks.mask[n] >> np.arange(LANES) & 1 == 1
             both = has & (mask[g] >> np.arange(LANES) & 1 == 1)
             new = blocks.value[n].view(wide_type(fmt))
-            total, wrapped = add(value[g], new, fmt)
+            total, wrapped = reduce_pair(value[g], new, reduction, fmt)
             overflow |= bool((wrapped & both).any())
             value[g] = np.where(both, total, np.where(has, new, value[g]))
             mask[g] |= blocks.mask[n]

@@ -6,11 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import DOT_RING, NumberFormat
+from loopnest_hw.descriptor import Reduction
 
-from .arith import Flags, Wide, add, sum_chains, wide_type
+from .arith import Flags, Wide, reduce_pair, sum_chains, wide_type
 
 
-def dot(values: Wide, valid: Flags, last: Flags, fmt: NumberFormat) -> tuple[Wide, Flags, bool]:
+def dot(
+    values: Wide,
+    valid: Flags,
+    last: Flags,
+    fmt: NumberFormat,
+    reduction: Reduction = Reduction.SUM,
+) -> tuple[Wide, Flags, bool]:
     """Sum the fibers of a sequence of steps, as `dot_fibers` does; ``last[s]`` ends a fiber.
 
     Steps behind the last end belong to no fiber yet.
@@ -18,7 +25,7 @@ def dot(values: Wide, valid: Flags, last: Flags, fmt: NumberFormat) -> tuple[Wid
     ends = np.flatnonzero(last)
     n = int(ends[-1]) + 1 if len(ends) else 0
     fiber = np.concatenate([[0], np.cumsum(last)])[:n].astype(np.int64)
-    return dot_fibers(values[:n], valid[:n], fiber, len(ends), fmt)
+    return dot_fibers(values[:n], valid[:n], fiber, len(ends), fmt, reduction)
 
 
 def dot_fibers(
@@ -27,6 +34,7 @@ def dot_fibers(
     fiber: NDArray[Any],
     fibers: int,
     fmt: NumberFormat,
+    reduction: Reduction = Reduction.SUM,
 ) -> tuple[Wide, Flags, bool]:
     """Sum each fiber's lanes: a tree over the lanes, a ring over the steps, a tree over the ring.
 
@@ -42,6 +50,8 @@ def dot_fibers(
         Number of fibers.
     fmt : NumberFormat
         The chip's number format.
+    reduction : Reduction
+        Taken for the sum.
 
     Returns
     -------
@@ -52,28 +62,30 @@ def dot_fibers(
     overflow : bool
         Some addition overflowed.
     """
-    steps, has_steps, overflow = _tree(values, valid, fmt)
+    steps, has_steps, overflow = _tree(values, valid, fmt, reduction)
     # the ring: step s of a fiber goes to its entry s mod 4
     starts = np.searchsorted(fiber, np.arange(fibers))
     entry = (np.arange(len(fiber)) - starts[fiber]) % DOT_RING
     chain = (fiber * DOT_RING + entry)[has_steps]
-    chains, sums, flag = sum_chains(steps[has_steps], chain, fmt)
+    chains, sums, flag = sum_chains(steps[has_steps], chain, fmt, reduction)
     ring = np.zeros((fibers, DOT_RING), wide_type(fmt))
     stored = np.zeros((fibers, DOT_RING), np.bool_)
     ring.reshape(-1)[chains] = sums
     stored.reshape(-1)[chains] = True
-    total, some, tail_flag = _tree(ring, stored, fmt)
+    total, some, tail_flag = _tree(ring, stored, fmt, reduction)
     return total, some, overflow | flag | tail_flag
 
 
-def _tree(values: Wide, valid: Flags, fmt: NumberFormat) -> tuple[Wide, Flags, bool]:
+def _tree(
+    values: Wide, valid: Flags, fmt: NumberFormat, reduction: Reduction
+) -> tuple[Wide, Flags, bool]:
     """Add ``((0+1)+(2+3))+...`` along the last axis; an empty slot passes the other through."""
     overflow = False
     values = np.where(valid, values, wide_type(fmt)(0))
     while values.shape[-1] > 1:
         a, b = values[..., 0::2], values[..., 1::2]
         has_a, has_b = valid[..., 0::2], valid[..., 1::2]
-        total, flags = add(a, b, fmt)
+        total, flags = reduce_pair(a, b, reduction, fmt)
         both = has_a & has_b
         overflow |= bool((flags & both).any())
         values = np.where(both, total, np.where(has_a, a, b))

@@ -7,8 +7,8 @@ from loopnest_hw.config import LANES
 from .blocks import Blocks
 
 
-def fill(blocks: Blocks, size: int) -> Blocks:
-    """Return each fiber with all its ``size`` coordinates, untouched ones 0.
+def fill(blocks: Blocks, size: int, fill: int = 0) -> Blocks:
+    """Return each fiber with all its ``size`` coordinates, untouched ones having the bits ``fill``.
 
     The last block ends a fiber. A block at or above ``size`` stays as it is. A fiber has an item of
     mask 0 where it has nothing else, or where such an item comes when all coordinates are there.
@@ -20,8 +20,10 @@ def fill(blocks: Blocks, size: int) -> Blocks:
 
     has = blocks.mask != 0
     inside = has & (blocks.coordinate < whole)
-    value = np.zeros((fibers * whole, LANES), np.uint32)
-    value[number[inside] * whole + blocks.coordinate[inside]] = blocks.value[inside]
+    value = np.full((fibers * whole, LANES), fill, np.uint32)
+    value[number[inside] * whole + blocks.coordinate[inside]] = np.where(
+        blocks.lanes[inside], blocks.value[inside], np.uint32(fill)
+    )
     mask = np.full((fibers, whole), (1 << LANES) - 1, np.int64)
     if size % LANES:
         mask[:, -1] = (1 << size % LANES) - 1

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
-from loopnest_hw.descriptor import Op
+from loopnest_hw.descriptor import Op, Reduction
 
-from .arith import Flags, Wide, add, multiply, negate, wide_type, widen
+from .arith import Flags, Wide, multiply, negate, reduce_pair, wide_type, widen
+
+REDUCTIONS = {Op.ADD: Reduction.SUM, Op.MIN: Reduction.MIN, Op.MAX: Reduction.MAX}
 
 
 def lanes(
@@ -98,5 +100,5 @@ def _apply(
     if op == Op.MUL:
         result, flags = multiply(a, _narrow(b, fmt), fmt)
     else:
-        result, flags = add(a, b, fmt)
+        result, flags = reduce_pair(a, b, REDUCTIONS[op], fmt)
     return np.where(both, result, passed), bool((flags & both).any())

@@ -119,6 +119,8 @@ def _dot(
     token = blocks.token[new]
     fiber_of_block = np.cumsum(new) - 1
     fiber = np.repeat(fiber_of_block, steps.count)
-    sums, _, overflow = dot_fibers(values, valid, fiber, len(token), nest.config.dtype)
+    sums, _, overflow = dot_fibers(
+        values, valid, fiber, len(token), nest.config.dtype, nest.reduction
+    )
     counts.overflow |= overflow
     return Terms(token, tokens.key[token], sums)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import LINE_BYTES, ChipConfig
-from loopnest_hw.descriptor import CellMode, LeafMode, Op, ResultMode
+from loopnest_hw.descriptor import CellMode, LeafMode, Op, Reduction, ResultMode
 from loopnest_hw.registers import ErrorCode
 
 from .faults import ModelError
@@ -79,6 +79,7 @@ class Nest:
     drain_stop: int
     op1: Op
     op2: Op
+    reduction: Reduction
 
     @property
     def replayable(self) -> bool:
@@ -149,6 +150,7 @@ class Nest:
                 drain_stop=d["drain_stop"],
                 op1=Op(d["op1"]),
                 op2=Op(d["op2"]),
+                reduction=Reduction(d["reduction"]),
             )
         except (ValueError, KeyError) as bad:
             raise ModelError(ErrorCode.BAD_DESCRIPTOR, 0) from bad

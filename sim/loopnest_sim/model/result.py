@@ -85,7 +85,7 @@ class Result:
                 return
 
     def _filled(self, finished: Finished) -> Iterator[Finished]:
-        """Give the fibers every coordinate below the result's size, untouched ones as 0.
+        """Give the fibers every coordinate below the result's size, untouched ones filled.
 
         What lies in blocks above the last of these stays behind them.
         """
@@ -98,7 +98,8 @@ class Result:
             own_number, own_key = finished.number[here] - begin, finished.key[here]
             own_value = finished.value[here]
             inside, beyond = own_key < size, own_key >= whole
-            value = np.zeros(len(fiber) * size, own_value.dtype)
+            fill = np.uint32(self._kernel["result.fill"]).view(own_value.dtype)
+            value = np.full(len(fiber) * size, fill)
             value[own_number[inside] * size + own_key[inside]] = own_value[inside]
             number, key = np.divmod(np.arange(len(value)), max(size, 1))
             if beyond.any():

@@ -65,7 +65,7 @@ class Sums:
             order = _stable_order(chain)
             if order is not None:
                 chain, value = chain[order], value[order]
-            chain, value, overflow = sum_chains(value, chain, self._nest.config.dtype)
+            chain, value, overflow = self._sums(value, chain)
             self.overflow |= overflow
         elif self._unordered or (chain[1:] <= chain[:-1]).any():
             self._faults.add(ErrorCode.KEYS, 0)
@@ -108,6 +108,9 @@ class Sums:
         block = block << self._nest.copies & ((1 << BLOCK_COORDINATE_BITS) - 1)
         return block * LANES | lane
 
+    def _sums(self, value: Wide, chain: Indices) -> tuple[Indices, Wide, bool]:
+        return sum_chains(value, chain, self._nest.config.dtype, self._nest.reduction)
+
     def _merged(self, chain: Indices, value: Wide) -> tuple[Indices, Wide]:
         """Add the copies of each key, in their order."""
         if not self._nest.copies:
@@ -115,7 +118,7 @@ class Sums:
         copies = self._nest.copies
         number, block = np.divmod(chain // LANES >> copies, 1 << BLOCK_COORDINATE_BITS - copies)
         chain = (number << COORDINATE_BITS) + block * LANES + chain % LANES
-        chain, value, overflow = sum_chains(value, chain, self._nest.config.dtype)
+        chain, value, overflow = self._sums(value, chain)
         self.overflow |= overflow
         return chain, value
 

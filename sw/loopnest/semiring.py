@@ -1,0 +1,190 @@
+"""What ``+`` and ``*`` mean: semirings.
+
+Absent entries and sums without terms are the semiring's zero, which is not stored: a compressed
+result has no entry there, a dense one has `Semiring.zero`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from loopnest_hw.config import NumberFormat
+from loopnest_hw.descriptor import Op, Reduction
+
+from . import numbers
+from .notation import Access, Binary, Expression, Negate, Statement, accesses
+from .operand import Operand
+from .tensor import Tensor
+
+
+class Factors(Enum):
+    """Which factors of a product keep their values; the others count as 1 where they are stored."""
+
+    ALL = "all"
+    FIRST = "first"
+    SECOND = "second"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Semiring:
+    """A semiring of the chip.
+
+    Attributes
+    ----------
+    add, multiply : Op
+        The lane's operators for ``+`` and ``*``.
+    zero : float
+        What a sum without terms is: 0, or an infinity (on an int8 chip, the utmost int32).
+    factors : Factors
+    boolean : bool
+        Values count as 1 where they are other than 0.
+    """
+
+    name: str
+    add: Op
+    multiply: Op
+    zero: float = 0.0
+    factors: Factors = Factors.ALL
+    boolean: bool = False
+
+    @property
+    def reduction(self) -> Reduction:
+        """What the chip does with a key's terms."""
+        return {Op.ADD: Reduction.SUM, Op.MIN: Reduction.MIN, Op.MAX: Reduction.MAX}[self.add]
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether there is a ``-``."""
+        return self.add is Op.ADD
+
+    def op(self, op: Op) -> Op:
+        """Return the chip's operator for an expression's `ADD`, `MUL` or `FIRST`."""
+        return {Op.ADD: self.add, Op.MUL: self.multiply}.get(op, op)
+
+    def zero_bits(self, dtype: NumberFormat) -> int:
+        """Return the wide value of a sum without terms, as bits."""
+        if dtype is NumberFormat.INT8:
+            limits = np.iinfo(np.int32)
+            whole = int(np.clip(self.zero, limits.min, limits.max))
+            return int(np.int32(whole).view(np.uint32))
+        return int(np.float32(self.zero).view(np.uint32))
+
+    def prepare(
+        self, statement: Statement, operands: Sequence[Operand]
+    ) -> tuple[Statement, list[Operand]]:
+        """Return the statement and its operands with the values that the semiring sees.
+
+        Parameters
+        ----------
+        operands : sequence of Operand
+            One for each access, the mask's last. That stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the statement subtracts and the semiring cannot.
+        """
+        if not self.subtracts and _negates(statement.expression):
+            raise ValueError(f"{statement}: the semiring {self.name} has no subtraction")
+        if self.factors is Factors.ALL and not self.boolean:
+            return statement, list(operands)
+        expression = self._named(statement.expression, self.factors is not Factors.NONE)
+        changed: dict[tuple[str, int], Operand] = {}
+        prepared = []
+        pairs = zip(statement.accesses, accesses(expression), strict=False)
+        for operand, (before, after) in zip(operands, pairs, strict=False):
+            key = (after.tensor, id(operand))  # a tensor used twice alike stays one
+            if key not in changed:
+                if self.boolean:
+                    changed[key] = _mapped(operand, lambda values: (values != 0).astype(np.int8))
+                elif after.name != before.name:
+                    changed[key] = _mapped(operand, np.ones_like)
+                else:
+                    changed[key] = operand
+            prepared.append(changed[key])
+        return replace(statement, expression=expression), [*prepared, *operands[len(prepared) :]]
+
+    def _named(self, expression: Expression, kept: bool) -> Expression:
+        """Return the expression with other names for what counts as 1."""
+        match expression:
+            case Access():
+                if kept or self.boolean:
+                    return expression
+                return replace(expression, name=f"pattern_{expression.name}")
+            case Negate(term):
+                return Negate(self._named(term, kept))
+            case Binary("*", left, right):
+                return Binary(
+                    "*",
+                    self._named(left, kept and self.factors is not Factors.SECOND),
+                    self._named(right, kept and self.factors is not Factors.FIRST),
+                )
+            case Binary(op, left, right):
+                return Binary(op, self._named(left, kept), self._named(right, kept))
+
+
+PLUS_TIMES = Semiring("plus_times", Op.ADD, Op.MUL)
+
+SEMIRINGS = {
+    ring.name: ring
+    for ring in (
+        PLUS_TIMES,
+        Semiring("min_plus", Op.MIN, Op.ADD, zero=float("inf")),
+        Semiring("max_times", Op.MAX, Op.MUL, zero=float("-inf")),
+        Semiring("or_and", Op.MAX, Op.MUL, boolean=True),
+        Semiring("plus_first", Op.ADD, Op.MUL, factors=Factors.FIRST),
+        Semiring("plus_second", Op.ADD, Op.MUL, factors=Factors.SECOND),
+        Semiring("plus_pair", Op.ADD, Op.MUL, factors=Factors.NONE),
+    )
+}
+"""The semirings by name. ``plus_pair`` counts matches."""
+
+
+def find_semiring(name: str) -> Semiring:
+    """Return the semiring of a name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in SEMIRINGS:
+        raise ValueError(f"semiring {name!r}: expected one of {', '.join(SEMIRINGS)}")
+    return SEMIRINGS[name]
+
+
+def _negates(expression: Expression) -> bool:
+    match expression:
+        case Access():
+            return False
+        case Negate():
+            return True
+        case Binary(op, left, right):
+            return op == "-" or _negates(left) or _negates(right)
+
+
+def _mapped(operand: Operand, change: Callable[[NDArray], NDArray]) -> Operand:
+    """Return the operand with other values where it stores some."""
+    source = operand.source
+    if isinstance(source, Tensor):
+        values = change(numbers.decode(source.values)).astype(np.float64)
+        source = Tensor(
+            source.shape,
+            source.levels,
+            source.arrays,
+            numbers.encode(values, operand.dtype, False, lambda k: (k,)),
+            dtype=operand.dtype,
+            mode_order=source.mode_order,
+        )
+    elif sp.issparse(source):
+        source = source.copy()
+        source.sum_duplicates()
+        source.data = change(source.data)
+    else:
+        source = change(source)
+    return Operand(operand.name, source, operand.dtype)
