@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from loopnest_hw.config import ChipConfig
-from loopnest_hw.descriptor import CellMode, LeafMode, Op, ResultMode
+from loopnest_hw.descriptor import CellMode, LeafMode, Op, Reduction, ResultMode
 from loopnest_sim.image import Image
-from loopnest_sim.model.arith import add, wide_type
+from loopnest_sim.model.arith import reduce_pair, wide_type
 from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.lanes import lanes
 
@@ -214,10 +214,10 @@ class TokenByToken:
         return x[0]
 
     def plus(self, a: Any, b: Any) -> Any:
-        """Return the sum of two wide values, of which either may be missing."""
+        """Reduce two wide values, of which either may be missing."""
         if a is None or b is None:
             return b if a is None else a
-        return add(a, b, self.config.dtype)[0]
+        return reduce_pair(a, b, Reduction(self.d["reduction"]), self.config.dtype)[0]
 
     def tree(self, slots: list[Any]) -> Any:
         """Return ((0+1)+(2+3))+..."""

@@ -1,0 +1,64 @@
+"""What matrices multiply to in each semiring, by NumPy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Case:
+    """A semiring: its product of two stored values, its sum of an array along an axis, its zero."""
+
+    multiply: Callable[[NDArray, NDArray], NDArray]
+    add: Callable[..., NDArray]
+    zero: float = 0.0
+
+
+CASES = {
+    "plus_times": Case(np.multiply, np.sum),
+    "min_plus": Case(np.add, np.min, np.inf),
+    "max_times": Case(np.multiply, np.max, -np.inf),
+    "or_and": Case(lambda a, b: ((a != 0) & (b != 0)) * 1.0, np.max),
+    "plus_first": Case(lambda a, b: a + 0 * b, np.sum),
+    "plus_second": Case(lambda a, b: 0 * a + b, np.sum),
+    "plus_pair": Case(lambda a, b: 1 + 0 * a + 0 * b, np.sum),
+}
+
+
+def random_matrix(
+    rng: np.random.Generator, shape: tuple[int, int], density: float = 0.2
+) -> sp.csr_array:
+    """Return a matrix of small integers, stored zeros among them."""
+    matrix = sp.random_array(shape, density=density, rng=rng, format="csr")
+    matrix.data = rng.integers(-9, 10, matrix.nnz).astype(float)
+    return matrix
+
+
+def stored(array: sp.sparray | NDArray) -> tuple[NDArray, NDArray]:
+    """Return a matrix's values and where it stores any; of a dense one, everywhere."""
+    if isinstance(array, np.ndarray):
+        return array.astype(float), np.ones(array.shape, bool)
+    coo = array.tocoo()
+    has = np.zeros(array.shape, bool)
+    has[coo.coords] = True
+    values = np.zeros(array.shape)
+    values[coo.coords] = coo.data
+    return values, has
+
+
+def product(name: str, a: sp.sparray | NDArray, b: sp.sparray | NDArray) -> tuple[NDArray, NDArray]:
+    """Return the product of two matrices, zeros where no term is, and where there is one."""
+    case = CASES[name]
+    (x, has_x), (y, has_y) = stored(a), stored(b)
+    both = has_x[:, :, None] & has_y[None]
+    terms = np.where(both, case.multiply(x[:, :, None], y[None]), case.zero)
+    return case.add(terms, axis=1), both.any(axis=1)
+
+
+def clipped(values: NDArray, dtype: str) -> NDArray:
+    """Return values as the chip has them: an int8 chip's infinities are the utmost int32."""
+    limits = np.iinfo(np.int32)
+    return np.clip(values, limits.min, limits.max) if dtype == "int8" else values

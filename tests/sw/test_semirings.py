@@ -1,0 +1,106 @@
+"""Semirings on the golden model, against NumPy."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from loopnest import Chip, Tensor
+from loopnest.semiring import SEMIRINGS
+from tests.sw.semirings import CASES, clipped, product, random_matrix, stored
+
+CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
+
+
+@pytest.mark.parametrize("dtype", CHIPS)
+@pytest.mark.parametrize("name", SEMIRINGS)
+@pytest.mark.parametrize("order", ["ikj", "ijk", "kij"])
+def test_products(name: str, dtype: str, order: str) -> None:
+    """Compressed, dense, and a vector; structure and values."""
+    rng = np.random.default_rng(1)
+    chip = CHIPS[dtype]
+    a, b = random_matrix(rng, (33, 40)), random_matrix(rng, (40, 37))
+    expected, has = product(name, a, b)
+    assert 0 < has.sum() < has.size
+    got = chip.einsum("ik,kj->ij", a, b, order=order, semiring=name)
+    values, stores = stored(got)
+    np.testing.assert_array_equal(stores, has)
+    np.testing.assert_array_equal(values, np.where(has, expected, 0))
+    dense = chip.einsum("ik,kj->ij", a, b, order=order, semiring=name, out="dense,dense")
+    np.testing.assert_array_equal(dense, clipped(expected, dtype))
+
+
+@pytest.mark.parametrize("dtype", CHIPS)
+@pytest.mark.parametrize("name", SEMIRINGS)
+def test_vector(name: str, dtype: str) -> None:
+    """A dense vector: all of it is stored, zeros too. Row 0 has no terms."""
+    rng = np.random.default_rng(2)
+    a = random_matrix(rng, (30, 40))
+    a.data[a.indptr[0] : a.indptr[1]] = 0
+    a = sp.csr_array(sp.vstack([sp.csr_array((1, 40)), a]))
+    x = rng.integers(-5, 6, 40)
+    expected, has = product(name, a, x[:, None])
+    assert not has[0]
+    y = CHIPS[dtype].matmul(a, x, semiring=name)
+    np.testing.assert_array_equal(y, clipped(expected[:, 0], dtype))
+
+
+@pytest.mark.parametrize(("name", "pick"), [("min_plus", np.minimum), ("max_times", np.maximum)])
+def test_union(name: str, pick: np.ufunc) -> None:
+    """A sum of matrices takes the one that is there, or the extreme."""
+    rng = np.random.default_rng(3)
+    a, b = random_matrix(rng, (20, 50)), random_matrix(rng, (20, 50))
+    (x, has_x), (y, has_y) = stored(a), stored(b)
+    zero = CASES[name].zero
+    expected = pick(np.where(has_x, x, zero), np.where(has_y, y, zero))
+    got, has = stored(CHIPS["bf16"].compute("C[i,j] = A[i,j] + B[i,j]", A=a, B=b, semiring=name))
+    np.testing.assert_array_equal(has, has_x | has_y)
+    np.testing.assert_array_equal(np.where(has, got, zero), expected)
+
+
+def test_split() -> None:
+    """Several kernels, with wide sums between them: the shortest way of three edges."""
+    rng = np.random.default_rng(4)
+    a = random_matrix(rng, (25, 25), 0.15)
+    two, has = product("min_plus", a, a)
+    # a sum of 0 is a term as well
+    ways = sp.coo_array((two[has], np.nonzero(has)), a.shape)
+    three, reached = product("min_plus", ways, a)
+    chip = CHIPS["bf16"]
+    got = chip.compute("D[i,l] = A[i,j] * A[j,k] * A[k,l]", A=a, semiring="min_plus")
+    assert chip.report is not None
+    values, stores = stored(got)
+    np.testing.assert_array_equal(stores, reached)
+    np.testing.assert_array_equal(values[stores], three[reached])
+
+
+@pytest.mark.parametrize(("name", "left"), [("plus_first", True), ("plus_second", False)])
+def test_wide(name: str, left: bool) -> None:
+    """A wide factor whose values are kept loses no bit; one that is not may be wide as well."""
+    rng = np.random.default_rng(5)
+    a, b = random_matrix(rng, (12, 9), 0.5), random_matrix(rng, (9, 14), 0.5)
+    a.data, b.data = a.data * 4097, b.data * 4099
+    wide = [Tensor.from_scipy(x, dtype="int8", wide=True) for x in (a, b)]
+    got = CHIPS["int8"].einsum("ik,kj->ij", *wide, semiring=name)
+    expected, has = product(name, a, b)
+    np.testing.assert_array_equal(got.to_dense(), np.where(has, expected, 0))
+
+
+def test_mask_and_semiring() -> None:
+    """Triangles: the pairs of neighbours' matches, where there is an edge."""
+    rng = np.random.default_rng(6)
+    upper = sp.triu(sp.random_array((30, 30), density=0.3, rng=rng), 1)
+    edges = sp.csr_array(upper + upper.T)
+    chip = CHIPS["int8"]
+    edges.data[:] = 1
+    got = chip.matmul(edges, edges, mask=edges, semiring="plus_pair")
+    expected = (edges @ edges).toarray() * edges.toarray()
+    np.testing.assert_array_equal(got.toarray(), expected)
+
+
+def test_errors() -> None:
+    chip = CHIPS["bf16"]
+    x = np.ones(3)
+    with pytest.raises(ValueError, match="'tropical': expected one of plus_times, min_plus"):
+        chip.einsum("i,i->", x, x, semiring="tropical")
+    with pytest.raises(ValueError, match="the semiring min_plus has no subtraction"):
+        chip.compute("z[i] = x[i] - y[i]", x=x, y=x, semiring="min_plus")
