@@ -133,10 +133,9 @@ class Combiner(wiring.Component):
             ),
         ]
         kept = Array(Signal(VALUES, name=f"values_{n}", reset_less=True) for n in range(2))
-        put_at = Signal()
         take_at = Signal()
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [before.eq(key), put_at.eq(~put_at), kept[put_at].eq(item.value)]
+            m.d.sync += [before.eq(key), kept[take_at ^ arrivals.o.valid].eq(item.value)]
         with m.If(arrivals.o.valid & arrivals.o.ready):
             m.d.sync += take_at.eq(~take_at)
         values = Signal(VALUES)

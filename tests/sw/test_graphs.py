@@ -1,0 +1,87 @@
+"""Graph algorithms on the golden model, against SciPy."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.sparse import csgraph
+
+from loopnest import Chip
+from loopnest.graphs import bfs, count_triangles, pagerank, sssp
+
+CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
+
+
+def random_graph(seed: int, nodes: int = 120, density: float = 0.02) -> sp.csr_array:
+    """Return a directed graph with weights from 1 to 100, of several parts."""
+    rng = np.random.default_rng(seed)
+    graph = sp.random_array((nodes, nodes), density=density, rng=rng, format="csr")
+    graph.data = rng.integers(1, 101, graph.nnz).astype(float)
+    return graph
+
+
+@pytest.mark.parametrize("dtype", CHIPS)
+@pytest.mark.parametrize("seed", range(3))
+def test_bfs(dtype: str, seed: int) -> None:
+    graph = random_graph(seed)
+    expected = csgraph.shortest_path(graph, unweighted=True, indices=5)
+    got = bfs(CHIPS[dtype], graph, 5)
+    np.testing.assert_array_equal(np.where(got < 0, np.inf, got), expected)
+    assert np.isinf(expected).any() and expected[np.isfinite(expected)].max() > 2
+
+
+@pytest.mark.parametrize("dtype", CHIPS)
+@pytest.mark.parametrize("seed", range(3))
+def test_sssp(dtype: str, seed: int) -> None:
+    """Weights up to 100 and their sums are exact in either format."""
+    graph = random_graph(seed)
+    np.testing.assert_array_equal(sssp(CHIPS[dtype], graph, 7), csgraph.dijkstra(graph, indices=7))
+
+
+def test_negative_weights() -> None:
+    graph = sp.csr_array(np.array([[0, 5, 1], [0, 0, 0], [0, -3, 0]]))
+    np.testing.assert_array_equal(sssp(CHIPS["int8"], graph, 0), [0, -2, 1])
+    around = sp.csr_array(np.array([[0, 1], [-2, 0]]))
+    with pytest.raises(ValueError, match="cycle of negative length"):
+        sssp(CHIPS["int8"], around, 0)
+
+
+def exact_pagerank(graph: sp.csr_array, damping: float) -> np.ndarray:
+    """Return the fixed point in float64, by solving for it."""
+    nodes = graph.shape[0]
+    pattern = (graph.toarray() != 0) * 1.0
+    degree = pattern.sum(axis=1)
+    walk = np.where(degree[:, None] > 0, pattern / np.maximum(degree, 1)[:, None], 1 / nodes)
+    return np.linalg.solve(np.eye(nodes) - damping * walk.T, np.full(nodes, (1 - damping) / nodes))
+
+
+@pytest.mark.parametrize("damping", [0.5, 0.85])
+def test_pagerank(damping: float) -> None:
+    """Within the bound that it states; some nodes have no edges."""
+    graph = random_graph(4, density=0.01)
+    assert (np.diff(graph.indptr) == 0).any()
+    got = pagerank(CHIPS["bf16"], graph, damping=damping)
+    terms = int((graph != 0).sum(axis=0).max())
+    bound = (1e-6 + (terms + 3) * 2.0**-24) * damping / (1 - damping)
+    assert np.abs(got - exact_pagerank(graph, damping)).sum() <= bound
+    assert got.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("dtype", CHIPS)
+def test_triangles(dtype: str) -> None:
+    graph = random_graph(5, density=0.06)
+    either = ((graph + graph.T) != 0).toarray() * 1
+    np.fill_diagonal(either, 0)
+    expected = np.trace(np.linalg.matrix_power(either, 3)) // 6
+    assert count_triangles(CHIPS[dtype], graph) == expected > 50
+
+
+def test_errors() -> None:
+    chip = CHIPS["int8"]
+    with pytest.raises(ValueError, match=r"shape \(2, 3\): expected a square matrix"):
+        bfs(chip, np.ones((2, 3)), 0)
+    with pytest.raises(ValueError, match="source=4: expected a node from 0 to 1"):
+        sssp(chip, np.ones((2, 2)), 4)
+    with pytest.raises(ValueError, match="pagerank on an int8 chip"):
+        pagerank(chip, np.ones((2, 2)))
+    with pytest.raises(ValueError, match="most=2: the last step"):
+        pagerank(CHIPS["bf16"], random_graph(1), most=2)
