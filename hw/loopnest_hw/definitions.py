@@ -21,13 +21,21 @@ from .descriptor import (
     Op,
     Output,
     Place,
+    Reduction,
     ResultMode,
     descriptor_lines,
     places,
 )
 from .registers import IDENTITY, REGISTERS, ErrorCode, configuration_word
 
-FIELD_ENUMS: tuple[type[IntEnum], ...] = (CellMode, ResultMode, Op, LeafMode, Output)
+FIELD_ENUMS: tuple[type[IntEnum], ...] = (
+    CellMode,
+    ResultMode,
+    Op,
+    Reduction,
+    LeafMode,
+    Output,
+)
 """Enumerations whose values descriptor fields take."""
 
 
