@@ -1,7 +1,9 @@
 """Graphs on the chip: breadth-first search, shortest paths, PageRank, triangles.
 
 A graph is a square matrix, sparse or dense: an entry (i, j) is an edge from i to j, whose weight is
-the value.
+the value. A step goes along the edges of the nodes that it starts from (push), or looks at the
+edges that come in at the others (pull), as is expected to take fewer cycles. A push sums up all
+nodes at once, so the accumulator has to hold them.
 """
 
 from typing import Any
@@ -15,6 +17,9 @@ from loopnest_hw.config import NumberFormat
 from .chip import Chip
 from .epilogue import Epilogue
 from .tensor import Tensor
+
+WAYS = {"push": ("y[j] = x[i] * A[i,j]", "ij"), "pull": ("y[j] = x[i] * A[j,i]", "ji")}
+"""A step's statement and loops; a pull has the edges by the nodes that they lead to."""
 
 UNREACHED = -1
 """The depth of a node that a search does not reach."""
@@ -30,22 +35,20 @@ def bfs(chip: Chip, graph: Any, source: int) -> NDArray[np.int64]:
     ValueError
         If the graph is not square or has no node ``source``.
     """
-    edges = _square(graph)
+    edges = _Edges(chip, _square(graph))
     depth = np.full(_node(edges, source), UNREACHED)
     depth[source] = 0
     frontier = np.array([source])
     while len(frontier):
-        reached = chip.compute(
-            "y[j] = x[i] * A[i,j]",
-            x=_indicator(frontier, len(depth)),
-            A=edges,
-            order="ij",
+        reached = edges.step(
+            _vector(chip, frontier, np.ones(len(frontier)), len(depth)),
+            out="compressed",
             mask=depth != UNREACHED,
             complement=True,
             semiring="plus_pair",
         )
         last = depth[frontier[0]]
-        (frontier,) = reached.coords
+        ((frontier,), _) = reached.stored_entries()
         depth[frontier] = last + 1
     return depth
 
@@ -63,7 +66,7 @@ def sssp(chip: Chip, graph: Any, source: int) -> NDArray[np.float64]:
         If the graph is not square, has no node ``source``, or has a cycle of negative length that
         can be reached.
     """
-    edges = Tensor.from_scipy(_square(graph), dtype=chip.config.dtype)
+    edges = _Edges(chip, _square(graph))
     nodes = _node(edges, source)
     distance = np.full(nodes, np.inf)
     distance[source] = 0
@@ -71,18 +74,9 @@ def sssp(chip: Chip, graph: Any, source: int) -> NDArray[np.float64]:
     for _ in range(nodes + 1):
         if not len(changed):
             return distance
-        known = Tensor.from_coo(
-            [changed], distance[changed], (nodes,), dtype=chip.config.dtype, wide=True
-        )
-        found = chip.compute(
-            "y[j] = x[i] * A[i,j]",
-            x=known,
-            A=edges,
-            order="ij",
-            semiring="min_plus",
-        ).to_scipy()
-        (reached,) = found.coords
-        length = found.data.astype(np.float64)
+        known = _vector(chip, changed, distance[changed], nodes, wide=True)
+        found = edges.step(known, out="compressed", semiring="min_plus")
+        ((reached,), length) = found.to_coo()
         shorter = length < distance[reached]
         changed = reached[shorter]
         distance[changed] = length[shorter]
@@ -118,19 +112,18 @@ def pagerank(
     """
     if chip.config.dtype is NumberFormat.INT8:
         raise ValueError("pagerank on an int8 chip: expected bf16, which sums in fp32")
-    edges = Tensor.from_scipy(_square(graph), dtype=chip.config.dtype)
+    matrix = _square(graph)
+    edges = _Edges(chip, matrix)
     nodes = edges.shape[0]
-    degree = np.bincount(edges.stored_entries()[0][0], minlength=nodes)
+    degree = np.diff(matrix.indptr)
     rank = np.full(nodes, 1 / max(nodes, 1))
     if not nodes:
         return rank
     for _ in range(most):
         jumps = (1 - damping) / damping + rank[degree == 0].sum()
         given = Tensor.from_dense(rank / np.maximum(degree, 1), dtype=chip.config.dtype, wide=True)
-        step = chip.compute(
-            "y[j] = x[i] * A[i,j]",
-            x=given,
-            A=edges,
+        step = edges.step(
+            given,
             out="dense",
             semiring="plus_first",
             epilogue=Epilogue(bias=jumps / nodes, scale=damping),
@@ -160,12 +153,44 @@ def count_triangles(chip: Chip, graph: Any) -> int:
     return int(total)
 
 
+class _Edges:
+    """A graph's edges, packed by the nodes that they come from and by those that they lead to."""
+
+    def __init__(self, chip: Chip, matrix: sp.csr_array) -> None:
+        self.shape: tuple[int, int] = matrix.shape
+        self._chip = chip
+        self._packed = {
+            "push": Tensor.from_scipy(matrix, dtype=chip.config.dtype),
+            "pull": Tensor.from_scipy(matrix.T, dtype=chip.config.dtype),
+        }
+
+    def step(self, x: Tensor, **arguments: Any) -> Tensor:
+        """Return ``y[j] = x[i] * A[i,j]``; the arguments are those of `Chip.compute`."""
+        epilogue = {"epilogue": arguments.pop("epilogue", None)}
+
+        def cost(way: str) -> tuple[bool, float]:
+            text, order = WAYS[way]
+            plans = self._chip.explain(
+                text, order=order, x=x, A=self._packed[way], **arguments
+            ).plans
+            return not all(plan.ends for plan in plans), sum(plan.cycles for plan in plans)
+
+        way = min(WAYS, key=cost)
+        text, order = WAYS[way]
+        found: Tensor = self._chip.compute(
+            text, order=order, x=x, A=self._packed[way], **arguments, **epilogue
+        )
+        return found
+
+
 def _square(graph: Any) -> sp.csr_array:
     """Return the graph's matrix, its values as they are; explicit zeros stay edges."""
     edges = sp.csr_array(graph)
     if edges.shape[0] != edges.shape[1]:
         raise ValueError(f"graph of shape {edges.shape}: expected a square matrix")
-    return edges.copy()
+    edges = edges.copy()
+    edges.sum_duplicates()
+    return edges
 
 
 def _node(edges: Any, source: int) -> int:
@@ -176,6 +201,8 @@ def _node(edges: Any, source: int) -> int:
     return nodes
 
 
-def _indicator(nodes: NDArray[np.int64], count: int) -> sp.coo_array:
-    """Return a vector of ``count`` with a 1 for each of the nodes."""
-    return sp.coo_array((np.ones(len(nodes)), (nodes,)), shape=(count,))
+def _vector(
+    chip: Chip, nodes: NDArray[np.int64], values: NDArray[Any], count: int, *, wide: bool = False
+) -> Tensor:
+    """Return a sparse vector of ``count`` with values for some nodes."""
+    return Tensor.from_coo([nodes], values, (count,), dtype=chip.config.dtype, wide=wide)

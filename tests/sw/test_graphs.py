@@ -37,6 +37,30 @@ def test_sssp(dtype: str, seed: int) -> None:
     np.testing.assert_array_equal(sssp(CHIPS[dtype], graph, 7), csgraph.dijkstra(graph, indices=7))
 
 
+def test_more_nodes_than_the_accumulator_holds() -> None:
+    """600 nodes are 38 blocks; 16 slots hold none of the steps but those of few edges."""
+    graph = random_graph(3, nodes=600, density=0.01)
+    few = Chip(slots=16, backend="model")
+    steps = csgraph.shortest_path(graph, unweighted=True, indices=0)
+    assert len({p.order for p in reports(few, lambda: bfs(few, graph, 0))}) > 1
+    np.testing.assert_array_equal(bfs(few, graph, 0), np.where(np.isinf(steps), -1, steps))
+
+
+def reports(chip, run):
+    """Return the reports of all statements that a function computes."""
+    found, compute = [], chip.compute
+
+    def watched(*args, **options):
+        result = compute(*args, **options)
+        found.append(chip.report)
+        return result
+
+    chip.compute = watched
+    run()
+    chip.compute = compute
+    return found
+
+
 def test_negative_weights() -> None:
     graph = sp.csr_array(np.array([[0, 5, 1], [0, 0, 0], [0, -3, 0]]))
     np.testing.assert_array_equal(sssp(CHIPS["int8"], graph, 0), [0, -2, 1])
