@@ -39,8 +39,8 @@ class Lane:
     """Which operand stands in which column, and what the lane does with them.
 
     ``columns[c]`` is the statement's operand in column c; ``negate[c]`` its sign. A mask is in the
-    last column: an absent one leaves a value as it is, a present one has the value -0, which leaves
-    every sum as it is and is no factor.
+    last column: an absent one leaves a value as it is, a present one has a value that leaves every
+    sum as it is, and is no factor.
     """
 
     tree: Tree

@@ -37,13 +37,6 @@ CYCLES_A_STEP = 200
 """The cycle budget: this, and so many cycles for each that is expected, whatever the latency."""
 
 
-NO_VALUE: dict[NumberFormat, NDArray] = {
-    NumberFormat.BF16: np.array([0x8000], np.uint16),
-    NumberFormat.INT8: np.array([0], np.int8),
-}
-"""A mask's value, in memory: -0."""
-
-
 class Arena:
     """Gives out lines of memory, from ``start`` up."""
 
@@ -247,11 +240,13 @@ def _operands(
             placed[id(tensor)] = (arena.put(tensor.values), levels)
         values, levels = placed[id(tensor)]
         if c == nest.lane.mask:
-            values = arena.put(NO_VALUE[config.dtype])
+            # beside a term that is absent it would be added to another one
+            neutral = plan.semiring.neutral_bits(config.dtype)
+            values = arena.put(np.array([neutral], np.uint32))
             levels[-1] = _without_values(arena, tensor)
         fields |= {
             f"operand.{c}.used": 1,
-            f"operand.{c}.wide": tensor.wide,
+            f"operand.{c}.wide": tensor.wide or c == nest.lane.mask,
             f"operand.{c}.negate": nest.lane.negate[c],
             f"operand.{c}.values": values,
             f"operand.{c}.start": nest.columns[c].start,

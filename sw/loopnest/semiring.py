@@ -74,6 +74,12 @@ class Semiring:
             return int(np.int32(whole).view(np.uint32))
         return int(np.float32(self.zero).view(np.uint32))
 
+    def neutral_bits(self, dtype: NumberFormat) -> int:
+        """Return the wide value, as bits, that leaves every bit of a value that it is added to."""
+        if dtype is NumberFormat.BF16 and self.reduction is Reduction.SUM:
+            return int(np.float32(-0.0).view(np.uint32))
+        return self.zero_bits(dtype)
+
     def prepare(
         self, statement: Statement, operands: Sequence[Operand]
     ) -> tuple[Statement, list[Operand]]:

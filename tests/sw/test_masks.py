@@ -80,6 +80,22 @@ def test_a_mask_does_not_touch_the_values():
     assert got.nnz == 5 and got.data.tobytes() == whole.data.tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+@pytest.mark.parametrize("semiring", ["min_plus", "max_times", "or_and", "plus_pair"])
+def test_semirings(semiring, dtype):
+    left, right, mask = (values(6, 40, density=0.5) for _ in range(3))
+    named = {"L": sp.csr_array(left), "R": sp.csr_array(right)}
+    for text in ("X[i,j] = L[i,j] + R[i,j]", "X[i,j] = L[i,j] * R[i,j]"):
+        arguments = {"semiring": semiring, "order": "ij", **named}
+        whole = CHIPS[dtype].compute(text, **arguments)
+        got = CHIPS[dtype].compute(text, mask=mask, **arguments)
+        rest = CHIPS[dtype].compute(text, mask=mask, complement=True, **arguments)
+        for part, keep in ((got, mask != 0), (rest, mask == 0)):
+            there = keep[whole.tocoo().coords]
+            assert part.nnz == there.sum()
+            np.testing.assert_array_equal(part.data, whole.data[there])
+
+
 @pytest.mark.parametrize("complement", [False, True])
 def test_vectors_and_higher_orders(complement):
     rng = np.random.default_rng(1)
