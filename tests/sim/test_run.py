@@ -92,7 +92,13 @@ def test_a_table_backwards() -> None:
 
 
 def test_a_fiber_that_is_too_long() -> None:
-    assert "TENSOR 3" in errors(run(copy_of_a_vector(), end=1 << 31))
+    """The chip reads on until it has seen it, and may come upon the result."""
+    assert errors(run(copy_of_a_vector(), end=1 << 31)) == {"TENSOR 3", "OVERLAP 1"}
+
+
+def test_what_a_bypassed_row_holds_is_ignored() -> None:
+    fields = {"row.1.cell.0.mode": 3, "row.1.cell.1.mode": 2, "row.1.result_mode": 3}
+    assert not run(copy_of_a_vector() | fields | {"row.1.cell.1.scanner": 3}).errors
 
 
 def over(address: int) -> dict[str, int]:
