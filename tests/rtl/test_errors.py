@@ -13,7 +13,7 @@ import loopnest.run
 from loopnest import Chip, ChipError, Memory, Tensor
 from loopnest.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START
 from loopnest.lower import Kernel, lower
-from loopnest_hw.descriptor import LeafMode, ResultMode
+from loopnest_hw.descriptor import LeafMode, Op, ResultMode
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from tests.rtl.chips import QUICK, Pair, altered, on, simulator
 from tests.rtl.kernels import KINDS, check, random_operands
@@ -52,7 +52,7 @@ def matrices() -> dict[str, sp.csr_array]:
 @on("shrunk/int8", "tiny/bf16")
 @pytest.mark.parametrize(
     "fields",
-    [{"magic": 0}, {"leaf_mode": 3}, {"row.0.bypass": 1}, {"result.values": 0x20004}, {"op1": 3}],
+    [{"magic": 0}, {"leaf_mode": 3}, {"row.0.bypass": 1}, {"result.values": 0x20004}, {"op1": len(Op)}],
     ids=lambda fields: next(iter(fields)),
 )
 def test_bad_descriptors(pair: Pair, fields: dict[str, int]) -> None:
