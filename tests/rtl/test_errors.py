@@ -52,7 +52,13 @@ def matrices() -> dict[str, sp.csr_array]:
 @on("shrunk/int8", "tiny/bf16")
 @pytest.mark.parametrize(
     "fields",
-    [{"magic": 0}, {"leaf_mode": 3}, {"row.0.bypass": 1}, {"result.values": 0x20004}, {"op1": len(Op)}],
+    [
+        {"magic": 0},
+        {"leaf_mode": 3},
+        {"row.0.bypass": 1},
+        {"result.values": 0x20004},
+        {"op1": len(Op)},
+    ],
     ids=lambda fields: next(iter(fields)),
 )
 def test_bad_descriptors(pair: Pair, fields: dict[str, int]) -> None:
