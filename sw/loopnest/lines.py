@@ -108,7 +108,8 @@ def value_lines(
         of_block = max(1.0, LANES * cell.step / line)
         touched = of_block * -expm1(-lanes / blocks / of_block) if of_block > 1 else 1.0
         return min(lanes, blocks * touched)
-    span = profile.fill(cell.level) * cell.step
+    # long fibers may be visited more often than others
+    span = max(profile.fill(cell.level), lanes / max(1.0, visits)) * cell.step
     # a position is a fiber's number where its values are found by rank
     stride = span if cell.mode is CellMode.SCAN else 1.0
     return min(lanes, fibers.lines(visits, span, stride, line))

@@ -111,6 +111,18 @@ def test_products_are_counted_exactly(text, order, skew):
         assert 0 <= expected.stages["leaf"] - chip.report.leaf_steps <= empty
 
 
+def test_a_long_fiber_that_is_visited_often_takes_its_lines_each_time():
+    """Every row of A meets the one full row of B."""
+    rng = np.random.default_rng(9)
+    A, B = sparse(rng, (80, 90), 0.02), sparse(rng, (90, 900), 0.002)
+    A = sp.csr_array(A + sp.csr_array((np.ones(80), (np.arange(80), np.full(80, 7))), (80, 90)))
+    B = sp.csr_array(B + sp.csr_array((np.ones(900), (np.full(900, 7), np.arange(900))), (90, 900)))
+    expected = plan("C[i,j] = A[i,k] * B[k,j]", "ikj", A=A, B=B).expected
+    chip = Chip(backend="model")
+    chip.matmul(A, B, order=("i", "k", "j"))
+    assert expected.lines == pytest.approx(chip.report.work[0].lines_read, rel=0.1)
+
+
 def picked(text, **arguments):
     return "".join(plan(text, **arguments).loops)
 
