@@ -1,0 +1,18 @@
+"""The README's example, as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.mark.xdist_group("single/bf16")
+def test_python(capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints what the README says, every cycle of it."""
+    found = re.search(r"```python\n(.*?)```\n+```\n(.*?)```", README.read_text(), re.S)
+    assert found
+    code, printed = found.groups()
+    exec(compile(code, str(README), "exec"), {})
+    assert capsys.readouterr().out.split() == printed.split()
