@@ -23,6 +23,7 @@ from loopnest_sim.memory import Memory
 from .backends import BACKENDS, ChipError
 from .chip import Chip
 from .files import read_tensor, write_tensor
+from .semiring import SEMIRINGS
 from .tensor import Tensor
 
 OK, CHIP_ERROR, BAD_INPUT = 0, 1, 2
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     chip.add_argument("--order", help="the loops, outermost first, such as ikj")
     chip.add_argument("--mask", metavar="FILE", help="keep the result where this stores something")
     chip.add_argument("--complement", action="store_true", help="or where it does not")
+    chip.add_argument("--semiring", choices=SEMIRINGS, default="plus_times")
 
     run = argparse.ArgumentParser(add_help=False, parents=[chip])
     run.add_argument("--backend", choices=BACKENDS, default="rtl")
@@ -119,7 +121,12 @@ def _run(
 def _loops(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of a statement beside its operands."""
     mask = read_tensor(options.mask) if options.mask else None
-    return {"order": options.order, "mask": mask, "complement": options.complement}
+    return {
+        "order": options.order,
+        "mask": mask,
+        "complement": options.complement,
+        "semiring": options.semiring,
+    }
 
 
 def _einsum(options: argparse.Namespace, console: Console) -> int:

@@ -3,7 +3,15 @@
 import random
 
 from loopnest_hw.config import COORDINATE_BITS, MOST_COPIES, ChipConfig
-from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, ResultMode, kernel_fields
+from loopnest_hw.descriptor import (
+    MAGIC,
+    CellMode,
+    LeafMode,
+    Op,
+    Reduction,
+    ResultMode,
+    kernel_fields,
+)
 
 
 def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
@@ -11,9 +19,10 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     kernel = {f.path: rng.getrandbits(f.bits) for f in kernel_fields(config)}
     kernel |= {"magic": MAGIC, "last": 0, "budget": 0xFFFFFFFF}
     for path, limit in (
-        ("leaf_mode", 2),
-        ("op1", 2),
-        ("op2", 2),
+        ("leaf_mode", len(LeafMode) - 1),
+        ("op1", len(Op) - 1),
+        ("op2", len(Op) - 1),
+        ("reduction", len(Reduction) - 1),
         ("copies", MOST_COPIES),
         ("result.size", 1 << COORDINATE_BITS),
         ("epilogue.bias_mode", 2),
