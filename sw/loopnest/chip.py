@@ -13,9 +13,9 @@ from .backends import Backend, make_backend
 from .epilogue import Epilogue
 from .evaluate import Task, evaluate
 from .explain import Explanation, explain
-from .notation import Mask, Statement, parse, parse_einsum
+from .notation import Mask, Statement, accesses, parse, parse_einsum
 from .operand import Operand, mask_operand
-from .pack import COMPRESSED
+from .pack import COMPRESSED, DENSE
 from .plan import default_levels, parse_order
 from .report import RunReport, combine, make_report
 from .run import run_task
@@ -223,11 +223,16 @@ class Chip:
         for name in names:
             if name not in operands:
                 raise ValueError(f"operand {name!r} of {statement!r} is missing: expected {name}=")
-        known = {name: Operand(name, operands[name], self.config.dtype) for name in names}
+        used = {access.tensor for access in accesses(parsed.expression)}
+        known = {name: Operand(name, operands[name], self.config.dtype) for name in used}
+        found = [known[access.tensor] for access in accesses(parsed.expression)]
         if parsed.mask is not None:
-            name = parsed.mask.access.name
-            known[name] = mask_operand(name, operands[name], self.config.dtype)
-        parsed, found = semiring.prepare(parsed, [known[a.tensor] for a in parsed.accesses])
+            access = parsed.mask.access
+            found.append(mask_operand(access.name, operands[access.name], self.config.dtype))
+            if access.name in used:  # there it has values: it is another operand here
+                access = replace(access, name=f"{access.name}'")
+                parsed = replace(parsed, mask=replace(parsed.mask, access=access))
+        parsed, found = semiring.prepare(parsed, found)
         found = self._viewed(parsed, found)
         return self._masked(parsed, found, mask, complement)
 
@@ -275,6 +280,17 @@ class Chip:
             )
         rank = len(statement.result.indices)
         levels = default_levels(statement, operands) if out is None else parse_levels(out, rank)
+        if semiring.zero != 0 and COMPRESSED in levels:
+            if DENSE in levels[levels.index(COMPRESSED) :]:
+                raise ValueError(
+                    f"out={out!r}: what the dense level adds would be 0, which is not the zero of "
+                    f"{semiring.name}: expected the compressed levels innermost"
+                )
+            if epilogue is not None:
+                raise ValueError(
+                    f"epilogue: a compressed result loses what becomes 0, which is not the zero of "
+                    f"{semiring.name}: expected a dense result"
+                )
         named = {a.name: o for a, o in zip(statement.accesses, operands, strict=True)}
         reports: list[RunReport] = []
         loops = parse_order(order, statement)

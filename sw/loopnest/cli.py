@@ -7,6 +7,7 @@ or a file are not what was expected.
 import argparse
 import sys
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,8 @@ def _operands(words: Sequence[str]) -> dict[str, Any]:
         name, sign, value = word.partition("=")
         if not sign or not name.isidentifier():
             raise ValueError(f"{word!r}: expected NAME=FILE or NAME=number")
+        if name in signature(Chip.compute).parameters:
+            raise ValueError(f"{word!r}: {name!r} is no operand: expected another name")
         try:
             found[name] = float(value)
         except ValueError:

@@ -117,6 +117,7 @@ def evaluate(
             fusion.statement(statement),
             {a.name: fusion.operand(a, named[a.name]) for a in statement.accesses},
             order=None if order is None else fusion.loops(order),
+            levels=fusion.levels(statement.result, chosen),
             epilogue=epilogue,
             latency=latency,
             semiring=semiring,

@@ -48,6 +48,11 @@ class Fusion:
             return access
         return Access(access.name, tuple(group[0] for group in self._columns(access.indices)))
 
+    def levels(self, result: Access, levels: Sequence[str]) -> tuple[str, ...]:
+        """Return the fused result's levels, compressed where those of ``result`` are."""
+        rank = len(self._columns(result.indices))
+        return sparse_levels(rank) if COMPRESSED in levels else (DENSE,) * rank
+
     def loops(self, order: Sequence[str]) -> list[str]:
         """Return the loops, a group where its first index comes."""
         inner = {i for group in self.groups for i in group[1:]}
@@ -93,10 +98,9 @@ class Fusion:
             parts = np.unravel_index(fused, [sizes[i] for i in group])
             column |= zip(group, parts, strict=True)
         rank = len(result.indices)
-        levels = sparse_levels(rank) if COMPRESSED in tensor.levels else (DENSE,) * rank
         return Tensor.from_stored(
             tuple(sizes[i] for i in result.indices),
-            levels,
+            sparse_levels(rank) if COMPRESSED in tensor.levels else (DENSE,) * rank,
             [column[i] for i in result.indices],
             stored,
             dtype=tensor.dtype,

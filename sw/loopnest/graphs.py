@@ -1,11 +1,12 @@
 """Graphs on the chip: breadth-first search, shortest paths, PageRank, triangles.
 
-A graph is a square matrix, sparse or dense: an entry (i, j) is an edge from i to j, whose weight is
-the value. A step goes along the edges of the nodes that it starts from (push), or looks at the
-edges that come in at the others (pull), as is expected to take fewer cycles. A push sums up all
-nodes at once, so the accumulator has to hold them.
+A graph is a square matrix, sparse or dense: an entry (i, j) is an edge from i to j. Its value is
+the weight for `sssp`, and does not matter elsewhere. A step goes along the edges of the nodes that
+it starts from (push), or looks at the edges that come in at the others (pull), as is expected to
+take fewer cycles. A push sums up all nodes at once, so the accumulator has to hold them.
 """
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from .tensor import Tensor
 WAYS = {"push": ("y[j] = x[i] * A[i,j]", "ij"), "pull": ("y[j] = x[i] * A[j,i]", "ji")}
 """A step's statement and loops; a pull has the edges by the nodes that they lead to."""
 
+EXACT = 1 << 24
+"""Below this, fp32 counts exactly."""
+
 UNREACHED = -1
 """The depth of a node that a search does not reach."""
 
@@ -35,7 +39,7 @@ def bfs(chip: Chip, graph: Any, source: int) -> NDArray[np.int64]:
     ValueError
         If the graph is not square or has no node ``source``.
     """
-    edges = _Edges(chip, _square(graph))
+    edges = _Edges(chip, _pattern(graph))
     depth = np.full(_node(edges, source), UNREACHED)
     depth[source] = 0
     frontier = np.array([source])
@@ -63,8 +67,8 @@ def sssp(chip: Chip, graph: Any, source: int) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If the graph is not square, has no node ``source``, or has a cycle of negative length that
-        can be reached.
+        If the graph is not square, has no node ``source``, or has a cycle of negative length, as
+        the chip rounds it, that can be reached.
     """
     edges = _Edges(chip, _square(graph))
     nodes = _node(edges, source)
@@ -108,11 +112,14 @@ def pagerank(
     Raises
     ------
     ValueError
-        On an int8 chip, for a graph that is not square, or if ``most`` steps are not enough.
+        On an int8 chip, for a damping that is not between 0 and 1, a graph that is not square, or
+        if ``most`` steps are not enough.
     """
+    if not 0 < damping < 1:
+        raise ValueError(f"damping={damping}: expected a number between 0 and 1")
     if chip.config.dtype is NumberFormat.INT8:
         raise ValueError("pagerank on an int8 chip: expected bf16, which sums in fp32")
-    matrix = _square(graph)
+    matrix = _pattern(graph)
     edges = _Edges(chip, matrix)
     nodes = edges.shape[0]
     degree = np.diff(matrix.indptr)
@@ -139,20 +146,22 @@ def pagerank(
 def count_triangles(chip: Chip, graph: Any) -> int:
     """Return the number of triangles, whatever the edges' directions: one kernel.
 
-    The sum is exact below 2^31 on an int8 chip and 2^24 on a bf16 chip.
-
     Raises
     ------
     ValueError
-        If the graph is not square.
+        If the graph is not square, or has 2^24 triangles or more on a bf16 chip, whose sum is exact
+        only below.
+    ChipError
+        If it has 2^31 or more on an int8 chip.
     """
-    edges = _square(graph)
-    edges.data = np.ones(edges.nnz)
+    edges = _pattern(graph)
     both = sp.csr_array(edges + edges.T)
     # an edge belongs to the end that has fewer: so no node has many
     busiest = np.argsort(-np.diff(both.indptr), kind="stable")
     below = sp.csr_array(sp.tril(both[busiest][:, busiest], -1))
     total = chip.compute("t = A[i,j] * A[j,k] * A[i,k]", A=below, order="ijk", semiring="plus_pair")
+    if chip.config.dtype is not NumberFormat.INT8 and total >= EXACT:
+        raise ValueError("2^24 triangles or more: expected an int8 chip, which counts to 2^31")
     return int(total)
 
 
@@ -196,10 +205,17 @@ def _square(graph: Any) -> sp.csr_array:
     return edges
 
 
+def _pattern(graph: Any) -> sp.csr_array:
+    """Return the graph's matrix with a 1 for each edge."""
+    edges = _square(graph)
+    edges.data = np.ones(edges.nnz)
+    return edges
+
+
 def _node(edges: Any, source: int) -> int:
     """Return the number of nodes; ``source`` has to be one."""
     nodes: int = edges.shape[0]
-    if not 0 <= source < nodes:
+    if not 0 <= index(source) < nodes:
         raise ValueError(f"source={source}: expected a node from 0 to {nodes - 1}")
     return nodes
 

@@ -121,7 +121,8 @@ class Semiring:
             case Access():
                 if kept or self.boolean:
                     return expression
-                return replace(expression, name=f"pattern_{expression.name}")
+                # no operand's name begins so
+                return replace(expression, name=f"1_{expression.name}")
             case Negate(term):
                 return Negate(self._named(term, kept))
             case Binary("*", left, right):
@@ -148,7 +149,8 @@ SEMIRINGS = {
         Semiring("plus_pair", Op.ADD, Op.MUL, factors=Factors.NONE),
     )
 }
-"""The semirings by name. ``plus_pair`` counts matches."""
+"""The semirings by name. ``plus_pair`` counts matches. ``max_times`` is one for values of 0 or
+more: of negative ones, a statement of several kernels multiplies maxima."""
 
 
 def find_semiring(name: str) -> Semiring:
@@ -188,7 +190,7 @@ def _mapped(operand: Operand, change: Callable[[NDArray], NDArray]) -> Operand:
             mode_order=source.mode_order,
         )
     elif sp.issparse(source):
-        source = source.copy()
+        source = source.tocoo(copy=True)
         source.sum_duplicates()
         source.data = change(source.data)
     else:

@@ -61,6 +61,15 @@ def reports(chip, run):
     return found
 
 
+def test_weights_that_do_not_matter() -> None:
+    """An int8 chip has no 500 and no 1.5."""
+    graph = random_graph(6)
+    graph.data = np.where(graph.data > 50, 500, 1.5)
+    steps = csgraph.shortest_path(graph, unweighted=True, indices=0)
+    got = bfs(CHIPS["int8"], graph, 0)
+    np.testing.assert_array_equal(np.where(got < 0, np.inf, got), steps)
+
+
 def test_negative_weights() -> None:
     graph = sp.csr_array(np.array([[0, 5, 1], [0, 0, 0], [0, -3, 0]]))
     np.testing.assert_array_equal(sssp(CHIPS["int8"], graph, 0), [0, -2, 1])
@@ -107,5 +116,9 @@ def test_errors() -> None:
         sssp(chip, np.ones((2, 2)), 4)
     with pytest.raises(ValueError, match="pagerank on an int8 chip"):
         pagerank(chip, np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"damping=1\.5: expected a number between 0 and 1"):
+        pagerank(CHIPS["bf16"], np.ones((2, 2)), damping=1.5)
+    with pytest.raises(TypeError):
+        bfs(chip, np.ones((2, 2)), 1.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="most=2: the last step"):
         pagerank(CHIPS["bf16"], random_graph(1), most=2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest import Chip, Tensor
+from loopnest import Chip, Epilogue, Tensor
 from loopnest.semiring import SEMIRINGS
 from tests.sw.semirings import CASES, clipped, product, random_matrix, stored
 
@@ -58,23 +58,23 @@ def test_union(name: str, pick: np.ufunc) -> None:
 
 
 def test_split() -> None:
-    """Several kernels, with wide sums between them: the shortest way of three edges."""
+    """Several kernels, with wide sums between them: the shortest way of four edges."""
     rng = np.random.default_rng(4)
     a = random_matrix(rng, (25, 25), 0.15)
     two, has = product("min_plus", a, a)
     # a sum of 0 is a term as well
     ways = sp.coo_array((two[has], np.nonzero(has)), a.shape)
-    three, reached = product("min_plus", ways, a)
+    four, reached = product("min_plus", ways, ways)
     chip = CHIPS["bf16"]
-    got = chip.compute("D[i,l] = A[i,j] * A[j,k] * A[k,l]", A=a, semiring="min_plus")
-    assert chip.report is not None
-    values, stores = stored(got)
+    text = "E[i,m] = A[i,j] * A[j,k] * A[k,l] * A[l,m]"
+    assert len(chip.explain(text, A=a, semiring="min_plus").plans) > 1
+    values, stores = stored(chip.compute(text, A=a, semiring="min_plus"))
     np.testing.assert_array_equal(stores, reached)
-    np.testing.assert_array_equal(values[stores], three[reached])
+    np.testing.assert_array_equal(values[stores], four[reached])
 
 
-@pytest.mark.parametrize(("name", "left"), [("plus_first", True), ("plus_second", False)])
-def test_wide(name: str, left: bool) -> None:
+@pytest.mark.parametrize("name", ["plus_first", "plus_second"])
+def test_wide(name: str) -> None:
     """A wide factor whose values are kept loses no bit; one that is not may be wide as well."""
     rng = np.random.default_rng(5)
     a, b = random_matrix(rng, (12, 9), 0.5), random_matrix(rng, (9, 14), 0.5)
@@ -97,9 +97,58 @@ def test_mask_and_semiring() -> None:
     np.testing.assert_array_equal(got.toarray(), expected)
 
 
+@pytest.mark.parametrize("out", ["dense,dense", "dense,compressed"])
+def test_fused(out: str) -> None:
+    """More loops than rows: what no term reached stays so when the loops are taken apart."""
+    a, b = sp.coo_array(np.zeros((2, 2, 2, 2))), sp.coo_array(np.zeros((2, 2, 2, 3)))
+    a = sp.coo_array(([5.0], ([0], [1], [0], [1])), a.shape)
+    b = sp.coo_array(([2.0], ([1], [0], [1], [2])), b.shape)
+    text = "X[i,m] = A[i,j,k,l] * B[j,k,l,m]"
+    got = CHIPS["bf16"].compute(text, A=a, B=b, out=out, semiring="min_plus")
+    values, has = stored(got)
+    expected = np.full((2, 3), np.inf)
+    expected[0, 2] = 7
+    if out == "dense,dense":
+        np.testing.assert_array_equal(values, expected)
+    else:
+        np.testing.assert_array_equal(has, np.isfinite(expected))
+        assert values[0, 2] == 7
+    zeros = CHIPS["bf16"].compute(
+        text, A=np.zeros(a.shape), B=np.zeros(b.shape), out="dense,compressed", semiring="min_plus"
+    )
+    assert zeros.nnz == 6
+
+
+@pytest.mark.parametrize("kind", ["lil", "dok", "dia", "bsr", "coo"])
+def test_formats(kind: str) -> None:
+    """Patterns of any of SciPy's formats."""
+    a = random_matrix(np.random.default_rng(8), (16, 16))
+    expected, _ = product("or_and", a, a)
+    given = a.asformat(kind)
+    got = CHIPS["int8"].matmul(given, given, semiring="or_and")
+    np.testing.assert_array_equal(got.toarray(), expected)
+
+
+def test_names() -> None:
+    """An operand may have any name, and be the mask as well."""
+    a = sp.csr_array(np.array([[2, 0, 3], [0, 5, 0]]))
+    chip = CHIPS["bf16"]
+    got = chip.compute("X[i,j] = A[i,j] where A[i,j]", A=a)
+    np.testing.assert_array_equal(got.toarray(), a.toarray())
+    threes, sevens = np.full((2, 2), 3), np.full((2, 2), 7)
+    text = "X[i,j] = pattern_A[i,k] * A[k,j]"
+    got = chip.compute(text, A=sevens, pattern_A=threes, semiring="plus_first")
+    np.testing.assert_array_equal(got, np.full((2, 2), 6))
+
+
 def test_errors() -> None:
     chip = CHIPS["bf16"]
     x = np.ones(3)
+    m = sp.csr_array(np.eye(3))
+    with pytest.raises(ValueError, match="expected the compressed levels innermost"):
+        chip.matmul(m, m, out="compressed,dense", semiring="min_plus")
+    with pytest.raises(ValueError, match="epilogue: a compressed result loses what becomes 0"):
+        chip.matmul(m, m, epilogue=Epilogue(scale=2.0), semiring="min_plus")
     with pytest.raises(ValueError, match="'tropical': expected one of plus_times, min_plus"):
         chip.einsum("i,i->", x, x, semiring="tropical")
     with pytest.raises(ValueError, match="the semiring min_plus has no subtraction"):
