@@ -21,7 +21,7 @@ class ErrorCode(IntEnum):
     BUDGET = 2
     """The kernel's cycle budget ran out; where: the kernel's index."""
     READ_ERROR = 3
-    """The memory answered a read with an error; where: the byte address or stream."""
+    """The memory answered a read with an error; where: the descriptor's byte address, or 0."""
     WRITE_ERROR = 4
     """The memory answered a write with an error; where: 0."""
     RESULT_FULL = 5
