@@ -63,7 +63,7 @@ class Nest:
         used = [m == CellMode.SCAN or rng.random() < 0.8 for m in modes]
         others = [o for o in OPERANDS if modes[o] != CellMode.SCAN and used[o]]
         ones = [rng.choice(others)] if others and rng.random() < 0.5 else []
-        size = rng.choice([0, 1, 16, 33, 500])
+        size = rng.choice([0, 1, 16, 33, 500, *4 * [LANES * (LONGEST + 10)]])
         starts = [rng.choice([0, 0, 1, 20]) for _ in OPERANDS]
         self.joins = [modes[o] == CellMode.SCAN or o in ones for o in OPERANDS]
         self.scans = [mode == CellMode.SCAN for mode in modes]
@@ -91,6 +91,9 @@ class Nest:
             elif o in ones:
                 sizes = [min(LANES, size - first) for first in range(0, size, LANES)]
                 fibers[o] = [Word(n, (1 << lanes) - 1, 0) for n, lanes in enumerate(sizes)]
+        scanned = [word for o in OPERANDS if self.scans[o] for word in fibers[o]]
+        beyond = any(w.coordinate * LANES + w.mask.bit_length() > size for w in scanned)
+        self.error = ErrorCode.COORDINATE if beyond else ErrorCode.NONE
         self.blocks = join(fibers, used, self.joins, tables, tables)
         row = {
             "cell": [{"mode": modes[o].value, "ones": o in ones} for o in OPERANDS],
@@ -139,6 +142,7 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
     LineMemory(dut, CONFIG, image, bench.rng(), latency=latency, spread=spread, stall=stall)
     await bench.start(dut)
     done = 0
+    errors = set()
     for _ in range(NESTS):
         nest = Nest(image, rng)
         await restart(dut, nest.kernel)
@@ -147,8 +151,10 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
         await ClockCycles(dut.clk, 100)
         nest.check(sink.received[done:])
         done = len(sink.received)
-        assert int(dut.error.value) == 0
+        assert int(dut.error.value) == nest.error
+        errors.add(nest.error)
     assert done >= 2 * NESTS
+    assert errors == {ErrorCode.NONE, ErrorCode.COORDINATE}
 
 
 @cocotb.test()
