@@ -5,7 +5,7 @@ from collections import Counter
 from tests.fuzz.corruption import run_seed
 from tests.rtl.chips import Pair, on
 
-CASES = 60
+CASES = 45
 
 
 @on("shrunk/int8", "tiny/bf16")

@@ -5,7 +5,7 @@ import pytest
 from tests.fuzz.expressions import check, make_case
 from tests.rtl.chips import Pair, on
 
-RTL_CASES = 120
+RTL_CASES = 100
 MODEL_CASES = 300
 MOST_REFUSED = 0.05
 
