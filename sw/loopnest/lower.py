@@ -6,9 +6,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import ADDRESS_BITS, LANES, LINE_BYTES, ChipConfig, NumberFormat
+from loopnest_hw.config import (
+    ADDRESS_BITS,
+    EPILOGUE_READS,
+    LANES,
+    LINE_BYTES,
+    ChipConfig,
+    NumberFormat,
+)
 from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
-from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
+from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, WORD_BYTES
 from loopnest_sim.image import Image
 
 from .copies import choose_copies
@@ -165,8 +172,7 @@ def lower(
     if epilogue is not None:
         fields |= lower_epilogue(config, epilogue, plan, arena.put)
     _result(config, plan, narrow, room, arena, fields)
-    lines = plan.expected.entries / 4 if epilogue is not None and epilogue.reads_memory else 0.0
-    rings = share_pool(config, plan.scanners, plan.expected, lines)
+    rings = share_pool(config, plan.scanners, plan.expected, _epilogue_lines(plan, fields))
     for s, (base, last) in enumerate(rings):
         fields |= {f"ring.{s}.base": base, f"ring.{s}.last": last}
     plain = {path: int(value) for path, value in fields.items()}
@@ -181,6 +187,17 @@ def lower(
 def value_bytes(dtype: NumberFormat, narrow: bool) -> int:
     """Return the bytes of a result's value."""
     return dtype.narrow_bytes if narrow else WORD_BYTES
+
+
+def _epilogue_lines(plan: Plan, fields: Mapping[str, int]) -> float:
+    """Return the lines of biases and scales that are expected to be read."""
+    result = plan.result
+    modes = [fields.get(f"epilogue.{name}_mode", 0) for name in ("bias", "scale")]
+    # Each step asks for neighbours of both, and so changes its line twice where both are there.
+    together = EPILOGUE_READS if all(modes) else LINE_WORDS
+    places = max(1, result.fibers * result.span)
+    untouched = 1 - min(1.0, plan.expected.entries / places)
+    return sum(map(bool, modes)) * places / together * (1 - untouched**together)
 
 
 def _steps(plan: Plan, lanes: int | None) -> float:

@@ -11,5 +11,6 @@ CASES = 45
 @on("shrunk/int8", "tiny/bf16")
 def test_corruption(pair: Pair) -> None:
     ended = Counter(run_seed(pair, seed) for seed in range(CASES))
-    assert ended["right"] < 0.8 * CASES
+    # Many spoilt bits stand where no kernel looks; but some must hurt.
+    assert ended["right"] < 0.9 * CASES
     assert len(ended) > 4
