@@ -176,8 +176,7 @@ class Chip:
             for access, operand in zip(parsed.accesses, operands, strict=True)
         ]
         ring = find_semiring(semiring)
-        parsed, known = ring.prepare(parsed, known)
-        known = self._viewed(parsed, known)
+        parsed, known = self._seen(parsed, known, ring)
         parsed, known = self._masked(parsed, known, mask, complement)
         return self._run(parsed, known, order, out, epilogue, ring)
 
@@ -232,17 +231,21 @@ class Chip:
             if access.name in used:  # there it has values: it is another operand here
                 access = replace(access, name=f"{access.name}'")
                 parsed = replace(parsed, mask=replace(parsed.mask, access=access))
-        parsed, found = semiring.prepare(parsed, found)
-        found = self._viewed(parsed, found)
+        parsed, found = self._seen(parsed, found, semiring)
         return self._masked(parsed, found, mask, complement)
 
     @staticmethod
-    def _viewed(statement: Statement, operands: list[Operand]) -> list[Operand]:
-        """Return the operands, those that are looked at through a view as it."""
-        if all(access.places is None for access in statement.accesses):
-            return operands
-        sizes = view_sizes(statement, [operand.shape for operand in operands])
-        return [
+    def _seen(
+        statement: Statement, operands: list[Operand], semiring: Semiring
+    ) -> tuple[Statement, list[Operand]]:
+        """Return the statement and its operands as the semiring sees them, those that are looked at
+        through a view as it.
+        """
+        viewed = any(access.places is not None for access in statement.accesses)
+        shapes = [operand.shape for operand in operands]
+        sizes = view_sizes(statement, shapes) if viewed else {}
+        statement, operands = semiring.prepare(statement, operands)
+        return statement, [
             operand if access.places is None else View(operand, access, sizes)
             for access, operand in zip(statement.accesses, operands, strict=True)
         ]

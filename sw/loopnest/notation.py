@@ -13,7 +13,7 @@ statement may end in ``where [not] access``, a mask.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[-+*=,()\[\]]|$)")
@@ -299,15 +299,22 @@ class _Parser:
         return Place(tuple(terms.items()), offset)
 
 
-def _alike(expression: Expression) -> Expression:
-    """Return the expression with ``x[i]`` as a view too where there is an ``x[i+1]`` beside it."""
-    moved = {
+def moved_modes(among: Iterable[Access]) -> set[tuple[str, int, str]]:
+    """Return what some view walks with a step or an offset: tensor, mode and index, as in
+    ``x[i+1]``. There an index by itself does not tell its size.
+    """
+    return {
         (access.tensor, mode, index)
-        for access in accesses(expression)
+        for access in among
         for mode, place in enumerate(access.places or ())
         for index, _ in place.terms
         if place.plain is None
     }
+
+
+def _alike(expression: Expression) -> Expression:
+    """Return the expression with ``x[i]`` as a view too where there is an ``x[i+1]`` beside it."""
+    moved = moved_modes(accesses(expression))
 
     def walk(e: Expression) -> Expression:
         match e:

@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from .notation import Access, Place, Statement
+from .notation import Access, Place, Statement, moved_modes
 from .operand import Operand, Stored
 from .pack import COMPRESSED, DENSE, spans
 from .profile import Profile, take_profile
@@ -98,7 +98,7 @@ class View(Operand):
             If the loops can't walk them.
         """
         kinds, modes = self._packing(loops)
-        outer = next((n for n, kind in enumerate(kinds) if kind == COMPRESSED), len(kinds))
+        outer = (*kinds, COMPRESSED).index(COMPRESSED)
         shape = self.source.shape
         span = spans([shape[m] for m in modes], kinds)
         steps: dict[str, int] = {}
@@ -142,10 +142,8 @@ class View(Operand):
         """Return levels and mode order of the packed tensor."""
         source, modes = self.source, range(len(self._places))
         if isinstance(source, Tensor):
-            dense = [m for m, kind in zip(source.mode_order, source.levels, strict=True)]
-            if COMPRESSED in source.levels:
-                dense = dense[: source.levels.index(COMPRESSED)]
-            if set(self._viewed) <= set(dense):
+            outer = (*source.levels, COMPRESSED).index(COMPRESSED)
+            if set(self._viewed) <= set(source.mode_order[:outer]):
                 return source.levels, source.mode_order
         if not self.sparse:
             return (DENSE,) * len(modes), tuple(modes)
@@ -202,13 +200,7 @@ def view_sizes(statement: Statement, shapes: Sequence[tuple[int, ...]]) -> dict[
     """
     sizes: dict[str, int] = {}
     compound: list[tuple[Access, Place, int]] = []
-    moved = {
-        (access.tensor, mode, index)
-        for access in statement.accesses
-        for mode, place in enumerate(access.places or ())
-        for index, _ in place.terms
-        if place.plain is None
-    }
+    moved = moved_modes(statement.accesses)
     for access, shape in zip(statement.accesses, shapes, strict=True):
         places = access.places or tuple(Place(((i, 1),), 0) for i in access.indices)
         if len(places) != len(shape):

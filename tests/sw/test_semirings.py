@@ -85,6 +85,14 @@ def test_wide(name: str) -> None:
     np.testing.assert_array_equal(got.to_dense(), np.where(has, expected, 0))
 
 
+@pytest.mark.parametrize(("name", "expected"), [("plus_first", 0), ("plus_second", 1)])
+def test_a_tensor_beside_a_view_of_it(name: str, expected: int) -> None:
+    """One factor counts as 1, so it is another tensor; it is still a window of the same one."""
+    x = np.arange(1.0, 9.0)
+    got = CHIPS["bf16"].compute("y[i] = x[i] * x[i+1]", x=x, semiring=name)
+    np.testing.assert_array_equal(got, x[expected : expected + 7])
+
+
 def test_mask_and_semiring() -> None:
     """Triangles: the pairs of neighbours' matches, where there is an edge."""
     rng = np.random.default_rng(6)
