@@ -39,3 +39,11 @@ PACKED_STRIDE = 2
 
 OPEN_STRIDE = 4
 """Words between the entries of a table whose fibers may lie anywhere."""
+
+ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
+"""Bytes of an entry of such a table; a result's is one."""
+
+CHUNK_LANES = LINE_WORDS
+"""Lanes whose values are written together, or dropped together where the room ends: a line of wide
+ones.
+"""

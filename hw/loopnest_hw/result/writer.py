@@ -11,15 +11,10 @@ from amaranth.lib.wiring import In, Out
 from .. import tokens
 from ..config import ADDRESS_BITS, LANES, LINE_BYTES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..descriptor import Output
-from ..format import OPEN_STRIDE, WORD_BYTES
+from ..format import CHUNK_LANES, ENTRY_BYTES, WORD_BYTES
 from ..kernel import kernel_layout
 from ..stream.round_robin import RoundRobin
 from .line_builder import PLACE_BITS, LineBuilder
-
-CHUNK_LANES = 8
-"""Values of a chunk: a line of wide ones."""
-
-ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
 
 ROOM_BITS = ADDRESS_BITS + 1
 

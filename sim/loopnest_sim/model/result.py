@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES, WIDE_BITS, ChipConfig
 from loopnest_hw.descriptor import Output
-from loopnest_hw.format import BLOCK_MASK_BITS, OPEN_STRIDE, WORD_BYTES
+from loopnest_hw.format import BLOCK_MASK_BITS, CHUNK_LANES, ENTRY_BYTES, OPEN_STRIDE, WORD_BYTES
 from loopnest_hw.registers import ErrorCode
 
 from ..image import Image
@@ -28,11 +28,6 @@ FILL_VALUES = 1 << 22
 
 EPILOGUE_VALUES = 1 << 18
 """Values in the epilogue at once: each may take a block of its own."""
-
-ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
-
-CHUNK_LANES = 8
-"""Values that the writer writes together, or drops together where the room ends."""
 
 
 class Result:

@@ -9,15 +9,10 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES, LINE_BYTES, NumberFormat
 from loopnest_hw.descriptor import Output
-from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
+from loopnest_hw.format import CHUNK_LANES, ENTRY_BYTES, OPEN_STRIDE, WORD_BYTES
 
 from ..image import Image
 from .blocks import Blocks
-
-ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
-
-CHUNK_LANES = 8
-"""Values that are written, or, for want of room, dropped together."""
 
 Addresses = NDArray[np.int64]
 
