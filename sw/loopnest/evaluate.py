@@ -17,7 +17,7 @@ from .operand import Operand
 from .pack import COMPRESSED
 from .plan import LATENCY, Plan, default_levels, index_sizes, make_plan
 from .semiring import PLUS_TIMES, Semiring
-from .split import OneKernelError, split
+from .split import OneKernelError, Splitter
 from .tensor import Tensor, sparse_levels
 
 
@@ -87,13 +87,13 @@ def evaluate(
         plan = make_plan(config, statement, operands, order=loops, **wanted)
     except OneKernelError:
         names = (n for n in map("part{}".format, count(1)) if n not in named)
-        parts = split(
-            statement,
+        splitter = Splitter(
             operands=config.operands,
             sizes=sizes,
             wide=lambda a: named[a.name].wide and semiring.multiply is Op.MUL,
             name=lambda: next(names),
         )
+        parts = splitter.split(statement)
         # a bias or scale for each element has the shape that the result has, not the fused one
         fused = not parts and not (epilogue is not None and epilogue.reads_memory)
         fusion = find_fusion(statement, sizes) if fused else None

@@ -32,18 +32,11 @@ class Term:
     negate: bool
 
 
-def split(
-    statement: Statement,
-    *,
-    operands: int,
-    sizes: Mapping[str, int],
-    wide: Callable[[Access], bool],
-    name: Callable[[], str],
-) -> Split | None:
-    """Take a part or some parts out of a statement that is too much for one kernel. A mask stays
-    with what is left.
+@dataclass(frozen=True)
+class Splitter:
+    """Takes statements apart.
 
-    Parameters
+    Attributes
     ----------
     operands : int
         Operand columns of the chip.
@@ -53,82 +46,80 @@ def split(
         Whether an operand's values are wide.
     name : callable
         Returns a new name for each part's result.
-
-    Returns
-    -------
-    Split or None
-        None where nothing is left to take apart.
     """
-    if statement.mask is None:
-        return _split(statement, operands, sizes, wide, name)
-    bare = replace(statement, mask=None)
-    found = _split(bare, operands - 1, sizes, wide, name)
-    if found is None and not isinstance(statement.expression, Access):
-        whole = replace(bare, result=replace(statement.result, name=name()))
-        found = Split((whole,), replace(statement, expression=whole.result))
-    if found is None:
-        return None
-    return replace(found, rest=replace(found.rest, mask=statement.mask))
 
+    operands: int
+    sizes: Mapping[str, int]
+    wide: Callable[[Access], bool]
+    name: Callable[[], str]
 
-def _split(
-    statement: Statement,
-    operands: int,
-    sizes: Mapping[str, int],
-    wide: Callable[[Access], bool],
-    name: Callable[[], str],
-) -> Split | None:
-    """Take a part or some parts out of a statement without a mask."""
-    terms = _terms(statement.expression, negate=False)
-    parts: list[Statement] = []
+    def split(self, statement: Statement) -> Split | None:
+        """Take a part or some parts out of a statement that is too much for one kernel, None where
+        nothing is left to take apart. A mask stays with what is left.
+        """
+        if statement.mask is None:
+            return self._split(statement, self.operands)
+        bare = replace(statement, mask=None)
+        found = self._split(bare, self.operands - 1)
+        if found is None and not isinstance(statement.expression, Access):
+            whole = replace(bare, result=replace(statement.result, name=self.name()))
+            found = Split((whole,), replace(statement, expression=whole.result))
+        if found is None:
+            return None
+        return replace(found, rest=replace(found.rest, mask=statement.mask))
 
-    def part(expression: Expression, kept: Sequence[str]) -> Access:
-        """Make a statement of an expression, and return what stands for it."""
-        own = {i for access in accesses(expression) for i in access.indices}
-        result = Access(name(), tuple(i for i in kept if i in own))
-        parts.append(Statement(result, expression))
-        return result
+    def _split(self, statement: Statement, operands: int) -> Split | None:
+        """Take a part or some parts out of a statement without a mask."""
+        terms = _terms(statement.expression, negate=False)
+        parts: list[Statement] = []
 
-    if len(terms) > 1:
-        kept = statement.result.indices
-        chosen = _apart(statement, terms)
-        if chosen:
-            rest = [
-                Term(part(t.expression, kept), t.negate) if n in chosen else t
-                for n, t in enumerate(terms)
+        def part(expression: Expression, kept: Sequence[str]) -> Access:
+            """Make a statement of an expression, and return what stands for it."""
+            own = {i for access in accesses(expression) for i in access.indices}
+            result = Access(self.name(), tuple(i for i in kept if i in own))
+            parts.append(Statement(result, expression))
+            return result
+
+        if len(terms) > 1:
+            kept = statement.result.indices
+            chosen = _apart(statement, terms)
+            if chosen:
+                rest = [
+                    Term(part(t.expression, kept), t.negate) if n in chosen else t
+                    for n, t in enumerate(terms)
+                ]
+            elif len(terms) > operands:
+                rest = [Term(part(_sum(terms[:operands]), kept), False), *terms[operands:]]
+            else:
+                return None
+            return Split(tuple(parts), Statement(statement.result, _sum(rest)))
+
+        (term,) = terms
+        factors = _factors(term.expression)
+        sums = [n for n, factor in enumerate(factors) if not isinstance(factor, Access)]
+        if (len(factors) > 1 and len(sums) > 1) or (sums and any(map(self.wide, _bare(factors)))):
+            # a product takes one wide factor: the first sum is multiplied out instead
+            at = sums[0]
+            others = [*factors[:at], *factors[at + 1 :]]
+            multiplied = [
+                Term(_product([t.expression, *others]), t.negate ^ term.negate)
+                for t in _terms(factors[at], negate=False)
             ]
-        elif len(terms) > operands:
-            rest = [Term(part(_sum(terms[:operands]), kept), False), *terms[operands:]]
+            return Split((), Statement(statement.result, _sum(multiplied)))
+        if len(factors) > 1 and sums:
+            own = tuple(dict.fromkeys(i for a in accesses(factors[sums[0]]) for i in a.indices))
+            factors[sums[0]] = part(factors[sums[0]], own)
+        elif len(factors) > 2:
+            together = _contraction(statement, factors, self.sizes, self.wide)
+            others = [f for n, f in enumerate(factors) if n not in together]
+            needed = dict.fromkeys(statement.result.indices)
+            needed.update(dict.fromkeys(i for f in others for a in accesses(f) for i in a.indices))
+            own_product = _product([factors[n] for n in together])
+            factors = [part(own_product, tuple(needed)), *others]
         else:
             return None
-        return Split(tuple(parts), Statement(statement.result, _sum(rest)))
-
-    (term,) = terms
-    factors = _factors(term.expression)
-    sums = [n for n, factor in enumerate(factors) if not isinstance(factor, Access)]
-    if (len(factors) > 1 and len(sums) > 1) or (sums and any(map(wide, _bare(factors)))):
-        # a product takes one wide factor: the first sum is multiplied out instead
-        at = sums[0]
-        others = [*factors[:at], *factors[at + 1 :]]
-        multiplied = [
-            Term(_product([t.expression, *others]), t.negate ^ term.negate)
-            for t in _terms(factors[at], negate=False)
-        ]
-        return Split((), Statement(statement.result, _sum(multiplied)))
-    if len(factors) > 1 and sums:
-        own = tuple(dict.fromkeys(i for a in accesses(factors[sums[0]]) for i in a.indices))
-        factors[sums[0]] = part(factors[sums[0]], own)
-    elif len(factors) > 2:
-        together = _contraction(statement, factors, sizes, wide)
-        others = [f for n, f in enumerate(factors) if n not in together]
-        needed = dict.fromkeys(statement.result.indices)
-        needed.update(dict.fromkeys(i for f in others for a in accesses(f) for i in a.indices))
-        own_product = _product([factors[n] for n in together])
-        factors = [part(own_product, tuple(needed)), *others]
-    else:
-        return None
-    rest_term = Term(_product(factors), term.negate)
-    return Split(tuple(parts), Statement(statement.result, _sum([rest_term])))
+        rest_term = Term(_product(factors), term.negate)
+        return Split(tuple(parts), Statement(statement.result, _sum([rest_term])))
 
 
 def _terms(expression: Expression, *, negate: bool) -> list[Term]:
