@@ -112,7 +112,7 @@ def parse_order(order: str | Sequence[str] | None, statement: Statement) -> tupl
 def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
     """Return whether the result is compressed where the user does not say: in a sum where every
     term is; in a product where every factor is, or one that has all the result's indices, of
-    which there are two or more. A number as a factor changes nothing.
+    which there are two or more. A number as a factor changes nothing. A mask counts as a factor.
     """
     if not statement.result.indices:
         return False
@@ -151,8 +151,7 @@ def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
 
     found = sparse(statement.expression)
     if statement.mask is not None and not statement.mask.complement:
-        covers = next(at).sparse and len(statement.result.indices) > 1
-        return found or covers
+        return found or (next(at).sparse and whole(statement.mask.access))
     return found
 
 
@@ -203,13 +202,9 @@ def make_plan(
     lane = fit(statement, wide, config.operands)
     given = parse_order(order, statement)
 
-    def plan_order(loops: tuple[str, ...]) -> Plan:
-        return _plan(
-            config, statement, operands, sizes, lane, loops, compressed, full, latency, semiring
-        )
-
+    kernel = _Kernel(config, statement, operands, sizes, lane, compressed, full, latency, semiring)
     if given is not None:
-        return plan_order(given)
+        return kernel.plan(given)
     if len(statement.indices) > config.rows:
         raise OneKernelError(
             f"{statement}: {len(statement.indices)} loops; a single kernel of this chip has "
@@ -219,7 +214,7 @@ def make_plan(
     problem: OneKernelError | None = None
     for loops in _orders(statement):
         try:
-            plan = plan_order(loops)
+            plan = kernel.plan(loops)
         except OneKernelError as error:
             problem = problem or error
             continue
@@ -248,65 +243,75 @@ def _orders(statement: Statement) -> list[tuple[str, ...]]:
     )
 
 
-def _plan(
-    config: ChipConfig,
-    statement: Statement,
-    operands: Sequence[Operand],
-    sizes: dict[str, int],
-    lane: Lane,
-    loops: tuple[str, ...],
-    compressed: bool,
-    full: bool,
-    latency: int,
-    semiring: Semiring,
-) -> Plan:
-    target = statement.result.indices
-    result = plan_result(target, loops, sizes, compressed=compressed, full=full)
-    # Where every coordinate has to be visited, so has every fiber: no one may skip any.
-    dense = fiber_loops(target, loops, compressed) if full else ()
-    columns = [operands[n] for n in lane.columns]
-    accesses = [statement.accesses[n] for n in lane.columns]
+@dataclass(frozen=True)
+class _Kernel:
+    """A kernel before its loops have an order."""
 
-    def stored(compress: bool) -> list[Stored]:
-        return [
-            operand.stored(access, loops, dense=dense, compress=compress and not dense)
-            for operand, access in zip(columns, accesses, strict=True)
-        ]
+    config: ChipConfig
+    statement: Statement
+    operands: Sequence[Operand]
+    sizes: dict[str, int]
+    lane: Lane
+    compressed: bool
+    full: bool
+    latency: int
+    semiring: Semiring
 
-    try:
-        nest = build_nest(lane, stored(False), loops, sizes, config.rows)
-    except OneKernelError as error:
-        # A dense level of a sparse operand asks for coordinates that a compressed one does not.
+    def plan(self, loops: tuple[str, ...]) -> Plan:
+        """Return the plan for these loops."""
+        config, target = self.config, self.statement.result.indices
+        result = plan_result(target, loops, self.sizes, compressed=self.compressed, full=self.full)
+        operands = [self.operands[n] for n in self.lane.columns]
+        nest = self._nest(loops, operands)
+        wide = [operand.wide for operand in operands]
+        profiles = [o.profile(levels) for o, levels in zip(operands, nest.columns, strict=True)]
+        expected = estimate(config, nest, profiles, wide, result)
+        scanners = assign_scanners(config, nest)
+        expected.stages["rings"] = ring_cycles(config, scanners, expected, self.latency)
+        moved = [o for o, s in zip(operands, nest.columns, strict=True) if _repacked(o, s)]
+        in_order = tuple(i for i in loops if i in target) == target
+        expected.stages |= waits(config, nest, result, expected, self.latency)
+        cycles = expected.cycles + TRIPS * len(nest.rows) * self.latency
+        score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
+        score += CONVERTING_TENSOR * sum(o.nnz for o in moved if isinstance(o.source, Tensor))
+        return Plan(
+            statement=self.statement,
+            loops=loops,
+            sizes=self.sizes,
+            operands=tuple(operands),
+            nest=nest,
+            result=result,
+            scanners=scanners,
+            expected=expected,
+            cycles=cycles,
+            score=score,
+            ends=holds(config, result, expected, len(loops)),
+            semiring=self.semiring,
+        )
+
+    def _nest(self, loops: tuple[str, ...], operands: Sequence[Operand]) -> Nest:
+        """Return the nest; ``operands`` are those of its columns."""
+        # Where every coordinate has to be visited, so has every fiber: no one may skip any.
+        target = self.statement.result.indices
+        dense = fiber_loops(target, loops, self.compressed) if self.full else ()
+
+        def build(compress: bool) -> Nest:
+            columns = [
+                operand.stored(
+                    self.statement.accesses[n], loops, dense=dense, compress=compress and not dense
+                )
+                for operand, n in zip(operands, self.lane.columns, strict=True)
+            ]
+            return build_nest(self.lane, columns, loops, self.sizes, self.config.rows)
+
         try:
-            nest = build_nest(lane, stored(True), loops, sizes, config.rows)
-        except OneKernelError:
-            raise error from None
-    wide = [operand.wide for operand in columns]
-    profiles = [o.profile(levels) for o, levels in zip(columns, nest.columns, strict=True)]
-    expected = estimate(config, nest, profiles, wide, result)
-    scanners = assign_scanners(config, nest)
-    expected.stages["rings"] = ring_cycles(config, scanners, expected, latency)
-    moved = [o for o, s in zip(columns, nest.columns, strict=True) if _repacked(o, s)]
-    in_order = tuple(i for i in loops if i in target) == target
-    expected.stages |= waits(config, nest, result, expected, latency)
-    cycles = expected.cycles + TRIPS * len(nest.rows) * latency
-    score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
-    score += CONVERTING_TENSOR * sum(o.nnz for o in moved if isinstance(o.source, Tensor))
-    ends = holds(config, result, expected, len(loops))
-    return Plan(
-        statement=statement,
-        loops=loops,
-        sizes=sizes,
-        operands=tuple(columns),
-        nest=nest,
-        result=result,
-        scanners=scanners,
-        expected=expected,
-        cycles=cycles,
-        score=score,
-        ends=ends,
-        semiring=semiring,
-    )
+            return build(False)
+        except OneKernelError as error:
+            # A dense level of a sparse operand asks for coordinates that a compressed one does not.
+            try:
+                return build(True)
+            except OneKernelError:
+                raise error from None
 
 
 def _repacked(operand: Operand, stored: Stored) -> bool:

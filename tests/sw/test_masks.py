@@ -71,6 +71,17 @@ def test_the_pattern_is_structural():
     assert chip.compute("X[i,j] = A[i,j]", A=ones, mask=mask != 0).nnz == 2
 
 
+def test_a_mask_of_some_indices_makes_no_result_sparse():
+    """It leaves whole rows; only one that has all indices says of each element whether it is."""
+    a, b, some = np.ones((5, 4)), np.ones((4, 6)), sp.coo_array(np.array([0, 1, 0, 0, 1]))
+    chip = CHIPS["bf16"]
+    got = chip.compute("X[i,j] = a[i,k] * b[k,j] where M[i]", a=a, b=b, M=some)
+    assert isinstance(got, np.ndarray)
+    np.testing.assert_array_equal(got[:, 0], [0, 4, 0, 0, 4])
+    assert sp.issparse(chip.compute("X[i,j] = a[i,k] * b[k,j]", a=a, b=b, mask=np.eye(5, 6)))
+    assert sp.issparse(chip.compute("X[i,j] = A[i,j] where M[i]", A=sp.csr_array(a), M=some))
+
+
 def test_a_mask_does_not_touch_the_values():
     left = sp.csr_array((np.array([-0.0, np.nan, np.inf]), ([0, 0, 0], [0, 1, 2])), shape=(1, 9))
     right = sp.csr_array((np.array([2.0, -0.0]), ([0, 0], [3, 4])), shape=(1, 9))
