@@ -100,8 +100,8 @@ class Chip:
             The result's levels, such as ``"dense,compressed"``. By default compressed where the
             operands make it sparse (`plan.result_is_sparse`).
         epilogue : Epilogue, optional
-            What happens to the result on its way out. Without one it is wide, and its pattern is
-            structural: a sum that happens to be 0 stays stored.
+            What happens to the result on its way out, but for what a mask leaves out. Without one
+            it is wide, and its pattern is structural: a sum that happens to be 0 stays stored.
         mask : array or Tensor, optional
             Of the result's shape: the result is computed and kept only where this stores something,
             whatever value; of a NumPy array, where it is not 0.
@@ -277,10 +277,12 @@ class Chip:
     ) -> Result:
         keeps_zero = epilogue is None or (epilogue.keeps_zero and semiring.zero == 0)
         if statement.mask is not None and not keeps_zero:
-            raise ValueError(
-                "epilogue: it makes 0, which the mask leaves out, another value: "
-                "expected one that keeps 0"
-            )
+            rows = set(statement.result.indices) - set(statement.mask.access.indices)
+            if statement.mask.complement or not rows:
+                raise ValueError(
+                    "epilogue: it makes 0, which the mask leaves out, another value: expected one "
+                    "that keeps 0, or a mask that keeps whole rows"
+                )
         rank = len(statement.result.indices)
         levels = default_levels(statement, operands) if out is None else parse_levels(out, rank)
         if semiring.zero != 0 and COMPRESSED in levels:

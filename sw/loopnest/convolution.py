@@ -7,7 +7,7 @@ Only positions that are wanted are visited, so a stride or a region of interest 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,15 +26,32 @@ SCANS = 4
 """Compressed levels below the first loop where k is compressed too."""
 
 
+class Places(TypedDict, total=False):
+    """Where weights are put on an image.
+
+    Attributes
+    ----------
+    stride : int
+        Distance of the places, in both directions; 1 by default.
+    padding : int
+        Zeros around the image; 0 by default.
+    wanted : array_like
+        Of the result's height and width: what is 0 in it is not computed, and 0 in the result.
+        By default all of it is wanted.
+    """
+
+    stride: int
+    padding: int
+    wanted: ArrayLike
+
+
 def convolve(
     chip: Chip,
     image: ArrayLike,
     weights: ArrayLike,
     *,
-    stride: int = 1,
-    padding: int = 0,
-    wanted: ArrayLike | None = None,
     epilogue: Epilogue | None = None,
+    **places: Unpack[Places],
 ) -> NDArray[Any]:
     """Convolve an image with weights, without turning them round, as neural networks do.
 
@@ -46,14 +63,10 @@ def convolve(
         Shape ``(height, width, channels)``.
     weights : array_like
         Shape ``(rows, columns, channels, filters)``.
-    stride : int
-        Distance of the places where the weights are put, in both directions.
-    padding : int
-        Zeros around the image.
-    wanted : array_like, optional
-        Of the result's height and width: what is 0 in it is not computed, and 0 in the result.
     epilogue : Epilogue, optional
-        One that keeps 0.
+        Of what is wanted. Its bias and scale are numbers, or one for each filter.
+    **places
+        Stride, padding and what is wanted: see `Places`.
 
     Returns
     -------
@@ -65,10 +78,20 @@ def convolve(
     ValueError
         If shapes don't fit, or an argument is out of its range.
     """
-    packed = pack_convolution(
-        chip.config, image, weights, stride=stride, padding=padding, wanted=wanted
+    packed = pack_convolution(chip.config, image, weights, **places)
+    for name in ("bias", "scale") if epilogue is not None else ():
+        shape = np.shape(getattr(epilogue, name))
+        if shape not in ((), (np.shape(weights)[3],)):
+            raise ValueError(f"{name} of shape {shape}: expected a number, or one for each filter")
+    # a bias makes every element of a pixel that is wanted other than 0
+    whole = epilogue is not None and not epilogue.keeps_zero
+    result = chip.compute(
+        STATEMENT,
+        order=ORDER,
+        out="dense,dense" if whole else None,
+        epilogue=epilogue,
+        **packed.operands,
     )
-    result = chip.compute(STATEMENT, order=ORDER, epilogue=epilogue, **packed.operands)
     return result.to_dense()[packed.positions]
 
 
@@ -83,15 +106,11 @@ class PackedConvolution:
 
 
 def pack_convolution(
-    config: ChipConfig,
-    image: ArrayLike,
-    weights: ArrayLike,
-    *,
-    stride: int = 1,
-    padding: int = 0,
-    wanted: ArrayLike | None = None,
+    config: ChipConfig, image: ArrayLike, weights: ArrayLike, **places: Unpack[Places]
 ) -> PackedConvolution:
     """Pack a convolution's operands; the arguments are those of `convolve`."""
+    stride, padding = places.get("stride", 1), places.get("padding", 0)
+    wanted = places.get("wanted")
     pixels, kernel = np.asarray(image), np.asarray(weights)
     if pixels.ndim != 3 or kernel.ndim != 4 or pixels.shape[2] != kernel.shape[2]:
         raise ValueError(
@@ -106,9 +125,9 @@ def pack_convolution(
     if not (0 < rows <= height and 0 < columns <= width):
         raise ValueError(f"weights of {rows} x {columns}: expected up to {height} x {width}")
     shape = (height - rows) // stride + 1, (width - columns) // stride + 1
-    places = np.ones(shape, bool) if wanted is None else np.asarray(wanted) != 0
-    if places.shape != shape:
-        raise ValueError(f"wanted of shape {places.shape}: expected {shape}")
+    kept = np.ones(shape, bool) if wanted is None else np.asarray(wanted) != 0
+    if kept.shape != shape:
+        raise ValueError(f"wanted of shape {kept.shape}: expected {shape}")
 
     positions = stride * (np.arange(shape[0])[:, None] * width + np.arange(shape[1]))
     span = (rows - 1) * width + columns
@@ -128,7 +147,7 @@ def pack_convolution(
             dtype=config.dtype,
         ),
         "wanted": sp.coo_array(
-            (np.ones(places.sum()), (positions[places],)), shape=(height * width - span + 1,)
+            (np.ones(kept.sum()), (positions[kept],)), shape=(height * width - span + 1,)
         ),
     }
     return PackedConvolution(operands, positions)

@@ -259,8 +259,15 @@ class _Kernel:
 
     def plan(self, loops: tuple[str, ...]) -> Plan:
         """Return the plan for these loops."""
-        config, target = self.config, self.statement.result.indices
-        result = plan_result(target, loops, self.sizes, compressed=self.compressed, full=self.full)
+        config, target, mask = self.config, self.statement.result.indices, self.statement.mask
+        # where a mask keeps nothing, the only fiber is the end of the nest
+        full = self.full and (mask is None or self.operands[-1].nnz > 0)
+        result = plan_result(target, loops, self.sizes, compressed=self.compressed, full=full)
+        if full and mask is not None and not set(mask.access.indices) <= set(result.fiber_loops):
+            raise OneKernelError(
+                f"order {''.join(loops)!r}: an epilogue that makes 0 another value visits whole "
+                f"rows: expected the loops of the mask {mask.access} outermost"
+            )
         operands = [self.operands[n] for n in self.lane.columns]
         nest = self._nest(loops, operands)
         wide = [operand.wide for operand in operands]
@@ -291,17 +298,20 @@ class _Kernel:
 
     def _nest(self, loops: tuple[str, ...], operands: Sequence[Operand]) -> Nest:
         """Return the nest; ``operands`` are those of its columns."""
-        # Where every coordinate has to be visited, so has every fiber: no one may skip any.
+        # Where every coordinate has to be visited, so has every fiber: but a mask no one may skip
+        # any. The mask has no empty fibers, so that none begins where it does not want one.
         target = self.statement.result.indices
         dense = fiber_loops(target, loops, self.compressed) if self.full else ()
 
         def build(compress: bool) -> Nest:
-            columns = [
-                operand.stored(
-                    self.statement.accesses[n], loops, dense=dense, compress=compress and not dense
-                )
-                for operand, n in zip(operands, self.lane.columns, strict=True)
-            ]
+            columns = []
+            for c, (operand, n) in enumerate(zip(operands, self.lane.columns, strict=True)):
+                access = self.statement.accesses[n]
+                if dense and c == self.lane.mask:
+                    columns.append(operand.stored(access, loops, compress=True))
+                else:
+                    compressed = compress and not dense
+                    columns.append(operand.stored(access, loops, dense=dense, compress=compressed))
             return build_nest(self.lane, columns, loops, self.sizes, self.config.rows)
 
         try:

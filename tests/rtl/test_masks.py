@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from loopnest import Epilogue
 from tests.rtl.chips import Pair, on
 from tests.rtl.kernels import dense, random_array
 
@@ -38,3 +39,20 @@ def test_elements(pair: Pair, statement: str, complement: bool) -> None:
     left = B if "B[" in statement else 0
     right = -C if " - " in statement else C
     np.testing.assert_array_equal(dense(got), (left + right) * ((M != 0) != complement))
+
+
+@on("shrunk/int8", "tiny/bf16")
+def test_a_bias_in_the_rows_that_a_mask_keeps(pair: Pair) -> None:
+    """All of a kept row is visited, nothing of another one."""
+    rng = np.random.default_rng(5)
+    A, b = (np.sign(random_array(rng, shape, pair.dtype)) for shape in ((9, 12), (12, 37)))
+    for kept in ([], [2, 3, 8]):
+        M = np.isin(np.arange(9), kept)
+        got = pair.run(
+            "X[i,j] = A[i,k] * b[k,j] where M[i]",
+            A=sp.csr_array(A),
+            b=b,
+            M=M,
+            epilogue=Epilogue(bias=np.arange(37)),
+        )
+        np.testing.assert_array_equal(dense(got), (A @ b + np.arange(37)) * M[:, None])

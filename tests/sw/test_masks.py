@@ -142,6 +142,23 @@ def test_an_epilogue_that_keeps_zero():
     np.testing.assert_array_equal(dense(got), np.maximum(2 * (A @ B), 0) * (MASK.toarray() != 0))
 
 
+@pytest.mark.parametrize("out", ["dense,dense", "dense,compressed", "compressed,compressed"])
+@pytest.mark.parametrize("rows", [[], [0], [3, 4, 19]])
+def test_a_bias_where_whole_rows_are_kept(rows, out):
+    kept = np.zeros(20)
+    kept[rows] = 1
+    text, named = "X[i,j] = A[i,k] * b[k,j] where M[i]", {"A": sp.csr_array(A), "b": B}
+    epilogue = Epilogue(bias=np.arange(B.shape[1]), scale=0.5)
+    expected = (A @ B + np.arange(B.shape[1])) * 0.5 * kept[:, None]
+    for order in ("ikj", "ijk", "kij", None):
+        got = CHIPS["bf16"].compute(
+            text, M=sp.coo_array(kept), order=order, out=out, epilogue=epilogue, **named
+        )
+        np.testing.assert_array_equal(dense(got), expected)
+        # the loop k around the mask's takes the product first
+        assert len(CHIPS["bf16"].report._kernels) == 1 + (order == "kij" and rows != [])
+
+
 def test_explain_shows_it():
     text = "X[i,j] = C[i,j] + D[i,j]"
     chip = CHIPS["bf16"]

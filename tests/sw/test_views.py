@@ -146,9 +146,35 @@ def test_only_what_is_wanted_is_computed():
     assert 0 < CHIP.report.multiplies < 0.1 * every
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_a_bias_for_each_filter(dtype, share):
+    """It is added where a place is wanted, whether there are products or not."""
+    chip = Chip("tiny", dtype=dtype, backend="model")
+    rng = np.random.default_rng(3)
+    image, weights = values(9, 7, 20, density=0.05), values(3, 3, 20, 18, density=0.1)
+    weights[..., 2] = 0
+    wanted = rng.random((5, 4)) < share
+    bias = np.arange(-4, 14)
+    got = convolve(
+        chip,
+        image,
+        weights,
+        stride=2,
+        padding=1,
+        wanted=wanted,
+        epilogue=Epilogue(bias=bias, relu=True),
+    )
+    expected = np.maximum(convolved(image, weights, 2, 1) + bias, 0) * wanted[..., None]
+    np.testing.assert_array_equal(got, expected)
+    assert len(chip.report._kernels) == 1
+
+
 @pytest.mark.parametrize(
     ("message", "shapes", "arguments"),
     [
+        (r"bias of shape \(2,\): expected a number, or one for each filter",
+         [(4, 4, 2), (3, 3, 2, 5)], {"epilogue": Epilogue(bias=[1, 2])}),
         ("image of shape", [(4, 4), (3, 3, 2, 1)], {}),
         ("image of shape", [(4, 4, 3), (3, 3, 2, 1)], {}),
         ("weights of 5 x 3: expected up to 4 x 4", [(4, 4, 2), (5, 3, 2, 1)], {}),
