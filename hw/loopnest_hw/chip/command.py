@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Assert, Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, ChipConfig
 from ..descriptor import descriptor_lines, places
+from ..formal import FORMAL
 from ..format import LINE_WORDS
 from ..kernel import kernel_layout
 from ..registers import ErrorCode
@@ -65,7 +66,8 @@ class CommandProcessor(wiring.Component):
         Reset of the PE and the dispatcher.
     kernel : Out(kernel_layout)
     request, reply : streams of line reads
-        A reply is always taken.
+        A reply is always taken. A request that waits is withdrawn where the run ends with
+        `ErrorCode.TIMEOUT`, and only there.
     pe_done : In(1)
     pe_error, dispatcher_error : In(ERROR)
     overlap : In
@@ -180,7 +182,7 @@ class CommandProcessor(wiring.Component):
                 with m.If(~fetch_failed | (self.reply.payload.slot < failed_slot)):
                     m.d.sync += failed_slot.eq(self.reply.payload.slot)
 
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 with m.If(aborted):
                     m.d.sync += [self.done.eq(0), self.error.eq(0), aborted.eq(self.abort)]
@@ -282,6 +284,10 @@ class CommandProcessor(wiring.Component):
                     m.next = "IDLE"
                 with m.If(self.clear):
                     m.d.sync += [self.done.eq(1), aborted.eq(0)]
+
+        if platform == FORMAL:
+            fetching = Cat(fsm.ongoing(state) for state in ("FETCH", "SETTLE", "DRAIN"))
+            m.d.comb += Assert(~asking | fetching.any())
         return m
 
     def _load(self, m: Module) -> None:

@@ -4,13 +4,14 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import tokens
 from ..config import ADDRESS_BITS, LANES, LINE_BYTES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..descriptor import Output
+from ..formal import FORMAL
 from ..format import CHUNK_LANES, ENTRY_BYTES, WORD_BYTES
 from ..kernel import kernel_layout
 from ..stream.round_robin import RoundRobin
@@ -257,7 +258,7 @@ class Writer(wiring.Component):
             ]
             m.d.sync += [rank[lane].eq(counts[lane]) for lane in range(LANES)]
 
-        self._arbitrate(m, builders)
+        self._arbitrate(m, builders, platform)
 
         lines_left = Cat(builder.o.valid for builder in builders).any()
         flushed = Cat(builder.flushed for builder in builders).all()
@@ -270,7 +271,7 @@ class Writer(wiring.Component):
         ]
         return m
 
-    def _arbitrate(self, m: Module, builders: list[LineBuilder]) -> None:
+    def _arbitrate(self, m: Module, builders: list[LineBuilder], platform: Any) -> None:
         """Let the builders' lines out in turn; a line once shown stays until it is taken."""
         n = len(builders)
         m.submodules.turn = turn = RoundRobin(n)
@@ -289,3 +290,5 @@ class Writer(wiring.Component):
         for k, builder in enumerate(builders):
             m.d.comb += builder.o.ready.eq(self.o.ready & chosen[k])
         m.d.sync += [shown.eq(chosen), waiting.eq(self.o.valid & ~self.o.ready)]
+        if platform == FORMAL:
+            m.d.comb += Assert(~waiting | ~(shown & ~valid).any())

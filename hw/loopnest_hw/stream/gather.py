@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, LINE_BYTES, WIDE_BITS, ChipConfig
+from ..formal import FORMAL
 from ..format import LINE_WORDS, WORD_BYTES
 from ..queue import Queue
 from ..tokens import gather_reply, gather_request
@@ -95,7 +96,7 @@ class Gather(wiring.Component):
         with m.Else():
             m.d.sync += free.eq(self.ring.last - self.ring.base + 1)
 
-        self._ask(m, work.i, requests.i, asked, free != 0)
+        asking = self._ask(m, work.i, requests.i, asked, free != 0)
         m.d.comb += requests.i.payload.slot.eq(ring_pointer("ask_slot", asked))
 
         # Arrival is looked at in ring order, one slot a cycle, ahead of the takes.
@@ -110,15 +111,35 @@ class Gather(wiring.Component):
             m.d.sync += turn.eq(~turn)
         m.d.sync += available.eq(available + seen - taken)
 
-        self._use(m, work.o, available != 0, fetched)
+        self._use(m, work.o, available != 0, fetched, platform)
         m.d.comb += [
             taken.eq(self.pool.take.valid & self.pool.take.ready),
             self.pool.take.payload.eq(ring_pointer("take_slot", taken)),
         ]
+
+        if platform == FORMAL:
+            # The contract: the ring holds, and no line arrives that was not asked for.
+            ring_before = Signal.like(self.ring)
+            due = Signal(range(self._config.pool_lines + 1))
+            m.d.sync += [ring_before.eq(self.ring), due.eq(due + asked - seen)]
+            m.d.comb += [
+                Assume(self.ring.base <= self.ring.last),
+                Assume(~started | (ring_before.as_value() == self.ring.as_value())),
+                Assume(~seen | (due != 0)),
+            ]
+            # A line of the ring is free, asked for, available or on its way out of the pool.
+            lines = Mux(started, self.ring.last - self.ring.base + 1, free)
+            m.d.comb += [
+                Assert(started | ~asking),
+                Assert(lines == free + due + available + fetched),
+            ]
         return m
 
-    def _ask(self, m: Module, work: Any, requests: Any, asked: Signal, room: Value) -> None:
-        """Turn steps into line requests and the work to be done with the lines."""
+    def _ask(self, m: Module, work: Any, requests: Any, asked: Signal, room: Value) -> Signal:
+        """Turn steps into line requests and the work to be done with the lines.
+
+        Returns whether there is a step.
+        """
         step = self.i.payload
         lanes = range(self._lanes)
 
@@ -196,8 +217,9 @@ class Gather(wiring.Component):
                 new.eq(later),
                 several.eq(at_least(m, "new", new, 3)[-1][3]),
             ]
+        return busy
 
-    def _use(self, m: Module, work: Any, available: Value, fetched: Signal) -> None:
+    def _use(self, m: Module, work: Any, available: Value, fetched: Signal, platform: Any) -> None:
         """Take lines from the pool and the items from the lines."""
         # The next line is fetched before the work that takes it is there, so that streams which
         # ask for theirs at the same time do not slow each other down. A line comes from the pool
@@ -261,3 +283,5 @@ class Gather(wiring.Component):
                 for n in range(self._lanes):
                     with m.If((put == r) & (work.payload.lane[n].valid | opens)):
                         m.d.sync += reply[r][n].eq(item[n])
+        if platform == FORMAL:
+            m.d.comb += Assert((ready <= REPLIES) & (put == (get + ready)[: len(put)]))
