@@ -18,7 +18,8 @@ class FreeList(wiring.Component):
 
     At first every slot is free. Slots never used yet go first, then the others in the order they
     came back. A slot that comes back can be taken in the next cycle where no other one is free, and
-    four cycles later otherwise.
+    four cycles later otherwise. (While two a cycle are taken, the second one may be a cycle late;
+    and two cycles pass once between the last slot never used and the first used one.)
 
     Members
     -------
