@@ -22,7 +22,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test fuzz bench verilog lint timing waves clean
+.PHONY: help sim test coverage fuzz bench verilog lint timing waves clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ sim: $(READY) ## a sparse network on the simulated chip, checked bit for bit (mi
 
 test: $(READY) ## every test and proof (JOBS=2)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests tb
+
+coverage: $(READY) ## lines of the RTL that the benches run, by unit (JOBS=2)
+	$(BIN)/python -m tb.coverage --jobs $(JOBS)
 
 fuzz: $(READY) ## random cases on the RTL (N=200 of each kind, SEED=0 KIND= CHIPS=)
 	$(BIN)/python -m tests.fuzz $(N) --seed $(SEED) $(if $(KIND),--kind $(KIND),) \

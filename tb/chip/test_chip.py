@@ -8,6 +8,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.chip.chip import Chip
+from loopnest_hw.chip.overlap import ROOMS
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import descriptor_lines, pack
 from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
@@ -23,6 +24,7 @@ START, SOFT_RESET, INTERRUPT = 1, 2, 4
 BUSY, DONE, FAILED, LATE = 1, 2, 4, 8
 ALL_BYTES = (1 << 256) - 1
 PATIENCE = 20_000
+VALUES_ROOM = ROOMS.index("values")
 
 
 class Job:
@@ -218,6 +220,18 @@ async def errors(dut: Any) -> None:
     system.memory.read_errors.add(job.table // 32 + 2)
     await run(ErrorCode.READ_ERROR, job.table + 64, job)
 
+    # what a kernel reads lies where it writes, or where the one before it did
+    reader = Job(rng, 1)
+    reader.kernel["operand.0.values"] = reader.result + 0x4000
+    await run(ErrorCode.OVERLAP, VALUES_ROOM, reader)
+    jobs = [Job(rng, 0), Job(rng, 1)]
+    sound_place, system.kernels = system.kernels, jobs[0].result + 0x4000
+    system.load(jobs)
+    await system.run()
+    await system.expect(ErrorCode.OVERLAP, VALUES_ROOM, 1)
+    jobs[0].check(system.memory)
+    system.kernels = sound_place
+
     # errors of a write in the middle, and of the last one, when the PE is done already
     for line in (3, job.lines):
         system.memory.write_errors.add(job.result // 32 + line)
@@ -273,6 +287,29 @@ async def dead_memory(dut: Any) -> None:
     """A memory that falls silent at any time ends the run; what comes late is dropped."""
     system = await begin(dut)
     memory, rng = system.memory, system.rng
+    # no answer to the last write: at the list's end, while the next kernel waits for it, and after
+    # an error, which stays the cause
+    for count, ending, found in (
+        (1, Ending.DONE, (ErrorCode.TIMEOUT, 1)),
+        (2, Ending.DONE, (ErrorCode.TIMEOUT, 1)),
+        (1, Ending.ERROR, (ErrorCode.SLOTS, FAKE_WHERE)),
+    ):
+        jobs = [Job(rng, n) for n in range(count)]
+        jobs[0].kernel["operand.1.start"] = ending
+        system.load(jobs)
+        await system.start()
+        while len(memory.writes) < jobs[0].lines:
+            await RisingEdge(dut.clk)
+        memory.mute_writes = True
+        for _ in range(PATIENCE):
+            await RisingEdge(dut.clk)
+            if int(dut.irq.value):
+                break
+        await system.expect(*found, 0)
+        memory.mute_writes = False
+        await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
+        await ClockCycles(dut.clk, 2 * memory.latency[1] + 50)
+        assert memory.quiet and not await system.read("status")
     timeouts = 0
     for trial in range(12):
         jobs = [Job(rng, 0), Job(rng, 1)]

@@ -21,7 +21,7 @@ from loopnest_sim.image import Image
 from loopnest_sim.model.kernel import run_kernel
 from tb.chip.axi_lite import AxiLiteManager
 from tb.chip.axi_memory import AxiMemory
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import COVERAGE, SIMULATORS, bench, run_bench
 from tests.rtl.kernels import KINDS, check, random_operands
 
 PRESET = "shrunk"
@@ -144,7 +144,9 @@ async def kernels(dut: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("icarus" not in SIMULATORS, reason="in Verilator, tests/rtl runs whole chips")
+@pytest.mark.skipif(
+    "icarus" not in SIMULATORS and not COVERAGE, reason="in Verilator, tests/rtl runs whole chips"
+)
 @pytest.mark.parametrize(
     ("multipliers", "dtype"), [(2, "int8"), (1, "bf16"), (16, "int8")], ids=["2", "1", "16"]
 )
@@ -153,6 +155,6 @@ def test_whole_chip(multipliers: int, dtype: str) -> None:
     run_bench(
         Chip(make_config(PRESET, dtype, multipliers=multipliers)),
         module=__name__,
-        simulator="icarus",
+        simulator="verilator" if COVERAGE else "icarus",
         parameters={"dtype": dtype, "multipliers": multipliers},
     )

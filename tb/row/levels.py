@@ -70,15 +70,19 @@ class Level:
         return 1000 * position + o
 
 
-def random_level(rng: random.Random) -> Level:
-    """Return a level with a cell that scans at least, and at most one with all ones."""
+def random_level(rng: random.Random, ones: int | None = None) -> Level:
+    """Return a level with a cell that scans at least, and one with all ones: if not that of the
+    operand ``ones``, any or none.
+    """
     modes = [rng.choice(list(CellMode)) for _ in OPERANDS]
-    modes[rng.randrange(len(modes))] = CellMode.SCAN
+    modes[rng.choice([o for o in OPERANDS if o != ones])] = CellMode.SCAN
+    if ones is not None:
+        modes[ones] = rng.choice([mode for mode in CellMode if mode != CellMode.SCAN])
     steps = [1, 1, 7, rng.getrandbits(32)]
     cells = [Cell(mode, False, rng.choice(steps)) for mode in modes]
     others = [o for o in OPERANDS if modes[o] != CellMode.SCAN]
-    if others and rng.random() < 0.5:
-        o = rng.choice(others)
+    if ones is not None or (others and rng.random() < 0.5):
+        o = rng.choice(others) if ones is None else ones
         cells[o] = Cell(modes[o], True, cells[o].step)
     joins = sum((c.mode == CellMode.SCAN or c.ones) << o for o, c in enumerate(cells))
     return Level(

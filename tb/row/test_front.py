@@ -34,7 +34,7 @@ async def random_tokens(dut: Any, trial: int, stall: float) -> None:
     """Tokens of the first epoch, then, as soon as they are in, both epochs after its turn."""
     await bench.start(dut)
     rng = bench.rng()
-    level = random_level(rng)
+    level = random_level(rng, ones=trial if trial in OPERANDS else None)
     pair = bench.parameters["pair"]
     dut.row.value = encode(ROW, level.row())
     scanners = Scanners(dut, level, bench.rng(), stall)

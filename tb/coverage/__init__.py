@@ -1,0 +1,1 @@
+"""Line coverage of the RTL by all benches: ``make coverage``."""
