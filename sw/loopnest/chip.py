@@ -278,7 +278,7 @@ class Chip:
         keeps_zero = epilogue is None or (epilogue.keeps_zero and semiring.zero == 0)
         if statement.mask is not None and not keeps_zero:
             rows = set(statement.result.indices) - set(statement.mask.access.indices)
-            if statement.mask.complement or not rows:
+            if statement.mask.complement or not rows or semiring.zero != 0:
                 raise ValueError(
                     "epilogue: it makes 0, which the mask leaves out, another value: expected one "
                     "that keeps 0, or a mask that keeps whole rows"

@@ -1,7 +1,7 @@
 """A statement to its result: one kernel where one can compute it, several where one can't."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -73,85 +73,140 @@ def evaluate(
     OneKernelError
         If no number of kernels can.
     """
+    evaluation = _Evaluation(config, named, run, order, latency, semiring)
     operands = [named[access.name] for access in statement.accesses]
     chosen = default_levels(statement, operands) if levels is None else tuple(levels)
-    sizes = index_sizes(statement, operands)
-    wanted: dict[str, Any] = {
-        "compressed": COMPRESSED in chosen,
-        "full": epilogue is not None and not (epilogue.keeps_zero and semiring.zero == 0),
-        "latency": latency,
-        "semiring": semiring,
-    }
-    loops = None if order is None else [i for i in order if i in statement.indices]
-    try:
-        plan = make_plan(config, statement, operands, order=loops, **wanted)
-    except OneKernelError:
-        names = (n for n in map("part{}".format, count(1)) if n not in named)
-        splitter = Splitter(
-            operands=config.operands,
-            sizes=sizes,
-            wide=lambda a: named[a.name].wide and semiring.multiply is Op.MUL,
-            name=lambda: next(names),
-        )
-        parts = splitter.split(statement)
-        # a bias or scale for each element has the shape that the result has, not the fused one
-        fused = not parts and not (epilogue is not None and epilogue.reads_memory)
-        fusion = find_fusion(statement, sizes) if fused else None
-        if parts is None and fusion is None:
-            raise
-    else:
+    return evaluation.result(statement, chosen, epilogue, final)
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What all kernels of a statement share; ``named`` grows by the results of its parts."""
+
+    config: ChipConfig
+    named: dict[str, Operand]
+    run: Callable[[Task], Tensor]
+    order: Sequence[str] | None
+    latency: int
+    semiring: Semiring
+
+    def result(
+        self,
+        statement: Statement,
+        levels: Sequence[str],
+        epilogue: Epilogue | None = None,
+        final: bool = False,
+    ) -> Tensor:
+        """Return the result of a statement of the named operands."""
+        operands = [self.named[access.name] for access in statement.accesses]
+        keeps_zero = epilogue is None or (epilogue.keeps_zero and self.semiring.zero == 0)
+        if not keeps_zero and self.semiring.zero != 0 and any(o.sparse for o in operands):
+            # to visit all of the result would take for 0 what an operand lacks
+            return self._after(statement, levels, epilogue, final)
+        loops = None if self.order is None else [i for i in self.order if i in statement.indices]
+
+        def plan(
+            order: Sequence[str] | None, *, replayable: bool = False, relaxed: bool = False
+        ) -> Plan:
+            return make_plan(
+                self.config,
+                statement,
+                operands,
+                order=order,
+                compressed=COMPRESSED in levels,
+                full=not keeps_zero,
+                latency=self.latency,
+                replayable=replayable,
+                relaxed=relaxed,
+                semiring=self.semiring,
+            )
+
         try:
-            return run(Task(plan, chosen, epilogue, final))
-        except ChipError as error:
-            # the estimate was too low: another order has to do
-            if error.code is not ErrorCode.SLOTS or order is not None:
-                raise
+            first = plan(loops)
+        except OneKernelError as error:
+            found = self._several(statement, levels, epilogue, final)
+            if found is not None:
+                return found
             try:
-                plan = make_plan(config, statement, operands, replayable=True, **wanted)
+                first = plan(loops, relaxed=True)
             except OneKernelError:
                 raise error from None
-            return run(Task(plan, chosen, epilogue, final))
-    if fusion is not None:
-        result = evaluate(
-            config,
-            fusion.statement(statement),
-            {a.name: fusion.operand(a, named[a.name]) for a in statement.accesses},
-            order=None if order is None else fusion.loops(order),
-            levels=fusion.levels(statement.result, chosen),
-            epilogue=epilogue,
-            latency=latency,
-            semiring=semiring,
-            final=final,
-            run=run,
+        try:
+            return self.run(Task(first, tuple(levels), epilogue, final))
+        except ChipError as error:
+            # the estimate was too low: another order has to do
+            if error.code is not ErrorCode.SLOTS or self.order is not None:
+                raise
+            try:
+                other = plan(None, replayable=True, relaxed=True)
+            except OneKernelError:
+                raise error from None
+            return self.run(Task(other, tuple(levels), epilogue, final))
+
+    def _several(
+        self,
+        statement: Statement,
+        levels: Sequence[str],
+        epilogue: Epilogue | None,
+        final: bool,
+    ) -> Tensor | None:
+        """Return the result of a statement that is too much for one kernel; None where it is so for
+        several, too.
+        """
+        sizes = index_sizes(statement, [self.named[a.name] for a in statement.accesses])
+        names = self._names()
+        splitter = Splitter(
+            operands=self.config.operands,
+            sizes=sizes,
+            wide=lambda a: self.named[a.name].wide and self.semiring.multiply is Op.MUL,
+            name=lambda: next(names),
         )
-        return fusion.unfuse(statement.result, result, sizes).convert(chosen)
-    assert parts is not None
-    for part in parts.parts:
-        result = evaluate(
-            config,
-            part,
-            named,
-            order=order,
-            # nothing stands for a zero that is not 0: it is left out
-            levels=None if semiring.zero == 0 else sparse_levels(len(part.result.indices)),
-            latency=latency,
-            semiring=semiring,
-            final=False,
-            run=run,
+        split = splitter.split(statement)
+        if split is not None:
+            for part in split.parts:
+                self._part(part)
+            return self.result(split.rest, levels, epilogue, final)
+        # a bias or scale for each element has the shape that the result has, not the fused one
+        if epilogue is not None and epilogue.reads_memory:
+            return None
+        fusion = find_fusion(statement, sizes)
+        if fusion is None:
+            return None
+        fused = replace(
+            self,
+            named={a.name: fusion.operand(a, self.named[a.name]) for a in statement.accesses},
+            order=None if self.order is None else fusion.loops(self.order),
         )
-        named[part.result.name] = Operand(part.result.name, result, config.dtype)
-    return evaluate(
-        config,
-        parts.rest,
-        named,
-        order=order,
-        levels=chosen,
-        epilogue=epilogue,
-        latency=latency,
-        semiring=semiring,
-        final=final,
-        run=run,
-    )
+        result = fused.result(
+            fusion.statement(statement), fusion.levels(statement.result, levels), epilogue, final
+        )
+        return fusion.unfuse(statement.result, result, sizes).convert(levels)
+
+    def _part(self, part: Statement, levels: Sequence[str] | None = None) -> None:
+        """Compute a part, and name its result."""
+        if levels is None:
+            operands = [self.named[access.name] for access in part.accesses]
+            levels = default_levels(part, operands)
+            if self.semiring.zero != 0:  # nothing stands for that zero: it is left out
+                levels = sparse_levels(len(part.result.indices))
+        result = self.result(part, levels)
+        self.named[part.result.name] = Operand(part.result.name, result, self.config.dtype)
+
+    def _after(
+        self,
+        statement: Statement,
+        levels: Sequence[str],
+        epilogue: Epilogue | None,
+        final: bool,
+    ) -> Tensor:
+        """Return the result with an epilogue that a kernel of its own applies to all of it."""
+        whole = replace(statement.result, name=next(self._names()))
+        self._part(replace(statement, result=whole), levels)
+        return self.result(Statement(statement.result, whole), levels, epilogue, final)
+
+    def _names(self) -> Iterator[str]:
+        """Return names that no operand has."""
+        return (n for n in map("part{}".format, count(1)) if n not in self.named)
 
 
 def pack_operands(plan: Plan) -> tuple[Tensor, ...]:

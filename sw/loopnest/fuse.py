@@ -59,7 +59,9 @@ class Fusion:
         return [i for i in order if i not in inner]
 
     def operand(self, access: Access, operand: Operand) -> Operand:
-        """Return the operand with its modes fused."""
+        """Return the operand with its modes fused; a view stays as it is."""
+        if access.places is not None:
+            return operand
         groups = self._columns(access.indices)
         modes = [[access.indices.index(i) for i in group] for group in groups]
         shapes = [tuple(operand.shape[m] for m in group) for group in modes]

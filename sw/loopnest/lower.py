@@ -312,7 +312,8 @@ def _result(
         fields["result.values_end"] = fields["result.values"] + room * size
         return
     values = np.zeros(result.fibers * result.span * size, np.uint8)
-    if not narrow:  # a narrow result's fibers are all visited where its zero is not 0
+    # where the semiring's zero is not 0, an epilogue visits all of it; what then is 0 stays so
+    if not fields.get("epilogue.enable"):
         values.view(np.uint32)[:] = plan.semiring.zero_bits(config.dtype)
     fields["result.values"] = arena.put(values)
     fields["result.values_end"] = fields["result.values"] + values.nbytes

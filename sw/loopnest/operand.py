@@ -208,7 +208,8 @@ class Operand:
         """Return the operand with these levels."""
         levels, modes = stored.packing
         if isinstance(self.source, Tensor):
-            return self.source.convert(levels, modes)
+            # what is stored does not depend on the loops' order: a zero may not be the semiring's
+            return self.source.convert(levels, modes, keep_zeros=True)
         make = Tensor.from_scipy if sp.issparse(self.source) else Tensor.from_dense
         try:
             return make(self.source, levels=levels, mode_order=modes, dtype=self.dtype)

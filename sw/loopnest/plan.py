@@ -15,13 +15,14 @@ from loopnest_hw.descriptor import Op
 
 from .cost import Estimate, estimate, holds, waits
 from .lane import Lane, fit
-from .nest import Nest, build_nest
+from .nest import Nest
 from .notation import Access, Binary, Expression, Negate, Statement
 from .operand import Operand, Stored
 from .pack import DENSE
 from .result import ResultPlan, fiber_loops, plan_result
 from .semiring import PLUS_TIMES, Semiring
 from .split import OneKernelError
+from .storage import Storage
 from .streams import assign_scanners, ring_cycles
 from .tensor import Tensor, sparse_levels
 
@@ -171,6 +172,7 @@ def make_plan(
     full: bool = False,
     latency: int = LATENCY,
     replayable: bool = False,
+    relaxed: bool = False,
     semiring: Semiring = PLUS_TIMES,
 ) -> Plan:
     """Plan one kernel.
@@ -189,6 +191,9 @@ def make_plan(
         Of the memory, in cycles: some orders wait for it more than others.
     replayable : bool
         Choose among the orders whose result fibers may take further passes: no slot is too few.
+    relaxed : bool
+        Whether operands may have dense levels for compressed ones, which takes more memory and
+        cycles, where there is no nest otherwise.
     semiring : Semiring
         What ``+`` and ``*`` mean.
 
@@ -202,7 +207,9 @@ def make_plan(
     lane = fit(statement, wide, config.operands)
     given = parse_order(order, statement)
 
-    kernel = _Kernel(config, statement, operands, sizes, lane, compressed, full, latency, semiring)
+    kernel = _Kernel(
+        config, statement, operands, sizes, lane, compressed, full, latency, relaxed, semiring
+    )
     if given is not None:
         return kernel.plan(given)
     if len(statement.indices) > config.rows:
@@ -255,6 +262,7 @@ class _Kernel:
     compressed: bool
     full: bool
     latency: int
+    relaxed: bool
     semiring: Semiring
 
     def plan(self, loops: tuple[str, ...]) -> Plan:
@@ -268,8 +276,17 @@ class _Kernel:
                 f"order {''.join(loops)!r}: an epilogue that makes 0 another value visits whole "
                 f"rows: expected the loops of the mask {mask.access} outermost"
             )
-        operands = [self.operands[n] for n in self.lane.columns]
-        nest = self._nest(loops, operands)
+        operands = tuple(self.operands[n] for n in self.lane.columns)
+        storage = Storage(
+            config,
+            self.lane,
+            loops,
+            self.sizes,
+            operands,
+            tuple(self.statement.accesses[n] for n in self.lane.columns),
+            fiber_loops(target, loops, self.compressed) if self.full else (),
+        )
+        nest = storage.nest(relaxed=self.relaxed, absent_is_zero=self.semiring.zero == 0)
         wide = [operand.wide for operand in operands]
         profiles = [o.profile(levels) for o, levels in zip(operands, nest.columns, strict=True)]
         expected = estimate(config, nest, profiles, wide, result)
@@ -285,7 +302,7 @@ class _Kernel:
             statement=self.statement,
             loops=loops,
             sizes=self.sizes,
-            operands=tuple(operands),
+            operands=operands,
             nest=nest,
             result=result,
             scanners=scanners,
@@ -295,33 +312,6 @@ class _Kernel:
             ends=holds(config, result, expected, len(loops)),
             semiring=self.semiring,
         )
-
-    def _nest(self, loops: tuple[str, ...], operands: Sequence[Operand]) -> Nest:
-        """Return the nest; ``operands`` are those of its columns."""
-        # Where every coordinate has to be visited, so has every fiber: but a mask no one may skip
-        # any. The mask has no empty fibers, so that none begins where it does not want one.
-        target = self.statement.result.indices
-        dense = fiber_loops(target, loops, self.compressed) if self.full else ()
-
-        def build(compress: bool) -> Nest:
-            columns = []
-            for c, (operand, n) in enumerate(zip(operands, self.lane.columns, strict=True)):
-                access = self.statement.accesses[n]
-                if dense and c == self.lane.mask:
-                    columns.append(operand.stored(access, loops, compress=True))
-                else:
-                    compressed = compress and not dense
-                    columns.append(operand.stored(access, loops, dense=dense, compress=compressed))
-            return build_nest(self.lane, columns, loops, self.sizes, self.config.rows)
-
-        try:
-            return build(False)
-        except OneKernelError as error:
-            # A dense level of a sparse operand asks for coordinates that a compressed one does not.
-            try:
-                return build(True)
-            except OneKernelError:
-                raise error from None
 
 
 def _repacked(operand: Operand, stored: Stored) -> bool:

@@ -18,12 +18,16 @@ ROUND_TRIP = 12
 """Cycles from a line's request to the next one of its slot, beside the memory's latency."""
 
 
+class CrowdedError(OneKernelError):
+    """A nest scans more compressed levels than the chip can at once."""
+
+
 def assign_scanners(config: ChipConfig, nest: Nest) -> dict[tuple[int, int], int]:
     """Return the scanner of each scanned cell below row 0, by (row, column).
 
     Raises
     ------
-    OneKernelError
+    CrowdedError
         If there are more such cells than scanners.
     """
     cells = [
@@ -33,7 +37,7 @@ def assign_scanners(config: ChipConfig, nest: Nest) -> dict[tuple[int, int], int
         if cell.mode is CellMode.SCAN and row.number
     ]
     if len(cells) > config.scanners:
-        raise OneKernelError(
+        raise CrowdedError(
             f"{len(cells)} compressed levels below the first loop: this chip scans "
             f"{config.scanners} at once; make some of them dense"
         )

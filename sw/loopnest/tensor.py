@@ -279,14 +279,24 @@ class Tensor:
         dense[tuple(coordinates)] = values
         return dense
 
-    def convert(self, levels: Levels, mode_order: Sequence[int] | None = None) -> "Tensor":
-        """Return the same entries, bit for bit, with other levels or another order of them."""
+    def convert(
+        self,
+        levels: Levels,
+        mode_order: Sequence[int] | None = None,
+        *,
+        keep_zeros: bool = False,
+    ) -> "Tensor":
+        """Return the same entries, bit for bit, with other levels or another order of them.
+
+        Zeros that only a dense innermost level makes room for are left out of compressed ones, but
+        where ``keep_zeros``.
+        """
         kinds = parse_levels(levels, self.order)
         modes = _checked_mode_order(mode_order, self.order)
         if (kinds, modes) == (self.levels, self.mode_order):
             return self
         by_mode, stored = self.stored_entries()
-        if self.levels and self.levels[-1] == DENSE and COMPRESSED in kinds:
+        if not keep_zeros and self.levels[-1:] == (DENSE,) and COMPRESSED in kinds:
             kept = numbers.decode(stored) != 0
             by_mode, stored = [c[kept] for c in by_mode], stored[kept]
         return Tensor.from_stored(

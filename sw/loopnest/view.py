@@ -58,29 +58,20 @@ class StoredView(Stored):
 
 
 class View(Operand):
-    """An operand as ``access`` looks at it; ``sizes`` are those of the indices.
-
-    Raises
-    ------
-    ValueError
-        If no level is left to be compressed of an operand that is sparse.
-    """
+    """An operand as ``access`` looks at it; ``sizes`` are those of the indices."""
 
     def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
         super().__init__(access.name, base.source, base.dtype)
         assert access.places is not None
         self.shape = tuple(sizes[i] for i in access.indices)
         self._places = access.places
-        # modes that no level of their own walks
+        # modes that no level of their own walks, or not all of it
         seen = [i for place in access.places for i, _ in place.terms]
         self._viewed = [
-            m for m, p in enumerate(access.places) if p.plain is None or seen.count(p.plain) > 1
+            m
+            for m, (place, size) in enumerate(zip(access.places, base.shape, strict=True))
+            if place.plain is None or seen.count(place.plain) > 1 or sizes[place.plain] != size
         ]
-        if self.sparse and len(self._viewed) == len(access.places):
-            raise ValueError(
-                f"{access}: {access.tensor} is sparse: expected a dense operand, or an index that "
-                f"stands alone"
-            )
 
     def stored(
         self,
@@ -95,9 +86,19 @@ class View(Operand):
         Raises
         ------
         OneKernelError
-            If the loops can't walk them.
+            If the loops can't walk them, or no level is left to be compressed of an operand that is
+            sparse.
         """
+        alone = len(self._viewed) < len(self._places)
+        if self.sparse and not alone and not set(access.indices) <= set(dense):
+            raise OneKernelError(
+                f"{access}: {access.tensor} is sparse: expected a dense operand, or an index that "
+                f"stands alone"
+            )
         kinds, modes = self._packing(loops)
+        if dense:
+            plain = [self._places[mode].plain for mode in modes]
+            kinds = tuple(DENSE if i in dense else k for i, k in zip(plain, kinds, strict=True))
         outer = (*kinds, COMPRESSED).index(COMPRESSED)
         shape = self.source.shape
         span = spans([shape[m] for m in modes], kinds)
@@ -121,7 +122,7 @@ class View(Operand):
             packed_order=modes,
             outer=outer,
         )
-        if not found.walks(loops) or any(i in dense for i in inner):
+        if not found.walks(loops):
             raise OneKernelError(
                 f"order {''.join(loops)!r}: {access} has the loops {''.join(steps)} outside its "
                 f"compressed levels"
@@ -167,7 +168,8 @@ class View(Operand):
         shape = [self.source.shape[m] for m in modes[: stored.outer]]
         loops = len(stored.levels) - (len(modes) - stored.outer)
         every = np.arange(prod(stored.sizes[:loops]))
-        at = dict(zip(stored.indices, np.unravel_index(every, stored.sizes[:loops]), strict=False))
+        walked = np.unravel_index(every, stored.sizes[:loops]) if loops else ()
+        at = dict(zip(stored.indices, walked, strict=False))
         node = np.zeros(len(every), np.int64)
         for size, mode in zip(shape, modes, strict=False):
             place = self._places[mode]
@@ -183,7 +185,7 @@ class View(Operand):
         shown = np.repeat(np.arange(len(every)), count)
         number = np.arange(len(shown)) - (np.cumsum(count) - count)[shown]
         entry = order[begin[shown] + number]
-        outer = np.unravel_index(every[shown], stored.sizes[:loops])
+        outer = [coordinate[some][shown] for coordinate in walked]
         inner = [by_mode[mode][entry] for mode in modes[stored.outer :]]
         return [np.asarray(c, np.int64) for c in (*outer, *inner)]
 

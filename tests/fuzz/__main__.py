@@ -17,9 +17,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.rtl.chips import Pair
 
 from . import corruption, expressions
+from .shrink import paste, shrink
 
-CHIPS = ("shrunk/int8", "shrunk/bf16", "tiny/bf16", "single/bf16")
-"""The first two have half of the cases at least."""
+CHIPS = (
+    "shrunk/int8",
+    "shrunk/bf16",
+    "shrunk/bf16/multipliers=1",
+    "shrunk/int8/multipliers=8",
+    "shrunk/bf16/multipliers=16",
+    "tiny/bf16",
+    "single/int8",
+    "single/bf16",
+)
+"""Both formats, every preset, and steps of all lengths but one; `shrunk` has two thirds of the
+cases, so that rare paths are common.
+"""
 
 STATUS = 500
 """Cases after which there is a line where no progress bar can be."""
@@ -32,10 +44,12 @@ KINDS: dict[str, Callable[[Pair, int], str]] = {
 
 
 def chip_of(seed: int, chips: Sequence[str]) -> str:
-    """Return the chip of a seed's case: one of the first half of the list, two times of three."""
+    """Return the chip of a seed's case: `shrunk` two times of three, where there is one."""
     rng = np.random.default_rng([seed, 1])
-    half = chips[: max(1, len(chips) // 2)]
-    return str(rng.choice(half if rng.random() < 2 / 3 else chips))
+    shrunk = [name for name in chips if name.startswith("shrunk/")]
+    others = [name for name in chips if name not in shrunk]
+    first, second = (shrunk or others), (others or shrunk)
+    return str(rng.choice(first if rng.random() < 2 / 3 else second))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 except Exception as error:
                     ended["FAILED"] += 1
                     failed += 1
-                    _report(console, kind, name, seed, error)
+                    _report(console, kind, pairs[name], seed, error)
                 progress.advance(task)
                 if not console.is_terminal and sum(ended.values()) % STATUS == 0:
                     console.print(f"{kind}: {sum(ended.values())} cases, {ended['FAILED']} failed")
@@ -76,8 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(failed > 0)
 
 
-def _report(console: Console, kind: str, name: str, seed: int, error: Exception) -> None:
-    """Tell of a failure, and how to see it again."""
+def _report(console: Console, kind: str, pair: Pair, seed: int, error: Exception) -> None:
+    """Tell of a failure, how to see it again, and the smallest case that fails so, as a test."""
+    name = pair.name
     console.print(f"[red]{kind} seed {seed} on {name} failed[/red]")
     console.print("".join(traceback.format_exception(error, limit=-2)), markup=False)
     console.print(
@@ -88,6 +103,13 @@ def _report(console: Console, kind: str, name: str, seed: int, error: Exception)
         f"    print({kind}.run_seed(Pair({name!r}), {seed}))",
         markup=False,
     )
+    if kind == "expressions":
+        try:
+            case = expressions.make_case(seed, pair.dtype)
+            smallest = shrink(case, lambda smaller: expressions.check(pair, smaller))
+            console.print(f"the smallest case:\n\n{paste(smallest, name)}\n", markup=False)
+        except Exception as other:  # the fuzzer goes on whatever a broken chip does
+            console.print(f"not made smaller: {other!r}", markup=False)
 
 
 if __name__ == "__main__":

@@ -282,15 +282,12 @@ def _random_kernel(
 ) -> tuple[str, dict[str, int], list[Segment]]:
     """Return a kernel of some random expression: its descriptor's fields and its arrays."""
     while True:
-        case = expressions.make_case(int(rng.integers(1 << 31)), pair.dtype)
+        case = expressions.make_case(int(rng.integers(1 << 31)), pair.dtype, plain=True)
         chip = Chip(pair.preset, dtype=pair.dtype, backend="model", **pair.overrides)
         recorder = Recorder(chip.config)
         chip._backend = recorder
         try:
-            chip.compute(
-                case.statement, order=case.order, out=case.out, epilogue=case.epilogue,
-                **case.operands,
-            )  # fmt: skip
+            chip.compute(case.statement, **case.arguments())
         except (OneKernelError, loopnest.ChipError):
             continue
         kernel = recorder.kernels[int(rng.integers(len(recorder.kernels)))]

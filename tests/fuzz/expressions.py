@@ -1,21 +1,21 @@
-"""Random tensor expressions, each determined by its seed, and what NumPy says of them."""
+"""Random tensor expressions, each determined by its seed, and whether they come out right."""
 
 import string
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from loopnest import ChipError, Epilogue, Memory, Tensor
-from loopnest.notation import Access, Binary, Expression, Negate, Statement, parse
+from loopnest import ChipError, Epilogue, Memory
+from loopnest.notation import Access, Binary, Expression, Negate, Statement, accesses, parse
 from loopnest.split import OneKernelError
 from loopnest_hw.registers import ErrorCode
 from tests.rtl.chips import Pair
-from tests.rtl.kernels import dense
 
+from .cases import Case, Given, as_array, entries_of
 from .patterns import LEVELS, random_array, random_format, random_size
+from .reference import RINGS, SUBTRACTING, kept_rows, reference, zero_of
+from .views import random_views, viewed_modes
 
 MOST_OPERANDS = 3
 MOST_INDICES = 4
@@ -25,60 +25,38 @@ MOST_ELEMENTS = 30_000
 
 LATENCIES = (1, 4, 9, 30, 100)
 
+OTHER_RING = 0.35
+VIEWS = 0.35
+MASKS = 0.25
+"""Shares of the cases that have something else than (+, x), views, and masks."""
 
-@dataclass(frozen=True)
-class Case:
-    """An expression to compute.
 
-    Attributes
-    ----------
-    seed : int
-    dtype : str
-    statement : str
-    operands : mapping
-        As `loopnest.Chip.compute` takes them.
-    formats : mapping
-        What each operand is, for the reader.
-    order, out, epilogue
-        Likewise.
-    memory : Memory
-        Timing of the RTL's memory.
-    exact : bool
-        Every sum is of small integers.
+def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
+    """Return the case of this seed for a chip of this number format.
+
+    ``plain``: without what not all cases have: another semiring, views, masks.
     """
-
-    seed: int
-    dtype: str
-    statement: str
-    operands: Mapping[str, Any]
-    formats: Mapping[str, str]
-    order: tuple[str, ...] | None
-    out: tuple[str, ...] | None
-    epilogue: Epilogue | None
-    memory: Memory
-    exact: bool
-
-    def __str__(self) -> str:
-        parts = [self.statement]
-        parts += [f"{name}: {self.formats[name]} {np.shape(_array(x))}"
-                  for name, x in self.operands.items()]  # fmt: skip
-        parts += [f"order={self.order}", f"out={self.out}", f"epilogue={self.epilogue}"]
-        return "; ".join([*parts, str(self.memory)])
-
-
-def make_case(seed: int, dtype: str) -> Case:
-    """Return the case of this seed for a chip of this number format."""
     rng = np.random.default_rng(seed)
+    other = np.random.default_rng([seed, 3])
     statement = _random_statement(rng)
     sizes = _random_sizes(rng, statement)
+    semiring = "plus_times"
+    if not plain and other.random() < OTHER_RING:
+        semiring = str(other.choice(list(RINGS)))
+    if semiring not in SUBTRACTING:
+        statement = replace(statement, expression=_without_signs(statement.expression))
+    shapes = {a.name: tuple(sizes[i] for i in a.indices) for a in statement.accesses}
+    if not plain and other.random() < VIEWS:
+        statement, shapes = random_views(other, statement, sizes) or (statement, shapes)
     exact = dtype == "int8" or bool(rng.random() < 0.7)
-    operands: dict[str, Any] = {}
-    formats: dict[str, str] = {}
+    operands: dict[str, Given] = {}
     for access in statement.accesses:
-        if access.name not in operands:
-            shape = tuple(sizes[i] for i in access.indices)
-            array = random_array(rng, shape, exact)
-            operands[access.name], formats[access.name] = random_format(rng, array, dtype)
+        if access.tensor not in operands:
+            array = random_array(rng, shapes[access.tensor], exact)
+            if semiring == "max_times":  # of which negative values make no semiring
+                array = np.abs(array)
+            viewed = viewed_modes(statement, access.tensor)
+            operands[access.tensor] = random_format(rng, array, dense=viewed)
     order = None
     if rng.random() < 0.6:
         order = tuple(str(i) for i in rng.permutation(statement.indices))
@@ -88,6 +66,11 @@ def make_case(seed: int, dtype: str) -> Case:
     epilogue = None
     if rng.random() < 0.15:
         epilogue = Epilogue(relu=bool(rng.random() < 0.5), bias=float(rng.choice([0, 2])))
+    if RINGS[semiring].zero:
+        # a zero that is not 0 stands in dense results alone, outside the compressed levels
+        out = None if out is None else tuple(sorted(out, reverse=True))
+        if out is None or "compressed" in out or dtype == "int8":
+            epilogue = None
     memory = Memory(
         latency=int(rng.choice(LATENCIES)),
         bytes_per_cycle=float(rng.choice([32, 32, 16, 5])),
@@ -96,7 +79,11 @@ def make_case(seed: int, dtype: str) -> Case:
         seed=seed % 1000 + 1,
         fill=0xA5,
     )
-    return Case(seed, dtype, str(statement), operands, formats, order, out, epilogue, memory, exact)
+    text = str(statement)
+    case = Case(dtype, text, operands, order, out, epilogue, semiring, memory=memory)
+    if not plain and statement.result.indices and other.random() < MASKS:
+        return _masked(other, case, [sizes[i] for i in statement.result.indices])
+    return case
 
 
 def run_seed(pair: Pair, seed: int) -> str:
@@ -118,9 +105,7 @@ def check(pair: Pair, case: Case, *, rtl: bool = True) -> bool:
     AssertionError
         If model, RTL and NumPy do not agree.
     """
-    arguments: dict[str, Any] = {
-        **case.operands, "order": case.order, "out": case.out, "epilogue": case.epilogue
-    }  # fmt: skip
+    arguments = case.arguments()
     try:
         if rtl:
             got = pair.run(case.statement, memory=case.memory, **arguments)
@@ -132,22 +117,36 @@ def check(pair: Pair, case: Case, *, rtl: bool = True) -> bool:
         if error.code is ErrorCode.SLOTS and (not rtl or _lacks_slots(pair, case, arguments)):
             return False
         raise
-    expected, magnitude, terms = reference(case)
-    found = _array(got)
+    compare(case, got)
+    return True
+
+
+def compare(case: Case, got: Any) -> None:
+    """Assert that a result is what NumPy says: exactly, or within a rounding bound."""
+    found, stores, ring = as_array(got), entries_of(got), RINGS[case.semiring]
+    wanted = reference(case)
+    expected, magnitude = wanted.value, wanted.magnitude
     assert found.shape == expected.shape
     if case.epilogue is not None:
-        bias = float(case.epilogue.bias)
+        bias = float(case.epilogue.bias or 0)
         # what is not stored stays 0 unless it has to be visited
         expected, magnitude = expected + bias, magnitude + abs(bias)
         if case.epilogue.relu:
             expected = np.maximum(expected, 0)
+        keep = kept_rows(case)
+        if keep is not None:
+            expected = np.where(keep, expected, zero_of(case))
+    if stores is not None and ring.zero:
+        np.testing.assert_array_equal(stores, wanted.there)
+        expected = np.where(stores, expected, 0)
     if case.exact:
         np.testing.assert_array_equal(found, expected)
-    else:
-        # an addition, a product and the final rounding of each term, parts with theirs
-        bound = 2.0**-23 * (terms + 8) * magnitude + terms * 2.0**-120
-        assert np.all(np.abs(found - expected) <= bound)
-    return True
+        return
+    same = found == expected  # infinities
+    # an addition, a product and the final rounding of each term, parts with theirs
+    bound = 2.0**-23 * (wanted.terms + 8) * magnitude + wanted.terms * 2.0**-120
+    with np.errstate(invalid="ignore"):
+        assert np.all(same | (np.abs(found - expected) <= bound))
 
 
 def _lacks_slots(pair: Pair, case: Case, arguments: dict[str, Any]) -> bool:
@@ -159,30 +158,36 @@ def _lacks_slots(pair: Pair, case: Case, arguments: dict[str, Any]) -> bool:
     return False
 
 
-def reference(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return the result, the sum of its terms' magnitudes, and the terms that it sums at most.
+def _masked(rng: np.random.Generator, case: Case, shape: list[int]) -> Case:
+    """Return the case where a random mask of all or of some of the result's indices has it."""
+    indices = parse(case.statement).result.indices
+    complement = bool(rng.random() < 0.5)
+    chosen = [n for n in range(len(indices)) if rng.random() < 0.7] or [0]
+    share = rng.choice([0, 0.1, 0.5, 0.9, 1])
+    there = (rng.random([shape[n] for n in chosen]) < share) * 1.0
+    rows = not complement and len(chosen) < len(indices)
+    if case.epilogue is not None and (not rows or RINGS[case.semiring].zero):
+        case = replace(case, epilogue=replace(case.epilogue, bias=None))
+        if RINGS[case.semiring].zero:
+            case = replace(case, epilogue=None)
+    if len(chosen) == len(indices) and rng.random() < 0.7:
+        return replace(case, mask=random_format(rng, there), complement=complement)
+    turned = [int(n) for n in rng.permutation(len(chosen))]
+    places = ",".join(indices[chosen[n]] for n in turned)
+    return replace(
+        case,
+        statement=f"{case.statement} where {'not ' * complement}M[{places}]",
+        operands={**case.operands, "M": random_format(rng, there.transpose(turned))},
+    )
 
-    A term of the statement is summed over its own indices, as docs/expressions.md says.
-    """
-    statement = parse(case.statement)
-    arrays = {name: _stored(x, case.dtype) for name, x in case.operands.items()}
-    sizes = {
-        i: n
-        for access in statement.accesses
-        for i, n in zip(access.indices, arrays[access.name].shape, strict=True)
-    }
-    shape = tuple(sizes[i] for i in statement.result.indices)
-    total, magnitude, terms = np.zeros(shape), np.zeros(shape), 0
-    for term, sign in _terms(statement.expression, 1):
-        own = {i for access in _accesses(term) for i in access.indices}
-        space = [*statement.result.indices, *sorted(own - set(statement.result.indices))]
-        summed = tuple(range(len(shape), len(space)))
-        value, absolute = _evaluate(term, arrays, space)
-        whole = np.broadcast_shapes(value.shape, tuple(sizes[i] for i in space))
-        total += sign * np.broadcast_to(value, whole).sum(axis=summed)
-        magnitude += np.broadcast_to(absolute, whole).sum(axis=summed)
-        terms += int(np.prod([sizes[i] for i in space[len(shape) :]]))
-    return total, magnitude, terms
+
+def _without_signs(expression: Expression) -> Expression:
+    match expression:
+        case Negate(term):
+            return _without_signs(term)
+        case Binary(op, left, right):
+            return Binary(op.replace("-", "+"), _without_signs(left), _without_signs(right))
+    return expression
 
 
 def _random_statement(rng: np.random.Generator) -> Statement:
@@ -194,27 +199,27 @@ def _random_statement(rng: np.random.Generator) -> Statement:
         rank = int(rng.integers(min(1, len(among)), len(among) + 1))
         if rng.random() < 0.05:
             rank = 0
-        chosen = rng.permutation(among)[: min(rank, 3)]
-        return Access(string.ascii_uppercase[n], tuple(str(i) for i in chosen))
+        some = rng.permutation(among)[: min(rank, 3)]
+        return Access(string.ascii_uppercase[n], tuple(str(i) for i in some))
 
     shape = rng.choice(["product", "sum", "product of a sum", "sum with a product"])
-    accesses = [access(n, indices) for n in range(count)]
+    chosen = [access(n, indices) for n in range(count)]
     if shape in ("sum", "product of a sum") and rng.random() < 0.7:
         # the usual sum is of tensors of one shape
-        accesses = [Access(a.name, accesses[-1].indices) for a in accesses]
-    expression: Expression = accesses[0]
+        chosen = [Access(a.name, chosen[-1].indices) for a in chosen]
+    expression: Expression = chosen[0]
     if shape == "product of a sum" and count == 3:
         # a sum within a product is of terms of the same indices
-        inner = Access(accesses[2].name, _shuffled(rng, accesses[1].indices))
-        expression = Binary("*", accesses[0], Binary(_sign(rng), accesses[1], inner))
+        inner = Access(chosen[2].name, _shuffled(rng, chosen[1].indices))
+        expression = Binary("*", chosen[0], Binary(_sign(rng), chosen[1], inner))
     elif shape == "sum with a product" and count == 3:
-        expression = Binary(_sign(rng), accesses[0], Binary("*", accesses[1], accesses[2]))
+        expression = Binary(_sign(rng), chosen[0], Binary("*", chosen[1], chosen[2]))
     else:
-        for a in accesses[1:]:
+        for a in chosen[1:]:
             expression = Binary("*" if shape == "product" else _sign(rng), expression, a)
     if rng.random() < 0.1:
         expression = Negate(expression)
-    used = sorted({i for a in _accesses(expression) for i in a.indices})
+    used = sorted({i for a in accesses(expression) for i in a.indices})
     kept = [str(i) for i in rng.permutation(used) if rng.random() < 0.6]
     return parse(str(Statement(Access("X", tuple(kept)), expression)))
 
@@ -235,60 +240,3 @@ def _random_sizes(rng: np.random.Generator, statement: Statement) -> dict[str, i
             sizes = {i: min(n, int(rng.integers(1, 9))) for i, n in sizes.items()}
         if np.prod(list(sizes.values())) <= MOST_ELEMENTS:
             return sizes
-
-
-def _terms(expression: Expression, sign: int) -> Iterator[tuple[Expression, int]]:
-    match expression:
-        case Negate(term):
-            yield from _terms(term, -sign)
-        case Binary("+" | "-", left, right):
-            yield from _terms(left, sign)
-            yield from _terms(right, -sign if expression.op == "-" else sign)
-        case _:
-            yield expression, sign
-
-
-def _accesses(expression: Expression) -> Iterator[Access]:
-    match expression:
-        case Access():
-            yield expression
-        case Negate(term):
-            yield from _accesses(term)
-        case Binary(_, left, right):
-            yield from _accesses(left)
-            yield from _accesses(right)
-
-
-def _evaluate(
-    expression: Expression, arrays: Mapping[str, NDArray[np.float64]], space: list[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return an expression's values over the space of its indices, and their magnitudes."""
-    match expression:
-        case Access(name, indices):
-            order = sorted(range(len(indices)), key=lambda m: space.index(indices[m]))
-            array = arrays[name].transpose(order)
-            missing = tuple(a for a, i in enumerate(space) if i not in indices)
-            array = np.expand_dims(array, missing)
-            return array, np.abs(array)
-        case Negate(term):
-            value, magnitude = _evaluate(term, arrays, space)
-            return -value, magnitude
-        case Binary(op, left, right):
-            (a, of_a), (b, of_b) = (_evaluate(e, arrays, space) for e in (left, right))
-            if op == "*":
-                return a * b, of_a * of_b
-            return (a + b if op == "+" else a - b), of_a + of_b
-    raise AssertionError(expression)
-
-
-def _array(result: Any) -> NDArray[np.float64]:
-    if isinstance(result, Tensor):
-        return np.asarray(result.to_dense(), np.float64)
-    return dense(result)
-
-
-def _stored(operand: Any, dtype: str) -> NDArray[np.float64]:
-    """Return an operand's values as the chip holds them."""
-    if not isinstance(operand, Tensor):
-        operand = Tensor.from_dense(_array(operand), dtype=dtype)
-    return _array(operand)

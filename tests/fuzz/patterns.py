@@ -1,14 +1,12 @@
 """Random tensors in the shapes, patterns and formats that users have, and some that nobody has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from loopnest import Tensor
-from loopnest_hw.config import NumberFormat
+from .cases import Given
 
 Pattern = NDArray[np.bool_]
 
@@ -101,20 +99,23 @@ def random_array(rng: np.random.Generator, shape: tuple[int, ...], exact: bool) 
     return np.asarray(values * pattern)
 
 
-def random_format(rng: np.random.Generator, array: NDArray[Any], dtype: str) -> tuple[Any, str]:
-    """Return the array as something that `Chip.compute` takes, and what it is called."""
+def random_format(
+    rng: np.random.Generator, array: NDArray[Any], *, dense: Collection[int] = ()
+) -> Given:
+    """Return the array as something that `Chip.compute` takes; where it has to have ``dense``
+    modes, and no others, nothing sparse.
+    """
     rank = array.ndim
-    kind = rng.choice(["array", "scipy", "scipy", "tensor", "tensor"])
+    kind = str(rng.choice(["array", "scipy", "scipy", "tensor", "tensor"]))
+    if rank == len(dense) > 0 and kind == "scipy":
+        kind = "array"
     if kind == "array" or not rank:
-        return (float(array) if not rank else array), "array"
+        return Given(array)
     if kind == "scipy":
-        coo = sp.coo_array(array)
-        name = str(rng.choice(["csr", "csc", "coo"])) if rank == 2 else "coo"
-        return coo.asformat(name), name
+        return Given(array, str(rng.choice(["csr", "csc", "coo"])) if rank == 2 else "coo")
     levels = tuple(str(level) for level in rng.choice(LEVELS, rank))
     modes = tuple(int(m) for m in rng.permutation(rank))
     wide = bool(rng.random() < 0.15)
-    tensor = Tensor.from_dense(
-        array, levels=levels, dtype=NumberFormat(dtype), wide=wide, mode_order=modes
-    )
-    return tensor, repr(tensor)
+    if rank == len(dense):
+        levels = ("dense",) * rank
+    return Given(array, "tensor", levels, modes, wide)

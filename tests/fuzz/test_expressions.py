@@ -6,7 +6,7 @@ from tests.fuzz.expressions import check, make_case
 from tests.rtl.chips import Pair, on
 
 RTL_CASES = 100
-MODEL_CASES = 300
+MODEL_CASES = 400
 MOST_REFUSED = 0.05
 
 

@@ -81,9 +81,19 @@ def test_a_window_takes_no_more_memory_than_its_vector():
 
 
 def test_loops_that_cannot_walk_a_view():
-    _, operands = CASES["o[p,k] = S[p+q,c] * w[q,c,k]"]
+    """They walk a dense copy; where what is absent is no 0, there is none."""
+    text = "o[p,k] = S[p+q,c] * w[q,c,k]"
+    _, operands = CASES[text]
+    expected = CHIP.compute(text, out="dense,dense", **operands)
+    got = CHIP.compute(text, order="cpqk", out="dense,dense", **operands)
+    np.testing.assert_array_equal(dense(got), dense(expected))
     with pytest.raises(ValueError, match="has the loops pq outside its compressed levels"):
-        CHIP.compute("o[p,k] = S[p+q,c] * w[q,c,k]", order="cpqk", **operands)
+        CHIP.compute(text, order="cpqk", semiring="min_plus", **operands)
+
+
+def test_a_diagonal_of_a_sparse_matrix():
+    got = CHIP.compute("d[i] = A[i,i]", A=sp.csr_array(A))
+    np.testing.assert_array_equal(dense(got), np.diag(A))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,11 @@ def test_loops_that_cannot_walk_a_view():
     [
         ("y[i] = x[i+j]", {"x": X}, "size of index 'i' can't be told"),
         ("d[i] = A[i,i]", {"A": B}, r"index 'i' has size 20 and 30 in A\[i,i\]"),
-        ("d[i] = A[i,i]", {"A": sp.csr_array(A)}, "A is sparse: expected a dense operand"),
+        (
+            "d[i] = A[i,i]",
+            {"A": sp.csr_array(A), "semiring": "min_plus"},
+            "A is sparse: expected a dense operand",
+        ),
         ("y[i] = x[i+95] * w[i]", {"x": X, "w": W}, r"x has 100 there: expected 102"),
         ("y[i] = A[i+1] * x[i]", {"A": A, "x": X}, "A has shape .*expected 1 dimensions"),
     ],

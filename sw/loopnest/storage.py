@@ -1,0 +1,140 @@
+"""Which levels a kernel's operands have, so that its rows can walk and join them.
+
+They are taken as they come. Where the rows can't, others are tried: sparse operands with compressed
+levels alone; with outer levels dense, which take no scanner; and, where an absent entry is as good
+as a 0, sparse operands without compressed levels.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from math import prod
+
+from loopnest_hw.config import ChipConfig
+
+from .lane import Lane
+from .nest import Nest, build_nest
+from .notation import Access
+from .operand import Operand
+from .pack import COMPRESSED
+from .split import OneKernelError
+from .streams import CrowdedError, assign_scanners
+
+MOST_FIBERS = 1 << 20
+"""Fibers that an outer level is made dense for at most: each has an entry in a position table."""
+
+MOST_DENSE = 1 << 22
+"""Values of a sparse operand that is stored dense, at most."""
+
+Choice = tuple[frozenset[str], ...]
+"""For each column, the indices whose levels have to be dense."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The operands of a kernel whose loops have an order.
+
+    Attributes
+    ----------
+    loops : tuple of str
+        Outermost first.
+    sizes : mapping of str to int
+        Of the indices.
+    operands, accesses : tuple
+        By column.
+    visited : tuple of str
+        Loops of which every coordinate has to be visited: no operand but a mask may skip any. The
+        mask has no empty fibers, so that none begins where it does not want one.
+    """
+
+    config: ChipConfig
+    lane: Lane
+    loops: tuple[str, ...]
+    sizes: Mapping[str, int]
+    operands: tuple[Operand, ...]
+    accesses: tuple[Access, ...]
+    visited: tuple[str, ...] = ()
+
+    def nest(self, *, relaxed: bool, absent_is_zero: bool) -> Nest:
+        """Return the nest; ``relaxed``: operands may have dense levels for compressed ones.
+
+        Raises
+        ------
+        OneKernelError
+            If there is none: the message says what is wrong with the operands as they come.
+        """
+        problem: OneKernelError | None = None
+        crowded = False
+        for stage, allowed in (
+            (self._as_they_are, True),
+            (self._outer_dense, relaxed),
+            (self._dense, relaxed and absent_is_zero),
+        ):
+            # an outer dense level takes no scanner, and helps with nothing else
+            needed = stage != self._outer_dense or crowded
+            for choice, compress in stage() if allowed and needed else ():
+                try:
+                    nest = self._build(choice, compress)
+                    assign_scanners(self.config, nest)
+                except OneKernelError as error:
+                    problem = problem or error
+                    crowded |= isinstance(error, CrowdedError)
+                else:
+                    return nest
+        assert problem is not None
+        raise problem
+
+    def _build(self, choice: Choice, compress: bool) -> Nest:
+        columns = []
+        for c, (operand, access) in enumerate(zip(self.operands, self.accesses, strict=True)):
+            visited: tuple[str, ...] = () if c == self.lane.mask else self.visited
+            columns.append(
+                operand.stored(
+                    access,
+                    self.loops,
+                    dense=choice[c].union(visited),
+                    compress=bool(compress or self.visited) and not visited,
+                )
+            )
+        return build_nest(self.lane, columns, self.loops, self.sizes, self.config.rows)
+
+    def _as_they_are(self) -> Iterator[tuple[Choice, bool]]:
+        for compress in (False, True):
+            yield (frozenset(),) * len(self.operands), compress
+
+    def _outer_dense(self) -> Iterator[tuple[Choice, bool]]:
+        """Yield choices of outer levels, the fewest first, and those of the fewest fibers."""
+        for compress in (False, True):
+            found: list[tuple[int, int, str]] = []
+            for c, (operand, access) in enumerate(zip(self.operands, self.accesses, strict=True)):
+                try:
+                    stored = operand.stored(access, self.loops, compress=compress)
+                except OneKernelError:
+                    continue
+                scanned = [n for n, kind in enumerate(stored.levels) if kind == COMPRESSED]
+                for level in scanned[:-1]:
+                    fibers = prod(stored.sizes[: level + 1])
+                    if stored.indices[level] != self.loops[0] and fibers <= MOST_FIBERS:
+                        found.append((fibers, c, stored.indices[level]))
+            found.sort()
+            for count in range(1, len(found) + 1):
+                for some in combinations(found, count):
+                    yield self._choice([(c, frozenset([index])) for _, c, index in some]), compress
+
+    def _dense(self) -> Iterator[tuple[Choice, bool]]:
+        """Yield choices of operands that are dense, the fewest first."""
+        some = [
+            (c, frozenset(self.accesses[c].indices))
+            for c, operand in enumerate(self.operands)
+            if operand.sparse and c != self.lane.mask and prod(operand.shape) <= MOST_DENSE
+        ]
+        for count in range(1, len(some) + 1):
+            for chosen in combinations(some, count):
+                for compress in (False, True):
+                    yield self._choice(chosen), compress
+
+    def _choice(self, some: Iterable[tuple[int, frozenset[str]]]) -> Choice:
+        found = [frozenset[str]()] * len(self.operands)
+        for column, indices in some:
+            found[column] |= indices
+        return tuple(found)

@@ -1,0 +1,150 @@
+"""A random case: a statement, its operands as they are handed in, and the options."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from loopnest import Epilogue, Memory, Tensor
+from loopnest_hw.config import NumberFormat
+from tests.rtl.chips import QUICK
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """An operand: its values, zeros where nothing is stored, and what it is handed in as.
+
+    Attributes
+    ----------
+    array : NDArray
+    kind : str
+        ``"array"``, ``"csr"``, ``"csc"``, ``"coo"``, or ``"tensor"`` with the rest:
+    levels, modes, wide
+        As `loopnest.Tensor.from_dense` takes them.
+    """
+
+    array: NDArray[Any]
+    kind: str = "array"
+    levels: tuple[str, ...] = ()
+    modes: tuple[int, ...] = ()
+    wide: bool = False
+
+    def make(self, dtype: str) -> Any:
+        """Return it as `loopnest.Chip.compute` takes it."""
+        if self.kind == "array":
+            return self.array if self.array.ndim else float(self.array)
+        if self.kind == "tensor":
+            return Tensor.from_dense(
+                self.array,
+                levels=self.levels,
+                dtype=NumberFormat(dtype),
+                wide=self.wide,
+                mode_order=self.modes,
+            )
+        return sp.coo_array(self.array).asformat(self.kind)
+
+    def stored(self, dtype: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return its values as the chip holds them, and which it stores."""
+        tensor = self.make(dtype) if self.kind == "tensor" else None
+        if tensor is None:
+            tensor = Tensor.from_dense(self.array, dtype=dtype)
+            there = self.array != 0 if self.kind != "array" else np.ones(self.array.shape, bool)
+        else:
+            there = np.zeros(self.array.shape, bool)
+            there[tuple(tensor.stored_entries()[0])] = True
+        return np.asarray(tensor.to_dense(), np.float64), np.asarray(there)
+
+    def __str__(self) -> str:
+        wide = "wide " * self.wide
+        packed = f" {','.join(self.levels)} of modes {self.modes}" if self.kind == "tensor" else ""
+        return f"{wide}{self.kind} {self.array.shape}{packed}"
+
+    def __repr__(self) -> str:
+        if self.array.size:
+            array = f"np.array({self.array.tolist()})"
+        else:
+            array = f"np.zeros({self.array.shape})"
+        parts = [array] if self.kind == "array" else [array, repr(self.kind)]
+        if self.kind == "tensor":
+            parts += [f"levels={self.levels}", f"modes={self.modes}", *["wide=True"] * self.wide]
+        return f"Given({', '.join(parts)})"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An expression to compute.
+
+    Attributes
+    ----------
+    dtype, statement : str
+    operands : mapping of str to Given
+    order, out, epilogue, semiring, complement
+        As `loopnest.Chip.compute` takes them.
+    mask : Given, optional
+    memory : Memory
+        Timing of the RTL's memory.
+    """
+
+    dtype: str
+    statement: str
+    operands: Mapping[str, Given] = field(default_factory=dict)
+    order: tuple[str, ...] | None = None
+    out: tuple[str, ...] | None = None
+    epilogue: Epilogue | None = None
+    semiring: str = "plus_times"
+    mask: Given | None = None
+    complement: bool = False
+    memory: Memory = QUICK
+
+    @property
+    def exact(self) -> bool:
+        """Whether every sum is of integers, of which the fuzzer has small ones."""
+        return all(np.all(g.array == np.rint(g.array)) for g in self.operands.values())
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what `loopnest.Chip.compute` takes beside the statement."""
+        mask = None if self.mask is None else self.mask.make(self.dtype)
+        return {
+            "order": self.order,
+            "out": self.out,
+            "epilogue": self.epilogue,
+            "semiring": self.semiring,
+            **({} if mask is None else {"mask": mask, "complement": self.complement}),
+            **{name: given.make(self.dtype) for name, given in self.operands.items()},
+        }
+
+    def __str__(self) -> str:
+        parts = [self.statement, *(f"{name}: {given}" for name, given in self.operands.items())]
+        parts += [f"order={self.order}", f"out={self.out}", f"epilogue={self.epilogue}"]
+        parts += [self.semiring] if self.semiring != "plus_times" else []
+        parts += [f"{'not ' * self.complement}mask: {self.mask}"] if self.mask is not None else []
+        return "; ".join([*parts, str(self.memory)])
+
+    def __repr__(self) -> str:
+        own = [(f.name, getattr(self, f.name)) for f in fields(self)[2:]]
+        plain = {f.name: f.default for f in fields(self)[3:]}
+        shown = [f"{n}={x!r}" for n, x in own if n not in plain or x != plain[n]]
+        return f"Case({', '.join([repr(self.dtype), repr(self.statement), *shown])})"
+
+
+def as_array(result: Any) -> NDArray[np.float64]:
+    """Return a result or an operand as an array."""
+    if isinstance(result, Tensor):
+        return np.asarray(result.to_dense(), np.float64)
+    return np.asarray(result.toarray() if sp.issparse(result) else result, np.float64)
+
+
+def entries_of(result: Any) -> NDArray[np.bool_] | None:
+    """Return where a compressed result stores something, None of a dense one."""
+    if isinstance(result, Tensor) and "compressed" in result.levels:
+        coordinates = result.stored_entries()[0]
+    elif sp.issparse(result):
+        coordinates = result.tocoo().coords
+    else:
+        return None
+    there = np.zeros(result.shape, bool)
+    there[tuple(coordinates)] = True
+    return there

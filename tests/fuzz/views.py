@@ -1,0 +1,137 @@
+"""Random views: steps, offsets, windows, diagonals, and two views of one tensor."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from loopnest.notation import (
+    Access,
+    Binary,
+    Expression,
+    Negate,
+    Place,
+    Statement,
+    accesses,
+    moved_modes,
+    parse,
+)
+
+MOST_ENTRIES = 40_000
+TRIES = 4
+
+
+def random_views(
+    rng: np.random.Generator, statement: Statement, sizes: Mapping[str, int]
+) -> tuple[Statement, dict[str, tuple[int, ...]]] | None:
+    """Return the statement with views of some of its operands, and the shape of each tensor.
+
+    None where nothing could be found: an index's size has to be told by the shapes.
+    """
+    if not all(sizes[i] for i in statement.indices):
+        return None
+    for _ in range(TRIES):
+        changed = {
+            a.name: (a.name, _view(rng, a, statement.indices))
+            for a in accesses(statement.expression)
+        }
+        names = [a.name for a in accesses(statement.expression) if a.indices]
+        if len(names) > 1 and rng.random() < 0.25:
+            first, second = (str(n) for n in rng.choice(names, 2, replace=False))
+            changed[second] = first, _beside(rng, changed[first][1])
+        text = f"{statement.result} = {_written(statement.expression, changed)}"
+        try:
+            found = parse(text)
+        except ValueError:  # an index of the result is on the right no more
+            continue
+        if all(access.places is None for access in found.accesses):
+            continue
+        shapes = _shapes(rng, found, sizes)
+        if shapes is not None and all(np.prod(s) <= MOST_ENTRIES for s in shapes.values()):
+            return found, shapes
+    return None
+
+
+def viewed_modes(statement: Statement, tensor: str) -> set[int]:
+    """Return the modes of a tensor that some view does not walk by an index of their own."""
+    found = {mode for name, mode, _ in moved_modes(statement.accesses) if name == tensor}
+    for access in statement.accesses:
+        if access.tensor == tensor and access.places is not None:
+            walked = [i for place in access.places for i, _ in place.terms]
+            for mode, place in enumerate(access.places):
+                if place.plain is None or walked.count(place.plain) > 1:
+                    found.add(mode)
+    return found
+
+
+def _view(rng: np.random.Generator, access: Access, indices: tuple[str, ...]) -> list[Place]:
+    """Return places of an access: its own indices, or something else in one mode."""
+    places = [Place(((i, 1),), 0) for i in access.indices]
+    if not places or rng.random() < 0.35:
+        return places
+    mode = int(rng.integers(len(places)))
+    index = access.indices[mode]
+    kind = rng.choice(["step", "window", "diagonal"])
+    offset = int(rng.choice([0, 0, 1, 3]))
+    if kind == "diagonal" and len(places) < 3:
+        places.insert(int(rng.integers(len(places) + 1)), Place(((index, 1),), 0))
+    elif kind == "window" and len(indices) > 1:
+        other = str(rng.choice([i for i in indices if i != index]))
+        terms = ((index, int(rng.integers(1, 3))), (other, int(rng.integers(1, 3))))
+        places[mode] = Place(terms, offset)
+    else:
+        places[mode] = Place(((index, int(rng.integers(1, 4))),), offset)
+    return places
+
+
+def _beside(rng: np.random.Generator, places: list[Place]) -> list[Place]:
+    """Return the same view, moved by up to two places."""
+    return [Place(p.terms, p.offset + int(rng.integers(0, 3))) for p in places]
+
+
+def _shapes(
+    rng: np.random.Generator, statement: Statement, sizes: Mapping[str, int]
+) -> dict[str, tuple[int, ...]] | None:
+    """Return the tensors' shapes, None where they would not tell the indices' sizes."""
+    walks = {}
+    for access in accesses(statement.expression):
+        places = access.places or tuple(Place(((i, 1),), 0) for i in access.indices)
+        for mode, place in enumerate(places):
+            walks.setdefault((access.tensor, mode), []).append(place)
+    moved = {at: any(p.plain is None for p in places) for at, places in walks.items()}
+    told = {p.plain for at, places in walks.items() if not moved[at] for p in places}
+    compound = [p for at, places in walks.items() if moved[at] for p in places]
+    alone = set(told)
+    while True:
+        new = [{i for i, _ in p.terms} - told for p in compound]
+        found = {i for some in new if len(some) == 1 for i in some}
+        if not found:
+            break
+        told |= found
+    if any(i not in told for p in compound for i, _ in p.terms):
+        return None
+    shapes: dict[str, list[int]] = {a.tensor: [] for a in statement.accesses}
+    for (tensor, _), places in sorted(walks.items()):
+        size = max(p.offset + sum(f * (sizes[i] - 1) for i, f in p.terms) + 1 for p in places)
+        if all(i in alone for p in places for i, _ in p.terms) and any(
+            p.plain is None for p in places
+        ):
+            size += int(rng.choice([0, 0, 1, 5]))
+        shapes[tensor].append(size)
+    return {tensor: tuple(shape) for tensor, shape in shapes.items()}
+
+
+def _written(expression: Expression, changed: Mapping[str, tuple[str, list[Place]]]) -> str:
+    """Return an expression with other tensors and places."""
+    match expression:
+        case Access(name):
+            tensor, places = changed[name]
+            return f"{tensor}[{','.join(map(_place, places))}]" if places else tensor
+        case Negate(term):
+            return f"-{_written(term, changed)}"
+        case Binary(op, left, right):
+            return f"({_written(left, changed)} {op} {_written(right, changed)})"
+    raise AssertionError(expression)
+
+
+def _place(place: Place) -> str:
+    return "+".join([*(f"{f}*{i}" for i, f in place.terms), str(place.offset)])
