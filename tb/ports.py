@@ -9,7 +9,6 @@ from amaranth.lib import wiring
 
 from tb.streams import decode, encode
 
-
 UNKNOWN = str.maketrans("XxZz", "1111")
 """What bits without a value read as."""
 

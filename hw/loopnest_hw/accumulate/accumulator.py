@@ -228,7 +228,7 @@ class Accumulator(wiring.Component):
             m.d.sync += [here.base.eq(table.base), here.again.eq(table.again)]
         with m.If(fill.ended):
             here = contexts[ending[:-1]]
-            m.d.sync += [here.fiber.eq(fill.fiber), here.final.eq(fill.final)]
+            m.d.sync += [here.fiber.eq(fill.fiber), here.final.eq(fill.ends_nest)]
         drained = contexts[drain.context[:-1]]
         m.d.comb += [
             table.freed.eq(freed),
@@ -240,5 +240,5 @@ class Accumulator(wiring.Component):
             drain.base.eq(drained.base),
             drain.again.eq(drained.again),
             drain.fiber.eq(drained.fiber),
-            drain.final.eq(drained.final),
+            drain.ends_nest.eq(drained.final),
         ]

@@ -31,7 +31,7 @@ class Drain(wiring.Component):
     -------
     ready : In(1)
         The context ``context`` : Out, the next to drain, is complete.
-    base, again, fiber, final : In
+    base, again, fiber, ends_nest : In
         Of that context; `Table` and `Fill` tell.
     begin, word, take, mask
         `Directory`.
@@ -64,7 +64,7 @@ class Drain(wiring.Component):
                 "base": In(WORD_BITS),
                 "again": In(1),
                 "fiber": In(POSITION_BITS),
-                "final": In(1),
+                "ends_nest": In(1),
                 "begin": Out(1),
                 "word": In(word_layout(config)),
                 "take": Out(1),
@@ -165,7 +165,7 @@ class Drain(wiring.Component):
                 here.context.eq(self.context),
                 here.base.eq(self.base),
                 here.of.fiber.eq(self.fiber),
-                here.of.final.eq(self.final),
+                here.of.final.eq(self.ends_nest),
                 here.of.again.eq(self.again),
             ]
         with m.Elif(self.take & self.word.last):

@@ -19,8 +19,8 @@ class Eviction(wiring.Component):
     largest block. Blocks that were held are taken out of the directory and of the table, and their
     slots are freed, one a cycle, the largest one first.
 
-    ``done`` comes 4 cycles after ``ask``, more where the table is busy. Slots may come back after
-    it. It needs the directory's and the table's walk for itself.
+    ``done`` comes 2 cycles after ``ask``; the slots come back after it. It needs the directory's
+    and the table's walk for itself.
 
     Members
     -------

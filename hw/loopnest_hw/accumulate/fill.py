@@ -35,7 +35,7 @@ class Fill(wiring.Component):
         `LaneBanks`.
     reserved : In(16)
         Lanes that the drain reads in this cycle; a step that wants one waits.
-    fiber, final, ended : Out
+    fiber, ends_nest, ended : Out
         A fiber's last step goes in; ``filled`` : Out(1) when all of a fiber is in the banks.
     overflow : Out(1)
         An addition wrapped.
@@ -57,7 +57,7 @@ class Fill(wiring.Component):
                 "write": Out(data.ArrayLayout(write, LANES)),
                 "reserved": In(LANES),
                 "fiber": Out(POSITION_BITS),
-                "final": Out(1),
+                "ends_nest": Out(1),
                 "ended": Out(1),
                 "filled": Out(1),
                 "overflow": Out(1),
@@ -146,7 +146,7 @@ class Fill(wiring.Component):
         ends = Signal(depth)
         m.d.comb += [
             self.fiber.eq(step.fiber),
-            self.final.eq(step.final),
+            self.ends_nest.eq(step.final),
             self.ended.eq(go & step.end),
             self.filled.eq(ends[-1]),
             self.overflow.eq(

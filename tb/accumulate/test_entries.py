@@ -1,0 +1,272 @@
+"""`Entries` against a dictionary of entries."""
+
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from loopnest_hw.accumulate.entries import LOW_WORDS, PATIENCE, Entries
+from loopnest_hw.accumulate.place import BANKS
+from loopnest_hw.config import LANES, make_config
+from loopnest_hw.tokens import PAIR
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.ports import Ports
+
+CONFIG = make_config("shrunk", window=256, fibers_in_flight=4)
+WORDS = CONFIG.window // BANKS
+CONTEXTS = CONFIG.fibers_in_flight
+ROUNDS = 5
+CYCLES = 400
+
+WRITTEN = 2
+"""Cycles from a lookup's read to its write."""
+
+SWEPT = 2 * WORDS * CONTEXTS
+"""Cycle in which everything has been swept, whatever gets in the way."""
+
+Place = tuple[int, int, int]
+"""Context, word and bank."""
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_entries(simulator: str) -> None:
+    run_bench(Entries(CONFIG), module=__name__, simulator=simulator)
+
+
+def layout(place: Place) -> dict[str, int]:
+    """Return a place as the layout has it."""
+    context, word, bank = place
+    return {"context": context, "word": word, "bank": bank}
+
+
+@dataclass
+class Walk:
+    """A place to walk, or none."""
+
+    place: Place
+    context: int
+    none: bool = False
+    closes: bool = False
+    evicts: bool = False
+
+
+@dataclass
+class Traffic:
+    """Contexts that are filled by lookups, walked by the drain, and filled again."""
+
+    rng: random.Random
+    entries: dict[Place, dict[str, int]] = field(default_factory=dict)
+    closing: set[int] = field(default_factory=set)
+    """Contexts whose walk is on its way, until they are closed."""
+    walks: deque[Walk] = field(default_factory=deque)
+    """Places that have to be walked and are not in the unit yet."""
+    gone: set[Place] = field(default_factory=set)
+    """Places that were evicted: nobody looks there before the context is closed."""
+
+    def usable(self, context: int, word: int, swept: int, low_swept: bool) -> bool:
+        """Tell whether a lookup may read there."""
+        return context not in self.closing and (context < swept or (low_swept and word < LOW_WORDS))
+
+    def lookup(self, swept: int, low_swept: bool, banks: list[int]) -> list[Place | None]:
+        """Return up to two places in different ones of the banks that may be looked up."""
+        places: list[Place | None] = []
+        for _ in range(PAIR):
+            context, word = self.rng.randrange(CONTEXTS), self.rng.choice([0, 3, 4, 5])
+            place = (context, word, self.rng.choice(banks))
+            ok = self.usable(context, word, swept, low_swept) and place not in self.gone
+            ok &= all(other is None or other[2] != place[2] for other in places)
+            places.append(place if ok and self.rng.random() < 0.9 else None)
+        return places
+
+    def plan(self, busy: set[int]) -> None:
+        """Begin the drain of a context that is not busy, or an eviction out of one."""
+        free = [c for c in range(CONTEXTS) if c not in self.closing | busy]
+        if not free:
+            return
+        context = self.rng.choice(free)
+        held = sorted(p for p in self.entries if p[0] == context and p not in self.gone)
+        if held and self.rng.random() < 0.2:
+            taken = held[-1]
+            self.gone.add(taken)
+            self.walks.append(Walk(taken, context, evicts=True))
+            return
+        self.closing.add(context)
+        for n, place in enumerate(held):
+            self.walks.append(Walk(place, context, closes=n == len(held) - 1))
+        if not held:
+            anywhere = (self.rng.randrange(CONTEXTS), 0, self.rng.choice([0, 1, 31]))
+            self.walks.append(Walk(anywhere, context, none=True, closes=True))
+
+
+@cocotb.test()
+async def lookups_and_walks(dut: Any) -> None:
+    """Both readers find what was written, and nothing where all was cleared; no one waits long.
+
+    After each reset the memory is full of what was there before.
+    """
+    ports = Ports(dut, Entries(CONFIG))
+    await bench.start(dut)
+    seen: Counter[str] = Counter()
+    for n in range(ROUNDS):
+        await run_round(dut, ports, bench.rng(), seen, pace=(0.6, 1.0)[n % 2])
+        dut.rst.value = 1
+        await RisingEdge(dut.clk)
+        dut.rst.value = 0
+    dut._log.info("%s", seen)
+    assert min(seen[what] for what in ("looked", "walked", "closed")) > ROUNDS * CYCLES / 20
+    assert min(seen[what] for what in ("refused", "clash", "quick")) > 10
+
+
+@cocotb.test()
+@cocotb.parametrize(hurry=[0, 1])
+async def lookups_that_never_end(dut: Any, hurry: int) -> None:
+    """A walk waits for lookups of its bank for a while, or not at all if it is in a hurry."""
+    ports = Ports(dut, Entries(CONFIG))
+    await bench.start(dut)
+    bank = 7
+    ports["read"] = [{"enable": n, "place": {"bank": bank}} for n in range(PAIR)]
+    ports["walk__valid"] = ports["room"] = 1
+    ports["walk__payload"] = {"place": {"bank": bank}}
+    ports["hurry"] = hurry
+    walks = []
+    for cycle in range(60):
+        await FallingEdge(dut.clk)
+        ports["advance"] = not ports["refused"]
+        await RisingEdge(dut.clk)
+        if ports["walked"]:
+            walks.append(cycle)
+    distances = {after - before for before, after in pairwise(walks)}
+    assert distances == {1 if hurry else PATIENCE + 1}
+
+
+async def run_round(
+    dut: Any, ports: Ports, rng: random.Random, seen: Counter[str], pace: float
+) -> None:
+    """Drive and check the unit from its reset on."""
+    traffic = Traffic(rng)
+    entries: dict[Place, dict[str, int]] = traffic.entries
+    inside: deque[Walk] = deque()  # in the unit, not read yet
+    closes: deque[int] = deque()  # contexts that were walked and are not closed yet
+    found: list[dict[str, int] | None] = [None, None]
+    walked: dict[str, int] | None = None
+    offered: Walk | None = None
+    pending: list[Place | None] = [None, None]  # what the lookup that waits reads
+    # what comes of a lookup is written some cycles after its read
+    writes: deque[list[tuple[Place, dict[str, int]]]] = deque([[]] * WRITTEN)
+    late = swept = 0
+    low_swept = False
+    empty = {"touched": 0, "slot": None}
+    for cycle in range(CYCLES):
+        written = writes.popleft()
+        if not any(pending) and rng.random() < pace:
+            banks = [0, 1] if cycle // 50 % 2 else [0, 1, 31]
+            pending = traffic.lookup(swept, low_swept, banks)
+        usable = [p for p in pending if p is not None and p[0] not in traffic.closing]
+        reads = [
+            {"enable": p in usable, "place": layout(p or (0, rng.randrange(WORDS), 5))}
+            for p in pending
+        ]
+        ports["read"] = reads
+        ports["write"] = [
+            {
+                "enable": n < len(written),
+                "place": layout(
+                    written[n][0] if n < len(written) else (1, 1, rng.randrange(BANKS))
+                ),
+                "entry": written[n][1] if n < len(written) else {"touched": rng.getrandbits(LANES)},
+            }
+            for n in range(PAIR)
+        ]
+        if offered is None:
+            if not traffic.walks and rng.random() < (0.5 if cycle < SWEPT else 0.1):
+                # what is read or written now stays as it is
+                busy = {place[0] for pair in (written, *writes) for place, _ in pair}
+                traffic.plan(busy | {place[0] for place in pending if place})
+            if traffic.walks and rng.random() < 0.8:
+                offered = traffic.walks.popleft()
+        ports["walk__valid"] = offered is not None
+        ports.noise("walk__payload", rng)
+        if offered is not None:
+            ports["walk__payload"] = {
+                "place": layout(offered.place),
+                "none": offered.none,
+                "closes": offered.closes,
+                "evicts": offered.evicts,
+            }
+        room, hurry = rng.random() < 0.9, cycle // 100 % 2
+        ports["room"], ports["hurry"] = room, hurry
+        await FallingEdge(dut.clk)
+        refused = bool(ports["refused"])
+        seen["refused"] += refused
+        advance = not refused and rng.random() < max(pace, 0.9)
+        ports["advance"] = advance
+
+        await RisingEdge(dut.clk)
+        swept, low_swept = ports["swept"], bool(ports["low_swept"])
+        assert cycle < SWEPT or (swept == CONTEXTS and low_swept)
+        for n, entry in enumerate(found):
+            if entry is not None:
+                got = ports["entry"][n]
+                assert got["touched"] == entry["touched"], f"cycle {cycle}: {got}"
+                assert not entry["touched"] or got == entry, f"cycle {cycle}: {got}"
+        if walked is not None:
+            assert ports["walk_entry"] == walked, f"cycle {cycle}"
+        if ports["closed"]:
+            context = closes.popleft()
+            traffic.closing.remove(context)
+            traffic.gone = {place for place in traffic.gone if place[0] != context}
+            seen["closed"] += 1
+
+        found = [None, None]
+        walked = None
+        if advance:
+            for n, place in enumerate(pending):
+                if reads[n]["enable"] and place is not None:
+                    found[n] = dict(entries.get(place, empty))  # type: ignore[arg-type]
+                    seen["looked"] += 1
+        goes = bool(ports["walked"])
+        # The first walk is read at once, if there is room and the lookups leave its bank alone.
+        first = inside[0] if inside else None
+        assert first is not None or not goes
+        if first is not None:
+            clash = not first.none and any(
+                read["enable"] and read["place"]["bank"] == first.place[2] for read in reads
+            )
+            assert not goes or (room and not (clash and advance))
+            assert not refused or room
+            assert not refused or late >= PATIENCE or (clash and hurry and goes)
+            wants = room and not goes
+            late = late + 1 if wants else 0 if goes else late
+            seen["clash"] += clash
+            assert late <= PATIENCE + 3, f"cycle {cycle}: a walk waits"
+            if clash and hurry and room:
+                seen["quick"] += goes
+        assert first is not None or not refused
+        if goes:
+            first = inside.popleft()
+            assert ports["evicts"] == first.evicts
+            if not first.none:
+                walked = entries.pop(first.place)
+            if first.closes:
+                closes.append(first.context)
+            seen["walked"] += 1
+        if offered is not None and ports["walk__ready"]:
+            inside.append(offered)
+            offered = None
+
+        entries |= dict(written)
+        writes.append([])
+        if advance:
+            for n, place in enumerate(pending):
+                if reads[n]["enable"] and place is not None and rng.random() < 0.6:
+                    entry = {
+                        "touched": rng.getrandbits(LANES) | 1 << rng.randrange(LANES),
+                        "slot": rng.randrange(CONFIG.slots),
+                    }
+                    writes[-1].append((place, entry))
+            pending = [None, None]
