@@ -11,6 +11,8 @@ N ?= 200
 SEED ?= 0
 KIND ?=
 CHIPS ?=
+# what `make mutate` takes besides
+MUTATE ?=
 # jobs of the tests
 JOBS ?= 2
 # any Python from 3.11 on
@@ -22,7 +24,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test coverage fuzz bench verilog lint timing waves clean
+.PHONY: help sim test coverage mutate fuzz bench verilog lint timing waves clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ test: $(READY) ## every test and proof (JOBS=2)
 
 coverage: $(READY) ## lines of the RTL that the benches run, by unit (JOBS=2)
 	$(BIN)/python -m tb.coverage --jobs $(JOBS)
+
+mutate: $(READY) ## random faults in the units: how many the benches notice (N=200 SEED=0 MUTATE="--report")
+	$(BIN)/python -m tb.mutation $(N) --seed $(SEED) $(MUTATE)
 
 fuzz: $(READY) ## random cases on the RTL (N=200 of each kind, SEED=0 KIND= CHIPS=)
 	$(BIN)/python -m tests.fuzz $(N) --seed $(SEED) $(if $(KIND),--kind $(KIND),) \

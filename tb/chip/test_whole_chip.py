@@ -3,6 +3,7 @@
 The runtime lowers a kernel; the bench runs it and compares all of memory with the golden model's.
 """
 
+from collections import Counter
 from typing import Any
 
 import cocotb
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from cocotb.triggers import RisingEdge
 
+import tb.harness
 from loopnest import Chip as ModelChip
 from loopnest.backends import Counters, ModelBackend
 from loopnest.lower import Kernel
@@ -19,9 +21,12 @@ from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model.kernel import run_kernel
+from loopnest_sim.model.run import run_kernels
 from tb.chip.axi_lite import AxiLiteManager
 from tb.chip.axi_memory import AxiMemory
 from tb.harness import COVERAGE, SIMULATORS, bench, run_bench
+from tests.fuzz import corruption
+from tests.rtl.chips import Pair
 from tests.rtl.kernels import KINDS, check, random_operands
 
 PRESET = "shrunk"
@@ -35,6 +40,9 @@ TIMINGS = (((1, 1), 0.0), ((60, 110), 0.0), ((1, 40), 0.4))
 
 NAMES = ["spmv", "spgemm by rows", "spgemm by inner products", "gemm", "add of three"]
 """Kinds of kernels with both shapes of the leaf, and operands of all formats."""
+
+FUZZ = 250
+"""Seeds of the fuzzer."""
 
 FAILING = 0.3
 """Share of the kernels that are run again with an error of the bus."""
@@ -70,13 +78,17 @@ class System:
 
     async def run(self, kernel: Kernel) -> ErrorCode:
         """Load a kernel and run it to its interrupt."""
-        image = loaded(kernel)
-        self.memory.lines = lines(image)
+        self.memory.lines = lines(loaded(kernel))
+        code, _ = await self.run_at(kernel.descriptor)
+        return code
+
+    async def run_at(self, address: int, patience: int = PATIENCE) -> tuple[ErrorCode, int]:
+        """Run the kernels at an address to the interrupt; return their error and where it is."""
         self.memory.reads.clear()
         self.memory.writes.clear()
-        await self.host.write(OFFSETS["kernels"], kernel.descriptor)
+        await self.host.write(OFFSETS["kernels"], address)
         await self.host.write(OFFSETS["control"], START | INTERRUPT)
-        for _ in range(PATIENCE):
+        for _ in range(patience):
             await RisingEdge(self.dut.clk)
             if int(self.dut.irq.value):
                 break
@@ -84,8 +96,38 @@ class System:
             raise AssertionError("no interrupt")
         assert self.memory.quiet
         code, _ = await self.host.read(OFFSETS["error"])
+        where, _ = await self.host.read(OFFSETS["error_where"])
         await self.host.write(OFFSETS["status"], DONE)
-        return ErrorCode(code)
+        return ErrorCode(code), where
+
+    async def check_end(self, config: ChipConfig, case: corruption.Case) -> ErrorCode:
+        """Run a fuzzer's case; it ends as the golden model says. Return its error."""
+        image = Image()
+        for address, array in case.segments:
+            image.write(address, array)
+        self.memory.lines = segment_lines(case.segments)
+        expected = run_kernels(config, image, case.start)
+        patience = (expected.completed + 1) * (corruption.BUDGET + corruption.SLACK)
+        code, where = await self.run_at(case.start, patience)
+        for line in self.memory.writes:
+            at = line * LINE_BYTES
+            assert any(begin <= at + LINE_BYTES and at < end for begin, end in expected.rooms)
+        if code is ErrorCode.BUDGET:
+            assert where <= expected.completed
+        elif code is ErrorCode.READ_ERROR:
+            assert self.memory.read_errors
+        elif code:
+            assert (code, where) in expected.errors, f"{code.name} at {where}, not {expected}"
+        else:
+            assert not expected.errors, f"no error, not {expected.errors}"
+            for begin, end in expected.rooms:
+                size = min(end - begin, corruption.SHOWN) + LINE_BYTES
+                first = begin // LINE_BYTES
+                golden = image.read(first * LINE_BYTES, size // LINE_BYTES * LINE_BYTES)
+                for line, data in enumerate(golden.reshape(-1, LINE_BYTES), first):
+                    wanted = int.from_bytes(data.tobytes(), "little")
+                    assert self.memory.line(line) == wanted, f"line {line:#x}"
+        return code
 
     async def check(self, config: ChipConfig, kernel: Kernel) -> None:
         """Run a kernel; memory is then what the golden model leaves."""
@@ -116,6 +158,42 @@ def lines(image: Image) -> dict[int, int]:
         n: int.from_bytes(raw[n * LINE_BYTES : (n + 1) * LINE_BYTES], "little")
         for n in range(count)
     }
+
+
+def segment_lines(segments: corruption.Segments) -> dict[int, int]:
+    """Return pieces of memory as an `AxiMemory` has them."""
+    image: dict[int, int] = {}
+    for address, array in segments:
+        for n, byte in enumerate(array.tobytes(), address):
+            place = 8 * (n % LINE_BYTES)
+            line = image.get(n // LINE_BYTES, 0)
+            image[n // LINE_BYTES] = line & ~(0xFF << place) | byte << place
+    return image
+
+
+@cocotb.test()
+async def fuzz(dut: Any) -> None:
+    """Kernels of the fuzzer, random nests among them, most of them spoilt."""
+    parameters = bench.parameters
+    dtype, multipliers = parameters["dtype"], parameters["multipliers"]
+    pair = Pair(f"{PRESET}/{dtype}/multipliers={multipliers}")
+    system = System(dut)
+    # what nobody wrote is zero in the golden model
+    system.memory.blank = lambda line: 0  # type: ignore[method-assign]
+    await bench.start(dut)
+    rng = bench.rng()
+    ends: Counter[ErrorCode] = Counter()
+    for seed in range(FUZZ):
+        case = corruption.make_case(seed, pair)
+        system.memory.read_errors.clear()
+        if case.read_error:
+            system.memory.read_errors.add(rng.choice(sorted(segment_lines(case.segments))))
+        if not (case.write_error or case.silence):
+            system.memory.latency, system.memory.stall = TIMINGS[seed % len(TIMINGS)]
+            ends[await system.check_end(pair.model.config, case)] += 1
+    dut._log.info("%s", ends)
+    assert ends[ErrorCode.NONE] > FUZZ / 4
+    assert len(ends) > 6
 
 
 @cocotb.test()
@@ -157,4 +235,18 @@ def test_whole_chip(multipliers: int, dtype: str) -> None:
         module=__name__,
         simulator="verilator" if COVERAGE else "icarus",
         parameters={"dtype": dtype, "multipliers": multipliers},
+        testcase="kernels",
+    )
+
+
+def test_whole_chip_fuzz() -> None:
+    """For coverage and mutation, where the chip that the fuzzer has otherwise is not at hand."""
+    if not COVERAGE and tb.harness.recorder is None:
+        pytest.skip("tests/fuzz does it, and faster")
+    run_bench(
+        Chip(make_config(PRESET, "int8", multipliers=2)),
+        module=__name__,
+        simulator="verilator",
+        parameters={"dtype": "int8", "multipliers": 2},
+        testcase="fuzz",
     )

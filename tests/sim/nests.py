@@ -127,7 +127,23 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
         d["result.blocks_end"] = d["result.blocks"] + int(rng.integers(60))
     if rng.random() < 0.2:
         d["result.values_end"] = d["result.values"] + int(rng.integers(200))
+    d = renumber_scanners(rng, config, d)
     return image, unpack(config, pack(config, {k: int(v) for k, v in d.items()}))
+
+
+def renumber_scanners(
+    rng: np.random.Generator, config: ChipConfig, fields: dict[str, int]
+) -> dict[str, int]:
+    """Return the descriptor with its scanners in any order: the rows' cells name them."""
+    number = rng.permutation(config.scanners)
+    out = {}
+    for path, value in fields.items():
+        first, _, rest = path.partition(".")
+        if first == "scanner":
+            scanner, _, setting = rest.partition(".")
+            path = f"scanner.{number[int(scanner)]}.{setting}"
+        out[path] = int(number[value]) if path.endswith(".scanner") else value
+    return out
 
 
 def random_epilogue(

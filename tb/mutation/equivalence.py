@@ -1,0 +1,49 @@
+"""Mutants that change nothing: proved by Yosys's SAT solver.
+
+A module and its mutant are compared as logic between registers: what the registers, the memories
+and the submodules put out is free, and what goes into them must be the same.
+"""
+
+from pathlib import Path
+
+from loopnest_hw.memory_cells import black_boxes, replace_memories
+from loopnest_sim.build import BuildError
+from tb.mutation.mutants import Mutation, yosys
+
+SECONDS = 60
+"""For a proof."""
+
+
+def is_equivalent(folder: Path, mutation: Mutation) -> bool:
+    """Return whether the mutant of the folder's netlist is proved to do what the module does."""
+    text, kinds = replace_memories((folder / "netlist.il").read_text())
+    (folder / "logic.il").write_text(text)
+    (folder / "memories.v").write_text(black_boxes(kinds))
+    name = mutation.module
+    for copy, change in (("gold", ()), ("gate", (f"mutate {mutation.options}",))):
+        yosys(
+            folder,
+            "read_verilog memories.v",
+            "read_rtlil logic.il",
+            *change,
+            f"select -module {name}",
+            "expose -evert",
+            "memory_map",
+            "expose -evert-dff",
+            "select -clear",
+            f"rename {name} {copy}",
+            f"select {copy}",
+            f"write_rtlil -selected {copy}.il",
+        )
+    try:
+        yosys(
+            folder,
+            "read_rtlil gold.il",
+            "read_rtlil gate.il",
+            "miter -equiv -flatten -make_outputs gold gate miter",
+            "hierarchy -top miter",
+            f"sat -verify -prove trigger 0 -timeout {SECONDS} miter",
+        )
+    except BuildError:
+        return False
+    return True
