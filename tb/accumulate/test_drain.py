@@ -1,0 +1,263 @@
+"""`Drain` between models of the directory, the table, the lane banks and the fill."""
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from loopnest_hw.accumulate.drain import PATIENCE, Drain
+from loopnest_hw.accumulate.place import BANKS, WORD_BITS
+from loopnest_hw.config import LANES, make_config
+from loopnest_hw.tokens import RESULT_BLOCK, StageState
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.ports import Ports
+from tb.streams import Sink
+
+CONFIG = make_config("shrunk", "int8", window=128, fibers_in_flight=4, slots=40)
+WORDS = CONFIG.window // BANKS
+CONTEXTS = 60
+
+AT_ONCE = 2
+"""Places that the table takes before it reads them."""
+
+LANE_MASK = (1 << LANES) - 1
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_drain(simulator: str) -> None:
+    run_bench(Drain(CONFIG), module=__name__, simulator=simulator)
+
+
+@dataclass
+class Block:
+    """A held block: its lanes, its slot and what the lanes hold."""
+
+    number: int
+    touched: int
+    slot: int
+    values: list[int]
+
+
+@dataclass
+class Context:
+    """A context that is complete."""
+
+    base: int
+    again: bool
+    fiber: int
+    final: bool
+    blocks: list[Block]
+
+    def words(self) -> list[tuple[int, int]]:
+        """Return the words and their masks."""
+        masks: dict[int, int] = {}
+        for block in self.blocks:
+            word, bank = divmod(block.number, BANKS)
+            masks[word] = masks.get(word, 0) | 1 << bank
+        return sorted(masks.items())
+
+    def items(self) -> list[dict[str, Any]]:
+        """Return what the context puts out."""
+        fiber = {"fiber": self.fiber, "last": 0, "final": 0}
+        out = [
+            {
+                "coordinate": block.number + self.base * BANKS,
+                "mask": block.touched,
+                "value": [v if block.touched >> n & 1 else 0 for n, v in enumerate(block.values)],
+                **fiber,
+            }
+            for block in self.blocks
+        ]
+        if not self.again:
+            if not out:
+                out = [{"coordinate": 0, "mask": 0, "value": [0] * LANES, **fiber}]
+            out[-1] |= {"last": 1, "final": int(self.final)}
+        return out
+
+
+class Slots:
+    """The slots that are free."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.free = list(range(CONFIG.slots))
+
+    def context(self) -> Context | None:
+        """Return a new context, if there are slots for it."""
+        rng = self._rng
+        count = rng.choice([0, 1, 2, rng.randrange(12)])
+        if count > len(self.free):
+            return None
+        numbers = sorted(rng.sample(range(CONFIG.window), count))
+        if rng.random() < 0.3:  # neighbours
+            first = rng.randrange(CONFIG.window - count)
+            numbers = list(range(first, first + count))
+        lanes = [LANE_MASK, 1 << rng.randrange(LANES), rng.getrandbits(LANES) or 1]
+        blocks = [
+            Block(
+                number,
+                rng.choice(lanes),
+                self.free.pop(rng.randrange(len(self.free))),
+                [rng.getrandbits(32) for _ in range(LANES)],
+            )
+            for number in numbers
+        ]
+        again = rng.random() < 0.3
+        base = rng.randrange((1 << WORD_BITS) - WORDS + 1)
+        return Context(base, again, rng.getrandbits(32), rng.random() < 0.3, blocks)
+
+
+@cocotb.test()
+@cocotb.parametrize(
+    # stalls of the blocks and of the table, and how many lanes the fill takes
+    traffic=[
+        (0.0, 0.0, 0.0),
+        (0.0, 0.0, 0.05),
+        (0.0, 0.7, 0.1),
+        (0.0, 0.0, 1.0),
+        (0.5, 0.3, 0.2),
+        (0.8, 0.0, 0.0),
+    ]
+)
+async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
+    """Every block, its values, and its slot, in order; a slot that is back is used again."""
+    stall, table_stall, fill_pace = traffic
+    rng = bench.rng()
+    ports = Ports(dut, Drain(CONFIG))
+    sink = Sink(dut, "o", RESULT_BLOCK, bench.rng(), stall)
+    await bench.start(dut)
+    slots = Slots(rng)
+    expected: list[dict[str, Any]] = []
+    complete: deque[Context] = deque()
+    walk: list[tuple[int, int]] | None = None  # the directory's words
+    mask: int | None = None
+    # places to be walked by the unit, those that the table has, and the blocks that they are
+    places: deque[tuple[dict[str, int], Block | None]] = deque()
+    table: deque[Block | None] = deque()
+    found: Block | None = None  # what the table has read
+    due: deque[Block] = deque()  # blocks whose slots are not back
+    ahead: deque[int] = deque()  # the cycles in which their entries were read
+    held: dict[int, Block] = {}  # by slot
+    made = begun = cycle = blocks = steps = 0
+    read: list[int | None] = [None] * LANES
+    first = -1
+    while made < CONTEXTS or complete or due or cycle < 10 or not ports["idle"]:
+        while made < CONTEXTS and len(complete) < 3:
+            new = slots.context()
+            if new is None:
+                break
+            complete.append(new)
+            held |= {block.slot: block for block in new.blocks}
+            blocks += len(new.blocks)
+            made += 1
+        await FallingEdge(dut.clk)
+        # the context to drain
+        assert ports["context"] == begun % (2 * CONFIG.fibers_in_flight)
+        ready = bool(complete) and rng.random() < (1 - table_stall) ** 2
+        ports["ready"] = ready
+        ports["waiting"] = waiting = rng.getrandbits(1)
+        for name in ("base", "again", "fiber", "ends_nest", "word", "mask", "walk_entry", "value"):
+            ports.noise(name, rng)
+        if ready:
+            new = complete[0]
+            ports["base"], ports["again"] = new.base, new.again
+            ports["fiber"], ports["ends_nest"] = new.fiber, new.final
+        # the directory
+        if walk is not None:
+            word = walk[0][0] if walk else rng.randrange(WORDS)
+            ports["word"] = {"word": word, "last": len(walk) <= 1, "empty": not walk}
+        if mask is not None:
+            ports["mask"] = mask
+        # the table
+        if found is not None:
+            ports["walk_entry"] = {"touched": found.touched, "slot": found.slot}
+        room = ports["room"]
+        assert room or not ports["short"]
+        walked = bool(table) and bool(room) and rng.random() >= table_stall
+        ports["walked"] = walked
+        takes = len(table) < AT_ONCE and rng.random() >= table_stall
+        ports["walk__ready"] = takes
+        # the lane banks
+        ports["value"] = [rng.getrandbits(32) if v is None else v for v in read]
+        taken = sum((rng.random() < fill_pace) << lane for lane in range(LANES))
+        if ports["urgent"]:
+            taken &= ~ports["wanted"]
+        ports["taken"] = taken
+
+        await RisingEdge(dut.clk)
+        idle = not due and walk is None and not places and not table
+        assert idle or not ports["idle"]
+        state = StageState(ports["state"])
+        nothing = StageState.STARVED if waiting else StageState.IDLE
+        if ports["idle"]:
+            assert state is nothing and ports["short"] and room
+        else:
+            busy = StageState.BUSY, StageState.STALLED
+            assert state in busy or (state is nothing and (not ahead or cycle - ahead[0] < 3))
+        # what is read, and the slots that are back
+        lanes, following, slot = ports["lanes"], ports["following"], ports["slot"]
+        assert lanes & ~ports["wanted"] == 0
+        read = [None] * LANES
+        for lane in range(LANES):
+            if lanes & ~taken & LANE_MASK & 1 << lane:
+                block = held[slot[following >> lane & 1]]
+                assert block.touched >> lane & 1
+                read[lane] = block.values[lane]
+        if ports["back_valid"]:
+            back = due.popleft()
+            ahead.popleft()
+            assert ports["back"] == back.slot
+            del held[back.slot]
+            slots.free.append(back.slot)
+        # the table
+        found = None
+        if walked:
+            found = table.popleft()
+            if found is not None:
+                ahead.append(cycle)
+        if ports["walk__valid"]:
+            place, block_there = places[0]
+            # where nothing is, it does not matter where
+            assert ports["walk__payload"] | ({} if block_there else {"place": {}}) == place
+            if takes:
+                places.popleft()
+                table.append(block_there)
+        # the directory: words whose masks are read become places
+        if ports["take"]:
+            assert walk is not None
+            mask = walk.pop(0)[1] if walk else None
+            if not walk:
+                walk = None
+        assert ports["begin"] == (ready and walk is None)
+        if ports["begin"]:
+            first = cycle if first < 0 else first
+            context = complete.popleft()
+            walk = context.words()
+            here = begun % CONFIG.fibers_in_flight
+            due.extend(context.blocks)
+            expected += context.items()
+            for n, block in enumerate(context.blocks or [None]):
+                layout = {}
+                if block:
+                    word, bank = divmod(block.number, BANKS)
+                    layout = {"word": word, "bank": bank, "context": here}
+                closes = n == len(context.blocks or [None]) - 1
+                place = {"place": layout, "none": int(not block), "closes": int(closes)}
+                places.append(({**place, "evicts": 0}, block))
+            steps += max(1, len(context.blocks))
+            begun += 1
+        cycle += 1
+        assert cycle < 60 * CONTEXTS, f"{begun} contexts, {len(due)} slots are due"
+    received = await sink.wait_for(len(expected))
+    assert received == expected
+    assert blocks > CONTEXTS
+    # a block a cycle, or as often as the fill lets it
+    cycles = cycle - first
+    if fill_pace == 1:
+        assert (PATIENCE + 0.4) * blocks < cycles <= (PATIENCE + 1) * steps + 20
+    elif not stall and not table_stall:
+        assert cycles <= 1.12 * steps + 15
