@@ -11,12 +11,13 @@ from loopnest_hw.registers import ErrorCode
 
 from .backends import ChipError
 from .epilogue import Epilogue
-from .fuse import find_fusion
-from .notation import Statement
+from .fuse import Fusion, find_fusion
+from .notation import Access, Binary, Expression, Statement
 from .operand import Operand
 from .pack import COMPRESSED
 from .plan import LATENCY, Plan, default_levels, index_sizes, make_plan
 from .semiring import PLUS_TIMES, Semiring
+from .slices import MOST_SLICES, Slice, join
 from .split import OneKernelError, Splitter
 from .tensor import Tensor, sparse_levels
 
@@ -81,7 +82,10 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """What all kernels of a statement share; ``named`` grows by the results of its parts."""
+    """What all kernels of a statement share; ``named`` grows by the results of its parts.
+
+    ``pieces``: how many such parts of the statement there are where it had to be halved.
+    """
 
     config: ChipConfig
     named: dict[str, Operand]
@@ -89,6 +93,7 @@ class _Evaluation:
     order: Sequence[str] | None
     latency: int
     semiring: Semiring
+    pieces: int = 1
 
     def result(
         self,
@@ -134,14 +139,20 @@ class _Evaluation:
         try:
             return self.run(Task(first, tuple(levels), epilogue, final))
         except ChipError as error:
-            # the estimate was too low: another order has to do
-            if error.code is not ErrorCode.SLOTS or self.order is not None:
+            if error.code is not ErrorCode.SLOTS:
                 raise
-            try:
-                other = plan(None, replayable=True, relaxed=True)
-            except OneKernelError:
-                raise error from None
-            return self.run(Task(other, tuple(levels), epilogue, final))
+            if self.order is None:
+                # the estimate was too low: another order has to do
+                try:
+                    other = plan(None, replayable=True, relaxed=True)
+                except OneKernelError:
+                    pass
+                else:
+                    return self.run(Task(other, tuple(levels), epilogue, final))
+            halves = self._halves(first, levels, epilogue, final)
+            if halves is None:
+                raise
+            return halves
 
     def _several(
         self,
@@ -153,7 +164,7 @@ class _Evaluation:
         """Return the result of a statement that is too much for one kernel; None where it is so for
         several, too.
         """
-        sizes = index_sizes(statement, [self.named[a.name] for a in statement.accesses])
+        sizes = self._sizes(statement)
         names = self._names()
         splitter = Splitter(
             operands=self.config.operands,
@@ -166,12 +177,34 @@ class _Evaluation:
             for part in split.parts:
                 self._part(part)
             return self.result(split.rest, levels, epilogue, final)
-        # a bias or scale for each element has the shape that the result has, not the fused one
+        too_many = len(statement.indices) > self.config.rows
         if epilogue is not None and epilogue.reads_memory:
-            return None
+            # it has the shape that the result has, not the fused one or that of a slice
+            if isinstance(statement.expression, Access) or not too_many:
+                return None
+            return self._after(statement, levels, epilogue, final)
         fusion = find_fusion(statement, sizes)
-        if fusion is None:
+        if fusion is not None:
+            return self._fused(fusion, statement, levels, epilogue, final)
+        if not too_many:
             return None
+        split = splitter.reduce(statement)
+        if split is None:
+            return self._one_by_one(statement, levels, epilogue, final)
+        for part in split.parts:
+            self._part(part)
+        return self.result(split.rest, levels, epilogue, final)
+
+    def _fused(
+        self,
+        fusion: Fusion,
+        statement: Statement,
+        levels: Sequence[str],
+        epilogue: Epilogue | None,
+        final: bool,
+    ) -> Tensor:
+        """Return the result with some indices walked as one."""
+        sizes = self._sizes(statement)
         fused = replace(
             self,
             named={a.name: fusion.operand(a, self.named[a.name]) for a in statement.accesses},
@@ -181,6 +214,94 @@ class _Evaluation:
             fusion.statement(statement), fusion.levels(statement.result, levels), epilogue, final
         )
         return fusion.unfuse(statement.result, result, sizes).convert(levels)
+
+    def _one_by_one(
+        self,
+        statement: Statement,
+        levels: Sequence[str],
+        epilogue: Epilogue | None,
+        final: bool,
+    ) -> Tensor | None:
+        """Return the result of a loop less, for each coordinate of the smallest index; None where
+        those are too many.
+        """
+        sizes = self._sizes(statement)
+        index = min(statement.indices, key=lambda i: sizes[i])
+        kept = index in statement.result.indices
+        if not 0 < sizes[index] <= MOST_SLICES or not (kept or epilogue is None):
+            return None
+        slices = [Slice(index, n, n + 1, gone=True) for n in range(sizes[index])]
+        if kept:
+            return self._joined(statement, levels, epilogue, final, slices)
+        names = self._names()
+        parts = [replace(statement.result, name=next(names)) for _ in slices]
+        of_part = levels
+        if self.semiring.zero != 0:
+            of_part = sparse_levels(len(statement.result.indices))
+        for part, result in zip(slices, parts, strict=True):
+            found = self._slice(part, statement, of_part, None, False)
+            self.named[result.name] = Operand(result.name, found, self.config.dtype)
+        total: Expression = parts[0]
+        for result in parts[1:]:
+            total = Binary("+", total, result)
+        return self.result(Statement(statement.result, total), levels, epilogue, final)
+
+    def _halves(
+        self, plan: Plan, levels: Sequence[str], epilogue: Epilogue | None, final: bool
+    ) -> Tensor | None:
+        """Return the result of a kernel that has too few slots for it, half by half of the index
+        that it holds most of; None where there is nothing to halve.
+        """
+        pieces = 2 * self.pieces
+        if pieces > MOST_SLICES or (epilogue is not None and epilogue.reads_memory):
+            return None
+        sizes = self._sizes(plan.statement)
+        index = max(plan.result.key_loops, key=lambda i: sizes[i], default=None)
+        if index is None or sizes[index] < 2:
+            return None
+        half = sizes[index] // 2
+        slices = [Slice(index, 0, half), Slice(index, half, sizes[index])]
+        halved = replace(self, pieces=pieces)
+        return halved._joined(plan.statement, levels, epilogue, final, slices)
+
+    def _joined(
+        self,
+        statement: Statement,
+        levels: Sequence[str],
+        epilogue: Epilogue | None,
+        final: bool,
+        slices: Sequence[Slice],
+    ) -> Tensor:
+        """Return the result of slices of one of its indices."""
+        found = [
+            (part, self._slice(part, statement, levels, epilogue, final and part is slices[-1]))
+            for part in slices
+        ]
+        return join(statement, self._sizes(statement), levels, found)
+
+    def _slice(
+        self,
+        part: Slice,
+        statement: Statement,
+        levels: Sequence[str],
+        epilogue: Epilogue | None,
+        final: bool,
+    ) -> Tensor:
+        """Return the result of a slice of a statement."""
+        sizes = self._sizes(statement)
+        cut = replace(
+            self,
+            named={
+                part.access(a).name: part.operand(a, self.named[a.name], sizes)
+                for a in statement.accesses
+            },
+        )
+        return cut.result(
+            part.statement(statement), part.levels(statement.result, levels), epilogue, final
+        )
+
+    def _sizes(self, statement: Statement) -> dict[str, int]:
+        return index_sizes(statement, [self.named[a.name] for a in statement.accesses])
 
     def _part(self, part: Statement, levels: Sequence[str] | None = None) -> None:
         """Compute a part, and name its result."""
@@ -202,7 +323,7 @@ class _Evaluation:
         """Return the result with an epilogue that a kernel of its own applies to all of it."""
         whole = replace(statement.result, name=next(self._names()))
         self._part(replace(statement, result=whole), levels)
-        return self.result(Statement(statement.result, whole), levels, epilogue, final)
+        return self.result(replace(statement, expression=whole), levels, epilogue, final)
 
     def _names(self) -> Iterator[str]:
         """Return names that no operand has."""

@@ -3,7 +3,7 @@
 A graph is a square matrix, sparse or dense: an entry (i, j) is an edge from i to j. Its value is
 the weight for `sssp`, and does not matter elsewhere. A step goes along the edges of the nodes that
 it starts from (push), or looks at the edges that come in at the others (pull), as is expected to
-take fewer cycles. A push sums up all nodes at once, so the accumulator has to hold them.
+take fewer cycles. A push sums up as many nodes at once as the accumulator holds.
 """
 
 from operator import index
@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from loopnest_hw.config import NumberFormat
+from loopnest_hw.config import LANES, NumberFormat
 
 from .chip import Chip
 from .epilogue import Epilogue
@@ -166,33 +166,49 @@ def count_triangles(chip: Chip, graph: Any) -> int:
 
 
 class _Edges:
-    """A graph's edges, packed by the nodes that they come from and by those that they lead to."""
+    """A graph's edges, packed by the nodes that they come from, in as many parts of the nodes that
+    they lead to as the accumulator holds, and by those that they lead to.
+    """
 
     def __init__(self, chip: Chip, matrix: sp.csr_array) -> None:
         self.shape: tuple[int, int] = matrix.shape
         self._chip = chip
+        config = chip.config
+        width = LANES * min(config.slots, config.window)
+        parts = [matrix[:, n : n + width] for n in range(0, matrix.shape[1], width)]
         self._packed = {
-            "push": Tensor.from_scipy(matrix, dtype=chip.config.dtype),
-            "pull": Tensor.from_scipy(matrix.T, dtype=chip.config.dtype),
+            "push": [Tensor.from_scipy(part, dtype=config.dtype) for part in parts or [matrix]],
+            "pull": [Tensor.from_scipy(matrix.T, dtype=config.dtype)],
         }
 
-    def step(self, x: Tensor, **arguments: Any) -> Tensor:
+    def step(self, x: Tensor, *, epilogue: Epilogue | None = None, **arguments: Any) -> Tensor:
         """Return ``y[j] = x[i] * A[i,j]``; the arguments are those of `Chip.compute`."""
-        epilogue = {"epilogue": arguments.pop("epilogue", None)}
 
-        def cost(way: str) -> tuple[bool, float]:
+        def cost(way: str) -> float:
             text, order = WAYS[way]
-            plans = self._chip.explain(
-                text, order=order, x=x, A=self._packed[way], **arguments
-            ).plans
-            return not all(plan.ends for plan in plans), sum(plan.cycles for plan in plans)
+            return sum(
+                plan.cycles
+                for part in self._packed[way]
+                for plan in self._chip.explain(text, order=order, x=x, A=part, **arguments).plans
+            )
 
         way = min(WAYS, key=cost)
         text, order = WAYS[way]
-        found: Tensor = self._chip.compute(
-            text, order=order, x=x, A=self._packed[way], **arguments, **epilogue
+        parts: list[Tensor] = [
+            self._chip.compute(text, order=order, x=x, A=part, epilogue=epilogue, **arguments)
+            for part in self._packed[way]
+        ]
+        before = np.cumsum([0, *(part.shape[0] for part in parts)])
+        entries = [part.stored_entries() for part in parts]
+        nodes = [at + first for ((at,), _), first in zip(entries, before[:-1], strict=True)]
+        return Tensor.from_stored(
+            (int(before[-1]),),
+            parts[0].levels,
+            [np.concatenate(nodes)],
+            np.concatenate([stored for _, stored in entries]),
+            dtype=parts[0].dtype,
+            wide=parts[0].wide,
         )
-        return found
 
 
 def _square(graph: Any) -> sp.csr_array:

@@ -278,7 +278,7 @@ class _Parser:
         indices = tuple(dict.fromkeys(i for place in places for i, _ in place.terms))
         if None not in plain and len(indices) == len(places):
             return Access(name, indices)
-        return Access(f"{name}[{','.join(map(_written, places))}]", indices, tuple(places))
+        return Access(f"{name}[{','.join(map(written_place, places))}]", indices, tuple(places))
 
     def place(self) -> Place:
         terms: dict[str, int] = {}
@@ -332,6 +332,7 @@ def _alike(expression: Expression) -> Expression:
     return walk(expression)
 
 
-def _written(place: Place) -> str:
+def written_place(place: Place) -> str:
+    """Return how a place is written."""
     parts = [index if factor == 1 else f"{factor}*{index}" for index, factor in place.terms]
     return "+".join([*parts, *([str(place.offset)] if place.offset or not parts else [])])

@@ -68,6 +68,43 @@ class Splitter:
             return None
         return replace(found, rest=replace(found.rest, mask=statement.mask))
 
+    def reduce(self, statement: Statement) -> Split | None:
+        """Take a part out of a statement that has too many loops, None where none has fewer: of a
+        sum of three, two terms; of a product, a factor summed over what it alone has.
+        """
+        terms = _terms(statement.expression, negate=False)
+        parts: list[Statement] = []
+        if statement.mask is not None:
+            return None
+
+        def part(expression: Expression, kept: set[str]) -> Access:
+            indices = tuple(i for i in statement.indices if i in kept & _indices(expression))
+            parts.append(Statement(Access(self.name(), indices), expression))
+            return parts[-1].result
+
+        if len(terms) > 2:
+            two = part(_sum(terms[:2]), set(statement.result.indices))
+            rest = [Term(two, False), *terms[2:]]
+            return Split(tuple(parts), Statement(statement.result, _sum(rest)))
+        factors = _factors(terms[0].expression)
+        if len(terms) > 1 or len(factors) < 2:
+            return None
+
+        def others(n: int) -> list[Expression]:
+            return factors[:n] + factors[n + 1 :]
+
+        # one factor, since what is summed is wide, of which a product takes one
+        own = [
+            _indices(f).difference(statement.result.indices, *map(_indices, others(n)))
+            for n, f in enumerate(factors)
+        ]
+        n = max(range(len(factors)), key=lambda n: prod(self.sizes[i] for i in own[n]))
+        if not own[n] or any(map(self.wide, _bare(others(n)))):
+            return None
+        factors[n] = part(factors[n], _indices(factors[n]) - own[n])
+        product = Term(_product(factors), terms[0].negate)
+        return Split(tuple(parts), Statement(statement.result, _sum([product])))
+
     def _split(self, statement: Statement, operands: int) -> Split | None:
         """Take a part or some parts out of a statement without a mask."""
         terms = _terms(statement.expression, negate=False)

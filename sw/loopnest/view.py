@@ -62,6 +62,7 @@ class View(Operand):
 
     def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
         super().__init__(access.name, base.source, base.dtype)
+        self.base = base
         assert access.places is not None
         self.shape = tuple(sizes[i] for i in access.indices)
         self._places = access.places

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Memory
 from loopnest.benchmarks import __main__ as command
-from loopnest.benchmarks import convolution, layer
+from loopnest.benchmarks import convolution, graphs, layer
 from loopnest.benchmarks.bounds import AsFastest, Below, Fixed, OfCase, OfRoof, Unbounded
 from loopnest.benchmarks.cases import SAM, dense_case, product
 from loopnest.benchmarks.matrices import load_matrix
@@ -98,6 +98,27 @@ def test_the_orders_of_a_matrix(folder, capsys):
     names = [run["name"] for run in json.loads((folder / "o.json").read_text())["runs"]]
     assert len(names) == len(set(names)) and sum("picked" in name for name in names) == 4 + 6
     assert {"SpGEMM square, ikj", "SDDMM square, k of 10, jki", "SpMV square, ji"} <= set(names)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_graphs(folder, dtype, capsys):
+    output = folder / "g.json"
+    options = ["--matrices", str(folder), "--backend", "model", "--output", str(output)]
+    assert command.main([*options, "--dtype", dtype, "graphs", "square"]) == 0
+    runs = json.loads(output.read_text())["runs"]
+    names = [run["algorithm"] for run in runs]
+    assert names == ["BFS", "SSSP", *["PageRank"] * (dtype == "bf16"), "triangles"]
+    assert all(run["right"] and run["kernels"] > 0 for run in runs)
+    assert "0 wrong" in capsys.readouterr().out
+
+
+def test_graphs_that_are_wrong_or_not_there(folder, monkeypatch, capsys):
+    monkeypatch.setattr(graphs, "count_triangles", lambda chip, edges: -1)
+    options = ["--matrices", str(folder), "--backend", "model", "--output", str(folder / "o.json")]
+    assert command.main([*options, "graphs", "square"]) == 1
+    assert "WRONG" in capsys.readouterr().out
+    assert command.main(["graphs", "--backend", "model"]) == 0
+    assert "skipped without --matrices" in capsys.readouterr().out
 
 
 def test_a_wrong_result_fails(folder, monkeypatch, capsys):

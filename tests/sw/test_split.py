@@ -8,7 +8,10 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopnest import Chip, Epilogue, Tensor
+from loopnest import Chip, ChipError, Epilogue, Tensor
+from tests.fuzz import cases
+from tests.fuzz.cases import Given
+from tests.fuzz.expressions import compare
 from tests.sw.expressions import MORE, SAM, Case
 from tests.sw.tensors import arrays
 
@@ -86,8 +89,45 @@ def test_a_bias_for_each_element_is_not_fused():
     text = "X[a,e,b] = A[a,b,c,d,e] * B[c,d,b]"
     got = INT8.compute(text, A=A, B=B, epilogue=Epilogue(bias=5))
     np.testing.assert_array_equal(got, np.full((2, 2, 3), 11))
-    with pytest.raises(ValueError, match="5 loops; a single kernel of this chip has 4 rows"):
-        INT8.compute(text, A=A, B=B, epilogue=Epilogue(bias=np.arange(3)))
+    got = INT8.compute(text, A=A, B=B, epilogue=Epilogue(bias=np.arange(3)))
+    np.testing.assert_array_equal(got, np.full((2, 2, 3), 6) + np.arange(3))
+
+
+SLICED = {
+    # what one factor alone has is summed first; two sums would be two wide factors
+    "X[a,d,c] = A[a,b,c,e] * B[d,b,c,f]": ((3, 4, 2, 3), (5, 4, 2, 6)),
+    # windows are not fused: an index goes, which is summed, and another one, which is not
+    "X[i,j,k] = A[i+r,j+s] * B[r,s,k]": ((6, 7), (3, 2, 4)),
+    "X[i,j] = A[i+2*j,j] + B[i]": ((9, 3), (5,)),
+}
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4])
+@pytest.mark.parametrize("text", SLICED)
+@pytest.mark.parametrize("semiring", ["plus_times", "min_plus"])
+def test_more_loops_than_rows(text, rows, semiring):
+    rng = np.random.default_rng(2)
+    chip = Chip(dtype="int8", backend="model", rows=rows)
+    kind = "array" if "+" in text else "coo"
+    arrays = (rng.integers(1, 5, shape) * (rng.random(shape) < 0.8) for shape in SLICED[text])
+    operands = {name: Given(array, kind) for name, array in zip("AB", arrays, strict=True)}
+    case = cases.Case("int8", text, operands, semiring=semiring)
+    compare(case, chip.compute(text, **case.arguments()))
+    assert all(len(kernel.plan.loops) <= rows for kernel in chip.report._kernels)
+
+
+def test_a_result_that_the_accumulator_does_not_hold():
+    """In an order that allows no further passes it is computed in halves, but not in any number."""
+    rng = np.random.default_rng(3)
+    A, B = (rng.integers(-3, 4, (20, 20)) * (rng.random((20, 20)) < 0.4) for _ in "AB")
+    chip = Chip("shrunk", dtype="int8", backend="model")
+    for out in ("dense,dense", "dense,compressed"):
+        got = chip.einsum("ik,kj->ij", sp.csr_array(A), sp.csr_array(B), order="kij", out=out)
+        np.testing.assert_array_equal(dense(got), A @ B)
+        assert 8 <= len(chip.report._kernels) <= 32
+    large = sp.csr_array(np.ones((300, 300)))
+    with pytest.raises(ChipError, match="SLOTS"):
+        chip.einsum("ik,kj->ij", large, large, order="kij")
 
 
 def test_what_is_left_as_an_error():

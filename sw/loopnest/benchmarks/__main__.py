@@ -21,6 +21,7 @@ from loopnest_hw.config import parse_overrides
 
 from .cases import Case, dense_case, matrix_cases
 from .convolution import convolution_cases
+from .graphs import CountedChip, GraphOutcome, graph_outcomes
 from .layer import layer_cases
 from .orders import order_cases
 from .outcome import Outcome, run_cases
@@ -31,19 +32,29 @@ WITHOUT_FILES = ("dense", "layer", "convolution")
 ORDERS = "orders"
 """Name of the cases of all loop orders, instead of the others."""
 
+ON_GRAPHS = "graphs"
+"""Name of the graph algorithms, instead of the others."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if every result is right."""
     options = _parse(arguments)
     console = Console()
     overrides: Any = parse_overrides(options.set)
-    chip = Chip(
+    on_graphs = ON_GRAPHS in options.names
+    if on_graphs and options.matrices is None:
+        console.print("graphs: skipped without --matrices FOLDER")
+        return 0
+    make = CountedChip if on_graphs else Chip
+    chip = make(
         options.preset,
         dtype=options.dtype,
         memory=Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle),
         backend=options.backend,
         **overrides,
     )
+    if isinstance(chip, CountedChip):
+        return _run_graphs(console, options, chip)
     outcomes: list[Outcome] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -60,6 +71,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _save(options, outcomes)
     _print(console, options, outcomes)
     return 0 if all(outcome.right for outcome in outcomes) else 1
+
+
+def _run_graphs(console: Console, options: argparse.Namespace, chip: CountedChip) -> int:
+    """Run the graph algorithms and print a table; return 0 if all are right."""
+    wanted = [name for name in options.names if name != ON_GRAPHS]
+    outcomes: list[GraphOutcome] = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("")
+
+        def announce(what: str) -> None:
+            progress.update(task, description=what)
+
+        for outcome in graph_outcomes(chip, options.matrices, wanted, announce):
+            outcomes.append(outcome)
+            _save(options, outcomes)
+    table = Table(title=_title(options), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("graph", "algorithm"):
+        table.add_column(name, no_wrap=True)
+    for name in ("kernels", "cycles"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("found", "1-norm", "right"):
+        table.add_column(name)
+    for one in outcomes:
+        norm = "-" if one.distance is None else f"{one.distance:.1e} of {one.bound:.1e}"
+        figures = f"{one.kernels:,}", f"{one.cycles:,}" if one.cycles else "-"
+        right = "yes" if one.right else "WRONG"
+        table.add_row(one.graph, one.algorithm, *figures, one.found, norm, right)
+    console.print(table)
+    wrong = sum(not outcome.right for outcome in outcomes)
+    console.print(f"{len(outcomes)} runs, {wrong} wrong; {options.output}")
+    return int(wrong > 0)
+
+
+def _title(options: argparse.Namespace) -> str:
+    return f"{options.preset}, {options.dtype}, memory latency {options.latency}"
 
 
 def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Case]:
@@ -79,7 +126,7 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
         yield from matrix_cases(folder, matrices)
 
 
-def _save(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
+def _save(options: argparse.Namespace, outcomes: Sequence[Outcome | GraphOutcome]) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {
         name: getattr(options, name)
@@ -90,8 +137,7 @@ def _save(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
 
 
 def _print(console: Console, options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
-    title = f"{options.preset}, {options.dtype}, memory latency {options.latency}"
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=_title(options), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("kernel", overflow="fold")
     for name in ("cycles", "PE roof", "share", "bound", "met"):
         table.add_column(name, justify="right")
@@ -118,7 +164,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         help="matrices by name, 'dense', 'layer', 'convolution'; default all; "
-        "with 'orders', all loop orders",
+        "with 'orders', all loop orders; with 'graphs', graph algorithms",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
     parser.add_argument("--preset", default="single")
@@ -131,7 +177,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks.json"))
     options = parser.parse_args(arguments)
-    if options.matrices is None and set(options.names) - set(WITHOUT_FILES):
+    needed = set(options.names) - {*WITHOUT_FILES, ON_GRAPHS}
+    if options.matrices is None and needed:
         parser.error(f"{', '.join(options.names)}: expected --matrices FOLDER with such files")
     return options
 

@@ -1,0 +1,149 @@
+"""A statement at some coordinates of an index: fewer loops, or fewer results at once.
+
+What the loops of one kernel cannot do, or a result that the accumulator cannot hold, is computed in
+slices; the host cuts the operands and puts the results together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from .notation import Access, Binary, Expression, Negate, Place, Statement, written_place
+from .operand import Operand
+from .pack import COMPRESSED, DENSE
+from .tensor import Tensor, sparse_levels
+from .view import View
+
+MOST_SLICES = 64
+"""Slices of one coordinate each that a statement is cut into at most."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Coordinates ``[start, stop)`` of an index; ``gone``: it is one, and no index any more."""
+
+    index: str
+    start: int
+    stop: int
+    gone: bool = False
+
+    def statement(self, statement: Statement) -> Statement:
+        """Return the statement of the slice."""
+
+        def walk(e: Expression) -> Expression:
+            match e:
+                case Access():
+                    return self.access(e)
+                case Negate(term):
+                    return Negate(walk(term))
+                case Binary(op, left, right):
+                    return Binary(op, walk(left), walk(right))
+
+        mask = statement.mask
+        if mask is not None:
+            mask = replace(mask, access=self.access(mask.access))
+        return Statement(self.access(statement.result), walk(statement.expression), mask)
+
+    def access(self, access: Access) -> Access:
+        """Return the access; a view begins further on."""
+        if self.index not in access.indices:
+            return access
+        left = tuple(i for i in access.indices if not (self.gone and i == self.index))
+        if access.places is None:
+            return replace(access, indices=left)
+        places = []
+        for place in access.places:
+            factor = dict(place.terms).get(self.index, 0)
+            terms = tuple(t for t in place.terms if not (self.gone and t[0] == self.index))
+            places.append(Place(terms, place.offset + factor * self.start))
+        name = f"{access.tensor}[{','.join(map(written_place, places))}]"
+        return Access(name, left, tuple(places))
+
+    def operand(self, access: Access, operand: Operand, sizes: Mapping[str, int]) -> Operand:
+        """Return the operand; ``sizes`` are those of the whole statement's indices."""
+        if self.index not in access.indices:
+            return operand
+        if isinstance(operand, View):
+            cut = {**sizes, self.index: self.stop - self.start}
+            return View(operand.base, self.access(access), cut)
+        return self._cut(operand, access.indices.index(self.index))
+
+    def levels(self, result: Access, levels: Sequence[str]) -> tuple[str, ...]:
+        """Return the levels of the slice's result, compressed where those of the whole are."""
+        rank = len(self.access(result).indices)
+        return sparse_levels(rank) if COMPRESSED in levels else (DENSE,) * rank
+
+    def _cut(self, operand: Operand, mode: int) -> Operand:
+        source = operand.source
+        shape = list(operand.shape)
+        shape[mode] = self.stop - self.start
+        if self.gone:
+            del shape[mode]
+
+        def entries(by_mode: Sequence[NDArray[np.int64]]) -> tuple[NDArray, list[NDArray]]:
+            """Return which entries there are, and their coordinates."""
+            there = (by_mode[mode] >= self.start) & (by_mode[mode] < self.stop)
+            found = [c[there] - (self.start if m == mode else 0) for m, c in enumerate(by_mode)]
+            if self.gone:
+                del found[mode]
+            return there, found
+
+        if isinstance(source, Tensor):
+            by_mode, stored = source.stored_entries()
+            there, found = entries(by_mode)
+            levels = [
+                kind
+                for m, kind in zip(source.mode_order, source.levels, strict=True)
+                if not (self.gone and m == mode)
+            ]
+            modes = [m - (self.gone and m > mode) for m in source.mode_order]
+            modes = [m for m, was in zip(modes, source.mode_order, strict=True)
+                     if not (self.gone and was == mode)]  # fmt: skip
+            source = Tensor.from_stored(
+                shape, levels, found, stored[there],
+                dtype=source.dtype, wide=source.wide, mode_order=modes,
+            )  # fmt: skip
+        elif sp.issparse(source):
+            coo = source.tocoo()
+            there, found = entries([np.asarray(c, np.int64) for c in coo.coords])
+            if found:
+                source = sp.coo_array((coo.data[there], tuple(found)), shape)
+            else:
+                source = coo.data[there].sum()
+        else:
+            source = source[(slice(None),) * mode + (slice(self.start, self.stop),)]
+            source = source.reshape(shape)
+        return Operand(operand.name, source, operand.dtype)
+
+
+def join(
+    statement: Statement,
+    sizes: Mapping[str, int],
+    levels: Sequence[str],
+    slices: Sequence[tuple[Slice, Tensor]],
+) -> Tensor:
+    """Return the result of a statement from those of its slices of an index of the result."""
+    result = statement.result.indices
+    at = result.index(slices[0][0].index)
+    columns: list[list[NDArray[np.int64]]] = []
+    stored = []
+    for part, tensor in slices:
+        by_mode, values = tensor.stored_entries()
+        if part.gone:
+            by_mode.insert(at, np.full(len(values), part.start))
+        else:
+            by_mode[at] = by_mode[at] + part.start
+        columns.append(by_mode)
+        stored.append(values)
+    first = slices[0][1]
+    return Tensor.from_stored(
+        [sizes[i] for i in result],
+        sparse_levels(len(result)) if COMPRESSED in levels else (DENSE,) * len(result),
+        [np.concatenate(some) for some in zip(*columns, strict=True)],
+        np.concatenate(stored),
+        dtype=first.dtype,
+        wide=first.wide,
+    ).convert(levels)
