@@ -36,13 +36,21 @@ def require_tool(name: str, hint: str) -> str:
     return path
 
 
-def run_tool(command: Sequence[str], cwd: Path, environment: dict[str, str] | None = None) -> str:
+def run_tool(
+    command: Sequence[str],
+    cwd: Path,
+    environment: dict[str, str] | None = None,
+    *,
+    seconds: float | None = None,
+) -> str:
     """Run a program and return what it printed.
 
     Raises
     ------
     BuildError
         If it fails; the message holds the command and the end of its output.
+    subprocess.TimeoutExpired
+        If it takes more than `seconds`.
     """
     process = subprocess.run(
         command,
@@ -53,6 +61,7 @@ def run_tool(command: Sequence[str], cwd: Path, environment: dict[str, str] | No
         text=True,
         errors="replace",
         check=False,
+        timeout=seconds,
     )
     if process.returncode:
         raise BuildError(

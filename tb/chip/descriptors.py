@@ -1,6 +1,7 @@
 """Random kernel descriptors for the benches of the chip around the PE."""
 
 import random
+from typing import Any
 
 from loopnest_hw.config import COORDINATE_BITS, MOST_COPIES, ChipConfig
 from loopnest_hw.descriptor import (
@@ -12,6 +13,8 @@ from loopnest_hw.descriptor import (
     ResultMode,
     kernel_fields,
 )
+from loopnest_hw.kernel import kernel_layout
+from tb.streams import encode
 
 
 def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
@@ -37,7 +40,8 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     kernel["epilogue.scale"] &= ~3
     lines = iter(sorted(rng.sample(range(config.pool_lines), 2 * config.pool_streams)))
     for s in range(config.pool_streams):
-        kernel |= {f"ring.{s}.base": next(lines), f"ring.{s}.last": next(lines)}
+        base, last = next(lines), next(lines)
+        kernel |= {f"ring.{s}.base": base, f"ring.{s}.last": rng.choice((base, last, last))}
 
     scanners = list(range(config.scanners))
     rng.shuffle(scanners)
@@ -68,6 +72,26 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     if kernel["leaf_mode"] == LeafMode.DOT:
         kernel[f"{leaf}.result_mode"] = ResultMode.HOLD
     return kernel
+
+
+def register(config: ChipConfig, kernel: dict[str, int]) -> int:
+    """Return a descriptor's fields as the hardware holds them, a `kernel_layout`."""
+    root: dict[str, Any] = {}
+    for path, value in kernel.items():
+        *parents, leaf = path.split(".")
+        node = root
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[leaf] = value
+
+    def lists(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        if "0" in node:
+            return [lists(child) for child in node.values()]
+        return {name: lists(child) for name, child in node.items()}
+
+    return encode(kernel_layout(config), lists(root))
 
 
 def rooms(rng: random.Random) -> dict[str, int]:

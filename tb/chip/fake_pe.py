@@ -6,14 +6,16 @@ What they do is set by fields of the descriptor that mean something else in the 
   block token for each, whose lanes are the line's lowest 16 bits;
 - the PE reads ``operand.0.start`` lines from ``operand.0.values`` on and writes each, inverted, to
   the same place from ``result.values`` on, in the order of arrival; then it writes a line whose
-  lowest word is the sum of the tokens' lanes; then it is done, or does what ``operand.1.start``
-  says (`Ending`).
+  lowest word is the sum of the tokens' lanes, and the next one the descriptor's words, all of them
+  combined by exclusive or; then it is done, or does what ``operand.1.start`` says (`Ending`).
 """
 
 from enum import IntEnum
+from functools import reduce
+from operator import xor
 from typing import Any
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -108,6 +110,8 @@ class FakePE(wiring.Component):
             with m.If(self.blocks.payload.count != 0):
                 m.d.sync += total.eq(total + self.blocks.payload.block[0].lanes)
 
+        register = kernel.as_value()
+        words = [register[at : at + 32] for at in range(0, len(register), 32)]
         final = Signal()
         m.d.comb += final.eq((written == lines) & tokens_end & ~storm)
         write = self.write.payload
@@ -115,8 +119,8 @@ class FakePE(wiring.Component):
             m.d.comb += [
                 self.write.valid.eq(1),
                 write.line.eq(kernel.result.values[LINE_SHIFT:] + lines),
-                write.data.eq(total),
-                write.strobe.eq(0xF),
+                write.data.eq(Cat(total, reduce(xor, words))),
+                write.strobe.eq(0xFF),
             ]
         with m.Else():
             m.d.comb += [

@@ -10,42 +10,19 @@ from cocotb.triggers import RisingEdge
 from loopnest_hw.chip.check import DescriptorCheck
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import CellMode, kernel_fields, pack
-from loopnest_hw.kernel import kernel_layout
 from loopnest_sim.model.check import contradictions
-from tb.chip.descriptors import sound
+from tb.chip.descriptors import register, sound
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.streams import encode
 
 CONFIG = make_config("shrunk")
 KERNELS = 600
 LATENCY = 2
 
 
-def tree(kernel: dict[str, int]) -> Any:
-    """Return the nested dicts and lists that `kernel_layout` has for ``{path: value}``."""
-    root: dict[str, Any] = {}
-    for path, value in kernel.items():
-        *parents, leaf = path.split(".")
-        node = root
-        for name in parents:
-            node = node.setdefault(name, {})
-        node[leaf] = value
-
-    def lists(node: Any) -> Any:
-        if not isinstance(node, dict):
-            return node
-        if "0" in node:
-            return [lists(child) for child in node.values()]
-        return {name: lists(child) for name, child in node.items()}
-
-    return lists(root)
-
-
 @cocotb.test()
 async def random_kernels(dut: Any) -> None:
     """Sound descriptors, and some with up to two fields spoilt, one a cycle."""
     rng = bench.rng()
-    layout = kernel_layout(CONFIG)
     fields = list(kernel_fields(CONFIG))
     judged = [f for f in fields if f.bits <= 3 or f.path.endswith(("size", "base", "last", "_end"))]
     await bench.start(dut)
@@ -59,7 +36,7 @@ async def random_kernels(dut: Any) -> None:
             kernel[field.path] = rng.getrandbits(field.bits)
         wrong = list(contradictions(CONFIG, kernel))
         reasons |= {reason.split("=")[0].split(":")[0] for reason in wrong}
-        dut.kernel.value = encode(layout, tree(kernel))
+        dut.kernel.value = register(CONFIG, kernel)
         expected.append(bool(wrong))
         await RisingEdge(dut.clk)
         if number >= LATENCY:

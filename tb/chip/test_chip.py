@@ -14,7 +14,7 @@ from loopnest_hw.descriptor import descriptor_lines, pack
 from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
 from tb.chip.axi_lite import AxiLiteManager
 from tb.chip.axi_memory import AxiMemory
-from tb.chip.descriptors import sound
+from tb.chip.descriptors import register, sound
 from tb.chip.fake_pe import FAKE_WHERE, Ending, FakeDispatcher, FakePE
 from tb.harness import SIMULATORS, bench, run_bench
 
@@ -56,8 +56,12 @@ class Job:
             expected = memory.blank(self.source // 32 + n) ^ ALL_BYTES
             assert memory.line(self.result // 32 + n) == expected
         total = sum(memory.blank(self.table // 32 + n) & 0xFFFF for n in range(self.tokens))
+        kernel = register(CONFIG, self.kernel)
+        while kernel >> 32:
+            kernel = kernel >> 32 ^ kernel & 0xFFFFFFFF
         last = self.result // 32 + self.lines
-        assert memory.line(last) == memory.blank(last) & ~0xFFFFFFFF | total
+        rest = memory.blank(last) >> 64 << 64
+        assert memory.line(last) == rest | kernel << 32 | total
 
 
 class System:

@@ -28,7 +28,9 @@ BUILD_SECONDS = 1800.0
 """For the first run of a design, which compiles it."""
 
 
-def try_design(design: Design, shares: Sequence[Share], seed: int, console: Console) -> None:
+def try_design(
+    design: Design, shares: Sequence[Share], options: argparse.Namespace, console: Console
+) -> None:
     """Choose a design's mutants, and run its bench on those without a result."""
     folder = FOLDER / design.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,9 +39,13 @@ def try_design(design: Design, shares: Sequence[Share], seed: int, console: Cons
     chosen = [
         (share.unit, mutation)
         for share in shares
-        for mutation in choose(folder, share.modules, share.count, seed)
+        for mutation in choose(folder, share.modules, share.count, options.seed)
     ]
-    known = load_results(RESULTS)
+    known = {
+        mutant
+        for mutant, result in load_results(RESULTS).items()
+        if not (options.again and result.outcome == "survived")
+    }
     if all((design.name, mutation.options) in known for _, mutation in chosen):
         return
     text = write_mutants(folder, [mutation for _, mutation in chosen])
@@ -116,19 +122,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of their choice (1)")
     parser.add_argument("--unit", action="append", help="only these units, such as row/joiner")
     parser.add_argument("--skip", action="append", default=[], help="not these")
+    parser.add_argument("--again", action="store_true", help="those that survived once more")
     parser.add_argument("--report", action="store_true", help="only show what was found")
     options = parser.parse_args(arguments)
     console = Console()
+    designs = load(FOLDER / "designs")
     if not options.report:
-        designs = load(FOLDER / "designs")
         of_design: dict[str, list[Share]] = {}
         for share in shares(designs, options.count):
             if share.unit in (options.unit or [share.unit]) and share.unit not in options.skip:
                 of_design.setdefault(share.design, []).append(share)
         for name, parts in of_design.items():
-            try_design(designs[name], parts, options.seed, console)
+            try_design(designs[name], parts, options, console)
         settle(designs, console)
-    results = load_results(RESULTS).values()
+    # what was found in other states of the RTL does not count
+    results = [result for result in load_results(RESULTS).values() if result.design in designs]
     for result in results:
         if result.outcome == "survived":
             place = f"{result.source}  {result.wire}  {result.options}"

