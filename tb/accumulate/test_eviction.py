@@ -1,4 +1,4 @@
-"""`Eviction` between a model of the directory and one of the table."""
+"""`Eviction` between a model of the directory and one of the table, against the golden choice."""
 
 from collections import deque
 from typing import Any
@@ -10,6 +10,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from loopnest_hw.accumulate.eviction import Eviction
 from loopnest_hw.accumulate.place import BANKS
 from loopnest_hw.config import make_config
+from loopnest_sim.model.accumulate import give_way
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports
 
@@ -21,19 +22,6 @@ DONE = 2
 
 AT_ONCE = 2
 """Places that the table takes before it reads them."""
-
-
-def evict(top: int, mask: int, candidate: int) -> tuple[int, list[int]]:
-    """Return the new bound, and the held blocks that go, largest first.
-
-    ``top`` and ``mask`` are the context's highest word, ``candidate`` a new block.
-    """
-    held = [top * BANKS + bank for bank in range(BANKS) if mask >> bank & 1]
-    if candidate > held[-1]:
-        return candidate, []
-    if candidate // BANKS == top:
-        return held[-1], held[-1:]
-    return held[0], held[::-1]
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
@@ -57,7 +45,9 @@ async def evictions(dut: Any, stall: float) -> None:
         if word == top and mask == (1 << 32) - 1:
             word = (top + 1) % WORDS
         candidate = word * BANKS + rng.choice(new)
-        bound, going = evict(top, mask, candidate)
+        held = [top * BANKS + bank for bank in range(BANKS) if mask >> bank & 1]
+        stay = give_way(held, candidate)
+        bound, going = [*held, candidate][stay], held[stay:][::-1]
         kinds["new" if not going else "one" if word == top else "word"] += 1
         kept = sum(1 << bank for bank in range(BANKS) if mask >> bank & 1)
         for block in going:

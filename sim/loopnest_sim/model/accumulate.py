@@ -66,6 +66,18 @@ WORD = 32
 """Blocks of a word, which gives way as a whole where slots run out."""
 
 
+def give_way(held: Sequence[int], block: int) -> int:
+    """Return how many of the held blocks (ascending) stay where `block` finds no slot.
+
+    The highest word gives way; within it the largest block, which may be `block`.
+    """
+    if block > held[-1]:
+        return len(held)
+    if block // WORD == held[-1] // WORD:
+        return len(held) - 1
+    return bisect_left(held, held[-1] // WORD * WORD)
+
+
 def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[int, int]:
     """Return the passes that a result fiber takes, and the slots that it gives up.
 
@@ -87,13 +99,7 @@ def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[i
             if block < upper and at < len(held) and held[at] == block:
                 continue
             if block < upper and len(held) == slots:
-                # the highest word gives way; within it the largest block, which may be the new one
-                if block > held[-1]:
-                    kept = slots
-                elif block // WORD == held[-1] // WORD:
-                    kept = slots - 1
-                else:
-                    kept = bisect_left(held, held[-1] // WORD * WORD)
+                kept = give_way(held, block)
                 upper = held[kept] if kept < slots else block
                 dropped += held[kept:]
                 evictions += slots - kept
