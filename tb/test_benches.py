@@ -1,0 +1,47 @@
+"""Every unit has its bench: at its own path, or, where it is only a part, that of what it is in."""
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+from amaranth.lib import wiring
+
+import loopnest_hw
+
+BENCHES = Path(__file__).parent
+
+ELSEWHERE = {
+    "arith.adder": "arith/test_presence.py",
+    "arith.multiplier": "arith/test_presence.py",
+    "chip.command": "chip/test_chip.py",
+    "leaf.lane": "leaf/test_lanes.py",
+    "pe": "chip/test_whole_chip.py",
+    "result.bf16_lane": "result/test_epilogue.py",
+    "result.int8_lane": "result/test_epilogue.py",
+}
+"""Modules whose units another bench drives."""
+
+
+def units() -> set[str]:
+    """Return the modules of loopnest_hw that have units of their own."""
+    names = set()
+    for info in pkgutil.walk_packages(loopnest_hw.__path__, "loopnest_hw."):
+        for member in vars(importlib.import_module(info.name)).values():
+            is_unit = inspect.isclass(member) and issubclass(member, wiring.Component)
+            if is_unit and member.__module__ == info.name:
+                names.add(info.name.removeprefix("loopnest_hw."))
+    return names
+
+
+@pytest.mark.parametrize("unit", sorted(units()))
+def test_bench(unit: str) -> None:
+    folder, _, name = unit.rpartition(".")
+    own = BENCHES / folder.replace(".", "/") / f"test_{name}.py"
+    assert own.exists() != (unit in ELSEWHERE)
+    assert own.exists() or (BENCHES / ELSEWHERE[unit]).exists()
+
+
+def test_nothing_is_named_in_vain() -> None:
+    assert set(ELSEWHERE) <= units()
