@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.chip.overlap import ROOMS
-from loopnest_hw.config import make_config
+from loopnest_hw.config import LINE_BYTES, make_config
 from loopnest_hw.descriptor import descriptor_lines, pack
 from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
 from tb.chip.axi_lite import AxiLiteManager
@@ -225,9 +225,10 @@ async def errors(dut: Any) -> None:
     await run(ErrorCode.READ_ERROR, job.table + 64, job)
 
     # what a kernel reads lies where it writes, or where the one before it did
-    reader = Job(rng, 1)
-    reader.kernel["operand.0.values"] = reader.result + 0x4000
-    await run(ErrorCode.OVERLAP, VALUES_ROOM, reader)
+    for line in (0, 1):
+        reader = Job(rng, 1, lines=1)
+        reader.kernel["operand.0.values"] = reader.result + 0x4000 + line * LINE_BYTES
+        await run(ErrorCode.OVERLAP, VALUES_ROOM, reader)
     jobs = [Job(rng, 0), Job(rng, 1)]
     sound_place, system.kernels = system.kernels, jobs[0].result + 0x4000
     system.load(jobs)
