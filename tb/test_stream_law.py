@@ -39,6 +39,8 @@ from loopnest_hw.row.front import RowFront
 from loopnest_hw.row.ones import Ones
 from loopnest_hw.row.row import Row
 from loopnest_hw.stream.bank import StreamBank
+from loopnest_hw.stream.block_reader import BlockReader
+from loopnest_hw.stream.line_reader import LineReader
 from loopnest_hw.stream.pool import LinePool
 from loopnest_hw.stream.scanner import Scanner
 from tb.formal import prove_stream_law
@@ -112,6 +114,16 @@ LAWS = {
         unit=lambda: LinePool(CONFIG, streams=3, lines=16),
         outputs=["request"],
         inputs=[f"client__{n}__request" for n in range(3)],
+    ),
+    "LineReader": Law(
+        unit=lambda: LineReader(CONFIG),
+        outputs=["o", *(f"pool__{port}" for port in PORT)],
+        inputs=["i"],
+    ),
+    "BlockReader": Law(
+        unit=lambda: BlockReader(CONFIG),
+        outputs=["o", *(f"pool__{port}" for port in PORT)],
+        inputs=["i"],
     ),
     "Scanner": Law(
         unit=lambda: Scanner(CONFIG),

@@ -63,6 +63,8 @@ class Dispatcher(wiring.Component):
             connect(m, front.request[o], scan.i)
             connect(m, scan.o, front.blocks[o])
             m.d.comb += [
+                front.ahead[o].eq(scan.ahead),
+                scan.bound.eq(front.bound[o]),
                 scan.open.eq(settings.open),
                 scan.table.eq(settings.table),
                 scan.blocks.eq(settings.blocks),

@@ -160,6 +160,12 @@ class PE(wiring.Component):
                     one_of((mine, request.payload) for mine, request in asks)
                 ),
                 scan.o.ready.eq(Cat(takes).any()),
+                scan.bound.as_value().eq(
+                    one_of(
+                        (scanners[s], row.bound[o])
+                        for (_, row, o), scanners in zip(cells, chosen, strict=True)
+                    )
+                ),
             ]
         for (_, row, o), scanners in zip(cells, chosen, strict=True):
             blocks = [(scanners[s], scan.o) for s, scan in enumerate(streams.scan)]
@@ -171,6 +177,9 @@ class PE(wiring.Component):
                 row.blocks[o]
                 .payload.as_value()
                 .eq(one_of((mine, port.payload) for mine, port in blocks)),
+                row.ahead[o]
+                .as_value()
+                .eq(one_of((scanners[s], scan.ahead) for s, scan in enumerate(streams.scan))),
             ]
 
     def _result(self, m: Module, streams: StreamBank, replay: ReplayBuffer) -> None:

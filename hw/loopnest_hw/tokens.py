@@ -62,8 +62,19 @@ FIBER_BLOCKS = data.StructLayout(
 """The next ``count`` block words of a fiber.
 
 ``rank[i]`` is the number of the fiber's coordinates before word i; ``child`` is the fiber's first
-child. ``count`` is 2 but for the last item of a fiber, where it is 0 (empty fiber), 1 or 2.
+child. ``count`` is 1 or 2, or 0 where ``last`` has nothing to ride on.
 """
+
+BOUND_BITS = BLOCK_COORDINATE_BITS + 1
+"""A bound of block coordinates: up to 2^16, which is above them all."""
+
+BOUND = data.StructLayout({"head": BOUND_BITS, "next": BOUND_BITS})
+"""Words of a fiber that nobody wants: those below ``head``, and those below ``next`` too once a
+word at or above ``head`` has been handed on.
+"""
+
+AHEAD = data.StructLayout({"valid": 1, "coordinate": BLOCK_COORDINATE_BITS})
+"""The coordinate of the next item of a fiber, while another one waits."""
 
 
 def joined_block(config: ChipConfig) -> data.StructLayout:

@@ -5,15 +5,15 @@ from typing import Any
 
 import cocotb
 import pytest
-from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge
 
 from loopnest_hw.config import make_config
 from loopnest_hw.row.joiner import Joiner
-from loopnest_hw.tokens import FIBER_BLOCKS, joined
+from loopnest_hw.tokens import AHEAD, BOUND, FIBER_BLOCKS, joined
 from loopnest_sim.model.join import Word, join
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.streams import Sink, Source
+from tb.streams import Sink, Source, decode, encode
 
 CONFIG = make_config("tiny")
 OPERANDS = CONFIG.operands
@@ -42,22 +42,73 @@ def random_fiber(rng: random.Random, reach: int, most: int) -> list[Word]:
     return words
 
 
-def items(words: list[Word], child: int) -> list[dict[str, Any]]:
-    """Return a fiber as the scanner sends it."""
-    sent = []
-    for at in range(0, max(len(words), 1), 2):
-        pair = words[at : at + 2]
+class Scanner:
+    """Sends fibers as a scanner does, and leaves blocks out that the joiner does not want.
+
+    ``fibers`` are the words of each fiber and its child. Of the words that may be left out, some
+    are.
+    """
+
+    def __init__(self, dut: Any, operand: int, stall: float) -> None:
+        self._dut = dut
+        self._name = f"i__{operand}"
+        self._bound = getattr(dut, f"bound__{operand}")
+        self._ahead = getattr(dut, f"ahead__{operand}")
+        self._rng = bench.rng()
+        self._stall = stall
+        self._fibers: list[tuple[list[Word], int]] = []
+        self._left: list[Word] | None = None
+        self._reach = -1
+        self.left_out = 0
+
+    def _next(self, bound: dict[str, int]) -> dict[str, Any] | None:
+        """Return the next item, of what the bound leaves of the fiber."""
+        if self._left is None:
+            if not self._fibers:
+                return None
+            self._left, self._child = self._fibers.pop(0)
+        limit = bound["next"] if self._reach >= bound["head"] else bound["head"]
+        while self._left and self._left[0].coordinate < limit and self._rng.random() < 0.8:
+            self._left.pop(0)
+            self.left_out += 1
+        pair, self._left = self._left[:2], self._left[2:]
+        if pair:
+            self._reach = pair[-1].coordinate
         padded = pair + [Word(0, 0, 0)] * (2 - len(pair))
-        sent.append(
-            {
-                "word": [{"coordinate": w.coordinate, "mask": w.mask} for w in padded],
-                "rank": [w.rank for w in padded],
-                "count": len(pair),
-                "child": child,
-                "last": at + 2 >= len(words),
-            }
+        item = {
+            "word": [{"coordinate": w.coordinate, "mask": w.mask} for w in padded],
+            "rank": [w.rank for w in padded],
+            "count": len(pair),
+            "child": self._child,
+            "last": not self._left,
+        }
+        if not self._left:
+            self._left, self._reach = None, -1
+        return item
+
+    async def send(self, fibers: list[tuple[list[Word], int]]) -> None:
+        self._fibers = list(fibers)
+        valid, ready, payload = (
+            getattr(self._dut, f"{self._name}__{part}") for part in ("valid", "ready", "payload")
         )
-    return sent
+        here: list[dict[str, Any]] = []  # at the port, and behind
+        while self._fibers or self._left is not None or here:
+            await ReadOnly()
+            taken = int(valid.value) and int(ready.value)
+            bound = decode(BOUND, int(self._bound.value))
+            if any(item["last"] for item in here):
+                bound = {"head": 0, "next": 0}  # it is not the next item's
+            await RisingEdge(self._dut.clk)
+            if taken:
+                here.pop(0)
+            if len(here) < 2 and self._rng.random() >= self._stall:
+                item = self._next(bound)
+                here += [item] if item else []
+            valid.value = bool(here)
+            payload.value = encode(FIBER_BLOCKS, here[0]) if here else 0
+            known = len(here) == 2 and here[1]["count"] and not here[0]["last"]
+            ahead = {"valid": 1, "coordinate": here[1]["word"][0]["coordinate"]} if known else {}
+            self._ahead.value = encode(AHEAD, ahead)
 
 
 class Checker:
@@ -71,9 +122,7 @@ class Checker:
         dut.join.value = joins
         dut.block_table.value = block_table
         dut.lane_table.value = lane_table
-        self.sources = [
-            Source(dut, f"i__{o}", FIBER_BLOCKS, bench.rng(), stall) for o in range(OPERANDS)
-        ]
+        self.scanners = [Scanner(dut, o, stall) for o in range(OPERANDS)]
         self.context = Source(dut, "context", OPERANDS, bench.rng(), stall)
         self.sink = Sink(dut, "o", joined(CONFIG, self.pair), bench.rng(), stall)
 
@@ -83,14 +132,14 @@ class Checker:
         for number, (fibers, present) in enumerate(cases):
             for o in range(OPERANDS):
                 if self.joins[o]:
-                    streams[o] += items(fibers[o], 1000 * number + o)
+                    streams[o].append((fibers[o], 1000 * number + o))
             blocks = join(fibers, present, self.joins, *self.tables)
             expected += [(b, number, k == len(blocks) - 1) for k, b in enumerate(blocks)]
             if not blocks:
                 expected.append((None, number, True))
         tasks = [
-            cocotb.start_soon(source.send_all(stream))
-            for source, stream in zip(self.sources, streams, strict=True)
+            cocotb.start_soon(scanner.send(stream))
+            for scanner, stream in zip(self.scanners, streams, strict=True)
         ]
         present_bits = [sum(bit << o for o, bit in enumerate(p)) for _, p in cases]
         tasks.append(cocotb.start_soon(self.context.send_all(present_bits)))
@@ -181,3 +230,23 @@ async def rate(dut: Any, joins: int) -> None:
     counter.cancel()
     alone = joins == 0b001 and bench.parameters["pair"] == 2
     assert cycles <= 200 // (2 if alone else 1) + 40, f"{cycles} cycles"
+
+
+@cocotb.test()
+@cocotb.parametrize(operands=[0b011, 0b110, 0b111], stall=[0.0, 0.4])
+async def blocks_that_nobody_wants(dut: Any, operands: int, stall: float) -> None:
+    """Of long fibers that are intersected with short ones, scanners may leave most out."""
+    await bench.start(dut)
+    rng = bench.rng()
+    table = sum(1 << pattern for pattern in range(8) if pattern & operands == operands)
+    checker = Checker(dut, joins=operands, block_table=table, lane_table=table, stall=stall)
+    cases = []
+    for _ in range(10):
+        fibers = [random_fiber(rng, 200, rng.choice([2, 5, 200])) for _ in range(OPERANDS)]
+        present = [bool(operands >> o & 1) and rng.random() < 0.9 for o in range(OPERANDS)]
+        cases.append(([f if p else [] for f, p in zip(fibers, present, strict=True)], present))
+    await checker.run(cases)
+    blocks = sum(len(fiber) for fibers, _ in cases for fiber in fibers)
+    left_out = sum(scanner.left_out for scanner in checker.scanners)
+    dut._log.info("%d of %d blocks left out", left_out, blocks)
+    assert left_out > blocks / 5

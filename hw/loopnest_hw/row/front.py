@@ -10,7 +10,7 @@ from ..config import ChipConfig
 from ..descriptor import CellMode
 from ..kernel import kernel_layout
 from ..queue import Queue
-from ..tokens import FIBER_BLOCKS, FIBER_REQUEST, joined, token
+from ..tokens import AHEAD, BOUND, FIBER_BLOCKS, FIBER_REQUEST, joined, token
 from .fork import Fork
 from .joiner import Joiner
 from .ones import Ones
@@ -19,9 +19,10 @@ from .ones import Ones
 class RowFront(wiring.Component):
     """Sends each token's fibers to the scanners, and joins what they send back.
 
-    ``request[o]`` and ``blocks[o]`` belong to operand o's scanner. ``o`` has the joined blocks of
-    every token that is neither null nor stale; ``context`` has all tokens, in the same order. A
-    token whose epoch is not ``epoch`` belongs to a replay's past and turns null.
+    ``request[o]``, ``blocks[o]``, ``ahead[o]`` and ``bound[o]`` belong to operand o's scanner.
+    ``o`` has the joined blocks of every token that is neither null nor stale; ``context`` has all
+    tokens, in the same order. A token whose epoch is not ``epoch`` belongs to a replay's past and
+    turns null.
 
     Up to ``fifo_depth`` fibers are asked for ahead of their use.
     """
@@ -38,6 +39,8 @@ class RowFront(wiring.Component):
                 "epoch": In(1),
                 "request": Out(stream.Signature(FIBER_REQUEST)).array(operands),
                 "blocks": In(stream.Signature(FIBER_BLOCKS)).array(operands),
+                "ahead": In(AHEAD).array(operands),
+                "bound": Out(BOUND).array(operands),
                 "o": Out(stream.Signature(joined(config, pair))),
                 "context": Out(stream.Signature(token(config))),
             }
@@ -97,6 +100,7 @@ class RowFront(wiring.Component):
                 self.request[o].payload.empty.eq(~fork.o[o].payload.present[o]),
                 fork.o[o].ready.eq(self.request[o].ready),
                 joiner.join[o].eq(scan[o] | ones[o]),
+                self.bound[o].eq(joiner.bound[o]),
             ]
             with m.If(ones[o]):
                 m.d.comb += [
@@ -108,6 +112,7 @@ class RowFront(wiring.Component):
                 m.d.comb += [
                     joiner.i[o].valid.eq(self.blocks[o].valid),
                     joiner.i[o].payload.eq(self.blocks[o].payload),
+                    joiner.ahead[o].eq(self.ahead[o]),
                     self.blocks[o].ready.eq(joiner.i[o].ready),
                 ]
         return m

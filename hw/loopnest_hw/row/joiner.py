@@ -4,13 +4,13 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import COORDINATE_BITS, LANES, POSITION_BITS, ChipConfig
 from ..format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS
-from ..tokens import FIBER_BLOCKS, joined
+from ..tokens import AHEAD, BOUND, BOUND_BITS, FIBER_BLOCKS, joined
 
 
 def merged(config: ChipConfig, pair: int) -> data.StructLayout:
@@ -45,6 +45,10 @@ class Joiner(wiring.Component):
     both blocks of an item pass at once. Three cycles of latency; the last block kept waits for the
     next or for the end of all fibers, which tells ``last``.
 
+    ``bound[o]`` tells operand o's scanner which blocks are dropped in any case, since those that
+    they would have to meet are further on: of ``ahead`` and of what is at ``i`` a cycle ago
+    (`BlockReader` has the rules).
+
     See docs/architecture.md, "A row". Golden function: `loopnest_sim.model.join.join`.
     """
 
@@ -54,6 +58,8 @@ class Joiner(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(FIBER_BLOCKS)).array(config.operands),
+                "ahead": In(AHEAD).array(config.operands),
+                "bound": Out(BOUND).array(config.operands),
                 "context": In(stream.Signature(config.operands)),
                 "join": In(config.operands),
                 "block_table": In(config.table_bits),
@@ -102,6 +108,7 @@ class Joiner(wiring.Component):
                 used_up[o].eq(over[o] | selected[o] & final_word),
                 ended[o].eq(~self.join[o] | done[o] | used_up[o] & item[o].last),
             ]
+        self._bounds(m, done, over, has, half, coordinate)
         go = Signal()
         end = Signal()
         m.d.comb += [
@@ -142,6 +149,57 @@ class Joiner(wiring.Component):
             if self._pair > 1:
                 self._second_block(m, alone, selected, stage)
         return valid, stage
+
+    def _bounds(
+        self,
+        m: Module,
+        done: Signal,
+        over: Signal,
+        has: Signal,
+        half: Signal,
+        coordinate: list[Value],
+    ) -> None:
+        """Look how far each operand's fiber may be passed over."""
+        operands = range(self._config.operands)
+        nothing = 1 << BLOCK_COORDINATE_BITS
+        bounds = []
+        for o in operands:
+            item = self.i[o].payload
+            head = Signal(BOUND_BITS, name=f"head_{o}")
+            following = Signal(BOUND_BITS, name=f"following_{o}")
+            with m.If(done[o] | over[o]):
+                m.d.comb += [head.eq(nothing), following.eq(nothing)]
+            with m.Elif(has[o]):
+                m.d.comb += head.eq(coordinate[o])
+                with m.If(~half[o] & (item.count == 2)):
+                    m.d.comb += following.eq(item.word[1].coordinate)
+                with m.Elif(item.last):
+                    m.d.comb += following.eq(nothing)
+                with m.Else():
+                    # Nothing is known: it is above the head at least.
+                    known = self.ahead[o].valid
+                    m.d.comb += following.eq(Mux(known, self.ahead[o].coordinate, coordinate[o]))
+            bounds.append((head, following))
+        for o in operands:
+            # What has the fiber's end at `i` is not to be followed by another fiber's bound.
+            ended = done[o] | (self.i[o].valid & self.i[o].payload.last)
+            needed = []
+            for q in operands:
+                if q == o:
+                    continue
+                # No table entry keeps a block of o that q does not have.
+                needs = Signal(name=f"needs_{o}_{q}")
+                without = [p for p in range(1 << len(operands)) if p >> o & 1 and not p >> q & 1]
+                kept = Cat(self.block_table[p] for p in without).any()
+                m.d.sync += needs.eq(self.join[o] & self.join[q] & ~kept)
+                needed.append(needs)
+            for name, values in zip(("head", "next"), zip(*bounds, strict=True), strict=True):
+                others = [value for q, value in enumerate(values) if q != o]
+                candidates = [
+                    Mux(needs & ~ended, value, 0)
+                    for needs, value in zip(needed, others, strict=True)
+                ]
+                m.d.sync += self.bound[o][name].eq(reduce(_larger, candidates))
 
     def _second_block(self, m: Module, alone: Signal, selected: Signal, stage: data.View) -> None:
         """Fill the second block in where a fiber is alone."""
@@ -240,3 +298,7 @@ class Joiner(wiring.Component):
                     released.eq(alone | lanes.last),
                 ]
             m.d.sync += held_valid.eq(take | waiting & ~(lanes_valid & (kept | lanes.last)))
+
+
+def _larger(one: Value, other: Value) -> Value:
+    return Mux(one > other, one, other)

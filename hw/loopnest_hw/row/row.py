@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..config import ChipConfig
 from ..kernel import kernel_layout
-from ..tokens import FIBER_BLOCKS, FIBER_REQUEST, token
+from ..tokens import AHEAD, BOUND, FIBER_BLOCKS, FIBER_REQUEST, token
 from .expander import Expander
 from .front import RowFront
 
@@ -25,6 +25,8 @@ class Row(wiring.Component):
                 "epoch": In(1),
                 "request": Out(stream.Signature(FIBER_REQUEST)).array(config.operands),
                 "blocks": In(stream.Signature(FIBER_BLOCKS)).array(config.operands),
+                "ahead": In(AHEAD).array(config.operands),
+                "bound": Out(BOUND).array(config.operands),
                 "o": Out(stream.Signature(token(config))),
             }
         )
@@ -45,6 +47,7 @@ class Row(wiring.Component):
         for o in range(self._config.operands):
             connect(m, front.request[o], flipped(self.request[o]))
             connect(m, flipped(self.blocks[o]), front.blocks[o])
+            m.d.comb += [front.ahead[o].eq(self.ahead[o]), self.bound[o].eq(front.bound[o])]
         with m.If(self.row.bypass):
             m.d.comb += [
                 self.o.valid.eq(self.i.valid),

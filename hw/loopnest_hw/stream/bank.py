@@ -8,6 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, COORDINATE_BITS, EPILOGUE_READS, ChipConfig
 from ..tokens import (
+    AHEAD,
+    BOUND,
     FIBER_BLOCKS,
     FIBER_REQUEST,
     LEVEL_FAULT,
@@ -31,6 +33,8 @@ SCAN = wiring.Signature(
         "table": In(ADDRESS_BITS),
         "blocks": In(ADDRESS_BITS),
         "size": In(COORDINATE_BITS + 1),
+        "bound": In(BOUND),
+        "ahead": Out(AHEAD),
         "fault": Out(LEVEL_FAULT),
     }
 )
@@ -109,6 +113,8 @@ class StreamBank(wiring.Component):
                 ),
                 scanner.position_ring.eq(self.ring[2 * s]),
                 scanner.block_ring.eq(self.ring[2 * s + 1]),
+                scanner.bound.eq(port.bound),
+                port.ahead.eq(scanner.ahead),
                 port.fault.eq(scanner.fault),
                 scanner.flush.eq(self.flush),
             ]

@@ -2,21 +2,20 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, WIDE_BITS, ChipConfig
+from ..config import LINE_BYTES, WIDE_BITS, ChipConfig
 from ..formal import FORMAL
 from ..format import LINE_WORDS, WORD_BYTES
 from ..queue import Queue
 from ..tokens import gather_reply, gather_request
 from ..unary import at_least
+from .line_reader import LINE_BITS, LINE_SHIFT, LineReader
 from .pool import pool_client, ring
 
-LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
-LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
 REPLIES = 2
 """Replies being made or waiting."""
@@ -65,81 +64,15 @@ class Gather(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.work = work = Queue(serving(self._lanes), self._config.stream_depth)
-        m.submodules.requests = requests = Queue(self.pool.request.payload.shape(), 2)
-        m.d.comb += [
-            self.pool.request.valid.eq(requests.o.valid),
-            self.pool.request.payload.eq(requests.o.payload),
-            requests.o.ready.eq(self.pool.request.ready),
-        ]
-
-        # Until the first step, the ring's state follows its settings.
-        started = Signal()
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += started.eq(1)
-
-        def ring_pointer(name: str, step: Value) -> Signal:
-            pointer = Signal(self._config.pool_bits, name=name)
-            with m.If(~started | (step & (pointer == self.ring.last))):
-                m.d.sync += pointer.eq(self.ring.base)
-            with m.Elif(step):
-                m.d.sync += pointer.eq(pointer + 1)
-            return pointer
-
-        asked = Signal()
-        taken = Signal()
-        fetched = Signal()
-        m.d.sync += fetched.eq(taken)
-        free = Signal(range(self._config.pool_lines + 1))
-        with m.If(started):
-            # A taken line is out of the pool a cycle later.
-            m.d.sync += free.eq(free - asked + fetched)
-        with m.Else():
-            m.d.sync += free.eq(self.ring.last - self.ring.base + 1)
-
-        asking = self._ask(m, work.i, requests.i, asked, free != 0)
-        m.d.comb += requests.i.payload.slot.eq(ring_pointer("ask_slot", asked))
-
-        # Arrival is looked at in ring order, one slot a cycle, ahead of the takes.
-        seen = Signal()
-        turn = Signal(init=1)  # what `arrived` is when the slot's next line is there
-        available = Signal(range(self._config.pool_lines + 1))
-        m.d.comb += [
-            self.pool.probe.eq(ring_pointer("probe_slot", seen)),
-            seen.eq(self.pool.arrived == turn),
-        ]
-        with m.If(seen & (self.pool.probe == self.ring.last)):
-            m.d.sync += turn.eq(~turn)
-        m.d.sync += available.eq(available + seen - taken)
-
-        self._use(m, work.o, available != 0, fetched, platform)
-        m.d.comb += [
-            taken.eq(self.pool.take.valid & self.pool.take.ready),
-            self.pool.take.payload.eq(ring_pointer("take_slot", taken)),
-        ]
-
-        if platform == FORMAL:
-            # The contract: the ring holds, and no line arrives that was not asked for.
-            ring_before = Signal.like(self.ring)
-            due = Signal(range(self._config.pool_lines + 1))
-            m.d.sync += [ring_before.eq(self.ring), due.eq(due + asked - seen)]
-            m.d.comb += [
-                Assume(self.ring.base <= self.ring.last),
-                Assume(~started | (ring_before.as_value() == self.ring.as_value())),
-                Assume(~seen | (due != 0)),
-            ]
-            # A line of the ring is free, asked for, available or on its way out of the pool.
-            lines = Mux(started, self.ring.last - self.ring.base + 1, free)
-            m.d.comb += [
-                Assert(started | ~asking),
-                Assert(lines == free + due + available + fetched),
-            ]
+        m.submodules.lines = lines = LineReader(self._config)
+        wiring.connect(m, lines.pool, wiring.flipped(self.pool))
+        m.d.comb += lines.ring.eq(self.ring)
+        self._ask(m, work.i, lines.i)
+        self._use(m, work.o, lines.o, platform)
         return m
 
-    def _ask(self, m: Module, work: Any, requests: Any, asked: Signal, room: Value) -> Signal:
-        """Turn steps into line requests and the work to be done with the lines.
-
-        Returns whether there is a step.
-        """
+    def _ask(self, m: Module, work: Any, asked: Any) -> None:
+        """Turn steps into line requests and the work to be done with the lines."""
         step = self.i.payload
         lanes = range(self._lanes)
 
@@ -193,13 +126,11 @@ class Gather(wiring.Component):
         m.d.comb += [
             first.eq(new & ~(reached << 1)),
             later.eq(new & ~first),
-            asked.eq(requests.valid & requests.ready),
-            requests.valid.eq(busy & some & room & work.ready),
-            work.valid.eq(busy & (~some | (room & requests.ready))),
+            asked.valid.eq(busy & some & work.ready),
+            work.valid.eq(busy & (~some | asked.ready)),
             work.payload.take.eq(some),
             work.payload.end.eq(~several),
             done.eq(work.valid & work.ready & work.payload.end),
-            self.pool.waiting.eq(busy & some & ~room),
         ]
         for n in lanes:
             m.d.comb += [
@@ -210,38 +141,21 @@ class Gather(wiring.Component):
                 work.payload.lane[n].offset.eq(offset[n]),
             ]
             with m.If(first[n]):
-                m.d.comb += requests.payload.line.eq(line[n])
+                m.d.comb += asked.payload.eq(line[n])
         with m.If(work.valid & work.ready & several):
             m.d.sync += [
                 pending.eq(pending & ~served),
                 new.eq(later),
                 several.eq(at_least(m, "new", new, 3)[-1][3]),
             ]
-        return busy
 
-    def _use(self, m: Module, work: Any, available: Value, fetched: Signal, platform: Any) -> None:
-        """Take lines from the pool and the items from the lines."""
-        # The next line is fetched before the work that takes it is there, so that streams which
-        # ask for theirs at the same time do not slow each other down. A line comes from the pool
-        # (`fetched`) and is used at once or kept (`held`).
-        pool = self.pool
-        held = Signal()
-        there = Signal()
-        kept = Signal(8 * LINE_BYTES)
-        fresh = Signal(8 * LINE_BYTES)
+    def _use(self, m: Module, work: Any, lines: Any, platform: Any) -> None:
+        """Take the items from the lines."""
+        fresh = lines.payload
         current = Signal(8 * LINE_BYTES)
         works = Signal()
-        used = Signal()
-        m.d.comb += [
-            there.eq(fetched | held),
-            fresh.eq(Mux(held, kept, pool.data)),
-            used.eq(works & work.payload.take),
-            pool.take.valid.eq(available & (~there | used)),
-        ]
-        m.d.sync += held.eq(there & ~used)
-        with m.If(fetched):
-            m.d.sync += kept.eq(pool.data)
-        with m.If(used):
+        m.d.comb += lines.ready.eq(works & work.payload.take)
+        with m.If(lines.ready):
             m.d.sync += current.eq(fresh)
 
         def word(line: Value, index: Value) -> Value:
@@ -265,7 +179,7 @@ class Gather(wiring.Component):
         ends = Signal()
         sent = Signal()
         m.d.comb += [
-            work.ready.eq((ready != REPLIES) & (~work.payload.take | there)),
+            work.ready.eq((ready != REPLIES) & (~work.payload.take | lines.valid)),
             works.eq(work.valid & work.ready),
             ends.eq(works & work.payload.end),
             sent.eq(self.o.valid & self.o.ready),

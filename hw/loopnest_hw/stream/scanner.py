@@ -9,29 +9,22 @@ from amaranth.lib.wiring import In, Out
 from ..config import (
     ADDRESS_BITS,
     COORDINATE_BITS,
-    LANES,
     LINE_BYTES,
     POSITION_BITS,
     WIDE_BITS,
     ChipConfig,
 )
-from ..format import (
-    BLOCK_COORDINATE_BITS,
-    BLOCK_MASK_BITS,
-    ENTRY_WORDS,
-    OPEN_STRIDE,
-    PACKED_STRIDE,
-    WORD_BYTES,
-)
+from ..format import ENTRY_WORDS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from ..queue import Queue
-from ..tokens import BLOCK_WORD, FIBER_BLOCKS, FIBER_REQUEST, LEVEL_FAULT, PAIR
+from ..tokens import AHEAD, BOUND, FIBER_BLOCKS, FIBER_REQUEST, LEVEL_FAULT
+from .block_reader import BlockReader
 from .gather import Gather
 from .pool import pool_client, ring
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
 WORD_ADDRESS_BITS = ADDRESS_BITS - WORD_SHIFT
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
-LANE_BITS = (LANES - 1).bit_length()
+LINE_WORD_BITS = (LINE_WORDS - 1).bit_length()
 
 
 class Scanner(wiring.Component):
@@ -42,13 +35,15 @@ class Scanner(wiring.Component):
     fibers ahead of the walk, which itself runs ahead of the output by its stream's depth and ring.
     From a request to its first blocks it takes 19 cycles and the memory's latency twice.
 
+    Words below ``bound`` may be left out, a line of them a cycle: see `BlockReader`, for ``ahead``
+    too.
+
     With ``flush`` the fibers asked for that are not walked yet turn empty: nobody wants them.
 
-    ``fault`` tells what was found wrong in the fibers that were read, two cycles after the word
-    (or the position entry) has passed, and stays until reset: ``tensor`` for a table that runs
-    backwards (its fiber counts as empty), an empty mask, or blocks that do not ascend;
-    ``coordinate`` for one at or above ``size``. So no fiber without a fault is longer than ``size``
-    allows.
+    ``fault`` tells what was found wrong in the fibers that were read, and stays until reset:
+    ``tensor`` for a table that runs backwards (its fiber counts as empty), an empty mask, or blocks
+    that do not ascend; ``coordinate`` for one at or above ``size``. So no fiber without a fault is
+    longer than ``size`` allows.
 
     ``table`` and ``blocks`` are byte addresses of lines; their low bits are ignored. Addresses wrap
     at 2^32. The settings hold while requests are under way, and two cycles before.
@@ -65,6 +60,8 @@ class Scanner(wiring.Component):
                 "table": In(ADDRESS_BITS),
                 "blocks": In(ADDRESS_BITS),
                 "size": In(COORDINATE_BITS + 1),
+                "bound": In(BOUND),
+                "ahead": Out(AHEAD),
                 "position_ring": In(ring(config)),
                 "block_ring": In(ring(config)),
                 "position_pool": Out(pool_client(config)),
@@ -76,23 +73,29 @@ class Scanner(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.positions = positions = Gather(self._config, lanes=ENTRY_WORDS)
-        m.submodules.words = words = Gather(self._config, lanes=PAIR)
+        m.submodules.reader = reader = BlockReader(self._config)
         wiring.connect(m, positions.pool, wiring.flipped(self.position_pool))
-        wiring.connect(m, words.pool, wiring.flipped(self.block_pool))
-        m.d.comb += [positions.ring.eq(self.position_ring), words.ring.eq(self.block_ring)]
+        wiring.connect(m, reader.pool, wiring.flipped(self.block_pool))
+        wiring.connect(m, reader.o, wiring.flipped(self.o))
+        m.d.comb += [
+            positions.ring.eq(self.position_ring),
+            reader.ring.eq(self.block_ring),
+            reader.size.eq(self.size),
+            reader.bound.eq(self.bound),
+            self.ahead.eq(reader.ahead),
+        ]
 
         fiber = data.StructLayout(
             {"start": WORD_ADDRESS_BITS, "length": WIDE_BITS, "child": POSITION_BITS}
         )
-        pairs = data.StructLayout({"count": range(PAIR + 1), "last": 1, "child": POSITION_BITS})
         m.submodules.fibers = fibers = Queue(fiber, self._config.fifo_depth)
-        # As many as the gather can hold, so that this queue never holds it up.
-        m.submodules.pairs = walked = Queue(pairs, self._config.stream_depth + 4)
         self._locate(m, positions.i)
-        self._measure(m, positions.o, fibers.i)
-        self._walk(m, fibers.o, words.i, walked.i)
-        self._count(m, words.o, walked.o)
-        self._check(m)
+        backwards = self._measure(m, positions.o, fibers.i)
+        self._walk(m, fibers.o, reader.i)
+        m.d.comb += [
+            self.fault.coordinate.eq(reader.fault.coordinate),
+            self.fault.tensor.eq(reader.fault.tensor | backwards),
+        ]
         return m
 
     def _locate(self, m: Module, entries: Any) -> None:
@@ -126,13 +129,14 @@ class Scanner(wiring.Component):
             address[2].eq(Cat(Const(0, WORD_SHIFT + 1), third)),
         ]
 
-    def _measure(self, m: Module, entries: Any, fibers: Any) -> None:
-        """Turn entries into the fibers' first words and lengths."""
+    def _measure(self, m: Module, entries: Any, fibers: Any) -> Signal:
+        """Turn entries into first words and lengths; return whether a table ran backwards."""
         first, child, end = (entries.payload[n] for n in range(ENTRY_WORDS))
         busy = Signal()
         fiber = Signal.like(fibers.payload)
         length = Signal(WIDE_BITS)
         backwards = Signal()
+        fault = Signal()
         m.d.comb += [
             Cat(length, backwards).eq(end - first),
             entries.ready.eq(~busy | fibers.ready),
@@ -149,10 +153,11 @@ class Scanner(wiring.Component):
                 fiber.child.eq(child),
             ]
             with m.If(backwards):
-                m.d.sync += self.fault.tensor.eq(1)
+                m.d.sync += fault.eq(1)
+        return fault
 
-    def _walk(self, m: Module, fibers: Any, words: Any, walked: Any) -> None:
-        """Ask for a fiber's words, two a cycle."""
+    def _walk(self, m: Module, fibers: Any, runs: Any) -> None:
+        """Hand the fibers on, those that are flushed as empty ones."""
         # Fibers that are asked for and not walked yet; the first of them may be flushed.
         ahead = Signal(range(2 * self._config.fifo_depth + 2 * self._config.stream_depth + 16))
         flushed = Signal.like(ahead)
@@ -165,100 +170,11 @@ class Scanner(wiring.Component):
             m.d.sync += flushed.eq(pending)
         with m.Elif(begins & empty):
             m.d.sync += flushed.eq(flushed - 1)
-
-        busy = Signal()
-        address = [Signal(WORD_ADDRESS_BITS, name=f"address_{n}") for n in range(PAIR)]
-        left = Signal(WIDE_BITS)
-        child = Signal(POSITION_BITS)
-        last = Signal()
-        fires = Signal()
         m.d.comb += [
-            words.valid.eq(busy & walked.ready),
-            walked.valid.eq(busy & words.ready),
-            fires.eq(words.valid & words.ready),
-            walked.payload.count.eq(Mux(last, left, PAIR)),
-            walked.payload.last.eq(last),
-            walked.payload.child.eq(child),
-            fibers.ready.eq(~busy | (fires & last)),
+            runs.valid.eq(fibers.valid),
+            fibers.ready.eq(runs.ready),
+            runs.payload.line.eq(fibers.payload.start[LINE_WORD_BITS:]),
+            runs.payload.first.eq(fibers.payload.start[:LINE_WORD_BITS]),
+            runs.payload.length.eq(Mux(empty, 0, fibers.payload.length)),
+            runs.payload.child.eq(fibers.payload.child),
         ]
-        for n in range(PAIR):
-            m.d.comb += [
-                words.payload.valid[n].eq(left > n),
-                words.payload.address[n].eq(address[n] << WORD_SHIFT),
-            ]
-        with m.If(fibers.ready):
-            m.d.sync += [
-                busy.eq(fibers.valid),
-                left.eq(Mux(empty, 0, fibers.payload.length)),
-                last.eq(empty | (fibers.payload.length <= PAIR)),
-                child.eq(fibers.payload.child),
-            ]
-            m.d.sync += [address[n].eq(fibers.payload.start + n) for n in range(PAIR)]
-        with m.Elif(fires):
-            m.d.sync += [left.eq(left - PAIR), last.eq(left <= 2 * PAIR)]
-            m.d.sync += [address[n].eq(address[n] + PAIR) for n in range(PAIR)]
-
-    def _count(self, m: Module, words: Any, walked: Any) -> None:
-        """Put words, counts and ranks together."""
-        block = [data.View(BLOCK_WORD, words.payload[n]) for n in range(PAIR)]
-        out = self.o.payload
-        rank = Signal(COORDINATE_BITS)
-        ones = [Signal(range(BLOCK_MASK_BITS * (n + 1) + 1), name=f"ones_{n}") for n in range(PAIR)]
-        loads = Signal()
-        m.d.comb += [
-            loads.eq((~self.o.valid | self.o.ready) & words.valid & walked.valid),
-            words.ready.eq(loads),
-            walked.ready.eq(loads),
-        ]
-        with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += self.o.valid.eq(loads)
-        with m.If(loads):
-            m.d.sync += [
-                out.word.eq(words.payload),
-                out.count.eq(walked.payload.count),
-                out.last.eq(walked.payload.last),
-                out.child.eq(walked.payload.child),
-            ]
-            for n in range(PAIR):
-                masks = Cat(block[k].mask for k in range(n + 1))
-                m.d.sync += ones[n].eq(sum(masks[k] for k in range(len(masks))))
-        m.d.comb += out.rank[0].eq(rank)
-        m.d.comb += [out.rank[n].eq(rank + ones[n - 1]) for n in range(1, PAIR)]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += rank.eq(Mux(out.last, 0, rank + ones[PAIR - 1]))
-
-    def _check(self, m: Module) -> None:
-        """Look at the words that are handed on."""
-        # The largest coordinate, as block and lanes.
-        most = Signal(COORDINATE_BITS)
-        none = Signal()
-        lanes = Signal(LANES)
-        m.d.sync += [
-            most.eq(self.size - 1),
-            none.eq(self.size == 0),
-            lanes.eq((2 << most[:LANE_BITS]) - 1),
-        ]
-        out = self.o.payload
-        before = Signal(BLOCK_COORDINATE_BITS)
-        inside = Signal()  # a word of the same fiber came before
-        passes = self.o.valid & self.o.ready
-        empty, descends, above, beyond = (
-            Signal(PAIR, name=name) for name in ("empty", "descends", "above", "beyond")
-        )
-        last_block = most[LANE_BITS:]
-        for n in range(PAIR):
-            word = out.word[n]
-            here = passes & (out.count > n)
-            previous, known = (out.word[n - 1].coordinate, 1) if n else (before, inside)
-            m.d.sync += [
-                empty[n].eq(here & (word.mask == 0)),
-                descends[n].eq(here & known & (word.coordinate <= previous)),
-                above[n].eq(here & (none | (word.coordinate > last_block))),
-                beyond[n].eq(here & (word.coordinate == last_block) & (word.mask & ~lanes).any()),
-            ]
-        with m.If(passes):
-            m.d.sync += [before.eq(out.word[PAIR - 1].coordinate), inside.eq(~out.last)]
-        with m.If(empty.any() | descends.any()):
-            m.d.sync += self.fault.tensor.eq(1)
-        with m.If(above.any() | beyond.any()):
-            m.d.sync += self.fault.coordinate.eq(1)

@@ -1,0 +1,365 @@
+"""Blocks of fibers: runs of block words, two a cycle, or a line of unwanted ones."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..arith.wire import wire
+from ..config import (
+    COORDINATE_BITS,
+    LANES,
+    POSITION_BITS,
+    WIDE_BITS,
+    ChipConfig,
+)
+from ..format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS, LINE_WORDS
+from ..queue import Queue
+from ..tokens import AHEAD, BLOCK_WORD, BOUND, BOUND_BITS, FIBER_BLOCKS, LEVEL_FAULT, PAIR
+from ..unary import at_least, lowest, one_of
+from .line_reader import LINE_BITS, LineReader
+from .pool import pool_client, ring
+
+LINE = data.ArrayLayout(BLOCK_WORD, LINE_WORDS)
+WORD_INDEX_BITS = (LINE_WORDS - 1).bit_length()
+LANE_BITS = (LANES - 1).bit_length()
+ONES_BITS = BLOCK_MASK_BITS.bit_length()
+
+BLOCK_RUN = data.StructLayout(
+    {
+        "line": LINE_BITS,
+        "first": WORD_INDEX_BITS,
+        "length": WIDE_BITS,
+        "child": POSITION_BITS,
+    }
+)
+"""A fiber's blocks: ``length`` words from word ``first`` of a line on, in successive lines."""
+
+PIECE = data.StructLayout(
+    {
+        "take": 1,
+        "opens": 1,
+        "lead": 1,
+        "words": LINE_WORDS,
+        "leaves": 1,
+        "last": 1,
+        "child": POSITION_BITS,
+    }
+)
+"""A fiber's part of a line.
+
+The line is the next one where ``take``, else the same again. ``words`` are the fiber's, without
+the line's last one where that ``leaves``: it is the next piece's ``lead``, so that pairs need not
+end with a line. ``opens`` and ``last``: the fiber's first and last piece.
+"""
+
+
+class BlockReader(wiring.Component):
+    """Answers each run with its words, their ranks and the fiber's child.
+
+    Two words a cycle, from whatever lines; a fiber a cycle where it has up to two in one line.
+
+    Words below the bound may be left out: the rest of a line, up to the first word that is not
+    below, costs no cycle before that word, and one if there is none. ``bound`` and ``ahead`` belong
+    to the fiber that the next item at ``o`` is of:
+
+    - ``bound.head``: nobody wants words below it. ``bound.next``: nor those below this one, if a
+      word that is not below ``head`` has been handed on. 0 where there is no bound.
+    - ``ahead``: the first coordinate of the item after the one at ``o``, if it is of the same fiber
+      and there already.
+
+    Bounds must not come down but to 0, and hold a cycle later for what is not at ``o`` by then; at
+    the end of a fiber they must be 0 for one cycle: that after its last item's transfer.
+
+    From a run to its lines' requests: 3 cycles; from a line's arrival to its first words: 5.
+
+    ``fault`` tells what is wrong with the words that were read, those left out too, until reset:
+    ``tensor`` for an empty mask and for blocks that do not ascend, ``coordinate`` for one at or
+    above ``size``.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(BLOCK_RUN)),
+                "o": Out(stream.Signature(FIBER_BLOCKS)),
+                "ahead": Out(AHEAD),
+                "bound": In(BOUND),
+                "size": In(COORDINATE_BITS + 1),
+                "ring": In(ring(config)),
+                "pool": Out(pool_client(config)),
+                "fault": Out(LEVEL_FAULT),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.lines = lines = LineReader(self._config)
+        m.submodules.pieces = pieces = Queue(PIECE, self._config.stream_depth)
+        wiring.connect(m, lines.pool, wiring.flipped(self.pool))
+        m.d.comb += lines.ring.eq(self.ring)
+        self._ask(m, lines.i, pieces.i)
+        self._pick(m, lines.o, pieces.o)
+        return m
+
+    def _ask(self, m: Module, lines: Any, pieces: Any) -> None:
+        """Cut runs into pieces, a piece a cycle."""
+        run = self.i.payload
+        busy = Signal()
+        line = Signal(LINE_BITS)
+        known = Signal()  # `line` is the one asked for last
+        new = Signal()
+        first = Signal(WORD_INDEX_BITS)
+        left = Signal(WIDE_BITS)  # words, from `first` on
+        piece = Signal(PIECE)
+        fires = Signal()
+        end = Signal(range(LINE_WORDS + 1))
+        m.d.comb += [
+            lines.valid.eq(busy & new & pieces.ready),
+            lines.payload.eq(line),
+            pieces.valid.eq(busy & (~new | lines.ready)),
+            fires.eq(pieces.valid & pieces.ready),
+            self.i.ready.eq(~busy | fires & piece.last),
+            pieces.payload.eq(piece),
+            pieces.payload.take.eq(new),
+            pieces.payload.leaves.eq(~piece.last & (piece.lead ^ first[0])),
+            end.eq(Mux(piece.last, first + left, LINE_WORDS - pieces.payload.leaves.as_unsigned())),
+            pieces.payload.words.eq(
+                Cat((first <= n) & (end > n) for n in range(LINE_WORDS)),
+            ),
+        ]
+        # A fiber may begin with the last word of the line that was asked for last.
+        same = wire(m, "same", known & (run.line == line))
+        jumps = wire(m, "jumps", same & (run.first == LINE_WORDS - 1) & (run.length > 1))
+        ends = wire(
+            m,
+            "ends",
+            Mux(jumps, run.length <= LINE_WORDS + 1, run.length <= LINE_WORDS - run.first),
+        )
+        with m.If(self.i.ready):
+            m.d.sync += [
+                busy.eq(self.i.valid),
+                new.eq((~same | jumps) & (run.length != 0)),
+                left.eq(run.length - jumps),
+                piece.last.eq(ends),
+                piece.lead.eq(jumps),
+                piece.opens.eq(1),
+                piece.child.eq(run.child),
+            ]
+            with m.If(self.i.valid & (run.length != 0)):
+                m.d.sync += [
+                    line.eq(Mux(jumps, run.line + 1, run.line)),
+                    first.eq(Mux(jumps, 0, run.first)),
+                    known.eq(1),
+                ]
+        with m.Elif(fires):
+            m.d.sync += [
+                line.eq(line + 1),
+                new.eq(1),
+                first.eq(0),
+                left.eq(left - LINE_WORDS + first),
+                piece.last.eq(left <= 2 * LINE_WORDS - first),
+                piece.lead.eq(pieces.payload.leaves),
+                piece.opens.eq(0),
+            ]
+
+    def _pick(self, m: Module, lines: Any, pieces: Any) -> None:
+        """Choose the next words of the piece that is here, and go on to the next piece."""
+        fresh = LINE(lines.payload)
+        here = Signal()
+        piece = Signal(PIECE)  # its `words` are those left; its `lead` is gone after one cycle
+        line = Signal(LINE)
+        ones = [Signal(ONES_BITS, name=f"ones_{n}") for n in range(LINE_WORDS)]
+        lead = Signal(BLOCK_WORD)
+        lead_ones = Signal(ONES_BITS)
+        # Below the bound, as it was a cycle ago.
+        low = Signal(LINE_WORDS)
+        low_lead = Signal()
+
+        # The lead is compared once; while it waits, the bound may pass it and what follows.
+        wants_lead = wire(m, "wants_lead", piece.lead & ~low_lead)
+        unwanted = wire(m, "unwanted", piece.words & Mux(wants_lead, 0, low))
+        wanted = wire(m, "wanted", piece.words & ~unwanted)
+        lowest_wanted = wire(m, "lowest_wanted", lowest(wanted))
+        lowest_others = wire(m, "lowest_others", lowest(wanted & ~lowest_wanted))
+        first = wire(m, "first", Mux(wants_lead, 0, lowest_wanted))
+        second = wire(m, "second", Mux(wants_lead, lowest_wanted, lowest_others))
+        several = at_least(m, "wanted", wanted, PAIR + 1)[-1]
+        more = wire(m, "more", Mux(wants_lead, several[PAIR], several[PAIR + 1]))
+        advance = Signal()
+        moves = Signal()
+        leaves = Signal()  # the piece is done with
+        loads = Signal()
+        m.d.comb += [
+            moves.eq(here & advance),
+            leaves.eq(~here | (advance & ~more)),
+            loads.eq(leaves & pieces.valid & (~pieces.payload.take | lines.valid)),
+            pieces.ready.eq(leaves & (~pieces.payload.take | lines.valid)),
+            lines.ready.eq(leaves & pieces.valid & pieces.payload.take),
+        ]
+        with m.If(leaves):
+            m.d.sync += here.eq(loads)
+        with m.If(loads):
+            m.d.sync += [
+                piece.eq(pieces.payload),
+                lead.eq(line[LINE_WORDS - 1]),
+                lead_ones.eq(ones[LINE_WORDS - 1]),
+            ]
+            with m.If(pieces.payload.take):
+                m.d.sync += line.eq(fresh)
+                m.d.sync += [ones[n].eq(_count(fresh[n].mask)) for n in range(LINE_WORDS)]
+        with m.Elif(moves):
+            m.d.sync += [piece.words.eq(wanted & ~first & ~second), piece.lead.eq(0)]
+
+        # The item and what was left out before it, to be counted in the next cycle.
+        choices = [*zip(first, line, ones, strict=True), (wants_lead, lead, lead_ones)]
+        chosen = [
+            one_of((flag, Cat(word, count)) for flag, word, count in choices),
+            one_of((flag, Cat(w, c)) for flag, w, c in zip(second, line, ones, strict=True)),
+        ]
+        picked = [wire(m, f"picked_{n}", choice) for n, choice in enumerate(chosen)]
+        some = wire(m, "some", wants_lead | wanted.any())
+        both = wire(m, "both", second.any())
+        item = Signal(FIBER_BLOCKS)
+        item_ones = [Signal(ONES_BITS, name=f"item_ones_{n}") for n in range(PAIR)]
+        item_valid = Signal()
+        skipped = [Signal(ONES_BITS, name=f"skipped_{n}") for n in range(LINE_WORDS + 1)]
+        reach = Signal(BLOCK_COORDINATE_BITS)  # the last coordinate picked, of this fiber
+        reaches = Signal()
+        word_bits = BLOCK_MASK_BITS + BLOCK_COORDINATE_BITS
+        with m.If(advance):
+            m.d.sync += [
+                item_valid.eq(here & (some | piece.last)),
+                item.count.eq(Mux(both, PAIR, some)),
+                item.last.eq(piece.last & ~more),
+                item.child.eq(piece.child),
+            ]
+            for n in range(PAIR):
+                m.d.sync += [
+                    item.word[n].eq(picked[n][:word_bits]),
+                    item_ones[n].eq(Mux(here, picked[n][word_bits:], 0)),
+                ]
+            for n in range(LINE_WORDS):
+                m.d.sync += skipped[n].eq(Mux(here & unwanted[n], ones[n], 0))
+            m.d.sync += skipped[-1].eq(Mux(here & piece.lead & low_lead, lead_ones, 0))
+        with m.If(moves):
+            m.d.sync += reaches.eq((reaches | some) & (more | ~piece.last))
+            with m.If(some):
+                m.d.sync += reach.eq(
+                    Mux(both, picked[1][:word_bits], picked[0][:word_bits])[BLOCK_MASK_BITS:]
+                )
+
+        foreign = self._hand_on(m, advance, item_valid, item, item_ones, skipped)
+
+        # The bound belongs to what is at `o`: it counts only while no fiber has ended since. Once a
+        # word at or above `head` is picked, the words left of this line are compared with `next`.
+        head, following = self.bound.head, self.bound.next
+        bound = Signal(BOUND_BITS)
+        compared = Signal(BOUND_BITS)  # what `low` was compared with
+        ends = wire(m, "ends_here", foreign | (loads & here & piece.last))
+        takes = wire(m, "takes", loads & pieces.payload.take)
+        picks = moves & wanted.any() & ~wants_lead & (compared == head)
+        passed = wire(m, "passed", reaches & (reach >= head) | picks)
+        m.d.sync += [
+            bound.eq(Mux(foreign, 0, Mux(passed, following, head))),
+            compared.eq(Mux(ends, 0, Mux(passed & ~takes, following, bound))),
+        ]
+        for n in range(LINE_WORDS):
+            here_below = Mux(passed, line[n].coordinate < following, line[n].coordinate < bound)
+            m.d.sync += low[n].eq(~ends & Mux(takes, fresh[n].coordinate < bound, here_below))
+        with m.If(loads):
+            m.d.sync += low_lead.eq(~ends & (line[LINE_WORDS - 1].coordinate < bound))
+        self._check(m, loads, pieces.payload, line, lead)
+
+    def _hand_on(
+        self,
+        m: Module,
+        advance: Signal,
+        item_valid: Signal,
+        item: Any,
+        ones: list[Signal],
+        skipped: list[Signal],
+    ) -> Value:
+        """Put the ranks in, and queue the items; return whether one of them ends its fiber."""
+        rank = Signal(COORDINATE_BITS)
+        behind = Signal(FIBER_BLOCKS)
+        behind_valid = Signal()
+        out = self.o
+        before = [rank, *skipped]
+        counted = Signal(FIBER_BLOCKS)
+        m.d.comb += [
+            advance.eq(~item_valid | ~behind_valid),
+            counted.eq(item),
+            counted.rank[0].eq(sum(before)),
+            counted.rank[1].eq(sum([*before, ones[0]])),
+        ]
+        with m.If(advance):
+            m.d.sync += rank.eq(Mux(item_valid & item.last, 0, sum([*before, *ones])))
+        taken = ~out.valid | out.ready
+        with m.If(~behind_valid):
+            m.d.sync += behind.eq(counted)
+        m.d.sync += behind_valid.eq(~taken & (behind_valid | item_valid))
+        with m.If(taken):
+            m.d.sync += [
+                out.valid.eq(behind_valid | item_valid),
+                out.payload.eq(Mux(behind_valid, behind, counted)),
+            ]
+        m.d.comb += [
+            self.ahead.valid.eq(behind_valid & (behind.count != 0) & ~out.payload.last),
+            self.ahead.coordinate.eq(behind.word[0].coordinate),
+        ]
+        return wire(
+            m,
+            "foreign",
+            (item_valid & item.last)
+            | (behind_valid & behind.last)
+            | (out.valid & out.payload.last),
+        )
+
+    def _check(self, m: Module, loads: Signal, piece: Any, line: Any, lead: Any) -> None:
+        """Look at a piece's words in the cycle after it has come."""
+        # The largest coordinate, as block and lanes.
+        most = Signal(COORDINATE_BITS)
+        none = Signal()
+        lanes = Signal(LANES)
+        m.d.sync += [
+            most.eq(self.size - 1),
+            none.eq(self.size == 0),
+            lanes.eq((2 << most[:LANE_BITS]) - 1),
+        ]
+        # The fiber's words in this line, and the one before them, which may be the last one of the
+        # line before.
+        here = Signal(LINE_WORDS + 1)
+        follows = Signal(LINE_WORDS + 1)  # a word of the same fiber comes before
+        inside = Cat(piece.lead, piece.words[:-1], piece.words[-1] | piece.leaves)
+        m.d.sync += [
+            here.eq(Mux(loads, inside, 0)),
+            follows.eq(Cat(Const(0, 1), piece.lead | ~piece.opens, inside[1:-1])),
+        ]
+        words = [lead, *line]
+        last_block = most[LANE_BITS:]
+        empty, descends, above, beyond = (
+            Signal(LINE_WORDS + 1, name=name) for name in ("empty", "descends", "above", "beyond")
+        )
+        for n, word in enumerate(words):
+            m.d.sync += [
+                empty[n].eq(here[n] & (word.mask == 0)),
+                above[n].eq(here[n] & (none | (word.coordinate > last_block))),
+                beyond[n].eq(
+                    here[n] & (word.coordinate == last_block) & (word.mask & ~lanes).any()
+                ),
+            ]
+            if n:
+                before = words[n - 1].coordinate
+                m.d.sync += descends[n].eq(here[n] & follows[n] & (word.coordinate <= before))
+        with m.If(empty.any() | descends.any()):
+            m.d.sync += self.fault.tensor.eq(1)
+        with m.If(above.any() | beyond.any()):
+            m.d.sync += self.fault.coordinate.eq(1)
+
+
+def _count(bits: Value) -> Value:
+    """Return how many bits are set."""
+    return sum((bits[n] for n in range(1, len(bits))), start=Value.cast(bits[0]))
