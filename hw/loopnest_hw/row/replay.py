@@ -64,13 +64,16 @@ class ReplayBuffer(wiring.Component):
         # A token is at the memory's output, until there is room.
         reading = Signal()
         fetch = Signal()
+        passes = Signal()
         connect(m, head.o, flipped(self.o))
         m.d.comb += [
+            # Where nothing waits, a token need not go through the memory; it is kept there.
+            passes.eq(put & (unsent == 0) & ~reading & head.i.ready & ~again),
             fetch.eq((unsent != 0) & (~reading | head.i.ready) & ~again),
             read.en.eq(fetch),
             read.addr.eq(next_at),
-            head.i.valid.eq(reading & ~again),
-            Cat(head.i.payload).eq(read.data),
+            head.i.valid.eq(reading & ~again | passes),
+            Cat(head.i.payload).eq(Mux(reading, read.data, Cat(self.i.payload))),
             head.i.payload.epoch.eq(self.epoch),
         ]
         m.d.sync += reading.eq(fetch | (reading & ~head.i.ready & ~again))
@@ -83,7 +86,7 @@ class ReplayBuffer(wiring.Component):
         with m.If(again):
             m.d.sync += [self.epoch.eq(~self.epoch), next_at.eq(oldest), unsent.eq(kept + put)]
         with m.Else():
-            m.d.sync += unsent.eq(unsent + put - fetch)
-            with m.If(fetch):
+            m.d.sync += unsent.eq(unsent + (put & ~passes) - fetch)
+            with m.If(fetch | passes):
                 m.d.sync += next_at.eq(step(next_at))
         return m

@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
 from ..formal import FORMAL
-from ..queue import Queue
 from .pool import pool_client, ring
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
@@ -19,9 +18,9 @@ class LineReader(wiring.Component):
     """Reads lines by their number (byte address / 32), a line a cycle, ahead by its ring.
 
     A line is asked for only when its slot is free, so no answer is ever refused; slots go round the
-    ring. ``ring`` may change only until the first line is asked for; it is seen a cycle later.
+    ring. ``ring`` may change only until the cycle before the first number; it is seen a cycle later.
 
-    From a number to its request: 1 cycle; from the line's arrival to ``o``: 2.
+    A number is asked for in the same cycle; from the line's arrival to ``o`` it takes a cycle.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -38,12 +37,6 @@ class LineReader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pool = self.pool
-        m.submodules.requests = requests = Queue(pool.request.payload.shape(), 2)
-        m.d.comb += [
-            pool.request.valid.eq(requests.o.valid),
-            pool.request.payload.eq(requests.o.payload),
-            requests.o.ready.eq(pool.request.ready),
-        ]
         asked = Signal()
         taken = Signal()
         fetched = Signal()
@@ -70,10 +63,10 @@ class LineReader(wiring.Component):
         with m.Else():
             m.d.sync += free.eq(self.ring.last - self.ring.base + 1)
         m.d.comb += [
-            self.i.ready.eq(room & requests.i.ready),
-            requests.i.valid.eq(self.i.valid & room),
-            requests.i.payload.line.eq(self.i.payload),
-            requests.i.payload.slot.eq(ring_pointer("ask_slot", asked)),
+            self.i.ready.eq(room & pool.request.ready),
+            pool.request.valid.eq(self.i.valid & room),
+            pool.request.payload.line.eq(self.i.payload),
+            pool.request.payload.slot.eq(ring_pointer("ask_slot", asked)),
             asked.eq(self.i.valid & self.i.ready),
             pool.waiting.eq(self.i.valid & ~room),
         ]
@@ -81,7 +74,7 @@ class LineReader(wiring.Component):
         # Arrival is looked at in ring order, one slot a cycle, ahead of the takes.
         seen = Signal()
         turn = Signal(init=1)  # what `arrived` is when the slot's next line is there
-        available = Signal(range(self._config.pool_lines + 1))
+        available = Signal(range(self._config.pool_lines + 1))  # but for the one seen just now
         m.d.comb += [
             pool.probe.eq(ring_pointer("probe_slot", seen)),
             seen.eq(pool.arrived == turn),
@@ -100,7 +93,7 @@ class LineReader(wiring.Component):
             self.o.valid.eq(fetched | held),
             self.o.payload.eq(Mux(held, kept, pool.data)),
             sent.eq(self.o.valid & self.o.ready),
-            pool.take.valid.eq((available != 0) & (~self.o.valid | self.o.ready)),
+            pool.take.valid.eq((seen | (available != 0)) & (~self.o.valid | self.o.ready)),
             taken.eq(pool.take.valid & pool.take.ready),
             pool.take.payload.eq(ring_pointer("take_slot", taken)),
         ]
@@ -115,7 +108,9 @@ class LineReader(wiring.Component):
             m.d.sync += [ring_before.eq(self.ring), due.eq(due + asked - seen)]
             m.d.comb += [
                 Assume(self.ring.base <= self.ring.last),
-                Assume(~(started | asked) | (ring_before.as_value() == self.ring.as_value())),
+                Assume(
+                    ~(started | self.i.valid) | (ring_before.as_value() == self.ring.as_value())
+                ),
                 Assume(~seen | (due != 0)),
             ]
             # A line of the ring is free, asked for, available or on its way out of the pool.
@@ -123,6 +118,7 @@ class LineReader(wiring.Component):
             m.d.comb += [
                 Assert(started | (free == 0) | (free == ring_before.last - ring_before.base + 1)),
                 Assert(lines == free + due + available + fetched),
+                Assert(started | (pool.request.payload.slot == ring_before.base)),
                 Assert(~(fetched & held)),
             ]
         return m
