@@ -133,6 +133,7 @@ def estimate(
         leaf = row is nest.rows[-1]
         merged = joins.merged(loops, row, PAIR if leaf else 1)
         words = joins.words(loops, row)
+        handed_on = joins.handed_on(loops, row)
         for c, cell in enumerate(row.cells):
             if cell.mode is CellMode.SCAN and cell.level is not None:
                 at = (row.number, c)
@@ -145,7 +146,7 @@ def estimate(
                     words[c], fibers[c].lines(visits.present[c], of_fiber, of_fiber, LINE_WORDS)
                 )
                 stream = max(visits.present[c], found.position_lines[at], found.block_lines[at])
-                found.stages[f"scan {row.number} {c}"] = max(stream, words[c] / 2)
+                found.stages[f"scan {row.number} {c}"] = max(stream, handed_on[c] / 2)
         joined = max(merged + visits.null, filled + empty)
         if leaf and any(cell.ones for cell in row.cells):
             joined = max(joined, ONES_CYCLES * visits.tokens)

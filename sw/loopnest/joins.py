@@ -15,6 +15,9 @@ from .pack import COMPRESSED
 from .profile import Profile
 from .relation import Relation, total
 
+HANDED_ON = 2
+"""Blocks that a scanner hands on for each block that they might meet, where it passes over more."""
+
 BLOCK = " block"
 """Ends the index of a relation that has a loop's blocks instead of its coordinates."""
 
@@ -38,6 +41,8 @@ class Joins:
         ]
         # the fewest operands that make a term
         self._needed = [p for p in patterns if not any(q < p for q in patterns)]
+        # what is missing in one of these is missing in the result
+        self._everywhere = frozenset.intersection(*self._needed) if self._needed else frozenset()
         self._sizes: dict[str, int] = {}
         for row in nest.rows:
             if row.index is not None:
@@ -61,9 +66,20 @@ class Joins:
             found[column] = self._weighted(loops, column, level, words)
         return found
 
+    def handed_on(self, loops: tuple[str, ...], row: Row) -> list[float]:
+        """Return how many of these block words are not passed over."""
+        words = self.words(loops, row)
+        found = list(words)
+        for column in _scanned(row):
+            others = (self._everywhere & _scanned(row).keys()) - {column}
+            if others and not any(cell.ones for cell in row.cells):
+                most = HANDED_ON * min(words[other] for other in others)
+                found[column] = min(words[column], most)
+        return found
+
     def merged(self, loops: tuple[str, ...], row: Row, pair: int) -> float:
-        """Return the steps of a row's joiner: its fibers' blocks, merged; ``pair`` words of a fiber
-        that is alone are a step.
+        """Return the steps of a row's joiner: its fibers' blocks, merged, but for those passed
+        over; ``pair`` words of a fiber that is alone are a step.
         """
         scanned = _scanned(row)
         if not scanned or any(cell.ones for cell in row.cells):
@@ -77,7 +93,7 @@ class Joins:
             for some in combinations(scanned, size):
                 blocks = {c: self._blocks(c, scanned[c]) for c in some}
                 found -= (-1) ** size * self._count((*loops, _block(row)), blocks, some)
-        return found
+        return min(found, sum(self.handed_on(loops, row)))
 
     def kept_blocks(self, loops: tuple[str, ...], row: Row) -> float:
         """Return the blocks in which all operands of a term have coordinates."""

@@ -11,8 +11,16 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Memory
 from loopnest.benchmarks import __main__ as command
-from loopnest.benchmarks import convolution, graphs, layer
-from loopnest.benchmarks.bounds import AsFastest, Below, Fixed, OfCase, OfRoof, Unbounded
+from loopnest.benchmarks import convolution, graphs, layer, skipping
+from loopnest.benchmarks.bounds import (
+    AsFastest,
+    Below,
+    Fixed,
+    OfCase,
+    OfRoof,
+    OverRoof,
+    Unbounded,
+)
 from loopnest.benchmarks.cases import SAM, dense_case, product
 from loopnest.benchmarks.matrices import load_matrix
 from loopnest.benchmarks.outcome import run_cases, same
@@ -92,6 +100,13 @@ def test_convolutions_are_right(monkeypatch):
     assert outcomes[1].multiplies < 0.5 * outcomes[0].multiplies
 
 
+def test_inner_products_of_long_and_short_are_right(monkeypatch):
+    monkeypatch.setattr(skipping, "LONG", 500)
+    outcomes = list(run_cases(Chip(backend="model"), skipping.skipping_cases()))
+    assert len(outcomes) == 3 and all(outcome.right for outcome in outcomes)
+    assert [outcome.multiplies for outcome in outcomes] == [10, 10, 500]
+
+
 def test_the_orders_of_a_matrix(folder, capsys):
     options = ["--matrices", str(folder), "--backend", "model", "--output", str(folder / "o.json")]
     assert command.main([*options, "orders", "square", SAM[0]]) == 0
@@ -146,6 +161,7 @@ def test_bounds():
     assert OfCase("dense", 0.5).cycles(4, 1, {"dense": 30}) == 15
     assert OfCase("dense", 0.5).cycles(4, 1, {}) is None
     assert OfCase("dense", 0.5).cycles(100, 1, {"dense": 30}) is None
+    assert OverRoof(140).cycles(4, 10, {}) == 150 and OverRoof(140).cycles(100, 10, {}) is None
     assert Below(10).cycles(100, 1, {}) == 9 and Unbounded().cycles(4, 1, {}) is None
     fastest = AsFastest(("a", "b", "c"), 1.5)
     assert fastest.cycles(7, 1, {"a": 30, "b": 20, "d": 1}) == 30

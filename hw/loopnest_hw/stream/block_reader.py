@@ -100,11 +100,11 @@ class BlockReader(wiring.Component):
         m.submodules.pieces = pieces = Queue(PIECE, self._config.stream_depth)
         wiring.connect(m, lines.pool, wiring.flipped(self.pool))
         m.d.comb += lines.ring.eq(self.ring)
-        self._ask(m, lines.i, pieces.i)
+        self._ask(m, lines, pieces.i)
         self._pick(m, lines.o, pieces.o)
         return m
 
-    def _ask(self, m: Module, lines: Any, pieces: Any) -> None:
+    def _ask(self, m: Module, lines: LineReader, pieces: Any) -> None:
         """Cut runs into pieces, a piece a cycle."""
         run = self.i.payload
         busy = Signal()
@@ -117,9 +117,10 @@ class BlockReader(wiring.Component):
         fires = Signal()
         end = Signal(range(LINE_WORDS + 1))
         m.d.comb += [
-            lines.valid.eq(busy & new & pieces.ready),
-            lines.payload.eq(line),
-            pieces.valid.eq(busy & (~new | lines.ready)),
+            lines.wants.eq(busy & new),
+            lines.i.valid.eq(busy & new & pieces.ready),
+            lines.i.payload.eq(line),
+            pieces.valid.eq(busy & (~new | lines.i.ready)),
             fires.eq(pieces.valid & pieces.ready),
             self.i.ready.eq(~busy | fires & piece.last),
             pieces.payload.eq(piece),

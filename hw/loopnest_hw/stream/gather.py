@@ -67,11 +67,11 @@ class Gather(wiring.Component):
         m.submodules.lines = lines = LineReader(self._config)
         wiring.connect(m, lines.pool, wiring.flipped(self.pool))
         m.d.comb += lines.ring.eq(self.ring)
-        self._ask(m, work.i, lines.i)
+        self._ask(m, work.i, lines)
         self._use(m, work.o, lines.o, platform)
         return m
 
-    def _ask(self, m: Module, work: Any, asked: Any) -> None:
+    def _ask(self, m: Module, work: Any, lines: LineReader) -> None:
         """Turn steps into line requests and the work to be done with the lines."""
         step = self.i.payload
         lanes = range(self._lanes)
@@ -126,8 +126,9 @@ class Gather(wiring.Component):
         m.d.comb += [
             first.eq(new & ~(reached << 1)),
             later.eq(new & ~first),
-            asked.valid.eq(busy & some & work.ready),
-            work.valid.eq(busy & (~some | asked.ready)),
+            lines.wants.eq(busy & some),
+            lines.i.valid.eq(busy & some & work.ready),
+            work.valid.eq(busy & (~some | lines.i.ready)),
             work.payload.take.eq(some),
             work.payload.end.eq(~several),
             done.eq(work.valid & work.ready & work.payload.end),
@@ -141,7 +142,7 @@ class Gather(wiring.Component):
                 work.payload.lane[n].offset.eq(offset[n]),
             ]
             with m.If(first[n]):
-                m.d.comb += asked.payload.eq(line[n])
+                m.d.comb += lines.i.payload.eq(line[n])
         with m.If(work.valid & work.ready & several):
             m.d.sync += [
                 pending.eq(pending & ~served),

@@ -18,7 +18,10 @@ class LineReader(wiring.Component):
     """Reads lines by their number (byte address / 32), a line a cycle, ahead by its ring.
 
     A line is asked for only when its slot is free, so no answer is ever refused; slots go round the
-    ring. ``ring`` may change only until the cycle before the first number; it is seen a cycle later.
+    ring. ``ring`` is seen a cycle late, and constant from the cycle before the first number on.
+
+    ``wants`` is high where there is a number, even if it cannot be sent for other reasons: then a
+    full ring is why it waits (``pool.waiting``).
 
     A number is asked for in the same cycle; from the line's arrival to ``o`` it takes a cycle.
     """
@@ -28,6 +31,7 @@ class LineReader(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(LINE_BITS)),
+                "wants": In(1),
                 "o": Out(stream.Signature(8 * LINE_BYTES)),
                 "ring": In(ring(config)),
                 "pool": Out(pool_client(config)),
@@ -68,7 +72,7 @@ class LineReader(wiring.Component):
             pool.request.payload.line.eq(self.i.payload),
             pool.request.payload.slot.eq(ring_pointer("ask_slot", asked)),
             asked.eq(self.i.valid & self.i.ready),
-            pool.waiting.eq(self.i.valid & ~room),
+            pool.waiting.eq(self.wants & ~room),
         ]
 
         # Arrival is looked at in ring order, one slot a cycle, ahead of the takes.

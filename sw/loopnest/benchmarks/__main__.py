@@ -25,8 +25,9 @@ from .graphs import CountedChip, GraphOutcome, graph_outcomes
 from .layer import layer_cases
 from .orders import order_cases
 from .outcome import Outcome, run_cases
+from .skipping import skipping_cases
 
-WITHOUT_FILES = ("dense", "layer", "convolution")
+WITHOUT_FILES = ("dense", "layer", "convolution", "skipping")
 """Names of the cases that need no matrices."""
 
 ORDERS = "orders"
@@ -121,6 +122,8 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
         yield from layer_cases(multipliers)
     if not names or "convolution" in names:
         yield from convolution_cases(chip.config)
+    if not names or "skipping" in names:
+        yield from skipping_cases()
     matrices = [name for name in names if name not in WITHOUT_FILES]
     if folder is not None and (matrices or not names):
         yield from matrix_cases(folder, matrices)
@@ -163,7 +166,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "names",
         nargs="*",
-        help="matrices by name, 'dense', 'layer', 'convolution'; default all; "
+        help="matrices by name, 'dense', 'layer', 'convolution', 'skipping'; default all; "
         "with 'orders', all loop orders; with 'graphs', graph algorithms",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")

@@ -62,6 +62,16 @@ class OfRoof(Bound):
 
 
 @dataclass(frozen=True)
+class OverRoof(Bound):
+    """At most so many cycles more than its PE roof, at the shorter latency."""
+
+    more: int
+
+    def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
+        return roof + self.more if latency == LATENCIES[0] else None
+
+
+@dataclass(frozen=True)
 class OfCase(Bound):
     """At most a share of another case's cycles, at the shorter latency."""
 
