@@ -5,7 +5,7 @@ from typing import Any
 import cocotb
 import pytest
 
-from loopnest_hw.queue import SHALLOW, Queue
+from loopnest_hw.queue import SHALLOW, Queue, SkidBuffer
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source
@@ -22,6 +22,15 @@ def test_queue(simulator: str, depth: int) -> None:
 @pytest.mark.parametrize("depth", [1, 2, SHALLOW, SHALLOW + 1])
 def test_stream_law(depth: int) -> None:
     prove_stream_law(Queue(8, depth), outputs=["o"], inputs_assumed=["i"])
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_skid_buffer(simulator: str) -> None:
+    run_bench(SkidBuffer(16), module=__name__, simulator=simulator, parameters={"depth": 2})
+
+
+def test_skid_buffers_stream_law() -> None:
+    prove_stream_law(SkidBuffer(8), outputs=["o"], inputs_assumed=["i"])
 
 
 @cocotb.test()

@@ -190,7 +190,7 @@ OUTPUT = r"Out\((stream\.Signature|axi_)|In\(AXI"
 """How a unit's source shows that it has an output stream or a bus."""
 
 OWN_BENCH = {
-    *("Queue", "Fork", "Joiner", "Expander", "ReplayBuffer", "Gather"),
+    *("Queue", "SkidBuffer", "Fork", "Joiner", "Expander", "ReplayBuffer", "Gather"),
     *("Scatter", "Former", "Dot", "Assembler", "Filler", "Writer"),
 }
 """Units whose own bench has the proof."""

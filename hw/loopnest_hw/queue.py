@@ -118,3 +118,28 @@ class Queue(wiring.Component):
                 with m.If(pointer == self._depth - 1):
                     m.d.sync += pointer.eq(0)
         return m
+
+
+class SkidBuffer(wiring.Component):
+    """Two items that wait, or none: an item passes in the same cycle where nothing waits before it.
+
+    ``i.ready`` comes from a register; ``o`` depends on ``i`` within a cycle.
+    """
+
+    def __init__(self, shape: ShapeLike) -> None:
+        self._shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.queue = queue = Queue(self._shape, 2)
+        waits = queue.o.valid
+        m.d.comb += [
+            self.i.ready.eq(queue.i.ready),
+            self.o.valid.eq(waits | (self.i.valid & queue.i.ready)),
+            Cat(self.o.payload).eq(Mux(waits, Cat(queue.o.payload), Cat(self.i.payload))),
+            queue.i.valid.eq(self.i.valid & (waits | ~self.o.ready)),
+            queue.i.payload.eq(self.i.payload),
+            queue.o.ready.eq(self.o.ready),
+        ]
+        return m

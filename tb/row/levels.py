@@ -14,7 +14,7 @@ from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.tokens import FIBER_BLOCKS, FIBER_REQUEST
 from loopnest_sim.model.expand import Cell, ResultCell, Token
 from loopnest_sim.model.join import Joined, Word, join
-from tb.row.test_joiner import items, random_fiber, table
+from tb.row.test_joiner import random_fiber, table
 from tb.streams import Sink, Source
 
 CONFIG = make_config("tiny", fifo_depth=4)
@@ -107,6 +107,24 @@ def random_token(rng: random.Random) -> Token:
         rng.choice([0, 0, 1, 2]),
         rng.random() < 0.16,
     )
+
+
+def items(words: list[Word], child: int) -> list[dict[str, Any]]:
+    """Return a fiber as the scanner sends it."""
+    sent = []
+    for at in range(0, max(len(words), 1), 2):
+        pair = words[at : at + 2]
+        padded = pair + [Word(0, 0, 0)] * (2 - len(pair))
+        sent.append(
+            {
+                "word": [{"coordinate": w.coordinate, "mask": w.mask} for w in padded],
+                "rank": [w.rank for w in padded],
+                "count": len(pair),
+                "child": child,
+                "last": at + 2 >= len(words),
+            }
+        )
+    return sent
 
 
 class Scanners:

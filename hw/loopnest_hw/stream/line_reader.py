@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
 from ..formal import FORMAL
+from ..queue import SkidBuffer
 from .pool import pool_client, ring
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
@@ -41,6 +42,13 @@ class LineReader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pool = self.pool
+        # Other streams ask as well: a number that has to wait does not hold the next ones up.
+        m.submodules.requests = requests = SkidBuffer(pool.request.payload.shape())
+        m.d.comb += [
+            pool.request.valid.eq(requests.o.valid),
+            pool.request.payload.eq(requests.o.payload),
+            requests.o.ready.eq(pool.request.ready),
+        ]
         asked = Signal()
         taken = Signal()
         fetched = Signal()
@@ -67,10 +75,10 @@ class LineReader(wiring.Component):
         with m.Else():
             m.d.sync += free.eq(self.ring.last - self.ring.base + 1)
         m.d.comb += [
-            self.i.ready.eq(room & pool.request.ready),
-            pool.request.valid.eq(self.i.valid & room),
-            pool.request.payload.line.eq(self.i.payload),
-            pool.request.payload.slot.eq(ring_pointer("ask_slot", asked)),
+            self.i.ready.eq(room & requests.i.ready),
+            requests.i.valid.eq(self.i.valid & room),
+            requests.i.payload.line.eq(self.i.payload),
+            requests.i.payload.slot.eq(ring_pointer("ask_slot", asked)),
             asked.eq(self.i.valid & self.i.ready),
             pool.waiting.eq(self.wants & ~room),
         ]
@@ -122,7 +130,7 @@ class LineReader(wiring.Component):
             m.d.comb += [
                 Assert(started | (free == 0) | (free == ring_before.last - ring_before.base + 1)),
                 Assert(lines == free + due + available + fetched),
-                Assert(started | (pool.request.payload.slot == ring_before.base)),
+                Assert(started | (requests.i.payload.slot == ring_before.base)),
                 Assert(~(fetched & held)),
             ]
         return m
