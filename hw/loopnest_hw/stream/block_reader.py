@@ -115,6 +115,8 @@ class BlockReader(wiring.Component):
         left = Signal(WIDE_BITS)  # words, from `first` on
         piece = Signal(PIECE)
         fires = Signal()
+        leaves = Signal()
+        begun = [*(first <= n for n in range(LINE_WORDS - 1)), 1]
         end = Signal(range(LINE_WORDS + 1))
         m.d.comb += [
             lines.wants.eq(busy & new),
@@ -125,11 +127,10 @@ class BlockReader(wiring.Component):
             self.i.ready.eq(~busy | fires & piece.last),
             pieces.payload.eq(piece),
             pieces.payload.take.eq(new),
-            pieces.payload.leaves.eq(~piece.last & (piece.lead ^ first[0])),
-            end.eq(Mux(piece.last, first + left, LINE_WORDS - pieces.payload.leaves.as_unsigned())),
-            pieces.payload.words.eq(
-                Cat((first <= n) & (end > n) for n in range(LINE_WORDS)),
-            ),
+            pieces.payload.leaves.eq(leaves),
+            pieces.payload.words.eq(Cat(begun[n] & (end > n) for n in range(LINE_WORDS))),
+            leaves.eq(~piece.last & (piece.lead ^ first[0])),
+            end.eq(Mux(piece.last, first + left, LINE_WORDS - leaves)),
         ]
         # A fiber may begin with the last word of the line that was asked for last.
         same = wire(m, "same", known & (run.line == line))
@@ -162,7 +163,7 @@ class BlockReader(wiring.Component):
                 first.eq(0),
                 left.eq(left - LINE_WORDS + first),
                 piece.last.eq(left <= 2 * LINE_WORDS - first),
-                piece.lead.eq(pieces.payload.leaves),
+                piece.lead.eq(leaves),
                 piece.opens.eq(0),
             ]
 
