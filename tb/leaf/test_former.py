@@ -7,13 +7,13 @@ import cocotb
 import pytest
 from cocotb.triggers import ClockCycles
 
-from loopnest_hw.config import make_config
+from loopnest_hw.config import ChipConfig, make_config
 from loopnest_hw.leaf.former import Former
-from loopnest_hw.leaf.layouts import formed, placed
+from loopnest_hw.leaf.layouts import fiber_layout, formed, placed
 from loopnest_sim.model.form import form
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.streams import Sink, Source
+from tb.streams import Sink, Source, decode
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
@@ -52,7 +52,7 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     expected: list[tuple[int, list[tuple[int, int]], bool]] = []
     for fiber in range(60):
         blocks = [random_lanes(rng) for _ in range(rng.choice([0, 1, 2, 3, 9]))]
-        items += fiber_items(config, fiber, blocks)
+        items += fiber_items(config, fiber, blocks, rng)
         steps = form(blocks, multipliers, exclusive=exclusive, single=single)
         for n, step in enumerate(steps):
             expected.append((fiber, step, n == len(steps) - 1))
@@ -61,7 +61,15 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     await sender
     await ClockCycles(dut.clk, 20)
     assert len(sink.received) == len(expected) >= 60
+    sent = {
+        (item["fiber"]["fiber"], entry["place"]): entry for item in items for entry in item["block"]
+    }
+    fibers = {item["fiber"]["fiber"]: item["fiber"] for item in items}
     for item, (fiber, step, last) in zip(sink.received, expected, strict=True):
+        assert item["fiber"] == fibers[fiber]
+        for block, take in zip(item["block"], item["take"], strict=True):
+            entry = sent.get((fiber, block["place"]), {})
+            assert not take or block == {name: entry[name] for name in block}
         got = [
             (item["block"][n]["place"], lane)
             for n in range(2)
@@ -86,36 +94,26 @@ async def a_step_a_cycle(dut: Any, lanes: Any) -> None:
     count = max(1, multipliers // 2) if lanes == "half" else lanes
     blocks = [(1 << count) - 1] * 24
     steps = [step for _ in range(4) for step in form(blocks, multipliers, exclusive=False)]
-    items = [item for fiber in range(4) for item in fiber_items(config, fiber, blocks)]
+    rng = bench.rng()
+    items = [item for fiber in range(4) for item in fiber_items(config, fiber, blocks, rng)]
     sender = cocotb.start_soon(source.send_all(items))
     await sink.wait_for(len(steps))
     await sender
     assert sink.cycles[-1] - sink.cycles[0] + 1 == max(len(steps), len(items))
 
 
-def fiber_items(config: Any, fiber: int, blocks: list[int]) -> list[dict[str, Any]]:
+def fiber_items(
+    config: ChipConfig, fiber: int, blocks: list[int], rng: random.Random
+) -> list[dict[str, Any]]:
     """Return a fiber's blocks as the placer sends them; their places are their numbers."""
-    operands = config.operands
+    layout = placed(config)
+    owner = decode(fiber_layout(config), rng.getrandbits(fiber_layout(config).size))
     items = []
     for at in range(0, max(1, len(blocks)), 2):
+        item = decode(layout, rng.getrandbits(layout.size))
         pair = blocks[at : at + 2]
-        entries = [
-            {
-                "lanes": lanes,
-                "mask": [0] * operands,
-                "base": [0] * operands,
-                "place": at + n,
-                "first": 0,
-                "index": 0,
-            }
-            for n, lanes in enumerate(pair + [0xFFFF] * (2 - len(pair)))
-        ]
-        items.append(
-            {
-                "block": entries,
-                "count": len(pair),
-                "fiber": {"present": 0, "fiber": fiber, "end": 0, "final": 0},
-                "last": at + 2 >= len(blocks),
-            }
-        )
+        for n, lanes in enumerate(pair + [0xFFFF] * (2 - len(pair))):
+            item["block"][n] |= {"lanes": lanes, "place": at + n}
+        item |= {"count": len(pair), "fiber": owner | {"fiber": fiber}}
+        items.append(item | {"last": int(at + 2 >= len(blocks))})
     return items
