@@ -216,7 +216,7 @@ class Table(wiring.Component):
             m.d.sync += settling.eq(0)
         with m.If(self._replay):
             # what came in behind was stale
-            m.d.sync += context.eq(context)
+            m.d.sync += context.eq(self.context + 1)
 
     def _read(self, m: Module) -> None:
         """The entries are read."""
