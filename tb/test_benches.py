@@ -20,6 +20,8 @@ ELSEWHERE = {
     "pe": "chip/test_whole_chip.py",
     "result.bf16_lane": "result/test_epilogue.py",
     "result.int8_lane": "result/test_epilogue.py",
+    "stream.block_reader": "stream/test_scanner.py",
+    "stream.line_reader": "stream/test_gather.py",
 }
 """Modules whose units another bench drives."""
 
