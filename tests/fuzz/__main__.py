@@ -59,12 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first case; others follow")
     parser.add_argument("--kind", choices=KINDS, action="append", help="by default all kinds")
     parser.add_argument("--chips", default=",".join(CHIPS), help=f"by default {','.join(CHIPS)}")
+    parser.add_argument("--model", action="store_true", help="expressions on the model alone")
     chosen = parser.parse_args(arguments)
+    kinds = dict(KINDS)
+    if chosen.model:
+        kinds = {"expressions": lambda pair, seed: expressions.run_seed(pair, seed, rtl=False)}
     chips = chosen.chips.split(",")
     console = Console(stderr=True)
     pairs: dict[str, Pair] = {}
     failed = 0
-    for kind in chosen.kind or list(KINDS):
+    for kind in [kind for kind in kinds if kind in (chosen.kind or kinds)]:
         ended: Counter[str] = Counter()
         begin = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -77,11 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     pairs[name] = Pair(name)
                 progress.update(task, description=f"{kind}: {name}")
                 try:
-                    ended[KINDS[kind](pairs[name], seed)] += 1
+                    ended[kinds[kind](pairs[name], seed)] += 1
                 except Exception as error:
                     ended["FAILED"] += 1
                     failed += 1
-                    _report(console, kind, pairs[name], seed, error)
+                    _report(console, kind, pairs[name], seed, error, rtl=not chosen.model)
                 progress.advance(task)
                 if not console.is_terminal and sum(ended.values()) % STATUS == 0:
                     console.print(f"{kind}: {sum(ended.values())} cases, {ended['FAILED']} failed")
@@ -90,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(failed > 0)
 
 
-def _report(console: Console, kind: str, pair: Pair, seed: int, error: Exception) -> None:
+def _report(
+    console: Console, kind: str, pair: Pair, seed: int, error: Exception, *, rtl: bool
+) -> None:
     """Tell of a failure, how to see it again, and the smallest case that fails so, as a test."""
     name = pair.name
     console.print(f"[red]{kind} seed {seed} on {name} failed[/red]")
@@ -106,7 +112,7 @@ def _report(console: Console, kind: str, pair: Pair, seed: int, error: Exception
     if kind == "expressions":
         try:
             case = expressions.make_case(seed, pair.dtype)
-            smallest = shrink(case, lambda smaller: expressions.check(pair, smaller))
+            smallest = shrink(case, lambda smaller: expressions.check(pair, smaller, rtl=rtl))
             console.print(f"the smallest case:\n\n{paste(smallest, name)}\n", markup=False)
         except Exception as other:  # the fuzzer goes on whatever a broken chip does
             console.print(f"not made smaller: {other!r}", markup=False)

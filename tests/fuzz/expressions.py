@@ -86,11 +86,11 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
     return case
 
 
-def run_seed(pair: Pair, seed: int) -> str:
-    """Run a seed's case on the RTL; return how it ended. Its error tells the case."""
+def run_seed(pair: Pair, seed: int, *, rtl: bool = True) -> str:
+    """Run a seed's case; return how it ended. Its error tells the case."""
     case = make_case(seed, pair.dtype)
     try:
-        return "right" if check(pair, case) else "refused"
+        return "right" if check(pair, case, rtl=rtl) else "refused"
     except Exception as error:
         error.add_note(str(case))
         raise
