@@ -35,7 +35,7 @@ OPEN = 50
 """Cycles that the accumulator keeps a result fiber open, beside the memory's latency: it looks
 blocks up as soon as their coordinates are known."""
 
-LOOKUP = 19
+LOOKUP = 15
 """Cycles from a fiber's request to its first block, beside two memory latencies."""
 
 PAIR = 2

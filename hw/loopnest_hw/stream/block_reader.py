@@ -72,7 +72,7 @@ class BlockReader(wiring.Component):
     Bounds must not come down but to 0, and hold a cycle later for what is not at ``o`` by then; at
     the end of a fiber they must be 0 for one cycle: that after its last item's transfer.
 
-    From a run to its lines' requests: 3 cycles; from a line's arrival to its first words: 5.
+    From a run to its first line's request: 1 cycle; from a line's arrival to its first words: 4.
 
     ``fault`` tells what is wrong with the words that were read, those left out too, until reset:
     ``tensor`` for an empty mask and for blocks that do not ascend, ``coordinate`` for one at or

@@ -43,7 +43,7 @@ class Gather(wiring.Component):
     ``config.stream_depth`` such cycles and by the ring's lines. The using side does the same work
     in as many cycles: one step a cycle is sustained even where each has a new line.
 
-    From a step to its line's request: 2 cycles; from the line's arrival to the reply: 3.
+    From a step to its line's request: 1 cycle; from the line's arrival to the reply: 2.
 
     ``ring`` may change only until the first step; it is seen in the step's cycle and later. A line
     is asked for only when its slot is free, so no answer is ever refused; slots go round the ring.

@@ -33,7 +33,7 @@ class Scanner(wiring.Component):
     Requests are answered in order; an ``empty`` one gives an empty fiber without a read, whose
     child is 0. No bubble separates fibers. Position entries are read up to ``config.fifo_depth``
     fibers ahead of the walk, which itself runs ahead of the output by its stream's depth and ring.
-    From a request to its first blocks it takes 19 cycles and the memory's latency twice.
+    From a request to its first blocks it takes 15 cycles and the memory's latency twice.
 
     Words below ``bound`` may be left out, a line of them a cycle: see `BlockReader`, for ``ahead``
     too.
