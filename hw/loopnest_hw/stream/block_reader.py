@@ -69,8 +69,8 @@ class BlockReader(wiring.Component):
     - ``ahead``: the first coordinate of the item after the one at ``o``, if it is of the same fiber
       and there already.
 
-    Bounds must not come down but to 0, and hold a cycle later for what is not at ``o`` by then; at
-    the end of a fiber they must be 0 for one cycle: that after its last item's transfer.
+    A bound may come late. Within a fiber it only rises, and in the cycle after the transfer of a
+    fiber's last item it is 0.
 
     From a run to its first line's request: 1 cycle; from a line's arrival to its first words: 4.
 
