@@ -77,7 +77,24 @@ def evaluate(
     evaluation = _Evaluation(config, named, run, order, latency, semiring)
     operands = [named[access.name] for access in statement.accesses]
     chosen = default_levels(statement, operands) if levels is None else tuple(levels)
-    return evaluation.result(statement, chosen, epilogue, final)
+    return evaluation.result(_Goal(statement, chosen, epilogue, final))
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """A result to compute: its statement, its levels, what is done to it on its way out.
+
+    ``final``: its last kernel is that of the whole statement.
+    """
+
+    statement: Statement
+    levels: tuple[str, ...]
+    epilogue: Epilogue | None = None
+    final: bool = False
+
+    def task(self, plan: Plan) -> Task:
+        """Return the kernel that computes it by this plan."""
+        return Task(plan, self.levels, self.epilogue, self.final)
 
 
 @dataclass(frozen=True)
@@ -95,19 +112,14 @@ class _Evaluation:
     semiring: Semiring
     pieces: int = 1
 
-    def result(
-        self,
-        statement: Statement,
-        levels: Sequence[str],
-        epilogue: Epilogue | None = None,
-        final: bool = False,
-    ) -> Tensor:
+    def result(self, goal: _Goal) -> Tensor:
         """Return the result of a statement of the named operands."""
+        statement, epilogue = goal.statement, goal.epilogue
         operands = [self.named[access.name] for access in statement.accesses]
         keeps_zero = epilogue is None or (epilogue.keeps_zero and self.semiring.zero == 0)
         if not keeps_zero and self.semiring.zero != 0 and any(o.sparse for o in operands):
             # to visit all of the result would take for 0 what an operand lacks
-            return self._after(statement, levels, epilogue, final)
+            return self._after(goal)
         loops = None if self.order is None else [i for i in self.order if i in statement.indices]
 
         def plan(
@@ -118,7 +130,7 @@ class _Evaluation:
                 statement,
                 operands,
                 order=order,
-                compressed=COMPRESSED in levels,
+                compressed=COMPRESSED in goal.levels,
                 full=not keeps_zero,
                 latency=self.latency,
                 replayable=replayable,
@@ -129,7 +141,7 @@ class _Evaluation:
         try:
             first = plan(loops)
         except OneKernelError as error:
-            found = self._several(statement, levels, epilogue, final)
+            found = self._several(goal)
             if found is not None:
                 return found
             try:
@@ -137,7 +149,7 @@ class _Evaluation:
             except OneKernelError:
                 raise error from None
         try:
-            return self.run(Task(first, tuple(levels), epilogue, final))
+            return self.run(goal.task(first))
         except ChipError as error:
             if error.code is not ErrorCode.SLOTS:
                 raise
@@ -148,22 +160,17 @@ class _Evaluation:
                 except OneKernelError:
                     pass
                 else:
-                    return self.run(Task(other, tuple(levels), epilogue, final))
-            halves = self._halves(first, levels, epilogue, final)
+                    return self.run(goal.task(other))
+            halves = self._halves(first, goal)
             if halves is None:
                 raise
             return halves
 
-    def _several(
-        self,
-        statement: Statement,
-        levels: Sequence[str],
-        epilogue: Epilogue | None,
-        final: bool,
-    ) -> Tensor | None:
+    def _several(self, goal: _Goal) -> Tensor | None:
         """Return the result of a statement that is too much for one kernel; None where it is so for
         several, too.
         """
+        statement, epilogue = goal.statement, goal.epilogue
         sizes = self._sizes(statement)
         names = self._names()
         splitter = Splitter(
@@ -176,34 +183,28 @@ class _Evaluation:
         if split is not None:
             for part in split.parts:
                 self._part(part)
-            return self.result(split.rest, levels, epilogue, final)
+            return self.result(replace(goal, statement=split.rest))
         too_many = len(statement.indices) > self.config.rows
         if epilogue is not None and epilogue.reads_memory:
             # it has the shape that the result has, not the fused one or that of a slice
             if isinstance(statement.expression, Access) or not too_many:
                 return None
-            return self._after(statement, levels, epilogue, final)
+            return self._after(goal)
         fusion = find_fusion(statement, sizes)
         if fusion is not None:
-            return self._fused(fusion, statement, levels, epilogue, final)
+            return self._fused(fusion, goal)
         if not too_many:
             return None
         split = splitter.reduce(statement)
         if split is None:
-            return self._one_by_one(statement, levels, epilogue, final)
+            return self._one_by_one(goal)
         for part in split.parts:
             self._part(part)
-        return self.result(split.rest, levels, epilogue, final)
+        return self.result(replace(goal, statement=split.rest))
 
-    def _fused(
-        self,
-        fusion: Fusion,
-        statement: Statement,
-        levels: Sequence[str],
-        epilogue: Epilogue | None,
-        final: bool,
-    ) -> Tensor:
+    def _fused(self, fusion: Fusion, goal: _Goal) -> Tensor:
         """Return the result with some indices walked as one."""
+        statement, levels = goal.statement, goal.levels
         sizes = self._sizes(statement)
         fused = replace(
             self,
@@ -211,48 +212,46 @@ class _Evaluation:
             order=None if self.order is None else fusion.loops(self.order),
         )
         result = fused.result(
-            fusion.statement(statement), fusion.levels(statement.result, levels), epilogue, final
+            replace(
+                goal,
+                statement=fusion.statement(statement),
+                levels=fusion.levels(statement.result, levels),
+            )
         )
         return fusion.unfuse(statement.result, result, sizes).convert(levels)
 
-    def _one_by_one(
-        self,
-        statement: Statement,
-        levels: Sequence[str],
-        epilogue: Epilogue | None,
-        final: bool,
-    ) -> Tensor | None:
+    def _one_by_one(self, goal: _Goal) -> Tensor | None:
         """Return the result of a loop less, for each coordinate of the smallest index; None where
         those are too many.
         """
+        statement = goal.statement
         sizes = self._sizes(statement)
         index = min(statement.indices, key=lambda i: sizes[i])
         kept = index in statement.result.indices
-        if not 0 < sizes[index] <= MOST_SLICES or not (kept or epilogue is None):
+        if not 0 < sizes[index] <= MOST_SLICES or not (kept or goal.epilogue is None):
             return None
         slices = [Slice(index, n, n + 1, gone=True) for n in range(sizes[index])]
         if kept:
-            return self._joined(statement, levels, epilogue, final, slices)
+            return self._joined(goal, slices)
         names = self._names()
         parts = [replace(statement.result, name=next(names)) for _ in slices]
-        of_part = levels
+        of_part = _Goal(statement, goal.levels)
         if self.semiring.zero != 0:
-            of_part = sparse_levels(len(statement.result.indices))
+            of_part = replace(of_part, levels=sparse_levels(len(statement.result.indices)))
         for part, result in zip(slices, parts, strict=True):
-            found = self._slice(part, statement, of_part, None, False)
+            found = self._slice(part, of_part)
             self.named[result.name] = Operand(result.name, found, self.config.dtype)
         total: Expression = parts[0]
         for result in parts[1:]:
             total = Binary("+", total, result)
-        return self.result(Statement(statement.result, total), levels, epilogue, final)
+        return self.result(replace(goal, statement=Statement(statement.result, total)))
 
-    def _halves(
-        self, plan: Plan, levels: Sequence[str], epilogue: Epilogue | None, final: bool
-    ) -> Tensor | None:
+    def _halves(self, plan: Plan, goal: _Goal) -> Tensor | None:
         """Return the result of a kernel that has too few slots for it, half by half of the index
         that it holds most of; None where there is nothing to halve.
         """
         pieces = 2 * self.pieces
+        epilogue = goal.epilogue
         if pieces > MOST_SLICES or (epilogue is not None and epilogue.reads_memory):
             return None
         sizes = self._sizes(plan.statement)
@@ -262,32 +261,19 @@ class _Evaluation:
         half = sizes[index] // 2
         slices = [Slice(index, 0, half), Slice(index, half, sizes[index])]
         halved = replace(self, pieces=pieces)
-        return halved._joined(plan.statement, levels, epilogue, final, slices)
+        return halved._joined(replace(goal, statement=plan.statement), slices)
 
-    def _joined(
-        self,
-        statement: Statement,
-        levels: Sequence[str],
-        epilogue: Epilogue | None,
-        final: bool,
-        slices: Sequence[Slice],
-    ) -> Tensor:
+    def _joined(self, goal: _Goal, slices: Sequence[Slice]) -> Tensor:
         """Return the result of slices of one of its indices."""
         found = [
-            (part, self._slice(part, statement, levels, epilogue, final and part is slices[-1]))
+            (part, self._slice(part, replace(goal, final=goal.final and part is slices[-1])))
             for part in slices
         ]
-        return join(statement, self._sizes(statement), levels, found)
+        return join(goal.statement, self._sizes(goal.statement), goal.levels, found)
 
-    def _slice(
-        self,
-        part: Slice,
-        statement: Statement,
-        levels: Sequence[str],
-        epilogue: Epilogue | None,
-        final: bool,
-    ) -> Tensor:
+    def _slice(self, part: Slice, goal: _Goal) -> Tensor:
         """Return the result of a slice of a statement."""
+        statement = goal.statement
         sizes = self._sizes(statement)
         cut = replace(
             self,
@@ -297,33 +283,31 @@ class _Evaluation:
             },
         )
         return cut.result(
-            part.statement(statement), part.levels(statement.result, levels), epilogue, final
+            replace(
+                goal,
+                statement=part.statement(statement),
+                levels=part.levels(statement.result, goal.levels),
+            )
         )
 
     def _sizes(self, statement: Statement) -> dict[str, int]:
         return index_sizes(statement, [self.named[a.name] for a in statement.accesses])
 
-    def _part(self, part: Statement, levels: Sequence[str] | None = None) -> None:
+    def _part(self, part: Statement, levels: tuple[str, ...] | None = None) -> None:
         """Compute a part, and name its result."""
         if levels is None:
             operands = [self.named[access.name] for access in part.accesses]
             levels = default_levels(part, operands)
             if self.semiring.zero != 0:  # nothing stands for that zero: it is left out
                 levels = sparse_levels(len(part.result.indices))
-        result = self.result(part, levels)
+        result = self.result(_Goal(part, levels))
         self.named[part.result.name] = Operand(part.result.name, result, self.config.dtype)
 
-    def _after(
-        self,
-        statement: Statement,
-        levels: Sequence[str],
-        epilogue: Epilogue | None,
-        final: bool,
-    ) -> Tensor:
+    def _after(self, goal: _Goal) -> Tensor:
         """Return the result with an epilogue that a kernel of its own applies to all of it."""
-        whole = replace(statement.result, name=next(self._names()))
-        self._part(replace(statement, result=whole), levels)
-        return self.result(replace(statement, expression=whole), levels, epilogue, final)
+        whole = replace(goal.statement.result, name=next(self._names()))
+        self._part(replace(goal.statement, result=whole), goal.levels)
+        return self.result(replace(goal, statement=replace(goal.statement, expression=whole)))
 
     def _names(self) -> Iterator[str]:
         """Return names that no operand has."""

@@ -4,7 +4,7 @@ Indices that the same tensors have are walked as one index over the product of t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import COORDINATE_BITS
 
-from .notation import Access, Binary, Expression, Negate, Statement
+from .notation import Access, Statement
 from .operand import Operand
 from .pack import COMPRESSED, DENSE
 from .tensor import Tensor, sparse_levels
@@ -27,20 +27,7 @@ class Fusion:
 
     def statement(self, statement: Statement) -> Statement:
         """Return the statement with one index for each group."""
-
-        def walk(e: Expression) -> Expression:
-            match e:
-                case Access():
-                    return self.access(e)
-                case Negate(term):
-                    return Negate(walk(term))
-                case Binary(op, left, right):
-                    return Binary(op, walk(left), walk(right))
-
-        mask = statement.mask
-        if mask is not None:
-            mask = replace(mask, access=self.access(mask.access))
-        return Statement(self.access(statement.result), walk(statement.expression), mask)
+        return statement.with_accesses(self.access)
 
     def access(self, access: Access) -> Access:
         """Return the access with one index for each group; views have none."""

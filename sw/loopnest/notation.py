@@ -13,8 +13,8 @@ statement may end in ``where [not] access``, a mask.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[-+*=,()\[\]]|$)")
 
@@ -124,6 +124,13 @@ class Statement:
         """Indices that the result does not have."""
         return tuple(i for i in self.indices if i not in self.result.indices)
 
+    def with_accesses(self, change: Callable[[Access], Access]) -> "Statement":
+        """Return the statement with each access changed, the result's and the mask's too."""
+        mask = self.mask
+        if mask is not None:
+            mask = replace(mask, access=change(mask.access))
+        return Statement(change(self.result), with_accesses(self.expression, change), mask)
+
 
 def accesses(expression: Expression) -> Iterator[Access]:
     """Yield an expression's operands from left to right."""
@@ -135,6 +142,17 @@ def accesses(expression: Expression) -> Iterator[Access]:
         case Binary(_, left, right):
             yield from accesses(left)
             yield from accesses(right)
+
+
+def with_accesses(expression: Expression, change: Callable[[Access], Access]) -> Expression:
+    """Return an expression with each of its operands changed."""
+    match expression:
+        case Access():
+            return change(expression)
+        case Negate(term):
+            return Negate(with_accesses(term, change))
+        case Binary(op, left, right):
+            return Binary(op, with_accesses(left, change), with_accesses(right, change))
 
 
 def parse(text: str) -> Statement:
@@ -316,20 +334,16 @@ def _alike(expression: Expression) -> Expression:
     """Return the expression with ``x[i]`` as a view too where there is an ``x[i+1]`` beside it."""
     moved = moved_modes(accesses(expression))
 
-    def walk(e: Expression) -> Expression:
-        match e:
-            case Access(name, indices, None):
-                if all((name, *place) not in moved for place in enumerate(indices)):
-                    return e
-                places = tuple(Place(((i, 1),), 0) for i in indices)
-                return Access(f"{name}[{','.join(indices)}]", indices, places)
-            case Negate(term):
-                return Negate(walk(term))
-            case Binary(op, left, right):
-                return Binary(op, walk(left), walk(right))
-        return e
+    def alike(access: Access) -> Access:
+        name, indices = access.name, access.indices
+        if access.places is not None or all(
+            (name, *place) not in moved for place in enumerate(indices)
+        ):
+            return access
+        places = tuple(Place(((i, 1),), 0) for i in indices)
+        return Access(f"{name}[{','.join(indices)}]", indices, places)
 
-    return walk(expression)
+    return with_accesses(expression, alike)
 
 
 def written_place(place: Place) -> str:

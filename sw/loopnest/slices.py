@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from .notation import Access, Binary, Expression, Negate, Place, Statement, written_place
+from .notation import Access, Place, Statement, written_place
 from .operand import Operand
 from .pack import COMPRESSED, DENSE
 from .tensor import Tensor, sparse_levels
@@ -32,20 +32,7 @@ class Slice:
 
     def statement(self, statement: Statement) -> Statement:
         """Return the statement of the slice."""
-
-        def walk(e: Expression) -> Expression:
-            match e:
-                case Access():
-                    return self.access(e)
-                case Negate(term):
-                    return Negate(walk(term))
-                case Binary(op, left, right):
-                    return Binary(op, walk(left), walk(right))
-
-        mask = statement.mask
-        if mask is not None:
-            mask = replace(mask, access=self.access(mask.access))
-        return Statement(self.access(statement.result), walk(statement.expression), mask)
+        return statement.with_accesses(self.access)
 
     def access(self, access: Access) -> Access:
         """Return the access; a view begins further on."""
