@@ -37,7 +37,8 @@ async def sums(dut: Any) -> None:
         for (a, b), kind in zip(pairs, kinds, strict=True)
     ]
     stall = bench.parameters["stall"]
-    results = await run_pipe(dut, items, ["o"], latency=FpAdd.latency, stall=stall, rng=rng)
+    await bench.start(dut)
+    results = await run_pipe(dut, items, {"o": FpAdd.latency}, stall=stall, rng=rng)
     assert len(results) == len(pairs) > 5000
     references = {kind: reference(pairs, kind) for kind in Reduction}
     for n, (pair, kind, result) in enumerate(zip(pairs, kinds, results, strict=True)):

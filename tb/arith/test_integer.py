@@ -44,14 +44,9 @@ async def results(dut: Any) -> None:
         for item, kind in zip(items, kinds, strict=True):
             item["extreme"] = int(kind is not Reduction.SUM)
             item["minimum"] = int(kind is Reduction.MIN)
-    found = await run_pipe(
-        dut,
-        items,
-        ["o", "overflow"],
-        latency=UNITS[unit].latency,
-        stall=bench.parameters["stall"],
-        rng=rng,
-    )
+    latencies = dict.fromkeys(("o", "overflow"), UNITS[unit].latency)
+    await bench.start(dut)
+    found = await run_pipe(dut, items, latencies, stall=bench.parameters["stall"], rng=rng)
     assert len(found) == len(pairs) > 3000
     assert sum(result["overflow"] for result in found) > 20
     for (a, b), kind, result in zip(pairs, kinds, found, strict=True):

@@ -46,14 +46,9 @@ async def present_or_not(dut: Any) -> None:
     ]
     if unit == "Adder":
         items = [{**item, "reduction": int(reduction)} for item in items]
-    results = await run_pipe(
-        dut,
-        items,
-        ["o", "o_present", "overflow"],
-        latency=bench.parameters["latency"],
-        stall=0.2,
-        rng=rng,
-    )
+    latencies = dict.fromkeys(("o", "o_present", "overflow"), bench.parameters["latency"])
+    await bench.start(dut)
+    results = await run_pipe(dut, items, latencies, stall=0.2, rng=rng)
     assert len(results) == len(items) > 1500
     for n, (item, result) in enumerate(zip(items, results, strict=True)):
         assert result["o_present"] == (item["a_present"] | item["b_present"])

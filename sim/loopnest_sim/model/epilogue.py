@@ -55,17 +55,45 @@ def epilogue(
             raw = image.gather(address, np.uint32)
         return widen(raw, fmt, wide=True)
 
-    x = widen(blocks.value[rows, lanes], fmt, wide=True)
+    bits, zero, overflow = finish(
+        widen(blocks.value[rows, lanes], fmt, wide=True),
+        factor("bias"),
+        factor("scale"),
+        kernel,
+        fmt,
+    )
+    value = np.zeros_like(blocks.value)
+    value[rows, lanes] = np.where(zero, np.uint32(0), bits)
+    mask = np.zeros(len(blocks), np.int64)
+    np.bitwise_or.at(mask, rows[~zero], 1 << lanes[~zero])
+    done = Blocks(blocks.coordinate, mask, value, blocks.fiber, blocks.last, blocks.final)
+    return done[(mask != 0) | blocks.last], bool(overflow.any())
+
+
+def finish(
+    x: Wide, bias: Wide, scale: Wide, kernel: Mapping[str, int], fmt: NumberFormat
+) -> tuple[NDArray[np.uint32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return what the epilogue makes of wide values, each with its bias and its scale.
+
+    Returns
+    -------
+    bits : uint32
+        A narrow value is in the low bits.
+    zero : bool
+        Where that is 0, or -0.
+    overflow : bool
+        int8: where a value and its bias left int32.
+    """
     bounds = {
         name: widen(np.array([kernel[f"epilogue.{name}"]], np.uint32), fmt, wide=True)[0]
         for name in ("low", "high", "threshold")
     }
-    total, flags = add(x, factor("bias"), fmt)
+    total, overflow = add(x, bias, fmt)
     if fmt is NumberFormat.INT8:
-        x = _requantised(total, factor("scale"), kernel["epilogue.shift"])
+        x = _requantised(total, scale, kernel["epilogue.shift"])
         magnitude = np.abs(x.astype(np.int64))
     else:
-        x, _ = multiply(total, factor("scale"), fmt)
+        x, _ = multiply(total, scale, fmt)
         magnitude = np.abs(x)
     # a NaN is neither smaller nor larger
     x = np.where(magnitude < bounds["threshold"], x.dtype.type(0), x)
@@ -74,14 +102,8 @@ def epilogue(
     bottom = bounds["high"] if bounds["low"] > bounds["high"] else bounds["low"]
     above = np.where(x > bounds["high"], bounds["high"], x)
     x = np.where(x < bounds["low"], bottom, above)
-
     bits, zero = _output(x, fmt, kernel["result.output"] == Output.NARROW)
-    value = np.zeros_like(blocks.value)
-    value[rows, lanes] = np.where(zero, np.uint32(0), bits)
-    mask = np.zeros(len(blocks), np.int64)
-    np.bitwise_or.at(mask, rows[~zero], 1 << lanes[~zero])
-    done = Blocks(blocks.coordinate, mask, value, blocks.fiber, blocks.last, blocks.final)
-    return done[(mask != 0) | blocks.last], bool(flags.any())
+    return bits, zero, overflow
 
 
 def _requantised(total: Wide, scale: Wide, shift: int) -> NDArray[np.int32]:
