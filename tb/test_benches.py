@@ -18,8 +18,6 @@ ELSEWHERE = {
     "chip.command": "chip/test_chip.py",
     "leaf.lane": "leaf/test_lanes.py",
     "pe": "chip/test_whole_chip.py",
-    "stream.block_reader": "stream/test_scanner.py",
-    "stream.line_reader": "stream/test_gather.py",
 }
 """Modules whose units another bench drives."""
 

@@ -1,6 +1,6 @@
 """A scanner: the block words of compressed fibers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,38 +50,50 @@ def scan(
         return int(words[address // WORD_BYTES])
 
     items: list[dict[str, Any]] = []
-    tensor = coordinate = False
+    tensor = coordinate = 0
     for position in positions:
         first = child = end = 0
         if position is not None:
             first, child, end = (word(table, stride * position + n) for n in range(ENTRY_WORDS))
-        tensor |= end < first
-        rank = 0
-        before = -1
-        # An empty fiber has one item all the same.
-        for at in range(first, max(end, first + 1), PAIR):
-            count = max(0, min(PAIR, end - at))
-            pair = [word(blocks, at + n) if n < count else 0 for n in range(PAIR)]
-            masks = [w & ((1 << BLOCK_MASK_BITS) - 1) for w in pair]
-            for w, mask in zip(pair[:count], masks[:count], strict=True):
-                block = w >> BLOCK_MASK_BITS
-                tensor |= mask == 0 or block <= before
-                coordinate |= (block << 4) + max(0, mask.bit_length() - 1) >= size
-                before = block
-            ranks = []
-            for mask in masks:
-                ranks.append(rank % (1 << COORDINATE_BITS))
-                rank += mask.bit_count()
-            items.append(
-                {
-                    "word": [
-                        {"mask": m, "coordinate": w >> BLOCK_MASK_BITS}
-                        for m, w in zip(masks, pair, strict=True)
-                    ],
-                    "rank": ranks,
-                    "count": count,
-                    "child": child,
-                    "last": int(at + PAIR >= end),
-                }
-            )
+        fiber, fault = fiber_items([word(blocks, at) for at in range(first, end)], child, size)
+        items += fiber
+        tensor |= fault["tensor"] | int(end < first)
+        coordinate |= fault["coordinate"]
+    return items, {"tensor": tensor, "coordinate": coordinate}
+
+
+def fiber_items(
+    words: Sequence[int], child: int, size: int = 1 << COORDINATE_BITS
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return the items and the fault of a fiber of these block words, as `scan` does."""
+    items: list[dict[str, Any]] = []
+    tensor = coordinate = False
+    rank = 0
+    before = -1
+    # An empty fiber has one item all the same.
+    for at in range(0, max(len(words), 1), PAIR):
+        pair = words[at : at + PAIR]
+        both = [*pair, *[0] * (PAIR - len(pair))]
+        masks = [w & ((1 << BLOCK_MASK_BITS) - 1) for w in both]
+        for w, mask in zip(pair, masks, strict=False):
+            block = w >> BLOCK_MASK_BITS
+            tensor |= mask == 0 or block <= before
+            coordinate |= (block << 4) + max(0, mask.bit_length() - 1) >= size
+            before = block
+        ranks = []
+        for mask in masks:
+            ranks.append(rank % (1 << COORDINATE_BITS))
+            rank += mask.bit_count()
+        items.append(
+            {
+                "word": [
+                    {"mask": m, "coordinate": w >> BLOCK_MASK_BITS}
+                    for m, w in zip(masks, both, strict=True)
+                ],
+                "rank": ranks,
+                "count": len(pair),
+                "child": child,
+                "last": int(at + PAIR >= len(words)),
+            }
+        )
     return items, {"tensor": int(tensor), "coordinate": int(coordinate)}

@@ -1,0 +1,88 @@
+"""A ring of the line pool, as the stream that owns it sees it."""
+
+import random
+from typing import Any
+
+import cocotb
+from cocotb.triggers import FallingEdge
+from numpy.typing import NDArray
+
+from loopnest_hw.config import LINE_BYTES, ChipConfig
+from loopnest_hw.tokens import line_request
+from tb.streams import Sink
+
+
+class RingMemory:
+    """Answers requests at ``pool__request`` late and in any order, and hands the lines on.
+
+    Parameters
+    ----------
+    image : NDArray[np.uint8]
+        The memory from address 0 on, whole lines.
+    ring : (int, int)
+        Its first and last slot. It asserts that they are asked for in turn, each only after its
+        line has been taken.
+    latency, spread : int
+        Cycles from a request to the arrival, and up to how many more.
+    stall : float
+        Probability of not taking a request, or not handing on a line, in a cycle.
+    """
+
+    def __init__(
+        self,
+        dut: Any,
+        config: ChipConfig,
+        image: NDArray[Any],
+        rng: random.Random,
+        *,
+        ring: tuple[int, int],
+        latency: int,
+        spread: int = 0,
+        stall: float = 0.0,
+    ) -> None:
+        self._dut = dut
+        self._image = image
+        self._rng = rng
+        self._base, self._size = ring[0], ring[1] - ring[0] + 1
+        self._latency, self._spread = latency, spread
+        self._due: dict[int, int] = {}
+        self._lines: dict[int, int] = {}
+        self._arrived = 0
+        self._cycle = 0
+        self._taken: int | None = None
+        self.lines: list[int] = []
+        """The lines asked for, in order."""
+        Sink(dut, "pool__request", line_request(config), rng, stall=stall, check=self._ask)
+        Sink(dut, "pool__take", config.pool_bits, rng, stall=stall, check=self._take)
+        cocotb.start_soon(self._run())
+
+    def _ask(self, request: dict[str, int]) -> None:
+        slot = request["slot"]
+        assert slot == self._base + len(self.lines) % self._size
+        assert slot not in self._lines, f"slot {slot} has a line"
+        self.lines.append(request["line"])
+        self._lines[slot] = request["line"]
+        self._due[slot] = self._cycle + self._latency + self._rng.randint(0, self._spread)
+
+    def _take(self, slot: int) -> None:
+        assert slot not in self._due, f"slot {slot}: its line has not arrived"
+        self._taken = self._lines.pop(slot)
+
+    async def _run(self) -> None:
+        dut, rng = self._dut, self._rng
+        while True:
+            # In the middle of a cycle: what depends on registers alone is steady.
+            await FallingEdge(dut.clk)
+            self._cycle += 1
+            due = [slot for slot, cycle in self._due.items() if cycle <= self._cycle]
+            if due:
+                slot = rng.choice(due)
+                del self._due[slot]
+                self._arrived ^= 1 << slot
+            dut.pool__arrived.value = self._arrived >> int(dut.pool__probe.value) & 1
+            data = rng.getrandbits(8 * LINE_BYTES)
+            if self._taken is not None:
+                start = self._taken * LINE_BYTES
+                data = int.from_bytes(self._image[start : start + LINE_BYTES].tobytes(), "little")
+                self._taken = None
+            dut.pool__data.value = data
