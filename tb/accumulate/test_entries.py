@@ -20,8 +20,10 @@ from tb.ports import Ports
 CONFIG = make_config("shrunk", window=256, fibers_in_flight=4)
 WORDS = CONFIG.window // BANKS
 CONTEXTS = CONFIG.fibers_in_flight
-ROUNDS = 5
+ROUNDS = 8
 CYCLES = 400
+SPELL = 25
+"""Cycles in which the lookups stay with a few banks."""
 
 WRITTEN = 2
 """Cycles from a lookup's read to its write."""
@@ -99,7 +101,7 @@ class Traffic:
         for n, place in enumerate(held):
             self.walks.append(Walk(place, context, closes=n == len(held) - 1))
         if not held:
-            anywhere = (self.rng.randrange(CONTEXTS), 0, self.rng.choice([0, 1, 31]))
+            anywhere = (self.rng.randrange(CONTEXTS), 0, self.rng.randrange(BANKS))
             self.walks.append(Walk(anywhere, context, none=True, closes=True))
 
 
@@ -161,10 +163,12 @@ async def run_round(
     late = swept = 0
     low_swept = False
     empty = {"touched": 0, "slot": None}
+    banks = [0]
     for cycle in range(CYCLES):
         written = writes.popleft()
+        if cycle % SPELL == 0:
+            banks = rng.sample(range(BANKS), rng.choice([2, 3]))
         if not any(pending) and rng.random() < pace:
-            banks = [0, 1] if cycle // 50 % 2 else [0, 1, 31]
             pending = traffic.lookup(swept, low_swept, banks)
         usable = [p for p in pending if p is not None and p[0] not in traffic.closing]
         reads = [

@@ -47,6 +47,32 @@ class Masked(wiring.Component):
         return m
 
 
+class Half(wiring.Component):
+    """It has no need of all of its input."""
+
+    a: In(4)
+    o: Out(2)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.sync += self.o.eq(self.a)
+        return m
+
+
+class Whole(wiring.Component):
+    """A register in front of a `Half`."""
+
+    a: In(4)
+    o: Out(2)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.half = half = Half()
+        m.d.sync += half.a.eq(self.a)
+        m.d.comb += self.o.eq(half.o)
+        return m
+
+
 def design_of(component: wiring.Component, top: str, bench: str) -> Design:
     text = rtlil.convert(component, name=top, emit_src=True)
     return Design(text, [Run(top, [], bench, {}, 1, None)])
@@ -125,6 +151,14 @@ def test_equivalence(tmp_path: Path) -> None:
     # what the `or` adds does not come through the `and`
     assert is_equivalent(tmp_path, Mutation(f"{options} B -portbit 0", "", ""))
     assert not is_equivalent(tmp_path, Mutation(f"{options} Y -portbit 0", "", ""))
+
+
+def test_what_a_part_does_not_read_is_equivalent(tmp_path: Path) -> None:
+    write_netlist(tmp_path, rtlil.convert(Whole(), name="whole", emit_src=True))
+    for mode in ("inv", "const0", "const1"):
+        options = f"-mode {mode} -module whole -cell half -port a -portbit"
+        assert is_equivalent(tmp_path, Mutation(f"{options} 2", "", ""))
+        assert not is_equivalent(tmp_path, Mutation(f"{options} 1", "", ""))
 
 
 def test_results_are_kept(tmp_path: Path) -> None:

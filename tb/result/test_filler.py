@@ -7,6 +7,7 @@ import pytest
 from cocotb.triggers import ClockCycles
 
 from loopnest_hw import tokens
+from loopnest_hw.config import LANES
 from loopnest_hw.result.filler import Filler
 from loopnest_sim.model.fill import fill
 from tb.formal import prove_stream_law
@@ -14,8 +15,10 @@ from tb.harness import SIMULATORS, bench, run_bench
 from tb.result.items import random_blocks, to_items
 from tb.streams import Sink, Source
 
-SIZES = (0, 1, 15, 16, 17, 31, 32, 100, 128)
+SIZES = (0, 1, 15, 16, 17, 31, 32, 100, 128, 3000, 11000)
 FIBERS = 40
+ITEMS = 2000
+"""Most blocks of a run."""
 
 
 @cocotb.test()
@@ -30,10 +33,11 @@ async def equals_the_model(dut: Any) -> None:
             untouched = rng.choice((0, rng.getrandbits(32)))
             dut.full.value, dut.size.value, dut.fill.value = full, size, untouched
             await ClockCycles(dut.clk, 2)
-            fibers = [rng.getrandbits(32) for _ in range(FIBERS)]
+            count = min(FIBERS, ITEMS * LANES // max(size, 1))
+            fibers = [rng.getrandbits(32) for _ in range(count)]
             blocks = random_blocks(rng, fibers, size=size, most=9)
             expected = to_items(fill(blocks, size, untouched) if full else blocks)
-            assert len(expected) >= FIBERS
+            assert len(expected) >= count
             before = len(sink.received)
             await source.send_all(to_items(blocks))
             await sink.wait_for(before + len(expected))

@@ -14,7 +14,7 @@ from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source
 
 CHUNKS = 150
-RUNS = 4
+RUNS = 8
 
 
 def ref_lines(
@@ -44,8 +44,9 @@ def random_chunks(rng: random.Random, room: int) -> list[dict[str, int]]:
     at = 0
     chunks = []
     whole = rng.random() < 0.5
+    jumps = rng.choice([0.1, 0.5])
     for n in range(CHUNKS):
-        if rng.random() < 0.1:
+        if rng.random() < jumps:
             # anywhere, also far behind the room
             at = rng.choice([rng.randrange(room), 1 << 34]) // unit * unit
         every = (1 << size) - 1
