@@ -38,9 +38,10 @@ def _is_proved(folder: Path, mutation: Mutation) -> bool:
             # what a submodule does not read need not be the same
             "opt_hier",
             f"select -module {name}",
-            "expose -evert",
+            # of cells alone: a wire between them may be another
+            "expose -evert c:*",
             "memory_map",
-            "expose -evert-dff",
+            "expose -evert-dff c:*",
             "select -clear",
             f"rename {name} {copy}",
             f"select {copy}",

@@ -107,6 +107,8 @@ def switch(number: int, mutation: Mutation) -> str:
 def finish_text(text: str) -> str:
     """Let each module with mutants look at the argument itself, not at a port."""
     text = text.replace(_PORT, _CHOICE)
-    text = re.sub(rf"(^module [^;]*?), {SELECT}(?=[,)])", r"\1", text, flags=re.MULTILINE)
+    # Yosys breaks a long list of ports anywhere
+    port = rf"(^module [^;]*?),\s*{SELECT}(?=\s*[,)])"
+    text = re.sub(port, r"\1", text, flags=re.MULTILINE)
     text = text.replace(f"    .{SELECT}({SELECT}),\n", "")
     return text.replace(f",\n    .{SELECT}({SELECT})\n", "\n")

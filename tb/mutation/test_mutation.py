@@ -11,7 +11,15 @@ from amaranth.lib.wiring import In, Out
 from loopnest_hw.queue import Queue
 from tb.harness import Run
 from tb.mutation.equivalence import is_equivalent
-from tb.mutation.mutants import SELECT, Mutation, choose, parse, write_mutants, write_netlist
+from tb.mutation.mutants import (
+    SELECT,
+    Mutation,
+    choose,
+    finish_text,
+    parse,
+    write_mutants,
+    write_netlist,
+)
 from tb.mutation.plan import UNITS, Design, benches_of, shares
 from tb.mutation.results import Result, append_result, load_results, table_of
 from tb.mutation.whole import places, write_chip_mutants
@@ -129,6 +137,12 @@ def test_a_mutant_is_put_into_every_copy_in_the_chip(
     heads = text.split("module ")
     assert [SELECT in part for part in heads if part.startswith("\\chain.")] == [True, True]
     assert f".{SELECT}" not in text
+
+
+@pytest.mark.parametrize("gap", ["", "\n"])
+def test_a_list_of_ports_may_be_broken(gap: str) -> None:
+    text = f"module a(x, {gap}{SELECT}{gap});\n  input x;\nendmodule\n"
+    assert finish_text(text) == f"module a(x{gap});\n  input x;\nendmodule\n"
 
 
 def test_parse() -> None:
