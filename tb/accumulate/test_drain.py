@@ -142,7 +142,7 @@ async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
     due: deque[Block] = deque()  # blocks whose slots are not back
     ahead: deque[int] = deque()  # the cycles in which their entries were read
     held: dict[int, Block] = {}  # by slot
-    made = begun = cycle = blocks = steps = 0
+    made = begun = cycle = blocks = steps = reads = 0
     read: list[int | None] = [None] * LANES
     first = -1
     while made < CONTEXTS or complete or due or cycle < 10 or not ports["idle"]:
@@ -207,6 +207,7 @@ async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
                 block = held[slot[following >> lane & 1]]
                 assert block.touched >> lane & 1
                 read[lane] = block.values[lane]
+                reads += 1
         if ports["back_valid"]:
             back = due.popleft()
             ahead.popleft()
@@ -255,6 +256,8 @@ async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
     received = await sink.wait_for(len(expected))
     assert received == expected
     assert blocks > CONTEXTS
+    # each lane once: a bank that is read in vain is one that the fill can't have
+    assert reads == sum(item["mask"].bit_count() for item in expected)
     # a block a cycle, or as often as the fill lets it
     cycles = cycle - first
     if fill_pace == 1:

@@ -41,7 +41,7 @@ TIMINGS = (((1, 1), 0.0), ((60, 110), 0.0), ((1, 40), 0.4))
 NAMES = ["spmv", "spgemm by rows", "spgemm by inner products", "gemm", "add of three"]
 """Kinds of kernels with both shapes of the leaf, and operands of all formats."""
 
-FUZZ = 250
+FUZZ = 600
 """Seeds of the fuzzer."""
 
 FAILING = 0.3

@@ -127,16 +127,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     designs = load(FOLDER / "designs")
+    planned = shares(designs, options.count)
     if not options.report:
         of_design: dict[str, list[Share]] = {}
-        for share in shares(designs, options.count):
+        for share in planned:
             if share.unit in (options.unit or [share.unit]) and share.unit not in options.skip:
                 of_design.setdefault(share.design, []).append(share)
         for name, parts in of_design.items():
             try_design(designs[name], parts, options, console)
         settle(designs, console)
-    # what was found in other states of the RTL does not count
-    results = [result for result in load_results(RESULTS).values() if result.design in designs]
+    # what was found in other states of the RTL, or by other benches, does not count
+    homes = {(share.unit, share.design) for share in planned}
+    results = [r for r in load_results(RESULTS).values() if (r.unit, r.design) in homes]
     for result in results:
         if result.outcome == "survived":
             place = f"{result.source}  {result.wire}  {result.options}"

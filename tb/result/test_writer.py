@@ -179,6 +179,12 @@ async def no_room(dut: Any) -> None:
     top = int((blocks.fiber + 16 * blocks.coordinate)[-1]) * value_bytes
     end = VALUES + top
     await device.check(blocks, make_kernel(compressed=0, values_end=end), full=2)
+    for lane in range(16):  # just enough for a block's highest lane, and a byte too little
+        item = {"coordinate": 3, "mask": 1 << lane | rng.getrandbits(lane), "value": [1] * 16}
+        block = to_blocks([{**item, "fiber": 7, "last": 1, "final": 1}])
+        end = VALUES + value_bytes * (7 + 16 * 3 + lane + 1)
+        await device.check(block, make_kernel(compressed=0, values_end=end))
+        await device.check(block, make_kernel(compressed=0, values_end=end - 1), full=2)
     far = random_blocks(rng, [5, (1 << 32) - 6, 1 << 30, (1 << 30) + 5], size=64, most=4)
     await device.check(far, make_kernel(compressed=0), full=2)
 

@@ -73,3 +73,23 @@ async def no_output_waits_for_another(dut: Any) -> None:
     await sender
     await ClockCycles(dut.clk, 10)
     assert [sink.received for sink in sinks] == [[7, 8]] * OUTPUTS
+
+
+@cocotb.test()
+async def a_reset_forgets_who_has_the_item(dut: Any) -> None:
+    await bench.start(dut)
+    Source(dut, "i", 16, bench.rng())
+    dut.i__valid.value, dut.i__payload.value = 1, 5
+    dut.wanted.value = (1 << OUTPUTS) - 1
+    for taking in range(OUTPUTS - 1):
+        getattr(dut, f"o__{taking}__ready").value = 1
+    await ClockCycles(dut.clk, 3)
+    valid = [getattr(dut, f"o__{n}__valid") for n in range(OUTPUTS)]
+    assert [int(v.value) for v in valid] == [0] * (OUTPUTS - 1) + [1]
+    dut.rst.value = 1
+    for taking in range(OUTPUTS - 1):
+        getattr(dut, f"o__{taking}__ready").value = 0
+    await ClockCycles(dut.clk, 2)
+    dut.rst.value = 0
+    await ClockCycles(dut.clk, 2)
+    assert [int(v.value) for v in valid] == [1] * OUTPUTS

@@ -4,6 +4,7 @@ from typing import Any
 
 import cocotb
 import pytest
+from amaranth.hdl import Shape
 from cocotb.triggers import RisingEdge
 
 from loopnest_hw.config import make_config
@@ -11,7 +12,7 @@ from loopnest_hw.row.replay import ReplayBuffer
 from loopnest_hw.tokens import token
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.streams import Sink, Source
+from tb.streams import Sink, Source, decode
 
 COUNT = 150
 
@@ -40,24 +41,25 @@ async def tokens_are_done_in_order(dut: Any, stall: float, again: float) -> None
     source = Source(dut, "i", layout, bench.rng(), stall)
     sink = Sink(dut, "o", layout, bench.rng(), stall)
     retired = Source(dut, "retired", 1, bench.rng(), stall)
-    cocotb.start_soon(source.send_all({"fiber": n} for n in range(COUNT)))
-    done: list[int] = []
-    replays = 0
+    width = Shape.cast(layout).width
+    tokens = [decode(layout, rng.getrandbits(width)) | {"epoch": 0} for _ in range(COUNT)]
+    cocotb.start_soon(source.send_all(tokens))
+    done = replays = 0
     epoch = 0
     seen = 0
-    while len(done) < COUNT:
+    while done < COUNT:
         await sink.wait_for(seen + 1)
         item = sink.received[seen]
         seen += 1
         if item["epoch"] != epoch:
             continue
-        assert item["fiber"] == len(done), "a token was lost, or came out of order"
+        assert item | {"epoch": 0} == tokens[done], "a token was lost, or came out of order"
         if rng.random() < again:
             replays += 1
             epoch ^= 1
             await retired.send(1)
         else:
-            done.append(item["fiber"])
+            done += 1
             await retired.send(0)
     for _ in range(10):
         await RisingEdge(dut.clk)

@@ -19,7 +19,7 @@ class LineMemory:
     Parameters
     ----------
     image : NDArray[np.uint8]
-        The memory from address 0 on, whole lines.
+        The memory from address 0 on, whole lines; beyond its end it begins again.
     latency : int
         Cycles from the request to the answer, at least 1.
     spread : int
@@ -82,7 +82,8 @@ class LineMemory:
                 item = self._rng.choice(due)
                 self._waiting.remove(item)
                 line, slot = item[1]["line"], item[1]["slot"]
-                data = self._image[line * LINE_BYTES : (line + 1) * LINE_BYTES].tobytes()
+                start = line * LINE_BYTES % self._image.size
+                data = self._image[start : start + LINE_BYTES].tobytes()
                 answer = {
                     "data": int.from_bytes(data, "little"),
                     "slot": slot,

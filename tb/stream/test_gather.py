@@ -12,7 +12,7 @@ from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.stream.bank import StreamBank
 from loopnest_hw.stream.gather import Gather
 from loopnest_hw.tokens import gather_reply, gather_request
-from loopnest_sim.model.gather import gather
+from loopnest_sim.model.gather import count_lines, gather
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.stream.memory import LineMemory
@@ -26,8 +26,10 @@ def configuration(lanes: int, depth: int) -> ChipConfig:
     return make_config(streams=5, operands=3, multipliers=lanes, stream_depth=depth, pool_lines=32)
 
 
-def steps_of(kind: str, count: int, lanes: int, rng: random.Random) -> list[dict[str, Any]]:
-    """Return `count` steps whose addresses go about memory in one way."""
+def steps_of(
+    kind: str, count: int, lanes: int, rng: random.Random, *, far: bool = False
+) -> list[dict[str, Any]]:
+    """Return `count` steps whose addresses go about the image in one way, or anywhere beyond it."""
     size = rng.choice([1, 2, 4])
     span = IMAGE_LINES * LINE_BYTES // size
     at = rng.randrange(span)
@@ -48,15 +50,19 @@ def steps_of(kind: str, count: int, lanes: int, rng: random.Random) -> list[dict
             items = [at + rng.randrange(3) * LINE_BYTES // size for _ in range(lanes)]
         else:  # anywhere
             items = [rng.randrange(span) for _ in range(lanes)]
-        steps.append({"valid": valid, "address": [item % span * size for item in items]})
+        addresses = [item % span * size for item in items]
+        if far and rng.random() < 0.5:  # what differs is one bit, which the image does not have
+            addresses = [address | 1 << rng.randrange(14, 32) for address in addresses]
+        steps.append({"valid": valid, "address": addresses})
     return steps
 
 
 def golden(image: Any, steps: list[dict[str, Any]], lanes: int) -> tuple[list[list[int]], int]:
     """Return the golden replies and the number of lines."""
     valid = np.array([[s["valid"] >> n & 1 for n in range(lanes)] for s in steps], np.bool_)
-    items, lines = gather(image, valid, np.array([s["address"] for s in steps], np.uint32))
-    return items.tolist(), lines
+    address = np.array([s["address"] for s in steps], np.uint32)
+    items, _ = gather(image, valid, address % image.size)
+    return items.tolist(), count_lines(address[valid])
 
 
 async def run_steps(
@@ -102,7 +108,8 @@ async def replies(dut: Any, kind: str, timing: tuple[int, int, float]) -> None:
     rng = bench.rng()
     latency, spread, stall = timing
     base = rng.randrange(32)
-    steps = steps_of(kind, 40 if latency == 100 else 120, bench.parameters["lanes"], rng)
+    count = 40 if latency == 100 else 120
+    steps = steps_of(kind, count, bench.parameters["lanes"], rng, far=rng.random() < 0.5)
     await run_steps(
         dut,
         steps,

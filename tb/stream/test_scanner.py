@@ -21,7 +21,7 @@ from tb.stream.levels import place_level
 from tb.stream.memory import LineMemory
 from tb.streams import Sink, Source
 
-IMAGE_LINES = 1024
+IMAGE_LINES = 2048
 
 faults: list[int] = []
 """What the runs have found, as `tokens.LEVEL_FAULT`."""
@@ -192,6 +192,14 @@ async def unwanted_words(dut: Any, share: float, timing: tuple[float, float, int
     assert handed_on < sum(lengths)
     assert not int(dut.scan__0__fault.value)
     assert not int(dut.error.value)
+
+
+@cocotb.test()
+async def the_longest_fiber(dut: Any) -> None:
+    """More blocks than a small length can say."""
+    if bench.parameters["depth"] == 1:
+        return
+    await run_fibers(dut, [3, 12_000, 1], [0, 1, 2], stride=OPEN_STRIDE, latency=4)
 
 
 @cocotb.test()
