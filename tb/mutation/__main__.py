@@ -9,6 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 from rich.console import Console
 
@@ -17,7 +19,7 @@ from tb.mutation.mutants import Mutation, choose, write_mutants, write_netlist
 from tb.mutation.plan import ROOT, Design, Share, load, shares
 from tb.mutation.results import Result, append_result, load_results, table_of
 from tb.mutation.trial import limit_of, try_mutant
-from tb.mutation.whole import places, write_chip_mutants
+from tb.mutation.whole import Module, counterparts, read_modules, write_chip_mutants
 
 FOLDER = ROOT / "build" / "mutation"
 RESULTS = FOLDER / "results.jsonl"
@@ -88,31 +90,38 @@ def settle(designs: dict[str, Design], console: Console) -> None:
             unproved.append((result, mutation))
     chips = [design for design in designs.values() if design.runs[0].module == CHIP_BENCH]
     for chip in sorted(chips, key=lambda chip: -len(chip.runs)):
-        mine = [
-            (result, mutation)
-            for result, mutation in unproved
-            if result.design != chip.name and places(designs[result.design], mutation.module, chip)
-        ]
         folder = FOLDER / chip.name
         folder.mkdir(parents=True, exist_ok=True)
-        mutants = [
-            (designs[result.design], FOLDER / result.design, mutation) for result, mutation in mine
-        ]
-        text = write_chip_mutants(folder, chip, mutants) if mine else ""
+        if not (folder / "netlist.il").exists():
+            write_netlist(folder, chip.text)
+        inside = modules_of(folder)
+        mine, mutants = [], []
+        for result, mutation in unproved:
+            places = [*counterparts(modules_of(FOLDER / result.design), mutation, inside)]
+            if places and result.design != chip.name:
+                mine.append(result)
+                mutants.append(places)
+        text = write_chip_mutants(folder, mutants) if mine else ""
         for run in chip.runs if mine else []:
             try_mutant(run, text, 0, BUILD_SECONDS)
             sound = try_mutant(run, text, 0, BUILD_SECONDS)
             if sound.outcome != "passed":
                 raise RuntimeError(f"{chip.name}, no mutant: {sound.detail}")
-            for number, (result, mutation) in enumerate(mine, 1):
-                if (result, mutation) not in unproved:
+            for number, result in enumerate(mine, 1):
+                if all(result != other for other, _ in unproved):
                     continue
                 ending = try_mutant(run, text, number, limit_of(sound))
                 console.print(f"{ending.outcome:10} on the chip  {result.unit}  {result.options}")
                 if ending.outcome != "passed":
-                    unproved.remove((result, mutation))
+                    unproved = [pair for pair in unproved if pair[0] != result]
                     detail = ending.detail or "it hangs"
                     append_result(RESULTS, replace(result, outcome="chip", detail=detail))
+
+
+@cache
+def modules_of(folder: Path) -> dict[str, Module]:
+    """Return the modules of a folder's netlist."""
+    return read_modules((folder / "netlist.il").read_text())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

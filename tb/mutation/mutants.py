@@ -52,6 +52,11 @@ class Mutation:
         return self.options.split()[3]
 
     @property
+    def cell(self) -> str:
+        """Name of the cell."""
+        return self.options.split()[5]
+
+    @property
     def mode(self) -> str:
         """``inv``, ``const0``, ``const1``, ``cnot0`` or ``cnot1``."""
         return self.options.split()[1]

@@ -22,7 +22,7 @@ from tb.mutation.mutants import (
 )
 from tb.mutation.plan import UNITS, Design, benches_of, shares
 from tb.mutation.results import Result, append_result, load_results, table_of
-from tb.mutation.whole import places, write_chip_mutants
+from tb.mutation.whole import counterparts, read_modules, write_chip_mutants
 
 
 class Chain(wiring.Component):
@@ -127,13 +127,15 @@ def test_mutants_are_switched_on_by_a_number(queue: Design, tmp_path: Path) -> N
 def test_a_mutant_is_put_into_every_copy_in_the_chip(
     queue: Design, chain: Design, tmp_path: Path
 ) -> None:
-    assert places(queue, "queue", chain) == ["chain.first", "chain.second"]
     unit, chip = tmp_path / "unit", tmp_path / "chip"
-    unit.mkdir()
-    chip.mkdir()
-    write_netlist(unit, queue.text)
+    for folder, design in ((unit, queue), (chip, chain)):
+        folder.mkdir()
+        write_netlist(folder, design.text)
+    modules = [read_modules((folder / "netlist.il").read_text()) for folder in (unit, chip)]
     (mutation,) = choose(unit, ["queue"], 1, seed=1)
-    text = write_chip_mutants(chip, chain, [(queue, unit, mutation)])
+    places = [*counterparts(modules[0], mutation, modules[1])]
+    assert [place.module for place in places] == ["chain.first", "chain.second"]
+    text = write_chip_mutants(chip, [places])
     heads = text.split("module ")
     assert [SELECT in part for part in heads if part.startswith("\\chain.")] == [True, True]
     assert f".{SELECT}" not in text
