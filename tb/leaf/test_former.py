@@ -33,7 +33,10 @@ def test_stream_law() -> None:
 
 
 def random_lanes(rng: random.Random) -> int:
-    return rng.choice([1 << rng.randrange(16), rng.randrange(1, 1 << 16), (1 << 16) - 1, 0x11])
+    some = sum(1 << lane for lane in rng.sample(range(16), rng.randint(1, 16)))
+    # each half with its lowest lanes
+    halves = (1 << rng.randint(0, 8)) - 1 | (1 << rng.randint(1, 8)) - 1 << 8
+    return rng.choice([1 << rng.randrange(16), some, some, halves, (1 << 16) - 1, 0x11])
 
 
 @cocotb.test()
@@ -50,7 +53,7 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     sink = Sink(dut, "o", formed(config), bench.rng(), stall)
     items: list[dict[str, Any]] = []
     expected: list[tuple[int, list[tuple[int, int]], bool]] = []
-    for fiber in range(60):
+    for fiber in range(100):
         blocks = [random_lanes(rng) for _ in range(rng.choice([0, 1, 2, 3, 9]))]
         items += fiber_items(config, fiber, blocks, rng)
         steps = form(blocks, multipliers, exclusive=exclusive, single=single)
@@ -60,7 +63,7 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     await sink.wait_for(len(expected))
     await sender
     await ClockCycles(dut.clk, 20)
-    assert len(sink.received) == len(expected) >= 60
+    assert len(sink.received) == len(expected) >= 100
     sent = {
         (item["fiber"]["fiber"], entry["place"]): entry for item in items for entry in item["block"]
     }
