@@ -33,6 +33,7 @@ def steps_of(
     size = rng.choice([1, 2, 4])
     span = IMAGE_LINES * LINE_BYTES // size
     at = rng.randrange(span)
+    beyond = rng.getrandbits(18) << 14
     steps = []
     for n in range(count):
         valid = (1 << lanes) - 1
@@ -51,8 +52,10 @@ def steps_of(
         else:  # anywhere
             items = [rng.randrange(span) for _ in range(lanes)]
         addresses = [item % span * size for item in items]
-        if far and rng.random() < 0.5:  # what differs is one bit, which the image does not have
-            addresses = [address | 1 << rng.randrange(14, 32) for address in addresses]
+        if far:
+            addresses = [address | beyond for address in addresses]
+            if rng.random() < 0.5:  # nothing else of the line's number differs
+                addresses[rng.randrange(lanes)] ^= 1 << rng.randrange(14, 32)
         steps.append({"valid": valid, "address": addresses})
     return steps
 

@@ -197,8 +197,6 @@ async def unwanted_words(dut: Any, share: float, timing: tuple[float, float, int
 @cocotb.test()
 async def the_longest_fiber(dut: Any) -> None:
     """More blocks than a small length can say."""
-    if bench.parameters["depth"] == 1:
-        return
     await run_fibers(dut, [3, 12_000, 1], [0, 1, 2], stride=OPEN_STRIDE, latency=4)
 
 

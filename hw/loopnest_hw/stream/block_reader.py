@@ -60,9 +60,9 @@ class BlockReader(wiring.Component):
 
     Two words a cycle, from whatever lines; a fiber a cycle where it has up to two in one line.
 
-    Words below the bound may be left out: the rest of a line, up to the first word that is not
-    below, costs no cycle before that word, and one if there is none. ``bound`` and ``ahead`` belong
-    to the fiber that the next item at ``o`` is of:
+    Words below the bound may be left out: those of a line that come before a word that is not below
+    cost no cycle, nor those behind it up to ``bound.next``; a line of nothing else costs one.
+    ``bound`` and ``ahead`` belong to the fiber that the next item at ``o`` is of:
 
     - ``bound.head``: nobody wants words below it. ``bound.next``: nor those below this one, if a
       word that is not below ``head`` has been handed on. 0 where there is no bound.
@@ -176,8 +176,10 @@ class BlockReader(wiring.Component):
         ones = [Signal(ONES_BITS, name=f"ones_{n}") for n in range(LINE_WORDS)]
         lead = Signal(BLOCK_WORD)
         lead_ones = Signal(ONES_BITS)
-        # Below the bound, as it was a cycle ago.
+        # Below the bound, as it was a cycle ago; and below the one for what follows the first word
+        # that is not, as it was when the line came.
         low = Signal(LINE_WORDS)
+        low_next = Signal(LINE_WORDS)
         low_lead = Signal()
 
         # The lead is compared once; while it waits, the bound may pass it and what follows.
@@ -185,11 +187,22 @@ class BlockReader(wiring.Component):
         unwanted = wire(m, "unwanted", piece.words & Mux(wants_lead, 0, low))
         wanted = wire(m, "wanted", piece.words & ~unwanted)
         lowest_wanted = wire(m, "lowest_wanted", lowest(wanted))
-        lowest_others = wire(m, "lowest_others", lowest(wanted & ~lowest_wanted))
+        others = wire(m, "others", wanted & ~lowest_wanted)
+        following_low = wire(m, "following_low", Mux(wants_lead, 0, low_next))
         first = wire(m, "first", Mux(wants_lead, 0, lowest_wanted))
-        second = wire(m, "second", Mux(wants_lead, lowest_wanted, lowest_others))
-        several = at_least(m, "wanted", wanted, PAIR + 1)[-1]
-        more = wire(m, "more", Mux(wants_lead, several[PAIR], several[PAIR + 1]))
+        # Where others are left out behind the first word, it goes alone.
+        second = wire(m, "second", Mux(wants_lead, lowest_wanted, lowest(others) & ~following_low))
+        some_low = at_least(m, "low", wanted & following_low, PAIR)[-1]
+        some_high = at_least(m, "high", wanted & ~following_low, PAIR + 1)[-1]
+        more = wire(
+            m,
+            "more",
+            Mux(
+                wants_lead,
+                some_high[2],
+                some_high[3] | (some_high[2] & some_low[1]) | (some_high[1] & some_low[2]),
+            ),
+        )
         advance = Signal()
         moves = Signal()
         leaves = Signal()  # the piece is done with
@@ -213,9 +226,9 @@ class BlockReader(wiring.Component):
                 m.d.sync += line.eq(fresh)
                 m.d.sync += [ones[n].eq(_count(fresh[n].mask)) for n in range(LINE_WORDS)]
         with m.Elif(moves):
-            m.d.sync += [piece.words.eq(wanted & ~first & ~second), piece.lead.eq(0)]
+            m.d.sync += [piece.words.eq(others & ~second & ~following_low), piece.lead.eq(0)]
 
-        # The item and what was left out before it, to be counted in the next cycle.
+        # The item and what is left out before and behind it, to be counted in the next cycle.
         choices = [*zip(first, line, ones, strict=True), (wants_lead, lead, lead_ones)]
         chosen = [
             one_of((flag, Cat(word, count)) for flag, word, count in choices),
@@ -228,6 +241,7 @@ class BlockReader(wiring.Component):
         item_ones = [Signal(ONES_BITS, name=f"item_ones_{n}") for n in range(PAIR)]
         item_valid = Signal()
         skipped = [Signal(ONES_BITS, name=f"skipped_{n}") for n in range(LINE_WORDS + 1)]
+        dropped = [Signal(ONES_BITS, name=f"dropped_{n}") for n in range(LINE_WORDS)]
         reach = Signal(BLOCK_COORDINATE_BITS)  # the last coordinate picked, of this fiber
         reaches = Signal()
         word_bits = BLOCK_MASK_BITS + BLOCK_COORDINATE_BITS
@@ -244,7 +258,10 @@ class BlockReader(wiring.Component):
                     item_ones[n].eq(Mux(here, picked[n][word_bits:], 0)),
                 ]
             for n in range(LINE_WORDS):
-                m.d.sync += skipped[n].eq(Mux(here & unwanted[n], ones[n], 0))
+                m.d.sync += [
+                    skipped[n].eq(Mux(here & unwanted[n], ones[n], 0)),
+                    dropped[n].eq(Mux(here & others[n] & following_low[n], ones[n], 0)),
+                ]
             m.d.sync += skipped[-1].eq(Mux(here & piece.lead & low_lead, lead_ones, 0))
         with m.If(moves):
             m.d.sync += reaches.eq((reaches | some) & (more | ~piece.last))
@@ -253,12 +270,13 @@ class BlockReader(wiring.Component):
                     Mux(both, picked[1][:word_bits], picked[0][:word_bits])[BLOCK_MASK_BITS:]
                 )
 
-        foreign = self._hand_on(m, advance, item_valid, item, item_ones, skipped)
+        foreign = self._hand_on(m, advance, item_valid, item, item_ones, skipped, dropped)
 
         # The bound belongs to what is at `o`: it counts only while no fiber has ended since. Once a
-        # word at or above `head` is picked, the words left of this line are compared with `next`.
+        # word at or above `head` is picked, what comes is compared with `next`.
         head, following = self.bound.head, self.bound.next
         bound = Signal(BOUND_BITS)
+        bound_next = Signal(BOUND_BITS)
         compared = Signal(BOUND_BITS)  # what `low` was compared with
         ends = wire(m, "ends_here", foreign | (loads & here & piece.last))
         takes = wire(m, "takes", loads & pieces.payload.take)
@@ -266,13 +284,22 @@ class BlockReader(wiring.Component):
         passed = wire(m, "passed", reaches & (reach >= head) | picks)
         m.d.sync += [
             bound.eq(Mux(foreign, 0, Mux(passed, following, head))),
-            compared.eq(Mux(ends, 0, Mux(passed & ~takes, following, bound))),
+            bound_next.eq(Mux(foreign | passed, 0, following)),
+            compared.eq(Mux(ends, 0, Mux(passed, following, bound))),
         ]
+
+        def below(coordinate: Value) -> Value:
+            return Mux(passed, coordinate < following, coordinate < bound)
+
         for n in range(LINE_WORDS):
-            here_below = Mux(passed, line[n].coordinate < following, line[n].coordinate < bound)
-            m.d.sync += low[n].eq(~ends & Mux(takes, fresh[n].coordinate < bound, here_below))
+            coming, here_now = fresh[n].coordinate, line[n].coordinate
+            m.d.sync += low[n].eq(~ends & Mux(takes, below(coming), below(here_now)))
+            with m.If(takes):
+                m.d.sync += low_next[n].eq(~ends & ~passed & (coming < bound_next))
+            with m.Elif(ends):
+                m.d.sync += low_next[n].eq(0)
         with m.If(loads):
-            m.d.sync += low_lead.eq(~ends & (line[LINE_WORDS - 1].coordinate < bound))
+            m.d.sync += low_lead.eq(~ends & below(line[LINE_WORDS - 1].coordinate))
         self._check(m, loads, pieces.payload, line, lead)
 
     def _hand_on(
@@ -283,6 +310,7 @@ class BlockReader(wiring.Component):
         item: Any,
         ones: list[Signal],
         skipped: list[Signal],
+        dropped: list[Signal],
     ) -> Value:
         """Put the ranks in, and queue the items; return whether one of them ends its fiber."""
         rank = Signal(COORDINATE_BITS)
@@ -298,7 +326,8 @@ class BlockReader(wiring.Component):
             counted.rank[1].eq(sum([*before, ones[0]])),
         ]
         with m.If(advance):
-            m.d.sync += rank.eq(Mux(item_valid & item.last, 0, sum([*before, *ones])))
+            after = sum([*before, *ones, *dropped])
+            m.d.sync += rank.eq(Mux(item_valid & item.last, 0, after))
         taken = ~out.valid | out.ready
         with m.If(~behind_valid):
             m.d.sync += behind.eq(counted)
