@@ -16,6 +16,9 @@ from tb.mutation.mutants import Mutation, yosys
 SECONDS = 60
 """For a proof."""
 
+DEEP = 4
+"""Levels of submodules that are looked into for what is not read."""
+
 
 def is_equivalent(folder: Path, mutation: Mutation) -> bool:
     """Return whether the mutant of the folder's netlist is proved to do what the module does."""
@@ -35,8 +38,8 @@ def _is_proved(folder: Path, mutation: Mutation) -> bool:
             "read_verilog memories.v",
             "read_rtlil logic.il",
             *change,
-            # what a submodule does not read need not be the same
-            "opt_hier",
+            # what a submodule, or one in it, does not read need not be the same
+            *["opt_hier", "opt_clean"] * DEEP,
             f"select -module {name}",
             # of cells alone: a wire between them may be another
             "expose -evert c:*",
