@@ -15,6 +15,9 @@ from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source, decode
 
+FIBERS = 200
+"""Fibers of a run of `random_fibers`."""
+
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("multipliers", [1, 4, 16])
@@ -53,7 +56,7 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     sink = Sink(dut, "o", formed(config), bench.rng(), stall)
     items: list[dict[str, Any]] = []
     expected: list[tuple[int, list[tuple[int, int]], bool]] = []
-    for fiber in range(100):
+    for fiber in range(FIBERS):
         blocks = [random_lanes(rng) for _ in range(rng.choice([0, 1, 2, 3, 9]))]
         items += fiber_items(config, fiber, blocks, rng)
         steps = form(blocks, multipliers, exclusive=exclusive, single=single)
@@ -63,7 +66,7 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     await sink.wait_for(len(expected))
     await sender
     await ClockCycles(dut.clk, 20)
-    assert len(sink.received) == len(expected) >= 100
+    assert len(sink.received) == len(expected) >= FIBERS
     sent = {
         (item["fiber"]["fiber"], entry["place"]): entry for item in items for entry in item["block"]
     }

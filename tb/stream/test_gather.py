@@ -12,7 +12,7 @@ from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.stream.bank import StreamBank
 from loopnest_hw.stream.gather import Gather
 from loopnest_hw.tokens import gather_reply, gather_request
-from loopnest_sim.model.gather import count_lines, gather
+from loopnest_sim.model.gather import gather, lines_read
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.stream.memory import LineMemory
@@ -60,12 +60,14 @@ def steps_of(
     return steps
 
 
-def golden(image: Any, steps: list[dict[str, Any]], lanes: int) -> tuple[list[list[int]], int]:
-    """Return the golden replies and the number of lines."""
+def golden(
+    image: Any, steps: list[dict[str, Any]], lanes: int
+) -> tuple[list[list[int]], list[int]]:
+    """Return the golden replies and the lines."""
     valid = np.array([[s["valid"] >> n & 1 for n in range(lanes)] for s in steps], np.bool_)
     address = np.array([s["address"] for s in steps], np.uint32)
     items, _ = gather(image, valid, address % image.size)
-    return items.tolist(), count_lines(address[valid])
+    return items.tolist(), lines_read(address[valid]).tolist()
 
 
 async def run_steps(
@@ -94,9 +96,9 @@ async def run_steps(
     assert received == expected
     await ClockCycles(dut.clk, 300)
     assert len(sink.received) == len(steps)
-    assert len(memory.lines) == lines
+    assert memory.lines == lines
     size = ring[1] - ring[0] + 1
-    assert memory.slots == [ring[0] + n % size for n in range(lines)]
+    assert memory.slots == [ring[0] + n % size for n in range(len(lines))]
     assert not int(dut.error.value)
     return sink.cycles
 

@@ -33,10 +33,10 @@ def gather(
     read = address[valid]
     items = np.zeros(address.shape, np.uint32)
     items[valid] = words[read // WORD_BYTES] >> (8 * (read % WORD_BYTES)).astype(np.uint32)
-    return items, count_lines(read)
+    return items, len(lines_read(read))
 
 
-def count_lines(read: NDArray[np.uint32]) -> int:
-    """Return the number of lines read for items at these byte addresses, in order."""
+def lines_read(read: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return the numbers of the lines that are read for items at these byte addresses, in order."""
     line = read // LINE_BYTES
-    return int(len(line) > 0) + int(np.count_nonzero(line[1:] != line[:-1]))
+    return line[np.flatnonzero(np.diff(line.astype(np.int64), prepend=-1))]
