@@ -15,7 +15,7 @@ from tb.arith.pipe import run_pipe
 from tb.harness import bench
 from tb.result.items import setting
 
-ROUNDS = 100
+ROUNDS = 60
 """Settings of a bench."""
 
 VALUES = 60

@@ -124,7 +124,7 @@ async def runs(dut: Any, timing: tuple[int, int, float]) -> None:
 
 
 @cocotb.test()
-@cocotb.parametrize(case=[*range(40)])
+@cocotb.parametrize(case=[*range(24)])
 async def words_that_contradict_themselves(dut: Any, case: int) -> None:
     """A sound memory, one with a word spoilt, and one with a coordinate too many."""
     rng = random.Random(case)
