@@ -193,7 +193,7 @@ async def fuzz(dut: Any) -> None:
             ends[await system.check_end(pair.model.config, case)] += 1
     dut._log.info("%s", ends)
     assert ends[ErrorCode.NONE] > FUZZ / 4
-    assert len(ends) > 5
+    assert len(ends) > 6
 
 
 @cocotb.test()

@@ -82,12 +82,12 @@ def settle(designs: dict[str, Design], console: Console) -> None:
         for result in load_results(RESULTS).values()
         if result.outcome == "survived" and result.design in designs
     ]
-    unproved = []
+    unproved: dict[Result, Mutation] = {}
     for result, mutation in left:
         if is_equivalent(FOLDER / result.design, mutation):
             append_result(RESULTS, replace(result, outcome="equivalent"))
         else:
-            unproved.append((result, mutation))
+            unproved[result] = mutation
     chips = [design for design in designs.values() if design.runs[0].module == CHIP_BENCH]
     for chip in sorted(chips, key=lambda chip: -len(chip.runs)):
         folder = FOLDER / chip.name
@@ -95,25 +95,25 @@ def settle(designs: dict[str, Design], console: Console) -> None:
         if not (folder / "netlist.il").exists():
             write_netlist(folder, chip.text)
         inside = modules_of(folder)
-        mine, mutants = [], []
-        for result, mutation in unproved:
-            places = [*counterparts(modules_of(FOLDER / result.design), mutation, inside)]
-            if places and result.design != chip.name:
-                mine.append(result)
-                mutants.append(places)
-        text = write_chip_mutants(folder, mutants) if mine else ""
+        places = {
+            result: [*counterparts(modules_of(FOLDER / result.design), mutation, inside)]
+            for result, mutation in unproved.items()
+            if result.design != chip.name
+        }
+        mine = [result for result, found in places.items() if found]
+        text = write_chip_mutants(folder, [places[result] for result in mine]) if mine else ""
         for run in chip.runs if mine else []:
             try_mutant(run, text, 0, BUILD_SECONDS)
             sound = try_mutant(run, text, 0, BUILD_SECONDS)
             if sound.outcome != "passed":
                 raise RuntimeError(f"{chip.name}, no mutant: {sound.detail}")
             for number, result in enumerate(mine, 1):
-                if all(result != other for other, _ in unproved):
+                if result not in unproved:
                     continue
                 ending = try_mutant(run, text, number, limit_of(sound))
                 console.print(f"{ending.outcome:10} on the chip  {result.unit}  {result.options}")
                 if ending.outcome != "passed":
-                    unproved = [pair for pair in unproved if pair[0] != result]
+                    del unproved[result]
                     detail = ending.detail or "it hangs"
                     append_result(RESULTS, replace(result, outcome="chip", detail=detail))
 

@@ -216,8 +216,6 @@ async def short_fibers(dut: Any, length: int) -> None:
 @pytest.mark.parametrize("depth", [64, 1])
 def test_scanner(simulator: str, depth: int) -> None:
     """With deep queues and with the shallowest ones."""
-    if depth == 64 and simulator == "icarus":
-        pytest.skip("left to the other simulator")
     bank = StreamBank(configuration(depth), scanners=1, values=0, epilogue=False, lines=POOL_LINES)
     run_bench(
         bank,

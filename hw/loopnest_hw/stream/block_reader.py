@@ -69,8 +69,8 @@ class BlockReader(wiring.Component):
     - ``ahead``: the first coordinate of the item after the one at ``o``, if it is of the same fiber
       and there already.
 
-    A bound may come late. Within a fiber it only rises, and in the cycle after the transfer of a
-    fiber's last item it is 0.
+    A bound may come late. Within a fiber it only rises, or is 0; in the cycle after the transfer of
+    a fiber's last item it is 0.
 
     From a run to its first line's request: 1 cycle; from a line's arrival to its first words: 4.
 
