@@ -12,7 +12,7 @@ from .descriptor import CellMode
 from .dispatcher import root
 from .kernel import inner_loops, kernel_layout
 from .leaf.leaf import Leaf
-from .queue import Queue
+from .queue import SkidBuffer
 from .registers import STAGES, ErrorCode
 from .result.assembler import Assembler
 from .result.combiner import Combiner
@@ -190,9 +190,9 @@ class PE(wiring.Component):
         m.submodules.combiner = combiner = Combiner(config)
         m.submodules.assembler = assembler = Assembler(config)
         m.submodules.result = result = ResultPath(config)
-        # Queues, so that no path goes from the writer's `ready` back into the lanes.
-        m.submodules.terms = fed = Queue(terms(config), 2)
-        m.submodules.finished = finished = Queue(RESULT_BLOCK, 2)
+        # Buffers, so that no path goes from the writer's `ready` back into the lanes.
+        m.submodules.terms = fed = SkidBuffer(terms(config))
+        m.submodules.finished = finished = SkidBuffer(RESULT_BLOCK)
         connect(m, leaf.o, fed.i)
         connect(m, accumulator.o, combiner.i)
         connect(m, finished.o, result.i)

@@ -121,22 +121,23 @@ class Queue(wiring.Component):
 
 
 class SkidBuffer(wiring.Component):
-    """Two items that wait, or none: an item passes in the same cycle where nothing waits before it.
+    """A `Queue` that an item passes in the same cycle where nothing waits before it.
 
     ``i.ready`` comes from a register; ``o`` depends on ``i`` within a cycle.
     """
 
-    def __init__(self, shape: ShapeLike) -> None:
+    def __init__(self, shape: ShapeLike, depth: int = 2) -> None:
         self._shape = shape
+        self._depth = depth
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.queue = queue = Queue(self._shape, 2)
-        waits = queue.o.valid
+        m.submodules.queue = queue = Queue(self._shape, self._depth)
+        waits = ~queue.empty
         m.d.comb += [
             self.i.ready.eq(queue.i.ready),
-            self.o.valid.eq(waits | (self.i.valid & queue.i.ready)),
+            self.o.valid.eq(Mux(waits, queue.o.valid, self.i.valid)),
             Cat(self.o.payload).eq(Mux(waits, Cat(queue.o.payload), Cat(self.i.payload))),
             queue.i.valid.eq(self.i.valid & (waits | ~self.o.ready)),
             queue.i.payload.eq(self.i.payload),

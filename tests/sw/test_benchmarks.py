@@ -14,11 +14,11 @@ from loopnest.benchmarks import __main__ as command
 from loopnest.benchmarks import convolution, graphs, layer, skipping
 from loopnest.benchmarks.bounds import (
     AsFastest,
+    AtShorter,
     Below,
     Fixed,
     OfCase,
     OfRoof,
-    OverRoof,
     Unbounded,
 )
 from loopnest.benchmarks.cases import SAM, dense_case, product
@@ -161,7 +161,7 @@ def test_bounds():
     assert OfCase("dense", 0.5).cycles(4, 1, {"dense": 30}) == 15
     assert OfCase("dense", 0.5).cycles(4, 1, {}) is None
     assert OfCase("dense", 0.5).cycles(100, 1, {"dense": 30}) is None
-    assert OverRoof(140).cycles(4, 10, {}) == 150 and OverRoof(140).cycles(100, 10, {}) is None
+    assert AtShorter(140).cycles(4, 10, {}) == 140 and AtShorter(140).cycles(100, 10, {}) is None
     assert Below(10).cycles(100, 1, {}) == 9 and Unbounded().cycles(4, 1, {}) is None
     fastest = AsFastest(("a", "b", "c"), 1.5)
     assert fastest.cycles(7, 1, {"a": 30, "b": 20, "d": 1}) == 30

@@ -73,7 +73,7 @@ class RegisterFile(wiring.Component):
         interrupt_enable = Signal()
         self._write(m, interrupt_enable)
         self._read(m, interrupt_enable)
-        m.d.sync += self.irq.eq(self.done & interrupt_enable)
+        m.d.comb += self.irq.eq(self.done & interrupt_enable)
         return m
 
     def _write(self, m: Module, interrupt_enable: Signal) -> None:

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..config import LANES, ChipConfig
 from ..descriptor import LeafMode
 from ..kernel import kernel_layout
-from ..queue import Queue
+from ..queue import Queue, SkidBuffer
 from ..row.fork import Fork
 from ..tokens import (
     PAIR,
@@ -121,7 +121,7 @@ class Leaf(wiring.Component):
         arrived = []
         for o in range(config.operands):
             operand = self.kernel.operand[o]
-            m.submodules[f"values_{o}"] = values = Queue(gather_reply(config.multipliers), 2)
+            m.submodules[f"values_{o}"] = values = SkidBuffer(gather_reply(config.multipliers))
             connect(m, flipped(self.reply[o]), values.i)
             arrived.append(~operand.used | values.o.valid)
             m.d.comb += [

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..config import ChipConfig
 from ..descriptor import CellMode
 from ..kernel import kernel_layout
-from ..queue import Queue
+from ..queue import Queue, SkidBuffer
 from ..tokens import AHEAD, BOUND, FIBER_BLOCKS, FIBER_REQUEST, joined, token
 from .fork import Fork
 from .joiner import Joiner
@@ -61,7 +61,7 @@ class RowFront(wiring.Component):
         to_ones, to_present, to_tokens = (fork.o[config.operands + n] for n in range(3))
 
         # A token may grow stale while the fork still has it: whether it is live is settled before.
-        m.submodules.settled = settled = Queue(token(config), 2)
+        m.submodules.settled = settled = SkidBuffer(token(config))
         stale = self.i.payload.epoch != self.epoch
         m.d.comb += [
             settled.i.valid.eq(self.i.valid),

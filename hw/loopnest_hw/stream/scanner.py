@@ -15,7 +15,7 @@ from ..config import (
     ChipConfig,
 )
 from ..format import ENTRY_WORDS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
-from ..queue import Queue
+from ..queue import SkidBuffer
 from ..tokens import AHEAD, BOUND, FIBER_BLOCKS, FIBER_REQUEST, LEVEL_FAULT
 from .block_reader import BlockReader
 from .gather import Gather
@@ -88,7 +88,7 @@ class Scanner(wiring.Component):
         fiber = data.StructLayout(
             {"start": WORD_ADDRESS_BITS, "length": WIDE_BITS, "child": POSITION_BITS}
         )
-        m.submodules.fibers = fibers = Queue(fiber, self._config.fifo_depth)
+        m.submodules.fibers = fibers = SkidBuffer(fiber, self._config.fifo_depth)
         self._locate(m, positions.i)
         backwards = self._measure(m, positions.o, fibers.i)
         self._walk(m, fibers.o, reader.i)

@@ -62,13 +62,13 @@ class OfRoof(Bound):
 
 
 @dataclass(frozen=True)
-class OverRoof(Bound):
-    """At most so many cycles more than its PE roof, at the shorter latency."""
+class AtShorter(Bound):
+    """At most so many cycles, at the shorter latency."""
 
-    more: int
+    limit: int
 
     def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
-        return roof + self.more if latency == LATENCIES[0] else None
+        return self.limit if latency == LATENCIES[0] else None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 
-from .bounds import Bound, OverRoof, Unbounded
+from loopnest_hw.config import LANES
+from loopnest_hw.format import LINE_WORDS
+
+from .bounds import AtShorter, Bound, Unbounded
 from .cases import Case
 from .matrices import SEED, nonzeros
 
@@ -14,7 +17,7 @@ SIZE = 1 << 20
 LONG = 10_000
 SHORT = 10
 MORE_CYCLES = 140
-"""What a kernel may take beside its lines."""
+"""What a kernel may take beside the lines of its block words."""
 
 
 def skipping_cases() -> Iterator[Case]:
@@ -27,7 +30,8 @@ def skipping_cases() -> Iterator[Case]:
     chosen = np.append(rng.choice(places[:-1], SHORT - 1, replace=False), places[-1])
     x = sp.coo_array((nonzeros((LONG,), rng), (places,)), shape=(SIZE,))
     y = sp.coo_array((nonzeros((SHORT,), rng), (np.sort(chosen),)), shape=(SIZE,))
-    bound = OverRoof(MORE_CYCLES)
+    lines = sum(-(-len(np.unique(v.coords[0] // LANES)) // LINE_WORDS) for v in (x, y))
+    bound = AtShorter(lines + MORE_CYCLES)
     yield _case("long * short", x, y, bound)
     yield _case("short * long", y, x, bound)
     yield _case("long * long", x, x, Unbounded())
