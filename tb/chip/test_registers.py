@@ -49,18 +49,9 @@ async def accesses(dut: Any) -> None:
     bus = AxiLiteManager(dut, "bus__", bench.rng(), stall=bench.parameters["stall"])
     await bench.start(dut)
     pulses = Pulses(dut)
-    state = {"busy": 1, "done": 1, "late": 1, "completed": rng.getrandbits(32)}
-    where = rng.getrandbits(32)
-    for name, value in state.items():
-        getattr(dut, name).value = value
-    dut.error.value = encode(ERROR, {"code": ErrorCode.RESULT_FULL, "where": where})
     values = {register.name: 0 for register in REGISTERS} | {
         "identity": IDENTITY,
         "configuration": configuration_word(CONFIG),
-        "status": 0b1111,
-        "error": ErrorCode.RESULT_FULL,
-        "error_where": where,
-        "kernel_index": state["completed"],
     }
 
     names = {offset: name for name, offset in OFFSETS.items()}
@@ -68,6 +59,17 @@ async def accesses(dut: Any) -> None:
     written = unmapped = 0
     for access in range(ACCESSES):
         if access % 20 == 0:
+            busy, done, late = (rng.getrandbits(1) for _ in range(3))
+            code = rng.choice(list(ErrorCode))
+            values |= {
+                "status": busy | done << 1 | (code != ErrorCode.NONE) << 2 | late << 3,
+                "error": code,
+                "error_where": rng.getrandbits(32),
+                "kernel_index": rng.getrandbits(32),
+            }
+            dut.busy.value, dut.done.value, dut.late.value = busy, done, late
+            dut.completed.value = values["kernel_index"]
+            dut.error.value = encode(ERROR, {"code": code, "where": values["error_where"]})
             for n, (name, _) in enumerate(COUNTERS):
                 values[name] = rng.getrandbits(32)
                 getattr(dut, f"counters__{n}").value = values[name]
@@ -97,7 +99,7 @@ async def accesses(dut: Any) -> None:
         await ClockCycles(dut.clk, 2)
         assert pulses.count == expected
         assert int(dut.kernels.value) == values["kernels"]
-        assert int(dut.irq.value) == values["control"] >> 2
+        assert int(dut.irq.value) == values["control"] >> 2 & done
     assert written > 20 and unmapped > 5
     assert all(count > 2 for count in expected.values())
     dut.done.value = 0
