@@ -21,6 +21,10 @@ def ones(value: int) -> int:
 
 CASES: dict[str, tuple[Callable[[Module, Value], Any], Callable[[int, int], int]]] = {
     "priority.lowest_bit": (priority.lowest_bit, lambda v, w: v & -v),
+    "priority.lowest_two": (
+        lambda m, v: Cat(priority.lowest_two(m, v)),
+        lambda v, w: (v & -v) | ((v & v - 1) & -(v & v - 1)) << w,
+    ),
     "priority.highest_bit": (priority.highest_bit, lambda v, w: 1 << v.bit_length() >> 1),
     "priority.at_least": (
         lambda m, v: Cat(priority.at_least(m, v, MOST)),

@@ -143,13 +143,13 @@ LAWS = {
         inputs=["lookup"],
         constant=["replayable"],
     ),
-    "Drain": Law(unit=lambda: Drain(CONFIG), outputs=["o", "walk"]),
+    "Drain": Law(unit=lambda: Drain(CONFIG), outputs=["o", "walk"], constant=["pairs"]),
     "Eviction": Law(unit=lambda: Eviction(CONFIG), outputs=["walk"]),
     "Accumulator": Law(
         unit=lambda: Accumulator(CONFIG),
         outputs=["found", "o", "retired"],
         inputs=["lookup", "terms"],
-        constant=["replayable"],
+        constant=["replayable", "pairs"],
     ),
     "Combiner": Law(
         unit=lambda: Combiner(CONFIG), outputs=["o"], inputs=["i"], constant=["copies"]

@@ -205,6 +205,13 @@ class PE(wiring.Component):
         m.d.comb += [
             # Each result fiber is one row-0 token: what the replay buffer can send again.
             accumulator.replayable.eq(self.kernel.drain_stop == inner_loops(config, self.kernel)),
+            # What only a compressed result's blocks pass without a change can take two of them.
+            accumulator.pairs.eq(
+                self.kernel.result.compressed
+                & ~self.kernel.result.full
+                & ~self.kernel.epilogue.enable
+                & (self.kernel.copies == 0)
+            ),
             accumulator.terms.payload.eq(fed.o.payload),
             assembler.i.payload.eq(fed.o.payload),
             accumulator.reduction.eq(self.kernel.reduction),
@@ -277,7 +284,7 @@ class PE(wiring.Component):
             self.events.again.eq(self.retired.valid & self.retired.ready & self.retired.payload),
             self.events.eviction.eq(accumulator.evicted),
             self.events.pool_full.eq(streams.pool_full),
-            self.events.result_block.eq(result.block_counted),
+            self.events.result_blocks.eq(result.blocks_counted),
             self.events.result_values.eq(result.values_counted),
             stage["scan"].eq(_state(leaf.context.valid, leaf.i)),
             stage["fetch"].eq(_state(self.request.valid, self.request)),

@@ -190,6 +190,7 @@ RESULT_BLOCK = data.StructLayout(
     {
         "coordinate": BLOCK_COORDINATE_BITS,
         "mask": LANES,
+        "second": data.StructLayout({"coordinate": BLOCK_COORDINATE_BITS, "mask": LANES}),
         "value": data.ArrayLayout(WIDE_BITS, LANES),
         "fiber": POSITION_BITS,
         "last": 1,
@@ -198,8 +199,10 @@ RESULT_BLOCK = data.StructLayout(
 )
 """A finished block of the result fiber ``fiber``, blocks ascending.
 
-Lanes outside ``mask`` are 0. ``last`` ends the fiber; its mask is 0 where nothing is left to ride
-on. ``final`` ends the nest. A coordinate of 16 bits times 16 lanes spans 2^20.
+It may bring the fiber's next block along: ``second``, which has lanes (``second.mask`` is not 0),
+but none of the first one's. Lanes outside of both masks are 0. ``last`` ends the fiber; its masks
+are 0 where nothing is left to ride on. ``final`` ends the nest. A coordinate of 16 bits times 16
+lanes spans 2^20.
 """
 
 LINE_WRITE = data.StructLayout(
@@ -224,7 +227,7 @@ EVENTS = data.StructLayout(
         "again": 1,
         "eviction": 1,
         "pool_full": 1,
-        "result_block": 1,
+        "result_blocks": range(PAIR + 1),
         "result_values": range(LANES + 1),
         "stage": data.ArrayLayout(StageState, len(STAGES)),
     }

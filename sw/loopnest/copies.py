@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loopnest_hw.accumulate.place import BANKS
 from loopnest_hw.config import COORDINATE_BITS, LANES, MOST_COPIES, ChipConfig
 from loopnest_hw.descriptor import LeafMode, pack, unpack
 from loopnest_sim.image import Image
@@ -68,10 +69,14 @@ def choose_copies(
         for sample in samples:
             block = (sample.number << COORDINATE_BITS | sample.key // LANES) << copies
             block |= sample.turn & (1 << copies) - 1
-            drained = len(np.unique(block))
+            blocks = np.unique(block)
+            drained = len(blocks)
             fibers = len(np.unique(sample.number))
             if copies and not held and drained > fibers * config.slots // config.fibers_in_flight:
                 return best
+            if not copies and fields["result.compressed"]:
+                _, of_word = np.unique(blocks // BANKS, return_counts=True)
+                drained = int(((of_word + 1) // 2).sum())  # two of a word leave at once
             chain = block * LANES + sample.key % LANES
             cycles += max(drained, _fill_cycles(sample.step, chain, latency))
         if least is None or cycles < WORTH * least:

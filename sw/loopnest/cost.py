@@ -15,9 +15,17 @@ from math import expm1, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from loopnest_hw.accumulate.place import BANKS
 from loopnest_hw.config import LANES, LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import CellMode, LeafMode
-from loopnest_hw.format import ENTRY_WORDS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
+from loopnest_hw.format import (
+    CHUNK_LANES,
+    ENTRY_WORDS,
+    LINE_WORDS,
+    OPEN_STRIDE,
+    PACKED_STRIDE,
+    WORD_BYTES,
+)
 
 from .joins import Joins
 from .lines import Burst, Fibers, child_gaps, value_lines
@@ -239,6 +247,16 @@ def waits(
     return found
 
 
+def _drained(share: float, lanes: float) -> float:
+    """Return the items for each block of the result, if a share of the blocks is touched anywhere,
+    with so many lanes each: two of a word are one item, unless a lane is in both.
+    """
+    touched = share * BANKS
+    walked = touched / 2 + -expm1(-2 * touched) / 4
+    shares_lane = 1 - (1 - min(lanes, LANES) / LANES) ** lanes
+    return (walked + (touched - walked) * shares_lane) / BANKS
+
+
 def _result(
     config: ChipConfig,
     result: ResultPlan,
@@ -261,9 +279,12 @@ def _result(
     else:
         found.entries = min(space, terms)
         blocks = min(terms, term_blocks, every)
+    items = blocks
     if result.accumulate:
-        found.stages["drain"] = blocks
-        found.drain_last = blocks / result.fibers
+        if result.compressed and not result.full and blocks:
+            items = _drained(blocks / every, found.entries / blocks) * every
+        found.stages["drain"] = items
+        found.drain_last = items / result.fibers
         passes = blocks / result.fibers / min(config.slots, config.window)
         if passes > 1:
             for stage in found.stages:
@@ -271,4 +292,4 @@ def _result(
     values = found.entries * 4 / LINE_BYTES
     entries = result.fibers * OPEN_STRIDE * WORD_BYTES / LINE_BYTES
     lines = values + (entries + blocks / LINE_WORDS if result.compressed else 0.0)
-    found.stages["write"] = max(lines, blocks, found.entries / 8)
+    found.stages["write"] = max(lines, items, found.entries / CHUNK_LANES)

@@ -12,9 +12,10 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from loopnest_hw.accumulate.drain import PATIENCE, Drain
 from loopnest_hw.accumulate.place import BANKS, WORD_BITS
 from loopnest_hw.config import LANES, make_config
-from loopnest_hw.tokens import RESULT_BLOCK, StageState
+from loopnest_hw.tokens import PAIR, RESULT_BLOCK, StageState
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports
+from tb.result.items import NO_BLOCK, apart, joined, joins
 from tb.streams import Sink
 
 CONFIG = make_config("shrunk", "int8", window=128, fibers_in_flight=4, slots=40)
@@ -60,21 +61,36 @@ class Context:
             masks[word] = masks.get(word, 0) | 1 << bank
         return sorted(masks.items())
 
-    def items(self) -> list[dict[str, Any]]:
-        """Return what the context puts out."""
+    def walks(self, pairs: int) -> list[tuple[Block, ...]]:
+        """Return the blocks in the order of their walk: two of a word at a time, or one."""
+        out: list[tuple[Block, ...]] = []
+        for word, _ in self.words():
+            blocks = [block for block in self.blocks if block.number // BANKS == word]
+            step = PAIR if pairs else 1
+            out += [tuple(blocks[n : n + step]) for n in range(0, len(blocks), step)]
+        return out or [()]
+
+    def items(self, pairs: int) -> list[dict[str, Any]]:
+        """Return what the context puts out: blocks that are walked together are one item."""
         fiber = {"fiber": self.fiber, "last": 0, "final": 0}
-        out = [
-            {
+        single = {
+            block.number: {
                 "coordinate": block.number + self.base * BANKS,
                 "mask": block.touched,
+                "second": dict(NO_BLOCK),
                 "value": [v if block.touched >> n & 1 else 0 for n, v in enumerate(block.values)],
                 **fiber,
             }
             for block in self.blocks
-        ]
+        }
+        out: list[dict[str, Any]] = []
+        for walk in self.walks(pairs):
+            two = [single[block.number] for block in walk]
+            out += [joined(*two)] if len(two) == PAIR and joins(*two) else two
         if not self.again:
             if not out:
-                out = [{"coordinate": 0, "mask": 0, "value": [0] * LANES, **fiber}]
+                nothing = {**NO_BLOCK, "second": dict(NO_BLOCK), "value": [0] * LANES}
+                out = [{**nothing, **fiber}]
             out[-1] |= {"last": 1, "final": int(self.final)}
         return out
 
@@ -93,14 +109,15 @@ class Slots:
         if count > len(self.free):
             return None
         numbers = sorted(rng.sample(range(CONFIG.window), count))
-        if rng.random() < 0.3:  # neighbours
+        if rng.random() < 0.5:  # neighbours
             first = rng.randrange(CONFIG.window - count)
             numbers = list(range(first, first + count))
         lanes = [LANE_MASK, 1 << rng.randrange(LANES), rng.getrandbits(LANES) or 1]
+        sparse = rng.random() < 0.5
         blocks = [
             Block(
                 number,
-                rng.choice(lanes),
+                1 << rng.randrange(LANES) if sparse else rng.choice(lanes),
                 self.free.pop(rng.randrange(len(self.free))),
                 [rng.getrandbits(32) for _ in range(LANES)],
             )
@@ -113,6 +130,7 @@ class Slots:
 
 @cocotb.test()
 @cocotb.parametrize(
+    pairs=[0, 1],
     # stalls of the blocks and of the table, and how many lanes the fill takes
     traffic=[
         (0.0, 0.0, 0.0),
@@ -121,28 +139,29 @@ class Slots:
         (0.0, 0.0, 1.0),
         (0.5, 0.3, 0.2),
         (0.8, 0.0, 0.0),
-    ]
+    ],
 )
-async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
+async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) -> None:
     """Every block, its values, and its slot, in order; a slot that is back is used again."""
     stall, table_stall, fill_pace = traffic
     rng = bench.rng()
     ports = Ports(dut, Drain(CONFIG))
     sink = Sink(dut, "o", RESULT_BLOCK, bench.rng(), stall)
     await bench.start(dut)
+    ports["pairs"] = pairs
     slots = Slots(rng)
     expected: list[dict[str, Any]] = []
     complete: deque[Context] = deque()
     walk: list[tuple[int, int]] | None = None  # the directory's words
     mask: int | None = None
     # places to be walked by the unit, those that the table has, and the blocks that they are
-    places: deque[tuple[dict[str, int], Block | None]] = deque()
-    table: deque[Block | None] = deque()
-    found: Block | None = None  # what the table has read
+    places: deque[tuple[dict[str, int], tuple[Block, ...]]] = deque()
+    table: deque[tuple[Block, ...]] = deque()
+    found: tuple[Block, ...] = ()  # what the table has read
     due: deque[Block] = deque()  # blocks whose slots are not back
     ahead: deque[int] = deque()  # the cycles in which their entries were read
     held: dict[int, Block] = {}  # by slot
-    made = begun = cycle = blocks = steps = reads = 0
+    made = begun = cycle = blocks = steps = together = reads = 0
     read: list[int | None] = [None] * LANES
     first = -1
     while made < CONTEXTS or complete or due or cycle < 10 or not ports["idle"]:
@@ -173,8 +192,10 @@ async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
         if mask is not None:
             ports["mask"] = mask
         # the table
-        if found is not None:
-            ports["walk_entry"] = {"touched": found.touched, "slot": found.slot}
+        if found:
+            noise = {"touched": rng.getrandbits(LANES), "slot": rng.randrange(CONFIG.slots)}
+            entries = [{"touched": block.touched, "slot": block.slot} for block in found]
+            ports["walk_entry"] = entries + [noise] * (PAIR - len(found))
         room = ports["room"]
         assert room or not ports["short"]
         walked = bool(table) and bool(room) and rng.random() >= table_stall
@@ -199,34 +220,37 @@ async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
             busy = StageState.BUSY, StageState.STALLED
             assert state in busy or (state is nothing and (not ahead or cycle - ahead[0] < 3))
         # what is read, and the slots that are back
-        lanes, following, slot = ports["lanes"], ports["following"], ports["slot"]
+        lanes, slot = ports["lanes"], ports["slot"]
+        following, second = ports["following"], ports["second"]
         assert lanes & ~ports["wanted"] == 0
         read = [None] * LANES
         for lane in range(LANES):
             if lanes & ~taken & LANE_MASK & 1 << lane:
-                block = held[slot[following >> lane & 1]]
+                block = held[slot[following >> lane & 1][second >> lane & 1]]
                 assert block.touched >> lane & 1
                 read[lane] = block.values[lane]
                 reads += 1
-        if ports["back_valid"]:
+        assert ports["back_valid"] in (0b00, 0b01, 0b11)
+        for n in range(ports["back_valid"].bit_count()):
             back = due.popleft()
             ahead.popleft()
-            assert ports["back"] == back.slot
+            assert ports["back"][n] == back.slot
             del held[back.slot]
             slots.free.append(back.slot)
         # the table
-        found = None
+        found = ()
         if walked:
             found = table.popleft()
-            if found is not None:
-                ahead.append(cycle)
+            ahead.extend(cycle for _ in found)
         if ports["walk__valid"]:
-            place, block_there = places[0]
+            place, there = places[0]
             # where nothing is, it does not matter where
-            assert ports["walk__payload"] | ({} if block_there else {"place": {}}) == place
+            anywhere = {} if there else {"place": {}}
+            no_second = {} if place["pair"] else {"second": 0}
+            assert ports["walk__payload"] | anywhere | no_second == place
             if takes:
                 places.popleft()
-                table.append(block_there)
+                table.append(there)
         # the directory: words whose masks are read become places
         if ports["take"]:
             assert walk is not None
@@ -240,16 +264,21 @@ async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
             walk = context.words()
             here = begun % CONFIG.fibers_in_flight
             due.extend(context.blocks)
-            expected += context.items()
-            for n, block in enumerate(context.blocks or [None]):
+            items, walks = context.items(pairs), context.walks(pairs)
+            expected += items
+            for n, there in enumerate(walks):
                 layout = {}
-                if block:
-                    word, bank = divmod(block.number, BANKS)
+                if there:
+                    word, bank = divmod(there[0].number, BANKS)
                     layout = {"word": word, "bank": bank, "context": here}
-                closes = n == len(context.blocks or [None]) - 1
-                place = {"place": layout, "none": int(not block), "closes": int(closes)}
-                places.append(({**place, "evicts": 0}, block))
-            steps += max(1, len(context.blocks))
+                place = {"place": layout, "none": int(not there), "evicts": 0}
+                pair = {
+                    "pair": int(len(there) == PAIR),
+                    "second": there[-1].number % BANKS if len(there) == PAIR else 0,
+                }
+                places.append(({**place, **pair, "closes": int(n == len(walks) - 1)}, there))
+            steps += max(1, len(items))
+            together += sum(item["second"]["mask"] != 0 for item in items)
             begun += 1
         cycle += 1
         assert cycle < 60 * CONTEXTS, f"{begun} contexts, {len(due)} slots are due"
@@ -257,10 +286,11 @@ async def contexts(dut: Any, traffic: tuple[float, float, float]) -> None:
     assert received == expected
     assert blocks > CONTEXTS
     # each lane once: a bank that is read in vain is one that the fill can't have
-    assert reads == sum(item["mask"].bit_count() for item in expected)
-    # a block a cycle, or as often as the fill lets it
+    assert reads == sum(item["mask"].bit_count() for item in apart(expected))
+    assert (together > CONTEXTS / 6) == bool(pairs)
+    # an item a cycle, or as often as the fill lets it
     cycles = cycle - first
     if fill_pace == 1:
-        assert (PATIENCE + 0.4) * blocks < cycles <= (PATIENCE + 1) * steps + 20
+        assert (PATIENCE + 0.4) * (blocks - together) < cycles <= (PATIENCE + 1) * steps + 20
     elif not stall and not table_stall:
         assert cycles <= 1.12 * steps + 15

@@ -48,10 +48,11 @@ def layout(place: Place) -> dict[str, int]:
 
 @dataclass
 class Walk:
-    """A place to walk, or none."""
+    """A place to walk, with or without a second bank of its word; or none."""
 
     place: Place
     context: int
+    second: int | None = None
     none: bool = False
     closes: bool = False
     evicts: bool = False
@@ -98,8 +99,12 @@ class Traffic:
             self.walks.append(Walk(taken, context, evicts=True))
             return
         self.closing.add(context)
-        for n, place in enumerate(held):
-            self.walks.append(Walk(place, context, closes=n == len(held) - 1))
+        pairs = self.rng.random() < 0.8
+        left = deque(held)
+        while left:
+            place = left.popleft()
+            second = left.popleft()[2] if pairs and left and left[0][1] == place[1] else None
+            self.walks.append(Walk(place, context, second, closes=not left))
         if not held:
             anywhere = (self.rng.randrange(CONTEXTS), 0, self.rng.randrange(BANKS))
             self.walks.append(Walk(anywhere, context, none=True, closes=True))
@@ -120,7 +125,9 @@ async def lookups_and_walks(dut: Any) -> None:
         await RisingEdge(dut.clk)
         dut.rst.value = 0
     dut._log.info("%s", seen)
-    assert min(seen[what] for what in ("looked", "walked", "closed")) > ROUNDS * CYCLES / 20
+    assert (
+        min(seen[what] for what in ("looked", "walked", "closed", "pairs")) > ROUNDS * CYCLES / 20
+    )
     assert min(seen[what] for what in ("refused", "clash", "quick")) > 10
 
 
@@ -155,7 +162,7 @@ async def run_round(
     inside: deque[Walk] = deque()  # in the unit, not read yet
     closes: deque[int] = deque()  # contexts that were walked and are not closed yet
     found: list[dict[str, int] | None] = [None, None]
-    walked: dict[str, int] | None = None
+    walked: list[dict[str, int]] = []
     offered: Walk | None = None
     pending: list[Place | None] = [None, None]  # what the lookup that waits reads
     # what comes of a lookup is written some cycles after its read
@@ -198,6 +205,8 @@ async def run_round(
         if offered is not None:
             ports["walk__payload"] = {
                 "place": layout(offered.place),
+                "second": rng.randrange(BANKS) if offered.second is None else offered.second,
+                "pair": offered.second is not None,
                 "none": offered.none,
                 "closes": offered.closes,
                 "evicts": offered.evicts,
@@ -218,8 +227,7 @@ async def run_round(
                 got = ports["entry"][n]
                 assert got["touched"] == entry["touched"], f"cycle {cycle}: {got}"
                 assert not entry["touched"] or got == entry, f"cycle {cycle}: {got}"
-        if walked is not None:
-            assert ports["walk_entry"] == walked, f"cycle {cycle}"
+        assert ports["walk_entry"][: len(walked)] == walked, f"cycle {cycle}"
         if ports["closed"]:
             context = closes.popleft()
             traffic.closing.remove(context)
@@ -227,7 +235,7 @@ async def run_round(
             seen["closed"] += 1
 
         found = [None, None]
-        walked = None
+        walked = []
         if advance:
             for n, place in enumerate(pending):
                 if reads[n]["enable"] and place is not None:
@@ -239,7 +247,8 @@ async def run_round(
         assert first is not None or not goes
         if first is not None:
             clash = not first.none and any(
-                read["enable"] and read["place"]["bank"] == first.place[2] for read in reads
+                read["enable"] and read["place"]["bank"] in (first.place[2], first.second)
+                for read in reads
             )
             assert not goes or (room and not (clash and advance))
             assert not refused or room
@@ -255,7 +264,10 @@ async def run_round(
             first = inside.popleft()
             assert ports["evicts"] == first.evicts
             if not first.none:
-                walked = entries.pop(first.place)
+                walked = [entries.pop(first.place)]
+            if first.second is not None:
+                walked.append(entries.pop((*first.place[:2], first.second)))
+                seen["pairs"] += 1
             if first.closes:
                 closes.append(first.context)
             seen["walked"] += 1

@@ -39,7 +39,14 @@ def test_free_list(simulator: str, slots: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(
     # how many are taken and come back a cycle, in turn
-    paces=[[(2.0, 0.5)], [(2.0, 1.0)], [(2.0, 0.0), (0.0, 1.0)], [(1.0, 0.6), (0.3, 0.9)]]
+    paces=[
+        [(2.0, 0.5)],
+        [(2.0, 1.0)],
+        [(2.0, 1.5)],
+        [(2.0, 2.0)],
+        [(2.0, 0.0), (0.0, 1.7)],
+        [(1.0, 0.6), (0.3, 1.4)],
+    ]
 )
 async def slots(dut: Any, paces: list[tuple[float, float]]) -> None:
     """Every slot once, in order, and not later than it has to be there."""
@@ -69,19 +76,18 @@ async def slots(dut: Any, paces: list[tuple[float, float]]) -> None:
         assert ports["free"] == len(free)
 
         take = min(there, int(take_pace) + (rng.random() < take_pace % 1))
-        comes = out.pop(rng.randrange(len(out))) if out and rng.random() < back_pace else None
+        wish = int(back_pace) + (rng.random() < back_pace % 1)
+        comes = [out.pop(rng.randrange(len(out))) for _ in range(min(wish, len(out)))]
         ports["take"] = take
-        ports["back_valid"] = comes is not None
-        ports.noise("back", rng)
-        if comes is not None:
-            ports["back"] = comes
+        ports["back_valid"] = (1 << len(comes)) - 1
+        ports["back"] = comes + [rng.randrange(count) for _ in range(PAIR - len(comes))]
         await RisingEdge(dut.clk)
         out += [free.popleft()[0] for _ in range(take)]
         taken += take
         if fresh_until > cycle and taken >= count:
             fresh_until = cycle + 1
-        if comes is not None:
-            free.append((comes, cycle + (LATE if free else 1)))
+        late_for = LATE if free else 1
+        free.extend((slot, cycle + late_for) for slot in comes)
         empty |= not free
         full |= cycle > 0 and not out
     assert sorted([slot for slot, _ in free] + out) == list(range(count))

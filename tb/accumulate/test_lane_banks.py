@@ -8,6 +8,7 @@ from cocotb.triggers import RisingEdge
 
 from loopnest_hw.accumulate.lane_banks import LaneBanks
 from loopnest_hw.config import LANES, make_config
+from loopnest_hw.tokens import PAIR
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports
 
@@ -42,18 +43,19 @@ async def reads_and_writes(dut: Any) -> None:
             }
             for _ in range(LANES)
         ]
-        drain, following = rng.getrandbits(LANES), rng.getrandbits(LANES)
-        slots = [rng.randrange(CONFIG.slots) for _ in range(2)]
+        drain, following, second = (rng.getrandbits(LANES) for _ in range(3))
+        slots = [[rng.randrange(CONFIG.slots) for _ in range(PAIR)] for _ in range(2)]
         ports["read"], ports["write"] = reads, writes
         ports["drain_lanes"], ports["drain_following"] = drain, following
-        ports["drain_slot"] = slots
+        ports["drain_second"], ports["drain_slot"] = second, slots
         await RisingEdge(dut.clk)
         for lane, value in enumerate(ports["value"]):
             if found[lane] is not None:
                 assert value == found[lane], f"lane {lane}"
                 checked += 1
         for lane, (read, write) in enumerate(zip(reads, writes, strict=True)):
-            slot = read["slot"] if read["enable"] else slots[following >> lane & 1]
+            of_drain = slots[following >> lane & 1][second >> lane & 1]
+            slot = read["slot"] if read["enable"] else of_drain
             reading = read["enable"] or drain >> lane & 1
             found[lane] = known[lane].get(int(slot)) if reading else None
             if write["enable"]:

@@ -20,7 +20,7 @@ EVENT_OF = {
     "passes": "again",
     "evictions": "eviction",
     "pool_full": "pool_full",
-    "result_blocks": "result_block",
+    "result_blocks": "result_blocks",
     "result_values": "result_values",
 }
 LINES = ("line_read", "line_written")
@@ -41,6 +41,7 @@ async def counts(dut: Any) -> None:
             events = {event: rng.randrange(2) for event in EVENT_OF.values()}
             events["multiplies"] = rng.randrange(17)
             events["result_values"] = rng.randrange(17)
+            events["result_blocks"] = rng.randrange(3)
             stage = [rng.randrange(4) for _ in STAGES]
             busy = rng.randrange(2)
             seen = {name: value for name, value in events.items() if name not in LINES}

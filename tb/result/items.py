@@ -13,12 +13,68 @@ BLOCK_SIZES = (1, 1, 2, 3, 7, 8, 9, 15, 16)
 """Lanes of a random block: the edges of chunks and blocks are common."""
 
 
+NO_BLOCK = {"coordinate": 0, "mask": 0}
+"""An item's second block where there is none."""
+
+
+def paired(items: Sequence[dict[str, Any]], rng: random.Random) -> list[dict[str, Any]]:
+    """Return the items with most of those blocks as second ones that can be."""
+    out: list[dict[str, Any]] = []
+    for item in items:
+        before = out[-1] if out else None
+        if before and joins(before, item) and rng.random() < 0.8:
+            out[-1] = joined(before, item)
+        else:
+            out.append(item)
+    return out
+
+
+def joins(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return whether an item can bring the block of the one after it along."""
+    alone = not first["second"]["mask"] and not first["last"]
+    return alone and first["mask"] & second["mask"] == 0 and first["mask"] and second["mask"]
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item of two blocks."""
+    return {
+        **second,
+        "coordinate": first["coordinate"],
+        "mask": first["mask"],
+        "second": {name: second[name] for name in NO_BLOCK},
+        "value": [a | b for a, b in zip(first["value"], second["value"], strict=True)],
+    }
+
+
+def apart(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the items with a block each."""
+    out: list[dict[str, Any]] = []
+    for item in items:
+        two = item["second"]["mask"] != 0
+        for last, block in [(not two, item), *([(True, item["second"])] if two else [])]:
+            lanes = [block["mask"] >> n & 1 for n in range(LANES)]
+            out.append(
+                {
+                    **item,
+                    **{name: block[name] for name in NO_BLOCK},
+                    "second": dict(NO_BLOCK),
+                    "value": [
+                        v if here else 0 for v, here in zip(item["value"], lanes, strict=True)
+                    ],
+                    "last": item["last"] if last else 0,
+                    "final": item["final"] if last else 0,
+                }
+            )
+    return out
+
+
 def to_items(blocks: Blocks) -> list[dict[str, Any]]:
     """Return the blocks as `tokens.RESULT_BLOCK` items."""
     return [
         {
             "coordinate": int(blocks.coordinate[n]),
             "mask": int(blocks.mask[n]),
+            "second": dict(NO_BLOCK),
             "value": blocks.value[n].tolist(),
             "fiber": int(blocks.fiber[n]),
             "last": int(blocks.last[n]),

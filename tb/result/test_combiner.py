@@ -15,7 +15,7 @@ from loopnest_hw.result.combiner import Combiner
 from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.combine import combine
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.result.items import random_lanes, to_blocks, to_items
+from tb.result.items import paired, random_lanes, to_blocks, to_items
 from tb.streams import Sink, Source
 
 FIBERS = 60
@@ -81,8 +81,10 @@ async def run(dut: Any, copies: int, blocks: Blocks, reduction: Reduction = Redu
     dut.reduction.value = int(reduction)
     await ClockCycles(dut.clk, 2)
     combined, overflow = combine(blocks, copies, configuration(p).dtype, reduction)
-    expected = to_items(combined)
-    cocotb.start_soon(source.send_all(to_items(blocks)))
+    expected, items = to_items(combined), to_items(blocks)
+    if not copies:
+        items = expected = paired(items, bench.rng())
+    cocotb.start_soon(source.send_all(items))
     await sink.wait_for(len(expected))
     await ClockCycles(dut.clk, 40)
     for n, (got, want) in enumerate(zip(sink.received, expected, strict=False)):

@@ -18,7 +18,7 @@ from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.epilogue import epilogue
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.result.gather_memory import GatherMemory
-from tb.result.items import random_blocks, setting, to_items
+from tb.result.items import NO_BLOCK, random_blocks, setting, to_items
 from tb.streams import Sink, Source
 
 BIASES, SCALES, MEMORY = 0x100, 0x1004, 0x2000
@@ -142,9 +142,13 @@ async def rates(dut: Any) -> None:
         await ClockCycles(dut.clk, 3)
         dut.rst.value = 0
         item = {"mask": 0xFFFF, "value": [0x3F800000] * 16, "coordinate": 1, "fiber": 1}
+        item |= {"second": dict(NO_BLOCK), "last": 0, "final": 0}
+        if not changes:
+            item |= {"mask": 0x5555, "second": {"coordinate": 7, "mask": 0xAAAA}}
         before = len(sink.received)
-        await source.send_all([{**item, "last": 0, "final": 0}] * 30)
+        await source.send_all([item] * 30)
         await sink.wait_for(before + 30)
+        assert changes or sink.received[before:] == [item] * 30
         cycles = sink.cycles[-1] - sink.cycles[before]
         assert cycles == 29 * cycles_each, (changes, cycles)
 

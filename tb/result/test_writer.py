@@ -17,11 +17,21 @@ from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.write import Written, write
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.result.items import random_blocks, setting, to_blocks, to_items
+from tb.result.items import (
+    NO_BLOCK,
+    joined,
+    paired,
+    random_blocks,
+    setting,
+    to_blocks,
+    to_items,
+)
 from tb.streams import Sink, Source
 
 MEMORY = 1 << 16
 TABLE, BLOCKS, VALUES = 0x1000, 0x3000, 0x6000
+NEXT = {"table": BLOCKS, "blocks": VALUES, "values": MEMORY}
+"""Where the next array begins."""
 
 
 def new_image(rng: random.Random) -> Image:
@@ -64,6 +74,7 @@ class Device:
         self._dut = dut
         self._config = make_config(dtype=bench.parameters["dtype"])
         self._source = Source(dut, "i", tokens.RESULT_BLOCK, bench.rng(), stall=stall)
+        self.dtype = self._config.dtype
         self._memory = Memory(Image())
         Sink(dut, "o", tokens.LINE_WRITE, bench.rng(), stall=stall, check=self._write)
 
@@ -71,7 +82,7 @@ class Device:
         self._memory.write(item)
 
     async def rtl_write(
-        self, blocks: Blocks, kernel: dict[str, int], image: Image
+        self, items: list[dict[str, Any]], kernel: dict[str, int], image: Image
     ) -> tuple[Memory, int]:
         """Reset, and return what the device makes of the memory and the cycles it takes."""
         dut = self._dut
@@ -82,7 +93,6 @@ class Device:
         dut.rst.value = 0
         await ClockCycles(dut.clk, 3)
         assert not int(dut.done.value) and not int(dut.busy.value) and not int(dut.full.value)
-        items = to_items(blocks)
         sending = cocotb.start_soon(self._source.send_all(items))
         cycles = 0
         while not int(dut.done.value):
@@ -96,13 +106,16 @@ class Device:
         assert int(dut.done.value) and not int(dut.o__valid.value) and not int(dut.busy.value)
         return memory, cycles
 
-    async def check(self, blocks: Blocks, kernel: dict[str, int], full: int = 0) -> int:
+    async def check(
+        self, blocks: Blocks, kernel: dict[str, int], full: int = 0, *, pairs: bool = False
+    ) -> int:
         """Compare the device with the model; return the device's cycles."""
+        items = paired(to_items(blocks), bench.rng()) if pairs else to_items(blocks)
         image = new_image(bench.rng())
         expected, written = ref_write(blocks, kernel, self._config.dtype, image)
         full_rooms = written.blocks_full | written.values_full << 1 | written.table_full << 2
         assert full_rooms == full
-        memory, cycles = await self.rtl_write(blocks, kernel, image)
+        memory, cycles = await self.rtl_write(items, kernel, image)
         wrong = np.flatnonzero(memory.image.read(0, MEMORY) != expected.read(0, MEMORY))
         assert len(wrong) == 0, f"{len(wrong)} wrong bytes, the first at {wrong[0]:#x}"
         assert memory.lines == written.lines
@@ -130,8 +143,9 @@ async def compressed(dut: Any) -> None:
     device = Device(dut, bench.parameters["stall"])
     await bench.start(dut)
     rng = bench.rng()
-    blocks = random_blocks(rng, rng.sample(range(500), 120), size=1 << 20, most=5)
-    await device.check(blocks, make_kernel())
+    for size, most in ((1 << 20, 5), (200, 9)):
+        blocks = random_blocks(rng, rng.sample(range(500), 120), size=size, most=most)
+        await device.check(blocks, make_kernel(), pairs=True)
 
 
 @cocotb.test()
@@ -170,7 +184,17 @@ async def no_room(dut: Any) -> None:
         ({"table_end": TABLE + 16 * 20 - 1}, 4),
         ({"table_end": TABLE}, 4),
     ):
-        await device.check(blocks, make_kernel(**(enough | changes)), full=full)
+        kernel = make_kernel(**(enough | changes))
+        await device.check(blocks, kernel, full=full)
+        # with pairs, other chunks may be the ones that are dropped
+        image = new_image(rng)
+        memory, _ = await device.rtl_write(paired(to_items(blocks), rng), kernel, image)
+        assert int(dut.full.value) == full
+        for name in ("table", "blocks", "values"):
+            end = kernel[f"result.{name}_end"]
+            beyond = max(end, kernel[f"result.{name}"])
+            room = NEXT[name] - beyond
+            assert np.array_equal(memory.image.read(beyond, room), image.read(beyond, room))
     # a table whose entries would wrap
     few = random_blocks(rng, [3, (1 << 32) - 1, 1 << 28, 7], size=64, most=4)
     await device.check(few, make_kernel(), full=4)
@@ -223,6 +247,32 @@ async def rate(dut: Any) -> None:
         if bench.parameters["output"] == Output.WIDE:
             # a line a cycle leaves, and those of words beside: one in nine
             assert cycles < count * 9 / 8 + 20, cycles
+
+
+@cocotb.test()
+async def rate_of_pairs(dut: Any) -> None:
+    """Two blocks of four values each take a cycle."""
+    device = Device(dut)
+    await bench.start(dut)
+    count = 200
+    items = []
+    for n in range(count):
+        masks = (0x0303, 0xC0C0) if n % 3 else (0x8421, 0x1248)
+        for block, mask in enumerate(masks):
+            last = n == count - 1 and block == 1
+            value = [7 * n + lane if mask >> lane & 1 else 0 for lane in range(16)]
+            place = {"coordinate": 2 * n + block, "fiber": 0, "last": last, "final": last}
+            items.append({**place, "mask": mask, "second": dict(NO_BLOCK), "value": value})
+    pairs = [joined(*items[n : n + 2]) for n in range(0, len(items), 2)]
+    image = new_image(bench.rng())
+    kernel = make_kernel()
+    expected, written = ref_write(to_blocks(items), kernel, device.dtype, image)
+    memory, cycles = await device.rtl_write(pairs, kernel, image)
+    assert np.array_equal(memory.image.read(0, MEMORY), expected.read(0, MEMORY))
+    if bench.parameters["output"] == Output.WIDE:
+        # a line of values an item, one of words every four
+        assert cycles < count * 5 / 4 + 20, cycles
+    assert memory.lines == written.lines
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

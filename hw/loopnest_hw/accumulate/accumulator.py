@@ -35,8 +35,10 @@ class Accumulator(wiring.Component):
         See `Fill`: one step a cycle. Each ``end`` of a lookup that was not stale has its ``end``.
     reduction : In(Reduction)
         See `Fill`.
+    pairs : In(1)
+        See `Drain`. Steady.
     o : Out(stream(RESULT_BLOCK))
-        See `Drain`: up to one block a cycle.
+        See `Drain`: up to one item a cycle.
     retired : Out(stream(RETIRED))
         A lookup with ``retire`` is through; ``again``: its token has to be replayed, and lookups of
         the old epoch are stale from now on.
@@ -59,6 +61,7 @@ class Accumulator(wiring.Component):
                 "found": Out(stream.Signature(found(config))),
                 "terms": In(stream.Signature(terms(config))),
                 "reduction": In(Reduction),
+                "pairs": In(1),
                 "o": Out(stream.Signature(RESULT_BLOCK)),
                 "retired": Out(stream.Signature(RETIRED)),
                 "replayable": In(1),
@@ -99,6 +102,7 @@ class Accumulator(wiring.Component):
         # the table and its memories
         m.d.comb += [
             fill.reduction.eq(self.reduction),
+            drain.pairs.eq(self.pairs),
             table.replayable.eq(self.replayable),
             entries.read.eq(table.read),
             entries.write.eq(table.write),
@@ -118,7 +122,9 @@ class Accumulator(wiring.Component):
         # The walk is the drain's, or the eviction's: that waits until the drain has nothing to do,
         # and goes first should the drain get something.
         m.d.comb += [
-            table.settled.eq(drain.idle & directory.idle & ~eviction.busy),
+            table.settled.eq(
+                drain.idle & directory.idle & ~eviction.busy & ~free_list.back_valid.any()
+            ),
             eviction.ask.eq(table.short),
             eviction.candidate.eq(table.candidate),
             eviction.context.eq(table.context),
@@ -149,8 +155,12 @@ class Accumulator(wiring.Component):
             drain.walked.eq(entries.walked & ~entries.evicts),
             drain.walk_entry.eq(entries.walk_entry),
             eviction.walked.eq(entries.walked & entries.evicts),
-            eviction.walk_entry.eq(entries.walk_entry),
-            free_list.back.eq(Mux(eviction.back_valid, eviction.back, drain.back)),
+            eviction.walk_entry.eq(entries.walk_entry[0]),
+        ]
+        # That the drain has read an item is known late: its slots are back a cycle after that.
+        m.d.sync += [
+            free_list.back[0].eq(Mux(eviction.back_valid, eviction.back, drain.back[0])),
+            free_list.back[1].eq(drain.back[1]),
             free_list.back_valid.eq(drain.back_valid | eviction.back_valid),
         ]
 
@@ -160,6 +170,7 @@ class Accumulator(wiring.Component):
             banks.write.eq(fill.write),
             banks.drain_lanes.eq(drain.lanes),
             banks.drain_following.eq(drain.following),
+            banks.drain_second.eq(drain.second),
             banks.drain_slot.eq(drain.slot),
             fill.value.eq(banks.value),
             drain.value.eq(banks.value),

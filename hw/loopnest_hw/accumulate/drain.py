@@ -2,33 +2,36 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..queue import Queue
-from ..tokens import RESULT_BLOCK, StageState
+from ..tokens import PAIR, RESULT_BLOCK, StageState
 from .directory import word_layout
 from .entries import walk_layout
 from .place import BANK_BITS, BANKS, WORD_BITS, context_pointer, entry_layout, place_layout
-from .priority import at_least, lowest_bit, number
+from .priority import at_least, lowest_two, number
 
 AHEAD = 4
-"""Blocks whose entries are read ahead: enough for one a cycle where a read has to wait."""
+"""Items whose entries are read ahead: enough for one a cycle where a read has to wait."""
 
 PATIENCE = 2
 """Cycles for which the fill may keep lanes from the drain."""
 
 
 class Drain(wiring.Component):
-    """Walks complete contexts, oldest first, and puts out their blocks: up to one a cycle.
+    """Walks complete contexts, oldest first, and puts out their blocks: up to two a cycle.
 
-    Word by word from the directory, block by block from the table, lanes from the lane banks. A
-    block waits for banks that the lookups or the fill use, but not for ever.
+    Word by word from the directory, two blocks of a word at a time from the table, lanes from the
+    lane banks. Two blocks with a lane in common leave one after the other, others as one item. An
+    item waits for banks that the lookups or the fill use, but not for ever.
 
     Members
     -------
+    pairs : In(1)
+        Blocks may leave two at a time. Steady.
     ready : In(1)
         The context ``context`` : Out, the next to drain, is complete.
     base, again, fiber, ends_nest : In
@@ -39,16 +42,16 @@ class Drain(wiring.Component):
         `Entries`.
     short : Out(1)
         Few entries are read ahead. From a register.
-    lanes, following, slot : Out, taken : In, value : In
-        The lanes to read, of ``slot[1]`` where ``following``, else of ``slot[0]``; those that the
-        fill has ``taken`` wait. The others' values come in the next cycle.
+    lanes, following, second, slot : Out, taken : In, value : In
+        The lanes to read, each of ``slot[following][second]`` by its bits; those that the fill has
+        ``taken`` wait. The others' values come in the next cycle.
     wanted : Out, urgent : Out(1)
         The lanes to read once ``o`` is free. With ``urgent`` the fill leaves them alone. Both come
         early in a cycle.
-    back : Out, back_valid : Out(1)
-        A slot that was read for the last time.
+    back : Out, array of 2, back_valid : Out(2)
+        Slots that were read for the last time; the second one only with the first.
     idle : Out(1)
-        Nothing is left of the contexts before ``context``, their slots are back.
+        Nothing is left of the contexts before ``context``, their slots were given back.
     waiting : In(1)
         There are contexts to drain some time (only for ``state``).
     o : Out(stream(RESULT_BLOCK))
@@ -59,6 +62,7 @@ class Drain(wiring.Component):
         self._config = config
         super().__init__(
             {
+                "pairs": In(1),
                 "context": Out(context_pointer(config)),
                 "ready": In(1),
                 "base": In(WORD_BITS),
@@ -73,16 +77,17 @@ class Drain(wiring.Component):
                 "room": Out(1),
                 "walked": In(1),
                 "short": Out(1),
-                "walk_entry": In(entry_layout(config)),
+                "walk_entry": In(data.ArrayLayout(entry_layout(config), PAIR)),
                 "lanes": Out(LANES),
                 "following": Out(LANES),
-                "slot": Out(data.ArrayLayout(config.slot_bits, 2)),
+                "second": Out(LANES),
+                "slot": Out(data.ArrayLayout(data.ArrayLayout(config.slot_bits, PAIR), 2)),
                 "wanted": Out(LANES),
                 "urgent": Out(1),
                 "taken": In(LANES),
                 "value": In(data.ArrayLayout(WIDE_BITS, LANES)),
-                "back": Out(config.slot_bits),
-                "back_valid": Out(1),
+                "back": Out(data.ArrayLayout(config.slot_bits, PAIR)),
+                "back_valid": Out(PAIR),
                 "idle": Out(1),
                 "waiting": In(1),
                 "o": Out(stream.Signature(RESULT_BLOCK)),
@@ -93,27 +98,35 @@ class Drain(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         self._fiber_layout = data.StructLayout({"fiber": POSITION_BITS, "final": 1, "again": 1})
+        # an item that was asked for: a block, and with `pair` the one of bank `second`; or none
         self._named_layout = data.StructLayout(
             {
                 "coordinate": BANK_BITS + WORD_BITS,
+                "second": BANK_BITS,
+                "pair": 1,
                 "none": 1,
                 "last": 1,
                 "fiber": POSITION_BITS,
                 "final": 1,
             }
         )
-        self._block_layout = data.StructLayout(
-            {"entry": entry_layout(self._config), "name": self._named_layout}
+        # the same with its entries; `shared`: the blocks of a pair have a lane in common
+        self._item_layout = data.StructLayout(
+            {
+                "entry": data.ArrayLayout(entry_layout(self._config), PAIR),
+                "shared": 1,
+                "name": self._named_layout,
+            }
         )
-        m.submodules.blocks = blocks = Queue(self._block_layout, AHEAD)
+        m.submodules.items = items = Queue(self._item_layout, AHEAD)
         self._walking = Signal()  # an entry is to be read
-        self._reading = Signal()  # a block's lanes are read
-        self._walk(m, blocks)
-        self._lanes(m, blocks)
+        self._reading = Signal()  # an item's lanes are read
+        self._walk(m, items)
+        self._lanes(m, *self._split(m, items))
         return m
 
-    def _walk(self, m: Module, blocks: Queue) -> None:
-        """Words, then blocks, in order, and their entries."""
+    def _walk(self, m: Module, items: Queue) -> None:
+        """Words, then their blocks, in order, and the blocks' entries."""
         place = place_layout(self._config)
         word_state = data.StructLayout(
             {
@@ -172,17 +185,19 @@ class Drain(wiring.Component):
             m.d.sync += walking.eq(0)
         m.d.sync += fetched_valid.eq(self.take | (fetched_valid & ~move))
 
-        first = lowest_bit(m, left)
-        _, more = at_least(m, left, 2)
+        first, next_ = lowest_two(m, left)
+        _, two, three = at_least(m, left, PAIR + 1)
+        pair = two & self.pairs
+        second = Mux(self.pairs, next_, 0)
         last_block = Signal()
         m.d.comb += [
-            last_block.eq(~more),
+            last_block.eq(~Mux(self.pairs, three, two)),
             word_done.eq(block_done & last_block),
         ]
         with m.If(move):
             m.d.sync += [word.eq(fetched), left.eq(Mux(fetched.word.empty, 0, self.mask))]
         with m.Elif(block_done):
-            m.d.sync += left.eq(left & ~first)
+            m.d.sync += left.eq(left & ~first & ~second)
         m.d.sync += word_valid.eq(move | (word_valid & ~word_done))
 
         # the blocks whose entries are to be read
@@ -196,12 +211,16 @@ class Drain(wiring.Component):
             walk.place.bank.eq(number(first, BANK_BITS)),
             walk.place.word.eq(word.word.word),
             walk.place.context.eq(word.context),
+            walk.second.eq(number(next_, BANK_BITS)),
+            walk.pair.eq(pair),
             walk.none.eq(word.word.empty),
             walk.closes.eq(closes),
             asked.i.valid.eq(word_valid & self.walk.ready),
             block.coordinate.eq(
                 Cat(number(first, BANK_BITS), (word.word.word + word.base)[:WORD_BITS])
             ),
+            block.second.eq(number(next_, BANK_BITS)),
+            block.pair.eq(pair),
             block.none.eq(word.word.empty),
             block.last.eq(closes & ~word.of.again),
             block.final.eq(closes & ~word.of.again & word.of.final),
@@ -216,18 +235,24 @@ class Drain(wiring.Component):
         # Where a fiber goes on in a further pass, nothing tells that this one ended.
         going = asked.o.payload
         put = self.walked & ~(going.none & ~going.last)
+        touched = [
+            Mux(read.none, 0, self.walk_entry[0].touched),
+            Mux(read.pair, self.walk_entry[1].touched, 0),
+        ]
         m.d.sync += [
             read_valid.eq(put),
             read.eq(going),
-            room.eq(room - put + (blocks.o.valid & blocks.o.ready)),
+            room.eq(room - put + (items.o.valid & items.o.ready)),
         ]
         m.d.comb += [
             self.room.eq(room != 0),
             self._walking.eq(asked.o.valid & self.room),
             self.short.eq(room >= AHEAD - 2),
-            blocks.i.valid.eq(read_valid),
-            blocks.i.payload.name.eq(read),
-            blocks.i.payload.entry.eq(Mux(read.none, 0, self.walk_entry.as_value())),
+            items.i.valid.eq(read_valid),
+            items.i.payload.name.eq(read),
+            items.i.payload.shared.eq((touched[0] & touched[1]).any()),
+            *(items.i.payload.entry[n].touched.eq(touched[n]) for n in range(PAIR)),
+            *(items.i.payload.entry[n].slot.eq(self.walk_entry[n].slot) for n in range(PAIR)),
             self.idle.eq(
                 ~walking
                 & ~fetched_valid
@@ -238,31 +263,53 @@ class Drain(wiring.Component):
             ),
         ]
 
-    def _lanes(self, m: Module, blocks: Queue) -> None:
-        """The blocks' lanes, from whichever banks are free."""
-        # Two blocks are read at once, so that a bank in use seldom costs a cycle. The following one
+    def _split(self, m: Module, items: Queue) -> tuple[Signal, Value, Signal]:
+        """Take the pairs apart whose blocks share a lane; return the item, its valid and ready."""
+        whole = items.o.payload
+        item = Signal(self._item_layout)
+        ready = Signal()
+        upper = Signal()  # of such a pair, the second block is next
+        m.d.comb += [item.eq(whole), items.o.ready.eq(ready & (~whole.shared | upper))]
+        with m.If(whole.shared):
+            m.d.comb += [item.entry[1].touched.eq(0), item.name.pair.eq(0)]
+            with m.If(upper):
+                m.d.comb += [
+                    item.entry[0].eq(whole.entry[1]),
+                    item.name.coordinate[:BANK_BITS].eq(whole.name.second),
+                ]
+            with m.Else():
+                m.d.comb += [item.name.last.eq(0), item.name.final.eq(0)]
+        with m.If(items.o.valid & ready):
+            m.d.sync += upper.eq(whole.shared & ~upper)
+        return item, items.o.valid, ready
+
+    def _lanes(self, m: Module, following: Any, following_valid: Value, moves: Signal) -> None:
+        """The items' lanes, from whichever banks are free."""
+        # Two items are read at once, so that a bank in use seldom costs a cycle. The following one
         # leaves the head's lanes alone: values that came early wait in one place for both.
-        head_block = Signal(self._block_layout)
-        head_block_valid = self._reading
-        following = blocks.o.payload
+        reading = Signal(self._item_layout)
+        reading_valid = self._reading
         begun = Signal(data.ArrayLayout(LANES, 2))  # lanes that were read, of either
         left = Signal(data.ArrayLayout(LANES, 2))  # and those that were not yet
         got = Signal(LANES)
         whole = Signal()
-        moves = Signal()
 
-        # the block whose last lanes come in this cycle, if it is valid
+        # the item whose last lanes come in this cycle, if it is valid
         arrived = Signal(LANES)
-        head = Signal(self._block_layout)
+        head = Signal(self._item_layout)
         head_valid = Signal()
         stuck = Signal()
+
+        def touched(item: Any) -> Value:
+            return item.entry[0].touched | item.entry[1].touched
+
         m.d.comb += [
             stuck.eq(head_valid & self.o.valid & ~self.o.ready),
-            left[0].eq(Mux(head_block_valid, head_block.entry.touched & ~begun[0], 0)),
+            left[0].eq(Mux(reading_valid, touched(reading) & ~begun[0], 0)),
             left[1].eq(
                 Mux(
-                    head_block_valid & blocks.o.valid,
-                    following.entry.touched & ~begun[1] & ~head_block.entry.touched,
+                    reading_valid & following_valid,
+                    touched(following) & ~begun[1] & ~touched(reading),
                     0,
                 )
             ),
@@ -270,19 +317,25 @@ class Drain(wiring.Component):
             self.wanted.eq(left[0] | left[1]),
             self.lanes.eq(Mux(stuck, 0, self.wanted)),
             self.following.eq(left[1]),
-            self.slot[0].eq(head_block.entry.slot),
-            self.slot[1].eq(following.entry.slot),
+            self.second.eq(
+                (left[1] & following.entry[1].touched) | (~left[1] & reading.entry[1].touched)
+            ),
             got.eq(self.lanes & ~self.taken),
-            whole.eq(head_block_valid & ~stuck & ~(left[0] & self.taken).any()),
-            moves.eq(whole | ~head_block_valid),
-            blocks.o.ready.eq(moves),
-            self.back.eq(head_block.entry.slot),
-            self.back_valid.eq(whole & ~head_block.name.none),
+            whole.eq(reading_valid & ~stuck & ~(left[0] & self.taken).any()),
+            moves.eq(whole | ~reading_valid),
+            self.back_valid[0].eq(whole & ~reading.name.none),
+            self.back_valid[1].eq(whole & reading.name.pair),
         ]
+        for n in range(PAIR):
+            m.d.comb += [
+                self.slot[0][n].eq(reading.entry[n].slot),
+                self.slot[1][n].eq(following.entry[n].slot),
+                self.back[n].eq(reading.entry[n].slot),
+            ]
         with m.If(moves):
             m.d.sync += [
-                head_block.eq(following),
-                head_block_valid.eq(blocks.o.valid),
+                reading.eq(following),
+                reading_valid.eq(following_valid),
                 begun[0].eq(begun[1] | (got & left[1])),
                 begun[1].eq(0),
             ]
@@ -300,7 +353,7 @@ class Drain(wiring.Component):
             m.d.sync += patience.eq(patience + 1)
 
         with m.If(~stuck):
-            m.d.sync += [head.eq(head_block), head_valid.eq(whole)]
+            m.d.sync += [head.eq(reading), head_valid.eq(whole)]
         m.d.sync += arrived.eq(got)
 
         out = self.o.payload
@@ -308,7 +361,11 @@ class Drain(wiring.Component):
             m.d.sync += [
                 self.o.valid.eq(head_valid),
                 out.coordinate.eq(Mux(head.name.none, 0, head.name.coordinate)),
-                out.mask.eq(head.entry.touched),
+                out.mask.eq(head.entry[0].touched),
+                out.second.coordinate.eq(
+                    Mux(head.name.pair, Cat(head.name.second, head.name.coordinate[BANK_BITS:]), 0)
+                ),
+                out.second.mask.eq(head.entry[1].touched),
                 out.fiber.eq(head.name.fiber),
                 out.last.eq(head.name.last),
                 out.final.eq(head.name.final),
@@ -319,7 +376,7 @@ class Drain(wiring.Component):
             with m.If(arrived[lane]):
                 m.d.sync += early.eq(self.value[lane])
             with m.If(~self.o.valid | self.o.ready):
-                m.d.sync += out.value[lane].eq(Mux(head.entry.touched[lane], value, 0))
+                m.d.sync += out.value[lane].eq(Mux(touched(head)[lane], value, 0))
 
         busy = whole | got.any()
         m.d.comb += self.state.eq(
@@ -327,7 +384,7 @@ class Drain(wiring.Component):
                 busy,
                 StageState.BUSY,
                 Mux(
-                    head_block_valid | self._walking,
+                    reading_valid | self._walking,
                     StageState.STALLED,
                     Mux(self.waiting, StageState.STARVED, StageState.IDLE),
                 ),

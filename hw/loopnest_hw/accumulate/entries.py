@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,13 +19,21 @@ PATIENCE = 3
 
 
 def walk_layout(config: ChipConfig) -> data.StructLayout:
-    """A place to read and clear, or none.
+    """A place to read and clear, and with ``pair`` bank ``second`` of the same word; or none.
 
     ``closes`` marks the last one of a context, ``evicts`` the eviction's (the others are the
     drain's).
     """
     place = place_layout(config)
-    return data.StructLayout({"place": place, "none": 1, "closes": 1, "evicts": 1})
+    return data.StructLayout(
+        {"place": place, "second": BANK_BITS, "pair": 1, "none": 1, "closes": 1, "evicts": 1}
+    )
+
+
+def _banks(walk: data.View) -> Value:
+    """Return the banks that a walk reads and clears."""
+    one_hot = (1 << walk.place.bank) | Mux(walk.pair, 1 << walk.second, 0)
+    return Mux(walk.none, 0, one_hot)[:BANKS]
 
 
 class Entries(wiring.Component):
@@ -55,8 +63,9 @@ class Entries(wiring.Component):
         What is read for the walk can be taken.
     hurry : In(1)
         The walk goes first.
-    walked : Out(1), evicts : Out(1), walk_entry : Out
-        The next place is read, and whether it is the eviction's; in the next cycle, what was found.
+    walked : Out(1), evicts : Out(1), walk_entry : Out, array of 2
+        The next places are read, and whether they are the eviction's; in the next cycle, what was
+        found.
     closed : Out(1)
         A walk with ``closes`` and all before it have been cleared.
     swept : Out, low_swept : Out(1)
@@ -85,7 +94,7 @@ class Entries(wiring.Component):
                 "hurry": In(1),
                 "walked": Out(1),
                 "evicts": Out(1),
-                "walk_entry": Out(entry),
+                "walk_entry": Out(data.ArrayLayout(entry, PAIR)),
                 "closed": Out(1),
                 "swept": Out(range(config.fibers_in_flight + 1)),
                 "low_swept": Out(1),
@@ -118,6 +127,12 @@ class Entries(wiring.Component):
         with m.Elif(~waiting[1]):
             m.d.sync += [clears[1].eq(walk), waiting[1].eq(accepted)]
         m.d.comb += self.closed.eq(cleared & clears[0].closes)
+        walk_banks = Signal(BANKS)
+        clear_banks = Signal(BANKS)
+        m.d.comb += [
+            walk_banks.eq(_banks(walk)),
+            clear_banks.eq(Mux(waiting[0], _banks(clears[0]), 0)),
+        ]
 
         low_words = min(LOW_WORDS, words)
         sweep_word = Signal(range(max(words, 2)))
@@ -138,14 +153,13 @@ class Entries(wiring.Component):
             read = bank.read_port(transparent_for=())
             found.append(read.data)
 
-            here = clears[0].place.bank == b
             m.d.comb += [
                 read.addr.eq(address(walk.place)),
-                read.en.eq(wanted[b] | (accepted & ~walk.none & (walk.place.bank == b))),
+                read.en.eq(wanted[b] | (accepted & walk_banks[b])),
                 write.addr.eq(sweep_address),
-                write.en.eq(written[b] | (waiting[0] & ~clears[0].none & here) | sweeping),
+                write.en.eq(written[b] | clear_banks[b] | sweeping),
             ]
-            with m.If(waiting[0] & ~clears[0].none & here):
+            with m.If(clear_banks[b]):
                 m.d.comb += write.addr.eq(address(clears[0].place))
             for asked in self.read:
                 with m.If(asked.enable & self.advance & (asked.place.bank == b)):
@@ -158,8 +172,8 @@ class Entries(wiring.Component):
                         write.data.eq(put.entry),
                     ]
 
-        clear_bank = 1 << clears[0].place.bank
-        m.d.comb += cleared.eq(waiting[0] & (clears[0].none | ~(written & clear_bank).any()))
+        # One of two may be cleared twice: nothing is entered there by then.
+        m.d.comb += cleared.eq(waiting[0] & ~(written & clear_banks).any())
 
         # the walk
         wants = Signal()
@@ -167,9 +181,8 @@ class Entries(wiring.Component):
         patience = Signal(range(PATIENCE + 1))
         m.d.comb += [
             clash.eq(
-                ~walk.none
-                & Cat(
-                    asked.enable & (asked.place.bank == walk.place.bank) for asked in self.read
+                Cat(
+                    asked.enable & walk_banks.bit_select(asked.place.bank, 1) for asked in self.read
                 ).any()
             ),
             wants.eq(walks.o.valid & self.room),
@@ -187,12 +200,13 @@ class Entries(wiring.Component):
             bank_read = Signal(BANK_BITS, name=f"bank_read_{n}")
             m.d.sync += bank_read.eq(asked.place.bank)
             m.d.comb += self.entry[n].eq(by_bank[bank_read])
-        bank_walked = Signal(BANK_BITS)
-        m.d.sync += bank_walked.eq(walk.place.bank)
-        m.d.comb += self.walk_entry.eq(by_bank[bank_walked])
+        for n, bank in enumerate((walk.place.bank, walk.second)):
+            bank_walked = Signal(BANK_BITS, name=f"bank_walked_{n}")
+            m.d.sync += bank_walked.eq(bank)
+            m.d.comb += self.walk_entry[n].eq(by_bank[bank_walked])
 
         # the sweep
-        taken = written | Mux(waiting[0] & ~clears[0].none, clear_bank, 0)
+        taken = written | clear_banks
         with m.If(sweeping):
             m.d.sync += sweep_left.eq(sweep_left & taken)
             with m.If(~(sweep_left & taken).any()):

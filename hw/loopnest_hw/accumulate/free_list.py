@@ -14,7 +14,7 @@ HEAD = 8
 
 
 class FreeList(wiring.Component):
-    """Hands slots out, up to two a cycle, and takes them back.
+    """Hands slots out, up to two a cycle, and takes as many back.
 
     At first every slot is free. Slots never used yet go first, then the others in the order they
     came back. A slot that comes back can be taken in the next cycle where no other one is free, and
@@ -31,8 +31,8 @@ class FreeList(wiring.Component):
         How many leave in this cycle; no more than there are.
     free : Out
         Slots free, those not at hand yet included. From a register.
-    back : In
-        With ``back_valid``, a slot comes back.
+    back : In, array of 2, back_valid : In(2)
+        Slots that come back; the second one only with the first.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -43,14 +43,14 @@ class FreeList(wiring.Component):
                 "some": Out(PAIR),
                 "take": In(range(PAIR + 1)),
                 "free": Out(range(config.slots + 1), init=config.slots),
-                "back": In(config.slot_bits),
-                "back_valid": In(1),
+                "back": In(data.ArrayLayout(config.slot_bits, PAIR)),
+                "back_valid": In(PAIR),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        bits = len(self.back)
+        bits = len(self.back[0])
         depth = self._slots
 
         # Slots that came back, in a ring of two memories: even places and odd ones.
@@ -61,7 +61,8 @@ class FreeList(wiring.Component):
         fetch = Signal(range(PAIR + 1))
         fetched = Signal(range(PAIR + 1))
         turned = Signal()  # the first one fetched is of an odd place
-        kept = Signal()  # what comes back goes into the ring
+        returned = Signal(range(PAIR + 1))
+        kept = Signal(range(PAIR + 1))  # of those that come back, what goes into the ring
         found = []
         for odd in range(PAIR):
             half = memory.Memory(shape=bits, depth=places // PAIR, init=[])
@@ -70,15 +71,15 @@ class FreeList(wiring.Component):
             read = half.read_port(transparent_for=())
             found.append(read.data)
             m.d.comb += [
-                write.addr.eq(put_at[1:]),
-                write.data.eq(self.back),
-                write.en.eq(kept & (put_at[0] == odd)),
+                write.addr.eq(put_at[1:] + (0 if odd else put_at[0])),
+                write.data.eq(Mux(put_at[0] == odd, self.back[0], self.back[1])),
+                write.en.eq((kept == PAIR) | ((kept == 1) & (put_at[0] == odd))),
                 read.addr.eq(take_at[1:] + (0 if odd else take_at[0])),
                 read.en.eq((fetch == PAIR) | ((fetch == 1) & (take_at[0] == odd))),
             ]
 
         # Up to two a cycle move to the head: fresh ones, those that were fetched, or, where there
-        # is nothing else, the one that comes back.
+        # is nothing else, those that come back.
         head = Array(Signal(bits, name=f"head_{n}") for n in range(HEAD))
         head_at = Signal(range(HEAD))
         level = Signal(range(HEAD + 1))
@@ -90,8 +91,9 @@ class FreeList(wiring.Component):
         arrival = Signal(data.ArrayLayout(bits, PAIR))
         m.d.comb += [
             room.eq(level <= HEAD - 2 * PAIR),
-            direct.eq(self.back_valid & ~fresh_left & (waiting == 0) & (fetched == 0) & room),
-            kept.eq(self.back_valid & ~direct),
+            direct.eq(self.back_valid[0] & ~fresh_left & (waiting == 0) & (fetched == 0) & room),
+            returned.eq(self.back_valid[0] + self.back_valid[1]),
+            kept.eq(Mux(direct, 0, returned)),
             fetch.eq(Mux(fresh_left | ~room, 0, Mux(waiting >= PAIR, PAIR, waiting[0]))),
         ]
         with m.If(fresh_left):
@@ -101,7 +103,7 @@ class FreeList(wiring.Component):
                 arrival[1].eq(fresh + 1),
             ]
         with m.Elif(direct):
-            m.d.comb += [arrivals.eq(1), arrival[0].eq(self.back)]
+            m.d.comb += [arrivals.eq(returned), arrival.eq(self.back)]
         with m.Else():
             m.d.comb += [
                 arrivals.eq(fetched),
@@ -130,6 +132,6 @@ class FreeList(wiring.Component):
             waiting.eq(waiting + kept - fetch),
             put_at.eq(put_at + kept),
             take_at.eq(take_at + fetch),
-            self.free.eq(self.free + self.back_valid - self.take),
+            self.free.eq(self.free + returned - self.take),
         ]
         return m

@@ -7,6 +7,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, WIDE_BITS, ChipConfig
+from ..tokens import PAIR
 
 
 class LaneBanks(wiring.Component):
@@ -16,9 +17,9 @@ class LaneBanks(wiring.Component):
     -------
     read : In, array of 16
         ``enable``, ``slot``: the fill's read of each lane.
-    drain_lanes, drain_following, drain_slot : In
-        The drain's reads, of lanes that the fill does not read in this cycle: of ``drain_slot[1]``
-        where ``drain_following``, else of ``drain_slot[0]``.
+    drain_lanes, drain_following, drain_second, drain_slot : In
+        The drain's reads, of lanes that the fill does not read in this cycle: of
+        ``drain_slot[following][second]``, by the lane's bits.
     value : Out, array of 16
         What the last cycle's reads found.
     write : In, array of 16
@@ -35,7 +36,8 @@ class LaneBanks(wiring.Component):
                 "read": In(data.ArrayLayout(read, LANES)),
                 "drain_lanes": In(LANES),
                 "drain_following": In(LANES),
-                "drain_slot": In(data.ArrayLayout(slot, 2)),
+                "drain_second": In(LANES),
+                "drain_slot": In(data.ArrayLayout(data.ArrayLayout(slot, PAIR), 2)),
                 "value": Out(data.ArrayLayout(WIDE_BITS, LANES)),
                 "write": In(data.ArrayLayout(write, LANES)),
             }
@@ -49,11 +51,13 @@ class LaneBanks(wiring.Component):
             write = bank.write_port()
             read = bank.read_port(transparent_for=())
             fill, put = self.read[lane], self.write[lane]
+            first, second = (
+                Mux(self.drain_following[lane], self.drain_slot[1][n], self.drain_slot[0][n])
+                for n in range(PAIR)
+            )
             m.d.comb += [
                 read.en.eq(fill.enable | self.drain_lanes[lane]),
-                read.addr.eq(
-                    Mux(self.drain_following[lane], self.drain_slot[1], self.drain_slot[0])
-                ),
+                read.addr.eq(Mux(self.drain_second[lane], second, first)),
                 self.value[lane].eq(read.data),
                 write.en.eq(put.enable),
                 write.addr.eq(put.slot),

@@ -20,6 +20,32 @@ def lowest_bit(m: Module, value: Value) -> Signal:
     return lowest
 
 
+def lowest_two(m: Module, value: Value) -> tuple[Signal, Signal]:
+    """Return the lowest set bit alone, and the one above it alone."""
+    width = len(value)
+    # one[n], two[n]: so many bits are set among the `distance` ones up to n
+    one = Signal(width, name="one_0")
+    two: Value = Const(0, width)
+    m.d.comb += one.eq(value)
+    distance = 1
+    while distance < width:
+        wider_one = Signal(width, name=f"one_{distance}")
+        wider_two = Signal(width, name=f"two_{distance}")
+        m.d.comb += [
+            wider_one.eq(one | (one << distance)),
+            wider_two.eq(two | (two << distance) | (one & (one << distance))),
+        ]
+        one, two = wider_one, wider_two
+        distance *= 2
+    first = Signal(width, name="first")
+    second = Signal(width, name="second")
+    m.d.comb += [
+        first.eq(one & ~(one << 1)),
+        second.eq(two & ~(two << 1)),
+    ]
+    return first, second
+
+
 def highest_bit(m: Module, value: Value) -> Value:
     """Return ``value`` with all but its highest set bit cleared."""
     return lowest_bit(m, value[::-1])[::-1]

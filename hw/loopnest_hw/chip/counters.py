@@ -58,7 +58,7 @@ class Counters(wiring.Component):
             "passes": events.again,
             "evictions": events.eviction,
             "pool_full": events.pool_full,
-            "result_blocks": events.result_block,
+            "result_blocks": events.result_blocks,
             "result_values": events.result_values,
         }
         for number, stage in enumerate(STAGES):

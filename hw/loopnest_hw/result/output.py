@@ -21,7 +21,7 @@ FULL_ERROR = data.StructLayout({"valid": 1, "where": 2})
 class ResultPath(wiring.Component):
     """Takes a nest's result blocks to memory.
 
-    One block a cycle without an epilogue, else two lanes a cycle (see `Filler`, `Epilogue` and
+    One item a cycle without an epilogue, else two lanes a cycle (see `Filler`, `Epilogue` and
     `Writer`). Blocks wait where writes find no room.
 
     Parameters
@@ -34,6 +34,8 @@ class ResultPath(wiring.Component):
     result, epilogue : In
         The descriptor's members of these names. Constant from two cycles before the first block on.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
+        With a second block only where the result is compressed and not filled, and there is no
+        epilogue.
     o : Out(stream.Signature(tokens.LINE_WRITE))
     request : Out(stream), reply : In(stream)
         The epilogue's.
@@ -46,7 +48,7 @@ class ResultPath(wiring.Component):
         int8: the epilogue's sum left int32. Stays until reset.
     line_written : Out(1)
         A line is handed over in this cycle.
-    block_counted, values_counted : Out
+    blocks_counted, values_counted : Out
         As `Writer`'s.
     state : Out(tokens.StageState)
         The write stage: STALLED where a line waits for `o`, BUSY where something is inside, STARVED
@@ -68,7 +70,7 @@ class ResultPath(wiring.Component):
                 "full": Out(FULL_ERROR),
                 "overflow": Out(1),
                 "line_written": Out(1),
-                "block_counted": Out(1),
+                "blocks_counted": Out(range(tokens.PAIR + 1)),
                 "values_counted": Out(range(LANES + 1)),
                 "state": Out(tokens.StageState),
             }
@@ -94,7 +96,7 @@ class ResultPath(wiring.Component):
             writer.result.eq(self.result),
             self.full.valid.eq(writer.done & writer.full.as_value().any()),
             self.full.where.eq(Mux(writer.full.blocks, 0, Mux(writer.full.values, 1, 2))),
-            self.block_counted.eq(writer.block_counted),
+            self.blocks_counted.eq(writer.blocks_counted),
             self.values_counted.eq(writer.values_counted),
             self.overflow.eq(epilogue.overflow),
         ]

@@ -58,13 +58,14 @@ class Writer(wiring.Component):
     child, end of blocks, 0} at ``result.table + 16 * fiber``. Dense: lane l's value goes to
     ``result.values + (fiber + 16 * coordinate + l) * bytes``. Of a narrow value the low bits count.
 
-    Values move in chunks: the lowest 8 of a compressed block's lanes, then the others; the lower
-    and the upper 8 lanes of a dense one. A chunk that does not end at or before ``values_end`` is
-    dropped whole, as is a block word beyond ``blocks_end`` and an entry beyond ``table_end``;
-    ``full`` tells. All else goes on.
+    Values move in chunks: the first 8 of a compressed item, then the others (the second block's
+    come behind the first one's); the lower and the upper 8 lanes of a dense one. A chunk that does
+    not end at or before ``values_end`` is dropped whole, as are an item's block words that do not
+    end at or before ``blocks_end``, and an entry beyond ``table_end``; ``full`` tells. All else
+    goes on.
 
-    A chunk of values, a block word and an entry go on in each cycle, as long as the lines they
-    complete find room at the output. Latency from a block to its line is at least five cycles.
+    A chunk of values, an item's block words and an entry go on in each cycle, as long as the lines
+    they complete find room at the output. Latency from an item to its line is at least five cycles.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ class Writer(wiring.Component):
         A final item has come and all its lines are handed over. Stays until reset.
     full : Out(FULL)
         Something was dropped. Complete when `done` rises; stays until reset.
-    block_counted : Out(1), values_counted : Out(range(17))
-        A block word, and so many values of a compressed result went to their builders in the cycle
+    blocks_counted : Out(range(3)), values_counted : Out(range(17))
+        So many block words and values of a compressed result went to their builders in the cycle
         before, whether they have room or not.
     busy : Out(1)
         A block or a part of a line is inside.
@@ -98,7 +99,7 @@ class Writer(wiring.Component):
                 "o": Out(stream.Signature(tokens.LINE_WRITE)),
                 "done": Out(1),
                 "full": Out(FULL),
-                "block_counted": Out(1),
+                "blocks_counted": Out(range(tokens.PAIR + 1)),
                 "values_counted": Out(range(LANES + 1)),
                 "busy": Out(1),
             }
@@ -110,7 +111,9 @@ class Writer(wiring.Component):
         result = self.result
 
         m.submodules.values = values = LineBuilder(chunk_bytes=LINE_BYTES, unit_bytes=narrow_bytes)
-        m.submodules.words = words = LineBuilder(chunk_bytes=WORD_BYTES, unit_bytes=WORD_BYTES)
+        m.submodules.words = words = LineBuilder(
+            chunk_bytes=tokens.PAIR * WORD_BYTES, unit_bytes=WORD_BYTES
+        )
         m.submodules.entries = entries = LineBuilder(
             chunk_bytes=ENTRY_BYTES, unit_bytes=ENTRY_BYTES
         )
@@ -147,19 +150,21 @@ class Writer(wiring.Component):
 
         arriving = self.i.payload
         counts = _prefix_counts(m, arriving.mask)
+        second_counts = _prefix_counts(m, arriving.second.mask)
+        total = counts[LANES] + second_counts[LANES]
         low = arriving.mask[:CHUNK_LANES].any()
         high = arriving.mask[CHUNK_LANES:].any()
 
         # Compact: a chunk's values from lane 0 on, or, where dense, each in its lane.
         taken = Signal(CHUNK_LANES)  # slots of the chunk that hold a value
+        lanes = Signal(LANES)  # of both blocks
         slots = [Signal(WIDE_BITS, name=f"slot_{s}") for s in range(CHUNK_LANES)]
         for s, slot in enumerate(slots):
             dense_lane = Mux(upper, block.mask[s + CHUNK_LANES], block.mask[s])
             m.d.comb += taken[s].eq(Mux(compressed, count > Cat(Const(s, 3), upper), dense_lane))
             picks = []
-            # The lane of rank s is no lower than s.
-            for lane in range(s, LANES):
-                packed = block.mask[lane] & (rank[lane] == Cat(Const(s, 3), upper))
+            for lane in range(LANES):
+                packed = lanes[lane] & (rank[lane] == Cat(Const(s, 3), upper))
                 if lane == s:
                     pick = Mux(compressed, packed, ~upper)
                 elif lane == s + CHUNK_LANES:
@@ -182,7 +187,8 @@ class Writer(wiring.Component):
         first_block = Signal(POSITION_BITS)
 
         has_lanes = Signal()
-        has_word = Signal()
+        words_here = Signal(range(tokens.PAIR + 1))
+        second_word = Signal()
         last_chunk = Signal()
         index = Signal(_INDEX_BITS)
         end_index = Signal(_INDEX_BITS + 1)
@@ -196,12 +202,12 @@ class Writer(wiring.Component):
         )
         m.d.comb += [
             has_lanes.eq(block.mask.any()),
-            has_word.eq(has_lanes & compressed),
+            words_here.eq(Mux(compressed, has_lanes + second_word, 0)),
             last_chunk.eq(upper | ~two_chunks),
             index.eq(Mux(compressed, value_count, dense_index)),
             span.eq(Mux(compressed, packed_count, dense_span)),
             end_index.eq(index + span),
-            block_count_next.eq(block_count + has_word),
+            block_count_next.eq(block_count + words_here),
         ]
 
         finishes = Signal()
@@ -219,11 +225,15 @@ class Writer(wiring.Component):
             ),
             values.i.payload.strobe.eq(Mux(narrow, narrow_strobe, wide_strobe)),
             values.i.payload.final.eq(finishes),
-            words.i.valid.eq(go & last_chunk & (has_word | block.final)),
+            words.i.valid.eq(go & last_chunk & (words_here.any() | block.final)),
             words.i.payload.offset.eq(block_count << 2),
             words.i.payload.end.eq(block_count_next << 2),
-            words.i.payload.data.eq(Cat(block.mask, block.coordinate)),
-            words.i.payload.strobe.eq(has_word.replicate(WORD_BYTES)),
+            words.i.payload.data.eq(
+                Cat(block.mask, block.coordinate, block.second.mask, block.second.coordinate)
+            ),
+            words.i.payload.strobe.eq(
+                Cat((words_here > n).replicate(WORD_BYTES) for n in range(tokens.PAIR))
+            ),
             words.i.payload.final.eq(block.final),
             entries.i.valid.eq(go & last_chunk & (compressed & block.last | block.final)),
             entries.i.payload.offset.eq(block.fiber << 4),
@@ -233,7 +243,7 @@ class Writer(wiring.Component):
             entries.i.payload.final.eq(block.final),
         ]
         m.d.sync += [
-            self.block_counted.eq(go & last_chunk & has_word),
+            self.blocks_counted.eq(Mux(go & last_chunk, words_here, 0)),
             self.values_counted.eq(Mux(go & compressed, span, 0)),
         ]
         with m.If(go):
@@ -251,12 +261,16 @@ class Writer(wiring.Component):
             m.d.sync += [
                 block_valid.eq(self.i.valid),
                 block.eq(arriving),
-                count.eq(counts[LANES]),
+                lanes.eq(arriving.mask | arriving.second.mask),
+                count.eq(total),
+                second_word.eq(arriving.second.mask.any()),
                 dense_index.eq(arriving.fiber + (arriving.coordinate << (LANES.bit_length() - 1))),
-                two_chunks.eq(Mux(compressed, counts[LANES] > CHUNK_LANES, low & high)),
+                two_chunks.eq(Mux(compressed, total > CHUNK_LANES, low & high)),
                 upper.eq(~compressed & ~low & high),
             ]
-            m.d.sync += [rank[lane].eq(counts[lane]) for lane in range(LANES)]
+            for lane in range(LANES):
+                behind = counts[LANES] + second_counts[lane]
+                m.d.sync += rank[lane].eq(Mux(arriving.second.mask[lane], behind, counts[lane]))
 
         self._arbitrate(m, builders, platform)
 

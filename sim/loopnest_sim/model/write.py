@@ -50,6 +50,7 @@ def write(blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: I
     """Write result blocks into ``image``, with a kernel descriptor's ``result`` settings.
 
     Dropped chunks do not stop the others: the chip writes what has room, then reports the error.
+    (It may have packed two blocks into a chunk, and then drops others than here.)
     """
     narrow = kernel["result.output"] == Output.NARROW
     size = fmt.narrow_bytes if narrow else WORD_BYTES
