@@ -1,9 +1,11 @@
 """A statement to its result: one kernel where one can compute it, several where one can't."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
+
+import numpy as np
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
@@ -74,7 +76,7 @@ def evaluate(
     OneKernelError
         If no number of kernels can.
     """
-    evaluation = _Evaluation(config, named, run, order, latency, semiring)
+    evaluation = _Evaluation(config, named, run, order, latency, semiring, set())
     operands = [named[access.name] for access in statement.accesses]
     chosen = default_levels(statement, operands) if levels is None else tuple(levels)
     return evaluation.result(_Goal(statement, chosen, epilogue, final))
@@ -101,7 +103,8 @@ class _Goal:
 class _Evaluation:
     """What all kernels of a statement share; ``named`` grows by the results of its parts.
 
-    ``pieces``: how many such parts of the statement there are where it had to be halved.
+    ``taken``: the names of its parts, those still to compute included. ``pieces``: how many such
+    parts of the statement there are where it had to be halved.
     """
 
     config: ChipConfig
@@ -110,6 +113,7 @@ class _Evaluation:
     order: Sequence[str] | None
     latency: int
     semiring: Semiring
+    taken: set[str]
     pieces: int = 1
 
     def result(self, goal: _Goal) -> Tensor:
@@ -172,12 +176,20 @@ class _Evaluation:
         """
         statement, epilogue = goal.statement, goal.epilogue
         sizes = self._sizes(statement)
-        names = self._names()
+
+        def ones(index: str) -> Access:
+            name = self._name("ones")
+            source = np.full(sizes[index], self.semiring.one, np.float32)
+            self.named[name] = Operand(name, source, self.config.dtype)
+            return Access(name, (index,))
+
         splitter = Splitter(
             operands=self.config.operands,
             sizes=sizes,
             wide=lambda a: self.named[a.name].wide and self.semiring.multiply is Op.MUL,
-            name=lambda: next(names),
+            name=self._name,
+            ones=ones,
+            scalars=self.semiring.zero == 0,
         )
         split = splitter.split(statement)
         if split is not None:
@@ -233,8 +245,7 @@ class _Evaluation:
         slices = [Slice(index, n, n + 1, gone=True) for n in range(sizes[index])]
         if kept:
             return self._joined(goal, slices)
-        names = self._names()
-        parts = [replace(statement.result, name=next(names)) for _ in slices]
+        parts = [replace(statement.result, name=self._name()) for _ in slices]
         of_part = _Goal(statement, goal.levels)
         if self.semiring.zero != 0:
             of_part = replace(of_part, levels=sparse_levels(len(statement.result.indices)))
@@ -305,13 +316,16 @@ class _Evaluation:
 
     def _after(self, goal: _Goal) -> Tensor:
         """Return the result with an epilogue that a kernel of its own applies to all of it."""
-        whole = replace(goal.statement.result, name=next(self._names()))
+        whole = replace(goal.statement.result, name=self._name())
         self._part(replace(goal.statement, result=whole), goal.levels)
         return self.result(replace(goal, statement=replace(goal.statement, expression=whole)))
 
-    def _names(self) -> Iterator[str]:
-        """Return names that no operand has."""
-        return (n for n in map("part{}".format, count(1)) if n not in self.named)
+    def _name(self, kind: str = "part") -> str:
+        """Return a name that no operand and no other part has."""
+        found = (n for n in map(f"{kind}{{}}".format, count(1)) if n not in self.named)
+        name = next(n for n in found if n not in self.taken)
+        self.taken.add(name)
+        return name
 
 
 def pack_operands(plan: Plan) -> tuple[Tensor, ...]:

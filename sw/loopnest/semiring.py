@@ -58,6 +58,11 @@ class Semiring:
         return {Op.ADD: Reduction.SUM, Op.MIN: Reduction.MIN, Op.MAX: Reduction.MAX}[self.add]
 
     @property
+    def one(self) -> float:
+        """What a factor has to be to change nothing."""
+        return 0.0 if self.multiply is Op.ADD else 1.0
+
+    @property
     def subtracts(self) -> bool:
         """Whether there is a ``-``."""
         return self.add is Op.ADD

@@ -10,6 +10,7 @@ from itertools import combinations
 from math import prod
 
 from .notation import Access, Binary, Expression, Negate, Statement, accesses
+from .tensor import MAX_ORDER
 
 
 class OneKernelError(ValueError):
@@ -46,12 +47,19 @@ class Splitter:
         Whether an operand's values are wide.
     name : callable
         Returns a new name for each part's result.
+    ones : callable
+        Returns a vector of the semiring's ones over an index.
+    scalars : bool
+        Whether a part that is summed may be a number. Where the semiring's zero is not 0, it may
+        not: a number always is there, and a sum without terms is not.
     """
 
     operands: int
     sizes: Mapping[str, int]
     wide: Callable[[Access], bool]
     name: Callable[[], str]
+    ones: Callable[[str], Access]
+    scalars: bool = True
 
     def split(self, statement: Statement) -> Split | None:
         """Take a part or some parts out of a statement that is too much for one kernel, None where
@@ -98,6 +106,11 @@ class Splitter:
             _indices(f).difference(statement.result.indices, *map(_indices, others(n)))
             for n, f in enumerate(factors)
         ]
+        if not self.scalars:
+            own = [
+                indices - {min(indices)} if indices and indices == _indices(f) else indices
+                for f, indices in zip(factors, own, strict=True)
+            ]
         n = max(range(len(factors)), key=lambda n: prod(self.sizes[i] for i in own[n]))
         if not own[n] or any(map(self.wide, _bare(others(n)))):
             return None
@@ -112,7 +125,10 @@ class Splitter:
 
         def part(expression: Expression, kept: Sequence[str]) -> Access:
             """Make a statement of an expression, and return what stands for it."""
-            own = {i for access in accesses(expression) for i in access.indices}
+            own = _indices(expression)
+            if own and kept and own.isdisjoint(kept) and not self.scalars:
+                expression = _product([expression, self.ones(kept[0])])
+                own.add(kept[0])
             result = Access(self.name(), tuple(i for i in kept if i in own))
             parts.append(Statement(result, expression))
             return result
@@ -134,25 +150,35 @@ class Splitter:
         (term,) = terms
         factors = _factors(term.expression)
         sums = [n for n, factor in enumerate(factors) if not isinstance(factor, Access)]
-        if (len(factors) > 1 and len(sums) > 1) or (sums and any(map(self.wide, _bare(factors)))):
-            # a product takes one wide factor: the first sum is multiplied out instead
+        every = _in_order(factors[sums[0]]) if sums else ()
+        wide = len(sums) > 1 or any(map(self.wide, _bare(factors)))
+        if len(factors) > 1 and sums and (wide or len(every) > MAX_ORDER):
+            # A product takes one wide factor, and no tensor has more modes: the first sum is
+            # multiplied out instead.
             at = sums[0]
             others = [*factors[:at], *factors[at + 1 :]]
-            multiplied = [
-                Term(_product([t.expression, *others]), t.negate ^ term.negate)
-                for t in _terms(factors[at], negate=False)
-            ]
+            summed = [i for i in statement.indices if i not in statement.result.indices]
+            multiplied = []
+            for t in _terms(factors[at], negate=False):
+                product = [t.expression, *others]
+                # each is summed over all that the whole term is summed over
+                has = _indices(_product(product))
+                product += [self.ones(i) for i in summed if i not in has]
+                multiplied.append(Term(_product(product), t.negate ^ term.negate))
             return Split((), Statement(statement.result, _sum(multiplied)))
         if len(factors) > 1 and sums:
-            own = tuple(dict.fromkeys(i for a in accesses(factors[sums[0]]) for i in a.indices))
-            factors[sums[0]] = part(factors[sums[0]], own)
+            factors[sums[0]] = part(factors[sums[0]], every)
         elif len(factors) > 2:
             together = _contraction(statement, factors, self.sizes, self.wide)
             others = [f for n, f in enumerate(factors) if n not in together]
             needed = dict.fromkeys(statement.result.indices)
-            needed.update(dict.fromkeys(i for f in others for a in accesses(f) for i in a.indices))
+            needed.update(dict.fromkeys(i for f in others for i in _in_order(f)))
             own_product = _product([factors[n] for n in together])
-            factors = [part(own_product, tuple(needed)), *others]
+            own = _in_order(own_product)
+            left = [i for i in needed if i in own]
+            if not left and not self.scalars:
+                left = [*own[:1]]
+            factors = [part(own_product, left), *others]
         else:
             return None
         rest_term = Term(_product(factors), term.negate)
@@ -221,10 +247,11 @@ def _contraction(
     wide: Callable[[Access], bool],
 ) -> tuple[int, int]:
     """Return the two factors to multiply first: the fewest coordinates in their loops, then in
-    their result. A wide one is among them, since a product takes no two.
+    their result. A wide one is among them, since a product takes no two; and if it can be, their
+    result has no more modes than a tensor.
     """
 
-    def cost(pair: tuple[int, int]) -> tuple[bool, int, int]:
+    def cost(pair: tuple[int, int]) -> tuple[bool, bool, int, int]:
         indices = [_indices(factors[n]) for n in range(len(factors))]
         loops = indices[pair[0]] | indices[pair[1]]
         needed = set(statement.result.indices).union(
@@ -233,6 +260,7 @@ def _contraction(
         left_wide = any(wide(a) for n, a in enumerate(_bare(factors)) if n not in pair)
         return (
             left_wide,
+            len(loops & needed) > MAX_ORDER,
             prod(sizes[i] for i in loops),
             prod(sizes[i] for i in loops & needed),
         )
@@ -240,5 +268,10 @@ def _contraction(
     return min(combinations(range(len(factors)), 2), key=cost)
 
 
+def _in_order(expression: Expression) -> tuple[str, ...]:
+    """Return its indices as they come."""
+    return tuple(dict.fromkeys(i for access in accesses(expression) for i in access.indices))
+
+
 def _indices(expression: Expression) -> set[str]:
-    return {i for access in accesses(expression) for i in access.indices}
+    return set(_in_order(expression))

@@ -191,7 +191,9 @@ def _without_signs(expression: Expression) -> Expression:
 
 
 def _random_statement(rng: np.random.Generator) -> Statement:
-    """Return products and sums of up to three operands over up to four indices."""
+    """Return products and sums of up to three operands over up to four indices; a product of sums
+    has one operand more.
+    """
     indices = list(string.ascii_lowercase[8 : 8 + int(rng.integers(1, MOST_INDICES + 1))])
     count = int(rng.integers(1, MOST_OPERANDS + 1))
 
@@ -202,7 +204,12 @@ def _random_statement(rng: np.random.Generator) -> Statement:
         some = rng.permutation(among)[: min(rank, 3)]
         return Access(string.ascii_uppercase[n], tuple(str(i) for i in some))
 
-    shape = rng.choice(["product", "sum", "product of a sum", "sum with a product"])
+    shape = rng.choice(
+        ["product", "sum", "product of a sum", "sum with a product", "product of sums"],
+        p=[0.24, 0.24, 0.24, 0.2, 0.08],
+    )
+    if shape == "product of sums":
+        count = int(rng.integers(3, MOST_OPERANDS + 2))
     chosen = [access(n, indices) for n in range(count)]
     if shape in ("sum", "product of a sum") and rng.random() < 0.7:
         # the usual sum is of tensors of one shape
@@ -212,6 +219,11 @@ def _random_statement(rng: np.random.Generator) -> Statement:
         # a sum within a product is of terms of the same indices
         inner = Access(chosen[2].name, _shuffled(rng, chosen[1].indices))
         expression = Binary("*", chosen[0], Binary(_sign(rng), chosen[1], inner))
+    elif shape == "product of sums":
+        first: Expression = chosen[0]
+        if count > 3:
+            first = Binary(_sign(rng), first, chosen[3])
+        expression = Binary("*", first, Binary(_sign(rng), chosen[1], chosen[2]))
     elif shape == "sum with a product" and count == 3:
         expression = Binary(_sign(rng), chosen[0], Binary("*", chosen[1], chosen[2]))
     else:

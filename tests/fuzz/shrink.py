@@ -210,10 +210,16 @@ def _indices(case: Case) -> Iterator[Case]:
 
 
 def _sizes(case: Case) -> Iterator[Case]:
-    """Smaller indices."""
+    """Smaller indices; operands without what no view reaches."""
     statement = parse(case.statement)
     shapes = [case.operands[a.tensor].array.shape for a in statement.accesses]
     sizes = view_sizes(statement, shapes)
+    reached = _cut(case, statement, sizes, "", 0)
+    if reached is not None and any(
+        given.array.shape != case.operands[name].array.shape
+        for name, given in reached.operands.items()
+    ):
+        yield reached
     for index, size in sizes.items():
         for smaller in sorted({1, size // 2, size - 1} - {0, size}):
             for skipped in (0, size - smaller):

@@ -57,6 +57,26 @@ def test_union(name: str, pick: np.ufunc) -> None:
     np.testing.assert_array_equal(np.where(has, got, zero), expected)
 
 
+@pytest.mark.parametrize("dtype", CHIPS)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_part_without_terms(there: bool, dtype: str) -> None:
+    """A part that is summed over all that it has is absent where it has no terms."""
+    zero = CASES["min_plus"].zero
+    a = sp.coo_array([3.0 * there, 0, 0])
+    b, c = sp.coo_array([0, 5, 0]), sp.coo_array([2])
+    a.eliminate_zeros()
+    total = CHIPS[dtype].compute("y[i] = A[k] + B[i]", A=a, B=b, semiring="min_plus")
+    values, stores = stored(total)
+    np.testing.assert_array_equal(stores, [there, True, there])
+    expected = [3, 3, 3] if there else [zero, 5, zero]
+    np.testing.assert_array_equal(np.where(stores, values, zero), expected)
+    text = "y[i] = A[k] * B[i] * C[l] * D[m]"
+    product = CHIPS[dtype].compute(text, A=a, B=b, C=c, D=c, semiring="min_plus")
+    values, stores = stored(product)
+    np.testing.assert_array_equal(stores, [False, there, False])
+    np.testing.assert_array_equal(values, [0, 3 + 5 + 2 + 2 if there else 0, 0])
+
+
 def test_split() -> None:
     """Several kernels, with wide sums between them: the shortest way of four edges."""
     rng = np.random.default_rng(4)

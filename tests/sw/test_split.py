@@ -135,3 +135,38 @@ def test_what_is_left_as_an_error():
     wide = INT8.matmul(a, a)
     with pytest.raises(ValueError, match="at most one wide factor"):
         INT8.compute("C[i,j] = A[i,k] * B[k,j]", A=wide, B=wide)
+
+
+@pytest.mark.parametrize("text", ["y = (A[i] + b) * (C[j] + d)", "y = (C[j] + d) * (A[i] + b)"])
+def test_a_product_of_sums_is_summed_over_the_indices_of_both(text):
+    """Multiplied out, each product has fewer of them."""
+    a, c = np.array([1, 2]), np.array([1, 0, 3])
+    got = INT8.compute(text, A=a, b=2, C=c, d=3)
+    assert got == (a + 2).sum() * (c + 3).sum()
+    empty = INT8.compute(text, A=a, b=2, C=np.zeros(0), d=3)
+    assert empty == 0
+
+
+def test_a_sum_beside_a_wide_factor_is_summed_over_all_its_indices():
+    c, e, f = np.array([[1, 2, 0]]), np.array([4]), np.array([5])
+    wide = Tensor.from_dense(f, dtype="int8", wide=True)
+    for factor in (f, wide):
+        got = INT8.compute("y[i] = (C[i,k] + E[i]) * F[i]", C=c, E=e, F=factor)
+        got = got.to_dense() if isinstance(got, Tensor) else got
+        np.testing.assert_array_equal(got, [(1 + 2 + 3 * 4) * 5])
+
+
+def test_a_sum_within_a_product_of_more_indices_than_a_tensor_has_modes():
+    rng = np.random.default_rng(1)
+    A, B, C, D, E = (rng.integers(-3, 4, s) for s in ((7, 2, 4, 3), 3, (3, 2), (7, 5), 4))
+    got = INT8.compute(
+        "Y[j] = A[j,i,m,l] * B[l] * (C[l,i] - D[j,k] * E[m])", A=A, B=B, C=C, D=D, E=E
+    )
+    expected = 5 * np.einsum("jiml,l,li->j", A, B, C) - np.einsum("jiml,l,jk,m->j", A, B, D, E)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_parts_have_names_of_their_own():
+    plans = INT8.explain("y = (A[i] + b) * (C[j] + d)", A=[1, 2], b=2, C=[1, 0, 3], d=3).plans
+    names = [plan.statement.result.name for plan in plans]
+    assert len(set(names)) == len(names) > 3
