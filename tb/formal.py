@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amaranth.back import rtlil
 from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from loopnest_hw.formal import FORMAL
+from loopnest_hw.generate import to_rtlil
 from loopnest_sim.build import BuildError, require_tool, run_tool
 
 BUILD = Path(__file__).parent.parent / "build" / "formal"
@@ -75,7 +75,7 @@ def prove_stream_law(
         if member.flow is In
     ] + around.observed
     ports = [port for port in ports if len(port)]
-    text = rtlil.convert(around, name="law", ports=ports, platform=FORMAL)
+    text = to_rtlil(around, "law", ports=ports, platform=FORMAL)
     (folder / "law.il").write_text(text)
     script = [
         "read_rtlil law.il",

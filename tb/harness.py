@@ -34,12 +34,12 @@ from xml.etree import ElementTree
 
 import cocotb
 import cocotb_tools.config
-from amaranth.back import verilog
 from amaranth.lib import wiring
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_tools.runner import get_runner
 
+from loopnest_hw.generate import to_verilog
 from loopnest_sim.build import build_once, compile_verilog, digest, find_verilator, run_tool
 
 BUILD = Path(__file__).parent.parent / "build" / "tb"
@@ -113,9 +113,7 @@ def run_bench(
         recorder(run, component)
         return
     # coverage is reported by the lines of the source
-    text = verilog.convert(
-        component, name=top, emit_src=bool(COVERAGE), strip_internal_attrs=not COVERAGE
-    )
+    text = to_verilog(component, top, sources=bool(COVERAGE))
     simulate(run, text, simulator)
 
 

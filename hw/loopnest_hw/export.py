@@ -14,12 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from amaranth.back import verilog
-from amaranth.lib import wiring
-
 from .chip.chip import Chip
 from .config import PRESETS, ChipConfig, NumberFormat, make_config, parse_overrides
 from .definitions import c_header, definitions_json, registers_markdown
+from .generate import to_verilog
 from .modules import share_modules
 from .pe import PE
 
@@ -44,19 +42,14 @@ WAIVERS = (
 """Verilator's lint rules that the generator's style breaks, and why each is harmless."""
 
 
-def _convert(component: wiring.Component, top: str) -> str:
-    # source locations would leak paths of the machine, and change with every edit
-    return verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
-
-
 def chip_verilog(config: ChipConfig) -> str:
     """Return the Verilog of the chip, top module `TOP`."""
-    return share_modules(_convert(Chip(config), TOP), TOP)
+    return share_modules(to_verilog(Chip(config), TOP), TOP)
 
 
-def pe_verilog(config: ChipConfig) -> str:
-    """Return the Verilog of one PE alone, top module `PE_TOP`, for timing and area."""
-    return _convert(PE(config), PE_TOP)
+def pe_verilog(config: ChipConfig, top: str = PE_TOP) -> str:
+    """Return the Verilog of one PE alone, for timing and area."""
+    return to_verilog(PE(config), top)
 
 
 def lint_waivers() -> str:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .config import make_config
+from .export import pe_verilog
 from .memory_cells import black_boxes, liberty, parse_name, replace_memories
 
 DEFAULT_LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
@@ -345,7 +347,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verilog = options.verilog
         if verilog is None:
             verilog = folder / "pe.v"
-            verilog.write_text(export_pe(options.preset, options.dtype, options.top))
+            config = make_config(options.preset, options.dtype)
+            verilog.write_text(pe_verilog(config, options.top))
         areas = synthesize(verilog, options.top, folder)
         print(area_table(areas, options.depth), flush=True)
         paths, worst = time_netlist(options.top, folder)
@@ -355,18 +358,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{path_table(paths, options.depth, options.paths)}")
     print(f"\nthe worst path\n{worst}")
     return 0
-
-
-def export_pe(preset: str, dtype: str, top: str) -> str:
-    """Return the Verilog of a PE."""
-    from amaranth.back import verilog
-
-    from .config import make_config
-    from .pe import PE
-
-    pe = PE(make_config(preset, dtype))
-    text: str = verilog.convert(pe, name=top, emit_src=False, strip_internal_attrs=True)
-    return text
 
 
 if __name__ == "__main__":

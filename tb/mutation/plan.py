@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 import tb.harness
+from loopnest_hw.generate import to_rtlil
 from loopnest_sim.build import digest
 from tb.harness import Run
 
@@ -81,7 +81,7 @@ def collect(modules: Sequence[str]) -> dict[str, Design]:
     designs: dict[str, Design] = {}
 
     def record(run: Run, component: wiring.Component) -> None:
-        text = rtlil.convert(component, name=run.top, emit_src=True)
+        text = to_rtlil(component, run.top, emit_src=True)
         design = designs.setdefault(text, Design(text))
         if run not in design.runs:
             design.runs.append(run)

@@ -17,7 +17,8 @@ CONFIG = make_config("shrunk", "int8")
 ARGUMENTS = ("--preset", "shrunk", "--dtype", "int8")
 FILES = ("loopnest.v", "loopnest.vlt", "loopnest.json", "loopnest.h")
 
-pytestmark = pytest.mark.slow
+# one process exports for all
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("export")]
 
 
 @pytest.fixture(scope="module")
