@@ -47,7 +47,7 @@ def read_tensor(path: str | Path) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
-def check_output(path: str | Path, order: int) -> None:
+def check_output(path: str | Path, order: int, *, sparse: bool) -> None:
     """Check, before it is computed, that a tensor of this order can be written to this file.
 
     Raises
@@ -63,6 +63,8 @@ def check_output(path: str | Path, order: int) -> None:
         raise ValueError(f"{path}: a number: a .tns file has coordinates")
     if suffix == ".npz" and path.suffix == ".gz":
         raise ValueError(f"{path}: a .npz file is compressed already: expected no .gz")
+    if suffix == ".npy" and sparse:
+        raise ValueError(f"{path}: a sparse tensor: a .npy file holds dense ones")
     check_writable(path)
 
 
@@ -88,10 +90,8 @@ def write_tensor(path: str | Path, tensor: Any) -> None:
         For another suffix, or a format that has no such tensors.
     """
     path = Path(path)
-    check_output(path, tensor.ndim)
+    check_output(path, tensor.ndim, sparse=sp.issparse(tensor))
     suffix = _suffix(path)
-    if suffix == ".npy" and sp.issparse(tensor):
-        raise ValueError(f"{path}: a sparse tensor: a .npy file holds dense ones")
     with _open(path, "wb") as file:
         if suffix == ".mtx":
             scipy.io.mmwrite(file, tensor)

@@ -114,6 +114,6 @@ def test_outputs_are_checked_before(tmp_path: Path) -> None:
     (tmp_path / "folder.npy").mkdir()
     for bad in ("nowhere/a.npy", "folder.npy"):
         with pytest.raises(ValueError, match=f"{bad}: expected a file that can be written"):
-            check_output(tmp_path / bad, 1)
-    check_output(tmp_path / "a.npy", 1)
+            check_output(tmp_path / bad, 1, sparse=False)
+    check_output(tmp_path / "a.npy", 1, sparse=False)
     assert not (tmp_path / "a.npy").exists()
