@@ -9,6 +9,7 @@ from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode, ResultMode
 
 from .backends import ModelBackend
+from .epilogue import Epilogue
 from .evaluate import Task, evaluate
 from .nest import Row
 from .notation import Statement
@@ -45,6 +46,7 @@ def explain(
     order: Sequence[str] | None = None,
     levels: Sequence[str] | None = None,
     *,
+    epilogue: Epilogue | None = None,
     latency: int = LATENCY,
     semiring: Semiring = PLUS_TIMES,
 ) -> Explanation:
@@ -65,6 +67,7 @@ def explain(
             named,
             order=order,
             levels=levels,
+            epilogue=epilogue,
             latency=latency,
             semiring=semiring,
             run=run,

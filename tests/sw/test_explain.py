@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from loopnest import Chip
+from loopnest import Chip, Epilogue
 
 CHIP = Chip(dtype="int8", backend="model")
 
@@ -50,3 +50,12 @@ def test_several_kernels():
         "x[i] = (b[i] - part1[i])",
     ]
     assert str(got).startswith("x[i] = (b[i] - (C[i,j] * d[j]))   in 2 kernels\n\npart1[i] = ")
+
+
+def test_an_epilogue_that_makes_0_another_value():
+    a = sparse(9, 9)
+    plans = [
+        CHIP.explain("X[i,j] = B[i,k] * C[k,j]", B=a, C=a, epilogue=epilogue).plans[0]
+        for epilogue in (None, Epilogue(relu=True), Epilogue(bias=1))
+    ]
+    assert [plan.result.full for plan in plans] == [False, False, True]
