@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options, console))
     except (ChipError, BuildError, ValueError, TypeError, OSError) as error:
         console.print("[red]error:[/]", end=" ")
-        console.print(str(error), markup=False, highlight=False)
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return CHIP_ERROR if isinstance(error, ChipError | BuildError) else BAD_INPUT
 
 
