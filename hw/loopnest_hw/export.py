@@ -11,7 +11,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from .chip.chip import Chip
@@ -60,6 +61,38 @@ def lint_waivers() -> str:
     return "\n".join(lines) + "\n"
 
 
+def read_overrides(texts: Iterable[str]) -> dict[str, int]:
+    """Return the fields and numbers of ``field=number`` texts.
+
+    Raises
+    ------
+    ValueError
+        For a text of another form, or a field that a number can't override.
+    """
+    found = parse_overrides(texts)
+    known = [f.name for f in fields(ChipConfig) if f.name != "dtype"]
+    for name in found:
+        if name not in known:
+            raise ValueError(f"config field {name!r}: expected one of {', '.join(known)}")
+    return found
+
+
+def write_files(config: ChipConfig, folder: Path) -> list[Path]:
+    """Write the chip's files and return their paths; the Verilog, the last one, takes half a
+    minute.
+    """
+    texts: dict[str, Callable[[], str]] = {
+        "loopnest.vlt": lint_waivers,
+        "loopnest.json": lambda: definitions_json(config),
+        "loopnest.h": lambda: c_header(config),
+        "loopnest.v": lambda: chip_verilog(config),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text())
+    return [folder / name for name in texts]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="loopnest_hw.export", description=__doc__.split("\n")[0])
@@ -78,22 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"write the tables of {DOCS} and nothing else",
     )
     options = parser.parse_args(arguments)
-    if options.docs:
-        options.docs.write_text(registers_markdown(make_config()))
-        return 0
     try:
-        config = make_config(options.preset, options.dtype, **parse_overrides(options.set))
-    except ValueError as error:
+        if options.docs:
+            options.docs.write_text(registers_markdown(make_config()))
+            return 0
+        config = make_config(options.preset, options.dtype, **read_overrides(options.set))
+        print(*write_files(config, options.output), sep="\n")
+    except (ValueError, OSError) as error:
         parser.error(str(error))
-    options.output.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("loopnest.v", chip_verilog(config)),
-        ("loopnest.vlt", lint_waivers()),
-        ("loopnest.json", definitions_json(config)),
-        ("loopnest.h", c_header(config)),
-    ):
-        (options.output / name).write_text(text)
-        print(options.output / name)
     return 0
 
 

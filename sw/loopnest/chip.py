@@ -136,6 +136,7 @@ class Chip:
         *,
         order: str | Sequence[str] | None = None,
         out: Levels | None = None,
+        epilogue: Epilogue | None = None,
         mask: Any = None,
         complement: bool = False,
         semiring: str = "plus_times",
@@ -154,6 +155,7 @@ class Chip:
             {a.name: o for a, o in zip(parsed.accesses, known, strict=True)},
             parse_order(order, parsed),
             levels,
+            epilogue=epilogue,
             latency=self.memory.latency,
             semiring=ring,
         )

@@ -5,9 +5,10 @@ or a file are not what was expected.
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,56 +17,54 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loopnest_hw import export
-from loopnest_hw.config import PRESETS, NumberFormat, parse_overrides
+from loopnest_hw.config import PRESETS, NumberFormat, make_config
+from loopnest_hw.export import read_overrides, write_files
 from loopnest_sim.build import BuildError
 from loopnest_sim.memory import Memory
 
 from .backends import BACKENDS, ChipError
 from .chip import Chip
-from .files import read_tensor, write_tensor
+from .files import check_output, check_writable, read_tensor, write_tensor
+from .notation import Statement, parse, parse_einsum
+from .pack import COMPRESSED, DENSE
 from .semiring import SEMIRINGS
-from .tensor import Tensor
+from .tensor import Tensor, parse_levels
 
 OK, CHIP_ERROR, BAD_INPUT = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == ["verilog"]:
-        return export.main(words[1:])
-    options = _parser().parse_args(words)
+    options = _parser().parse_args(arguments)
     console = Console(stderr=True)
     try:
         return int(options.command(options, console))
-    except (ChipError, BuildError) as error:
-        console.print(f"[red]error:[/] {error}", highlight=False)
-        return CHIP_ERROR
-    except (ValueError, TypeError, OSError) as error:
+    except (ChipError, BuildError, ValueError, TypeError, OSError) as error:
         console.print("[red]error:[/]", end=" ")
-        console.print(str(error), markup=False, highlight=False)
-        return BAD_INPUT
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        return CHIP_ERROR if isinstance(error, ChipError | BuildError) else BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="loopnest", description="Sparse tensors on the chip.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    chip = argparse.ArgumentParser(add_help=False)
-    chip.add_argument("--preset", choices=PRESETS, default="single")
-    chip.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
-    chip.add_argument("--set", action="append", default=[], metavar="FIELD=NUMBER")
+    config = argparse.ArgumentParser(add_help=False)
+    config.add_argument("--preset", choices=PRESETS, default="single")
+    config.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
+    config.add_argument("--set", action="append", default=[], metavar="FIELD=NUMBER")
+
+    chip = argparse.ArgumentParser(add_help=False, parents=[config])
+    chip.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
     chip.add_argument("--order", help="the loops, outermost first, such as ikj")
+    chip.add_argument("--out", help="the result's levels, such as dense,compressed")
     chip.add_argument("--mask", metavar="FILE", help="keep the result where this stores something")
     chip.add_argument("--complement", action="store_true", help="or where it does not")
     chip.add_argument("--semiring", choices=SEMIRINGS, default="plus_times")
 
     run = argparse.ArgumentParser(add_help=False, parents=[chip])
     run.add_argument("--backend", choices=BACKENDS, default="rtl")
-    run.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
     run.add_argument("--bytes-per-cycle", type=float, default=32, help="of the memory")
-    run.add_argument("--out", help="the result's levels, such as dense,compressed")
     run.add_argument("-o", "--output", metavar="FILE", help="where the result goes")
     run.add_argument("--report", metavar="FILE", help="where the report goes, as JSON")
 
@@ -79,35 +78,57 @@ def _parser() -> argparse.ArgumentParser:
     einsum.add_argument("files", nargs="+", metavar="file", help=".mtx, .tns, .npz or .npy")
     compute = add("compute", _compute, "compute a statement in tensor index notation", run)
     explain = add("explain", _explain, "show the loops of a statement and their cost", chip)
+    explain.set_defaults(backend="model", bytes_per_cycle=Memory.bytes_per_cycle)
     for command in (compute, explain):
         command.add_argument("statement", help='such as "C[i,j] = A[i,k] * B[k,j]"')
         command.add_argument("operands", nargs="+", metavar="NAME=FILE", help="or NAME=number")
     info = add("info", _info, "tell what a file holds, and what it takes in the chip's format")
     info.add_argument("files", nargs="+", metavar="file")
     info.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
-    commands.add_parser("verilog", help="write the chip's Verilog", add_help=False)
+    verilog = add("verilog", _verilog, "write the chip's Verilog, and its registers", config)
+    verilog.add_argument("--output", type=Path, default=Path("build/verilog"), metavar="FOLDER")
     return parser
 
 
+@contextmanager
+def _progress(console: Console, text: str) -> Iterator[Callable[[str], None]]:
+    """Show that something goes on, and for how long; yield what to call with its next text."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(text)
+        yield lambda text: progress.update(task, description=text)
+
+
 def _chip(options: argparse.Namespace) -> Chip:
-    overrides: Any = parse_overrides(options.set)
+    overrides: Any = read_overrides(options.set)
     memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
     return Chip(
         options.preset, dtype=options.dtype, memory=memory, backend=options.backend, **overrides
     )
 
 
+def _check_outputs(options: argparse.Namespace, statement: Statement) -> None:
+    """Check, before the time of a run is spent, that the result and the report can be written. A
+    .npy file asks for a dense result.
+    """
+    order = len(statement.result.indices)
+    if options.output:
+        if options.out is None and ".npy" in Path(options.output).suffixes:
+            options.out = ",".join([DENSE] * order)
+        levels = () if options.out is None else parse_levels(options.out, order)
+        check_output(options.output, order, sparse=COMPRESSED in levels)
+    if options.report:
+        check_writable(options.report)
+
+
 def _run(
     options: argparse.Namespace, console: Console, text: str, *operands: Any, **named: Any
 ) -> int:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("building the chip")
+    with _progress(console, "building the chip") as show:
         chip = _chip(options)
-        progress.update(task, description=f"running {text}")
+        show(f"running {text}")
         method = chip.compute if named else chip.einsum
-        named |= _loops(options)
-        result = method(text, *operands, out=options.out, **named)
+        result = method(text, *operands, **named, **_loops(options))
     if options.output:
         write_tensor(options.output, result)
     else:
@@ -124,6 +145,7 @@ def _loops(options: argparse.Namespace) -> dict[str, Any]:
     mask = read_tensor(options.mask) if options.mask else None
     return {
         "order": options.order,
+        "out": options.out,
         "mask": mask,
         "complement": options.complement,
         "semiring": options.semiring,
@@ -131,19 +153,27 @@ def _loops(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _einsum(options: argparse.Namespace, console: Console) -> int:
+    _check_outputs(options, parse_einsum(options.subscripts, len(options.files)))
     operands = [read_tensor(file) for file in options.files]
     return _run(options, console, options.subscripts, *operands)
 
 
 def _compute(options: argparse.Namespace, console: Console) -> int:
+    _check_outputs(options, parse(options.statement))
     return _run(options, console, options.statement, **_operands(options.operands))
 
 
 def _explain(options: argparse.Namespace, console: Console) -> int:
-    overrides: Any = parse_overrides(options.set)
-    chip = Chip(options.preset, dtype=options.dtype, backend="model", **overrides)
     operands = _operands(options.operands)
-    print(chip.explain(options.statement, **_loops(options), **operands))
+    print(_chip(options).explain(options.statement, **_loops(options), **operands))
+    return OK
+
+
+def _verilog(options: argparse.Namespace, console: Console) -> int:
+    config = make_config(options.preset, options.dtype, **read_overrides(options.set))
+    with _progress(console, "writing the Verilog"):
+        paths = write_files(config, options.output)
+    print(*paths, sep="\n")
     return OK
 
 
@@ -154,15 +184,15 @@ def _info(options: argparse.Namespace, console: Console) -> int:
         table.add_column(name, justify="left" if name == "file" else "right")
     for file in options.files:
         source = read_tensor(file)
-        # what the values are does not matter here
-        ones = sp.coo_array(source)
-        ones.data = np.ones(ones.nnz)
-        tensor = Tensor.from_scipy(ones, dtype=options.dtype)
+        try:
+            tensor = _pattern(source, options.dtype)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
         index = sum(a.table.nbytes + a.words.nbytes for a in tensor.arrays if a is not None)
         size = max(1, int(np.prod(source.shape)))
         table.add_row(
             str(file),
-            " x ".join(map(str, source.shape)),
+            " x ".join(map(str, source.shape)) or "a number",
             f"{tensor.nnz:,}",
             f"{tensor.nnz / size:.4%}",
             f"{index / max(1, tensor.nnz):.2f}",
@@ -170,6 +200,16 @@ def _info(options: argparse.Namespace, console: Console) -> int:
         )
     Console().print(table)
     return OK
+
+
+def _pattern(source: Any, dtype: str) -> Tensor:
+    """Return a tensor with a 1 for each entry that a file's array stores, or that is not 0."""
+    if sp.issparse(source):
+        source = source.tocoo()
+        entries, count = list(source.coords), source.nnz
+    else:
+        entries, count = list(np.argwhere(source).T), np.count_nonzero(source)
+    return Tensor.from_coo(entries, np.ones(count), source.shape, dtype=dtype)
 
 
 def _operands(words: Sequence[str]) -> dict[str, Any]:
@@ -181,6 +221,8 @@ def _operands(words: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{word!r}: expected NAME=FILE or NAME=number")
         if name in signature(Chip.compute).parameters:
             raise ValueError(f"{word!r}: {name!r} is no operand: expected another name")
+        if name in found:
+            raise ValueError(f"{word!r}: {name!r} is given twice: expected it once")
         try:
             found[name] = float(value)
         except ValueError:

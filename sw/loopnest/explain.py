@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from loopnest_hw.config import ChipConfig
-from loopnest_hw.descriptor import CellMode, ResultMode
+from loopnest_hw.descriptor import CellMode, Op, Reduction, ResultMode
 
 from .backends import ModelBackend
+from .epilogue import Epilogue
 from .evaluate import Task, evaluate
 from .nest import Row
 from .notation import Statement
@@ -17,6 +18,8 @@ from .plan import LATENCY, Plan
 from .run import run_task
 from .semiring import PLUS_TIMES, Semiring
 from .tensor import Tensor
+
+REDUCED = {Reduction.SUM: "sum", Reduction.MIN: "minimum", Reduction.MAX: "maximum"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def explain(
     order: Sequence[str] | None = None,
     levels: Sequence[str] | None = None,
     *,
+    epilogue: Epilogue | None = None,
     latency: int = LATENCY,
     semiring: Semiring = PLUS_TIMES,
 ) -> Explanation:
@@ -65,6 +69,7 @@ def explain(
             named,
             order=order,
             levels=levels,
+            epilogue=epilogue,
             latency=latency,
             semiring=semiring,
             run=run,
@@ -88,6 +93,7 @@ def _kernel(plan: Plan) -> list[str]:
     return [
         *lines,
         *cells,
+        f"lane: {_lane(plan)}",
         f"leaf: {result.leaf_mode.name.lower()}, through {through}, to {result.fibers:,} {kind} "
         f"result fibers of {result.span:,}",
         f"expected: {plan.cycles:,.0f} cycles, {cost.multiplies:,.0f} multiplies, "
@@ -95,22 +101,52 @@ def _kernel(plan: Plan) -> list[str]:
     ]
 
 
+def _lane(plan: Plan) -> str:
+    """Return what a lane of the leaf computes, and of which operands its table wants a value."""
+    lane, ring = plan.nest.lane, plan.semiring
+    everything = range(len(plan.nest.columns))
+    names = [f"{'-' * lane.negate[c]}{_name(plan, c)}" for c in everything if c != lane.mask]
+    if len(names) == 3:
+        inner = _operation(ring.op(lane.op2), *names[1:])
+        names[1:] = [inner if inner.endswith(")") else f"({inner})"]
+    text = names[0] if len(names) == 1 else _operation(ring.op(lane.op1), *names)
+    if plan.statement.summed:
+        text = f"{REDUCED[ring.reduction]} of {text}"
+    return f"{text} where {_kept(plan, plan.nest.rows[-1], everything)}"
+
+
+def _operation(op: Op, left: str, right: str) -> str:
+    if op in (Op.MIN, Op.MAX):
+        return f"{op.name.lower()}({left}, {right})"
+    return f"{left} {'*' if op is Op.MUL else '+'} {right}".replace("+ -", "- ")
+
+
 def _domain(plan: Plan, row: Row) -> str:
-    """Return what a row walks: the fewest of the scanned operands that have to be there."""
+    """Return what a row walks."""
     scanned = [c for c, cell in enumerate(row.cells) if cell.mode is CellMode.SCAN]
     if any(cell.ones for cell in row.cells) or not scanned:
         return f"0..{row.size}{_left_out(plan, row)}"
-    others = sum(1 << c for c in range(len(row.cells)) if c not in scanned)
+    return _kept(plan, row, scanned)
+
+
+def _kept(plan: Plan, row: Row, columns: Sequence[int]) -> str:
+    """Return what a row's table keeps: the fewest of these columns that have to be there, beside
+    all others.
+    """
+    others = sum(1 << c for c in range(len(row.cells)) if c not in columns)
     found: list[set[int]] = []
-    for size in range(1, len(scanned) + 1):
-        for some in combinations(scanned, size):
+    for size in range(1, len(columns) + 1):
+        for some in combinations(columns, size):
             needed = plan.nest.lane.needs(others | sum(1 << c for c in some))
             if needed and not any(smaller <= set(some) for smaller in found):
                 found.append(set(some))
-    names = [stored.access.name for stored in plan.nest.columns]
-    domain = " | ".join(" & ".join(names[c] for c in sorted(some)) for some in found)
+    kept = " | ".join(" & ".join(_name(plan, c) for c in sorted(some)) for some in found)
     left_out = _left_out(plan, row)
-    return f"({domain}){left_out}" if left_out and len(found) > 1 else domain + left_out
+    return f"({kept}){left_out}" if left_out and len(found) > 1 else kept + left_out
+
+
+def _name(plan: Plan, column: int) -> str:
+    return plan.nest.columns[column].access.name
 
 
 def _left_out(plan: Plan, row: Row) -> str:
@@ -123,8 +159,9 @@ def _left_out(plan: Plan, row: Row) -> str:
 
 
 def _cells(plan: Plan, row: Row) -> str:
-    """Return what each cell of a row does."""
-    found = []
+    """Return what a row joins, where that is more than one fiber, and what each cell does."""
+    joined = [c for c, cell in enumerate(row.cells) if cell.ones or cell.mode is CellMode.SCAN]
+    found = [f"join {_kept(plan, row, joined)}"] if len(joined) > 1 else []
     for column, cell in enumerate(row.cells):
         stored = plan.nest.columns[column]
         does = {CellMode.HOLD: "hold", CellMode.FOLLOW: f"follow, step {cell.step}"}.get(cell.mode)
@@ -132,7 +169,7 @@ def _cells(plan: Plan, row: Row) -> str:
             assert cell.level is not None
             blocks = plan.operands[column].profile(stored).blocks(cell.level)
             does = f"scan, {blocks:.1f} blocks a fiber"
-        found.append(f"{stored.access.name} {'all ones, ' * cell.ones}{does}")
+        found.append(f"{_name(plan, column)} {'all ones, ' * cell.ones}{does}")
     mode, step = plan.result.modes.get(row.index or "", (ResultMode.HOLD, 0))
     own = "hold" if mode is ResultMode.HOLD else f"{mode.name.lower()}, step {step}"
     return "; ".join([*found, f"{plan.statement.result.name} {own}"])

@@ -4,6 +4,7 @@ Matrix Market and FROSTT files may be compressed (.gz).
 """
 
 import gzip
+import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,6 +13,9 @@ import scipy.io
 import scipy.sparse as sp
 
 SUFFIXES = (".mtx", ".tns", ".npz", ".npy")
+
+LARGEST = 1 << 53
+"""The largest coordinate that a .tns file may have: a float64 holds it exactly."""
 
 
 def read_tensor(path: str | Path) -> Any:
@@ -33,11 +37,48 @@ def read_tensor(path: str | Path) -> Any:
     reader = readers[_suffix(path)]
     try:
         with _open(path, "rb") as file:
-            return reader(file)
-    except OSError:
-        raise
+            found = reader(file)
+        if found.dtype.kind not in "biufc":
+            raise ValueError(f"values of type {found.dtype}: expected numbers")
+        return found
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(f"{path}: {error}") from error
+
+
+def check_output(path: str | Path, order: int, *, sparse: bool) -> None:
+    """Check, before it is computed, that a tensor of this order can be written to this file.
+
+    Raises
+    ------
+    ValueError
+        For another suffix, a format that has no such tensors, or a folder that is not there.
+    """
+    path = Path(path)
+    suffix = _suffix(path)
+    if suffix == ".mtx" and order != 2:
+        raise ValueError(f"{path}: a tensor of order {order}: a .mtx file holds matrices")
+    if suffix == ".tns" and order == 0:
+        raise ValueError(f"{path}: a number: a .tns file has coordinates")
+    if suffix == ".npz" and path.suffix == ".gz":
+        raise ValueError(f"{path}: a .npz file is compressed already: expected no .gz")
+    if suffix == ".npy" and sparse:
+        raise ValueError(f"{path}: a sparse tensor: a .npy file holds dense ones")
+    check_writable(path)
+
+
+def check_writable(path: str | Path) -> None:
+    """Check that a file can be written here; it is left as it is.
+
+    Raises
+    ------
+    ValueError
+        If it can't be.
+    """
+    path = Path(path)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"{path}: expected a file that can be written, in a folder that is there")
 
 
 def write_tensor(path: str | Path, tensor: Any) -> None:
@@ -49,11 +90,8 @@ def write_tensor(path: str | Path, tensor: Any) -> None:
         For another suffix, or a format that has no such tensors.
     """
     path = Path(path)
+    check_output(path, tensor.ndim, sparse=sp.issparse(tensor))
     suffix = _suffix(path)
-    if suffix == ".mtx" and tensor.ndim != 2:
-        raise ValueError(f"{path}: a tensor of order {tensor.ndim}: a .mtx file holds matrices")
-    if suffix == ".npy" and sp.issparse(tensor):
-        raise ValueError(f"{path}: a sparse tensor: a .npy file holds dense ones")
     with _open(path, "wb") as file:
         if suffix == ".mtx":
             scipy.io.mmwrite(file, tensor)
@@ -96,6 +134,8 @@ def _read_tns(file: IO[bytes]) -> Any:
         if comment.strip().startswith("shape:"):
             shape = tuple(map(int, comment.split(":")[1].split()))
         fields = line.split()
+        if len(fields) == 1:
+            raise ValueError(f"line {number}: {fields[0]!r}: expected coordinates and a value")
         if fields and rows and len(fields) != len(rows[0]):
             raise ValueError(f"line {number}: {len(fields)} fields: expected {len(rows[0])}")
         if fields:
@@ -105,9 +145,12 @@ def _read_tns(file: IO[bytes]) -> Any:
     if not rows:
         return sp.coo_array(shape)
     table = np.array(rows, np.float64)
-    at = table[:, :-1].astype(np.int64) - 1
-    if (at != table[:, :-1] - 1).any() or (at < 0).any():
-        raise ValueError("expected whole coordinates from 1")
+    coordinates = table[:, :-1]
+    whole = (coordinates == np.floor(coordinates)) & (coordinates >= 1) & (coordinates <= LARGEST)
+    if not whole.all():
+        bad = coordinates[~whole][0]
+        raise ValueError(f"coordinate {bad:g}: expected whole coordinates from 1 to 2^53")
+    at = coordinates.astype(np.int64) - 1
     shape = shape or tuple(int(n) + 1 for n in at.max(0))
     if len(shape) != at.shape[1] or (at >= shape).any():
         raise ValueError(f"shape {shape}: entries at {tuple((at.max(0) + 1).tolist())}")

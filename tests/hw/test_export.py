@@ -93,6 +93,8 @@ def test_yosys(exported: Path) -> None:
     [
         (["--set", "slots"], "'slots': expected FIELD=NUMBER"),
         (["--set", "slots=1"], "slots=1: expected 2 to 65536"),
+        (["--set", "preset=3"], "config field 'preset': expected one of"),
+        (["--output", "/dev/null/x"], "Not a directory: '/dev/null/x'"),
         (["--preset", "huge"], "invalid choice: 'huge'"),
     ],
 )
@@ -100,6 +102,7 @@ def test_bad_arguments(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What cannot be exported is refused with its reason."""
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as error:
         main(arguments)
+    assert error.value.code == 2
     assert message in capsys.readouterr().err

@@ -1,6 +1,9 @@
 """The command line."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,19 +62,65 @@ def test_masks(files, tmp_path, capsys):
     assert main(["einsum", "ij->i", a, "--complement", *MODEL]) == BAD_INPUT
 
 
-def test_explain_and_info(files, capsys):
+def test_explain(files, capsys):
     a, b, _ = files
-    assert main(["explain", "C[i,k] = A[i,j] * B[j,k]", f"A={a}", f"B={b}"]) == OK
-    assert "for j in A" in capsys.readouterr().out
-    assert main(["info", a]) == OK
-    assert "2 x 3" in capsys.readouterr().out
+    words = ["explain", "C[i,k] = A[i,j] * B[j,k]", f"A={a}", f"B={b}"]
+
+    def shown(*options: str) -> str:
+        assert main([*words, *options]) == OK
+        return capsys.readouterr().out
+
+    assert "for j in A" in shown()
+    assert shown("--latency", "1000") != shown()
+    assert "2 compressed result fibers" in shown()
+    assert "2 dense result fibers" in shown("--out", "dense,dense")
 
 
-def test_verilog(tmp_path, monkeypatch):
-    found = []
-    monkeypatch.setattr("loopnest.cli.export.main", lambda words: found.append(words) or 0)
-    assert main(["verilog", "--preset", "tiny"]) == OK
-    assert found == [["--preset", "tiny"]]
+def test_info(files, tmp_path, capsys):
+    np.save(tmp_path / "s.npy", np.array(3.0))
+    assert main(["info", files[0], str(tmp_path / "s.npy")]) == OK
+    shown = capsys.readouterr().out
+    assert "2 x 3" in shown and "a number" in shown
+
+
+def test_a_npy_file_asks_for_a_dense_result(files, tmp_path):
+    a, b, _ = files
+    c = str(tmp_path / "C.npy")
+    assert main(["einsum", "ij,jk->ik", a, b, "-o", c, *MODEL]) == OK
+    assert np.array_equal(read_tensor(c), (A @ B).todense())
+
+
+def test_outputs_are_checked_before_the_run(files, tmp_path, monkeypatch, capsys):
+    a = files[0]
+    monkeypatch.setattr("loopnest.cli.Chip", None)
+    nowhere = str(tmp_path / "nowhere" / "y.npy")
+    for words, message in (
+        (["-o", "y.mtx"], "y.mtx: a tensor of order 1: a .mtx file holds matrices"),
+        (["-o", "y.txt"], "y.txt: expected a file whose name ends with"),
+        (["-o", nowhere], f"{nowhere}: expected a file that can be written"),
+        (["-o", "y.npy", "--out", "compressed"], "y.npy: a sparse tensor"),
+        (["--report", nowhere], f"{nowhere}: expected a file that can be written"),
+    ):
+        for command in (["einsum", "ij->i", a], ["compute", "y[i] = A[i,j]", f"A={a}"]):
+            assert main([*command, *words]) == BAD_INPUT
+            assert message in capsys.readouterr().err
+
+
+def test_verilog(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("loopnest_hw.export.chip_verilog", lambda config: f"// {config.slots}")
+    words = ["verilog", "--preset", "tiny", "--set", "slots=100", "--output"]
+    assert main([*words, str(tmp_path)]) == OK
+    assert (tmp_path / "loopnest.v").read_text() == "// 100"
+    assert set(capsys.readouterr().out.split()) == {str(p) for p in tmp_path.iterdir()}
+    assert main([*words, "/dev/null/x"]) == BAD_INPUT
+    assert "Not a directory: '/dev/null/x'" in capsys.readouterr().err
+
+
+def test_as_a_module():
+    command = [sys.executable, "-m", "loopnest", "verilog", "--preset", "huge"]
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    assert run.returncode == BAD_INPUT and run.stderr.startswith("usage: loopnest verilog")
 
 
 @pytest.mark.parametrize(
@@ -83,12 +132,21 @@ def test_verilog(tmp_path, monkeypatch):
         (["einsum", "ij->i", "{a}", "--set", "slots", *MODEL], "expected FIELD=NUMBER"),
         (["compute", "C[i,k] = A[i,k]", "{a}", *MODEL], "expected NAME=FILE or NAME=number"),
         (["compute", "C[i,k] = A[i,k]", "B={a}", *MODEL], "operand 'B'"),
-        (["einsum", "ij->i", "{a}", "-o", "x.mtx", *MODEL], "a .mtx file holds matrices"),
+        *[
+            (["einsum", "ij->i", "{a}", "--set", f"{name}=3"], f"config field '{name}'")
+            for name in ("preset", "dtype", "memory", "self")
+        ],
+        (["explain", "t = A[i,j]", "A={a}", "--set", "preset=3"], "config field 'preset'"),
+        (["verilog", "--set", "preset=3"], "config field 'preset'"),
+        (["compute", "y[i] = x * A[i,j]", "A={a}", "x=2", "x=3"], "'x=3': 'x' is given twice"),
+        (["info", "{five}"], "five.npy: shape (2, 2, 2, 2, 2)"),
     ],
 )
 def test_bad_input(files, words, message, capsys):
-    assert main([word.format(a=files[0]) for word in words]) == BAD_INPUT
-    assert message in " ".join(capsys.readouterr().err.split())
+    five = Path(files[0]).with_name("five.npy")
+    np.save(five, np.ones((2,) * 5))
+    assert main([word.format(a=files[0], five=five) for word in words]) == BAD_INPUT
+    assert message in capsys.readouterr().err
 
 
 def test_a_chip_error(tmp_path, capsys):

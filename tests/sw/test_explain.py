@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from loopnest import Chip
+from loopnest import Chip, Epilogue
 
 CHIP = Chip(dtype="int8", backend="model")
 
@@ -23,6 +23,7 @@ def test_one_kernel():
         "row 0, i: B all ones, follow, step 1; C hold; X fiber, step 1",
         "row 1, k: B scan, 1.6 blocks a fiber; C follow, step 1; X hold",
         "row 3, j: B hold; C scan, 1.2 blocks a fiber; X key, step 1",
+        "lane: sum of B * C where B & C",
         "leaf: axpy, through the accumulator, to 40 compressed result fibers of 33",
         str(got).splitlines()[-1],
     ]
@@ -33,14 +34,32 @@ def test_one_kernel():
 def test_joins():
     a = sparse(9, 9)
     arrays = {"B": a, "C": a, "D": a, "v": np.ones(9)}
-    for statement, domain in (
-        ("X[i,j] = B[i,j] * C[i,j]", "B & C"),
-        ("X[i,j] = B[i,j] + C[i,j]", "B | C"),
-        ("X[i,j] = B[i,j] * (C[i,j] + D[i,j])", "B & C | B & D"),
-        ("X[i,j] = B[i,j] + v[j]", "0..9"),
+    for statement, domain, join in (
+        ("X[i,j] = B[i,j] * C[i,j]", "B & C", "B & C"),
+        ("X[i,j] = B[i,j] + C[i,j]", "B | C", "B | C"),
+        ("X[i,j] = B[i,j] * (C[i,j] + D[i,j])", "B & C | B & D", "B & C | B & D"),
+        ("X[i,j] = B[i,j] + v[j]", "0..9", "B | v"),
     ):
         named = {name: array for name, array in arrays.items() if f"{name}[" in statement}
-        assert f"for j in {domain}\n" in str(CHIP.explain(statement, order="ij", **named))
+        shown = str(CHIP.explain(statement, order="ij", **named))
+        assert f"for j in {domain}\n" in shown
+        assert f"row 3, j: join {join}; B scan, " in shown
+
+
+def test_lanes():
+    a = sparse(9, 9)
+    arrays = {"B": a, "C": a, "D": a, "v": np.ones(9), "s": 3}
+    for statement, semiring, lane in (
+        ("X[i,j] = B[i,j] - C[i,j]", "plus_times", "B - C where B | C"),
+        ("X[i,j] = B[i,j] * (C[i,j] - D[i,j])", "plus_times", "B * (C - D) where B & C | B & D"),
+        ("t = B[i,j]", "plus_times", "sum of B where B"),
+        ("x[i] = B[i,j] * s * v[j]", "plus_times", "sum of v * (B * s) where v & B & s"),
+        ("X[i,j] = B[i,k] * C[k,j]", "min_plus", "minimum of B + C where B & C"),
+        ("X[i,j] = B[i,j] + C[i,j] + D[i,j]", "or_and", "max(D, max(B, C)) where D | B | C"),
+    ):
+        named = {name: array for name, array in arrays.items() if name in statement}
+        shown = str(CHIP.explain(statement, semiring=semiring, **named))
+        assert f"\nlane: {lane}\n" in shown
 
 
 def test_several_kernels():
@@ -50,3 +69,12 @@ def test_several_kernels():
         "x[i] = (b[i] - part1[i])",
     ]
     assert str(got).startswith("x[i] = (b[i] - (C[i,j] * d[j]))   in 2 kernels\n\npart1[i] = ")
+
+
+def test_an_epilogue_that_makes_0_another_value():
+    a = sparse(9, 9)
+    plans = [
+        CHIP.explain("X[i,j] = B[i,k] * C[k,j]", B=a, C=a, epilogue=epilogue).plans[0]
+        for epilogue in (None, Epilogue(relu=True), Epilogue(bias=1))
+    ]
+    assert [plan.result.full for plan in plans] == [False, False, True]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest.files import read_tensor, write_tensor
+from loopnest.files import check_output, read_tensor, write_tensor
 
 
 def tensor(*shape: int) -> sp.coo_array:
@@ -59,6 +59,7 @@ def test_pydata_sparse(tmp_path: Path) -> None:
     assert np.array_equal(sparse.load_npz(tmp_path / "b.npz").todense(), array)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -66,8 +67,12 @@ def test_pydata_sparse(tmp_path: Path) -> None:
         ("a.mtx", "hello", "a.mtx: "),
         ("a.npz", "hello", "a.npz: "),
         ("a.tns", "1 1 2\n1 1 1 2\n", "line 2: 4 fields: expected 3"),
-        ("a.tns", "0 1 2\n", "expected whole coordinates from 1"),
-        ("a.tns", "1.5 1 2\n", "expected whole coordinates from 1"),
+        *[
+            ("a.tns", f"{bad} 1 2\n", f"a.tns: coordinate {shown}: expected whole coordinates")
+            for bad, shown in [(0, 0), (1.5, 1.5), ("nan", "nan"), (1e23, r"1e\+23")]
+        ],
+        ("a.tns", "4.5\n", "a.tns: line 1: '4.5': expected coordinates and a value"),
+        ("a.mtx.gz", "hello", "a.mtx.gz: Not a gzipped file"),
         ("a.tns", "# shape: 2 2\n3 1 2\n", r"shape \(2, 2\): entries at \(3, 1\)"),
         ("a.tns", "# nothing\n", "no entries and no shape"),
         ("a.tns", "a b c\n", "could not convert string to float"),
@@ -79,11 +84,17 @@ def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
         read_tensor(tmp_path / name)
 
 
+def test_arrays_of_no_numbers(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array(["b", "c"]))
+    with pytest.raises(ValueError, match=r"a\.npy: values of type <U1: expected numbers"):
+        read_tensor(tmp_path / "a.npy")
+
+
 def test_missing_and_cut_off(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         read_tensor(tmp_path / "a.mtx")
     (tmp_path / "a.tns.gz").write_bytes(gzip.compress(b"1 1 1\n")[:-9])
-    with pytest.raises((ValueError, OSError)):
+    with pytest.raises(ValueError, match=r"a\.tns\.gz: "):
         read_tensor(tmp_path / "a.tns.gz")
 
 
@@ -92,3 +103,17 @@ def test_what_a_format_does_not_have(tmp_path: Path) -> None:
         write_tensor(tmp_path / "a.mtx", tensor(2, 2, 2))
     with pytest.raises(ValueError, match=r"a sparse tensor: a \.npy file holds dense ones"):
         write_tensor(tmp_path / "a.npy", tensor(2, 2))
+    with pytest.raises(ValueError, match=r"a number: a \.tns file has coordinates"):
+        write_tensor(tmp_path / "a.tns", np.array(3.0))
+    with pytest.raises(ValueError, match=r"a \.npz file is compressed already"):
+        write_tensor(tmp_path / "a.npz.gz", np.ones(3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_outputs_are_checked_before(tmp_path: Path) -> None:
+    (tmp_path / "folder.npy").mkdir()
+    for bad in ("nowhere/a.npy", "folder.npy"):
+        with pytest.raises(ValueError, match=f"{bad}: expected a file that can be written"):
+            check_output(tmp_path / bad, 1, sparse=False)
+    check_output(tmp_path / "a.npy", 1, sparse=False)
+    assert not (tmp_path / "a.npy").exists()

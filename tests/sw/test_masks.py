@@ -164,8 +164,11 @@ def test_explain_shows_it():
     chip = CHIPS["bf16"]
     shown = str(chip.explain(text, mask=MASK, order="ij", **operands(text)))
     assert "where mask[i,j]" in shown and "for j in C & mask | D & mask" in shown
+    assert "j: join C & mask | D & mask; " in shown
+    assert "\nlane: C + D where C & mask | D & mask\n" in shown
     shown = str(chip.explain(text, mask=MASK, complement=True, order="ij", **operands(text)))
     assert "where not mask[i,j]" in shown and "for j in (C | D) - mask" in shown
+    assert "j: join (C | D) - mask; " in shown and "\nlane: C + D where (C | D) - mask\n" in shown
     shown = str(chip.explain("X[i,j] = c[i,j]", c=C, mask=MASK, complement=True, order="ij"))
     assert "for j in 0..37 - mask" in shown
 
