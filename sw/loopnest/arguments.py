@@ -116,8 +116,13 @@ def check_coordinates(
     return columns
 
 
-def check_room(what: str, shape: Sequence[int], nbytes: int) -> None:
+def check_room(what: str, shape: Sequence[int], nbytes: int, instead: str) -> None:
     """Refuse what is too large for the chip's memory, before the host makes room for it.
+
+    Parameters
+    ----------
+    what, instead : str
+        What it is, and what the user can do, for the message.
 
     Raises
     ------
@@ -127,5 +132,5 @@ def check_room(what: str, shape: Sequence[int], nbytes: int) -> None:
     if nbytes > 1 << ADDRESS_BITS:
         raise ValueError(
             f"{what} of shape {tuple(shape)} takes {nbytes} bytes: expected up to "
-            f"2^{ADDRESS_BITS}; store it with compressed levels"
+            f"2^{ADDRESS_BITS}; {instead}"
         )

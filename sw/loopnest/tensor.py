@@ -37,6 +37,9 @@ from .sources import dense_array, known
 
 MAX_ORDER = 4
 
+INSTEAD = "use compressed levels"
+"""What to do where a tensor is too large."""
+
 Levels = str | Sequence[str]
 
 
@@ -225,7 +228,7 @@ class Tensor:
             )  # fmt: skip
         number = numbers.number_format(dtype)
         nbytes = array.size * numbers.storage_dtype(number, wide).itemsize
-        check_room("a dense tensor", shape, nbytes)
+        check_room("a dense tensor", shape, nbytes, INSTEAD)
         stored_shape = tuple(shape[m] for m in modes)
 
         def locate(k: int) -> Sequence[int]:
@@ -369,7 +372,8 @@ class Tensor:
         kinds = parse_levels(levels, len(shape))
         sizes = [shape[m] for m in mode_order]
         arrays, position, count = pack.encode(sizes, kinds, by_level, len(stored))
-        check_room(f"a tensor of levels {','.join(kinds)}", shape, count * stored.itemsize)
+        what = f"a tensor of levels {','.join(kinds)}"
+        check_room(what, shape, count * stored.itemsize, INSTEAD)
         values = np.zeros(count, stored.dtype)
         values[position] = stored
         return cls(shape, kinds, arrays, values, dtype=dtype, wide=wide, mode_order=mode_order)

@@ -232,7 +232,7 @@ def test_arguments_of_another_type(arguments, message):
 def test_tensors_larger_than_the_chips_memory():
     """They are refused before the host makes room for them."""
     shape = (1 << 16, (1 << 16) - 1)
-    message = r"of shape \(65536, 65535\) takes 8589803520 bytes: .*; store it with compressed"
+    message = r"of shape \(65536, 65535\) takes 8589803520 bytes: .*; use compressed levels"
     with pytest.raises(ValueError, match=f"a dense tensor {message}"):
         Tensor.from_dense(np.broadcast_to(1.0, shape))
     with pytest.raises(ValueError, match=f"levels dense,dense {message}"):
