@@ -94,10 +94,11 @@ def check_coordinates(
     ValueError
         For one outside the shape, or for arrays of another number or length.
     """
-    if len(coordinates) != len(shape):
-        raise ValueError(f"{len(coordinates)} coordinate arrays: expected {len(shape)}")
+    given = sequence("coordinates", coordinates, "an array for each mode")
+    if len(given) != len(shape):
+        raise ValueError(f"{len(given)} coordinate arrays: expected {len(shape)}")
     columns = []
-    for mode, (column, size) in enumerate(zip(coordinates, shape, strict=True)):
+    for mode, (column, size) in enumerate(zip(given, shape, strict=True)):
         array = np.asarray(column).reshape(-1)
         if array.size and array.dtype.kind not in "iu":
             raise TypeError(f"coordinates of mode {mode} of type {array.dtype}: expected integers")

@@ -136,7 +136,7 @@ def pack_convolution(
     if not (0 < rows <= height and 0 < columns <= width):
         raise ValueError(f"weights of {rows} x {columns}: expected up to {height} x {width}")
     shape = (height - rows) // stride + 1, (width - columns) // stride + 1
-    kept = np.ones(shape, bool) if wanted is None else as_source("wanted", wanted) != 0
+    kept = np.ones(shape, bool) if wanted is None else _array("wanted", wanted) != 0
     if kept.shape != shape:
         raise ValueError(f"wanted of shape {kept.shape}: expected {shape}")
 
@@ -164,11 +164,16 @@ def pack_convolution(
     return PackedConvolution(operands, positions)
 
 
-def _checked(name: str, array: ArrayLike, config: ChipConfig) -> NDArray[Any]:
-    """Return an array all of whose values the chip can hold."""
+def _array(name: str, array: ArrayLike) -> NDArray[Any]:
     found = as_source(name, array)
     if not isinstance(found, np.ndarray):
         raise TypeError(f"{name} is {type(found).__name__}: expected a NumPy array")
+    return found
+
+
+def _checked(name: str, array: ArrayLike, config: ChipConfig) -> NDArray[Any]:
+    """Return an array all of whose values the chip can hold."""
+    found = _array(name, array)
     try:
         Tensor.from_dense(found, dtype=config.dtype)
     except (TypeError, ValueError) as error:

@@ -33,9 +33,10 @@ def known(source: Any) -> Any:
         coo = source.asformat("coo")
         if coo.fill_value != 0:
             raise ValueError(f"fill value {coo.fill_value}: expected 0")
-        source = coo.todense()
         if coo.ndim:
             source = sp.coo_array((coo.data, tuple(coo.coords)), coo.shape)
+        else:
+            source = coo.todense()
     return _checked(source) if sp.issparse(source) else dense_array(source)
 
 

@@ -28,6 +28,8 @@ def test_pydata_sparse(kind):
     cube = np.arange(24.0).reshape(2, 3, 4) * (np.arange(24).reshape(2, 3, 4) % 5 == 0)
     got = CHIP.compute("y[i,j] = A[i,j,k] * x[k]", A=sparse.COO.from_numpy(cube), x=X[:4])
     np.testing.assert_array_equal(got.toarray(), cube @ X[:4])
+    large = sparse.COO(np.array([[1], [2]]), np.ones(1), shape=(1 << 20, 1 << 20))
+    assert CHIP.compute("y[i] = A[i,j] * x[j]", A=large, x=np.ones(1 << 20)).sum() == 1
 
 
 def test_torch():

@@ -229,6 +229,11 @@ def test_arguments_of_another_type(arguments, message):
         Tensor(values=values, dtype="int8", **{**good, **arguments})
 
 
+def test_coordinates_of_another_type():
+    with pytest.raises(TypeError, match="coordinates=5: expected an array for each mode"):
+        Tensor.from_coo(5, [1], (2,))
+
+
 def test_tensors_larger_than_the_chips_memory():
     """They are refused before the host makes room for them."""
     shape = (1 << 16, (1 << 16) - 1)

@@ -209,6 +209,8 @@ def test_convolutions_that_do_not_fit(message, shapes, arguments):
         (TypeError, r"stride=1\.5: expected an integer", {"stride": 1.5}),
         (TypeError, "padding=True: expected an integer", {"padding": True}),
         (ValueError, "wanted: list whose parts differ", {"wanted": [[1], [1, 1]]}),
+        (TypeError, "wanted is csr_array: expected a NumPy array",
+         {"wanted": sp.csr_array(np.ones((2, 2)))}),
         (ValueError, r"image: value 300\.0 at \(1, 2, 0\): expected an integer from -128 to 127",
          {"image": np.full((4, 4, 2), 1.0) + 299 * (np.arange(32).reshape(4, 4, 2) == 12)}),
         (ValueError, r"weights: value 0\.5 at \(0, 0, 0, 0\)",
