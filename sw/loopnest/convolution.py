@@ -7,13 +7,14 @@ Only positions that are wanted are visited, so a stride or a region of interest 
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from loopnest_hw.config import ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, ChipConfig
 
 from .arguments import integer
 from .chip import Chip
@@ -130,6 +131,12 @@ def pack_convolution(
         )
     if stride < 1 or padding < 0:
         raise ValueError(f"stride={stride}, padding={padding}: expected 1 or more, and 0 or more")
+    size = [n + 2 * padding for n in pixels.shape[:2]]
+    if prod(size) > 1 << COORDINATE_BITS:
+        raise ValueError(
+            f"image of shape {pixels.shape} with padding={padding}: expected up to "
+            f"2^{COORDINATE_BITS} pixels"
+        )
     pixels = np.pad(pixels, [(padding, padding), (padding, padding), (0, 0)])
     height, width, channels = pixels.shape
     rows, columns, _, filters = kernel.shape

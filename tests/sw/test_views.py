@@ -207,6 +207,8 @@ def test_convolutions_that_do_not_fit(message, shapes, arguments):
     [
         (TypeError, "'paddings'", {"paddings": 5}),
         (TypeError, r"stride=1\.5: expected an integer", {"stride": 1.5}),
+        (ValueError, r"shape \(4, 4, 2\) with padding=1048576: expected up to 2\^20 pixels",
+         {"padding": 1 << 20}),
         (TypeError, "padding=True: expected an integer", {"padding": True}),
         (ValueError, "wanted: list whose parts differ", {"wanted": [[1], [1, 1]]}),
         (TypeError, "wanted is csr_array: expected a NumPy array",
