@@ -7,6 +7,7 @@ read it too.
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
+from numbers import Integral
 from typing import Any
 
 LINE_BYTES = 32
@@ -107,6 +108,8 @@ class ChipConfig:
     ------
     ValueError
         If a field is out of its range; the message quotes the field and its value.
+    TypeError
+        If a number is no integer.
     """
 
     dtype: NumberFormat = NumberFormat.BF16
@@ -132,6 +135,11 @@ class ChipConfig:
             return n > 0 and n & (n - 1) == 0
 
         check("dtype", isinstance(self.dtype, NumberFormat), "a NumberFormat")
+        for name in (f.name for f in fields(self) if f.name != "dtype"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise TypeError(f"{name}={value!r}: expected an integer")
+            object.__setattr__(self, name, int(value))  # NumPy's would overflow
         check("rows", 2 <= self.rows <= 6, "2 to 6")
         check("operands", 2 <= self.operands <= 3, "2 or 3")
         check("multipliers", self.multipliers in (1, 2, 4, 8, 16), "1, 2, 4, 8 or 16")
@@ -244,6 +252,8 @@ def make_config(preset: str = "single", dtype: str = "bf16", **overrides: int) -
     ------
     ValueError
         For an unknown preset, number format or field, or a value out of range.
+    TypeError
+        For a value that is no integer.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")

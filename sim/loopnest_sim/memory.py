@@ -1,6 +1,9 @@
 """The simulated memory behind a chip's AXI4 port."""
 
 from dataclasses import dataclass
+from math import inf
+from numbers import Integral, Real
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,8 @@ class Memory:
     ------
     ValueError
         If a value is out of its range; the message quotes it.
+    TypeError
+        If it is of another type.
     """
 
     latency: int = 100
@@ -45,15 +50,29 @@ class Memory:
     window: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        def check(name: str, ok: bool, expected: str) -> None:
+        def check(name: str, ok: bool, expected: str, error: type[Exception] = ValueError) -> None:
             if not ok:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected {expected}")
+                raise error(f"{name}={getattr(self, name)!r}: expected {expected}")
 
+        for name in ("latency", "seed", "fill"):
+            check(name, _is_number(getattr(self, name), Integral), "an integer", TypeError)
+        for name in ("bytes_per_cycle", "stall"):
+            check(name, _is_number(getattr(self, name), Real), "a number", TypeError)
+        check("reorder", isinstance(self.reorder, bool), "True or False", TypeError)
         check("latency", 1 <= self.latency <= 1_000_000, "1 to 1000000 cycles")
-        check("bytes_per_cycle", self.bytes_per_cycle > 0, "more than 0")
+        check("bytes_per_cycle", 0 < self.bytes_per_cycle < inf, "more than 0, and finite")
         check("stall", 0 <= self.stall < 1, "0 up to but not 1")
         check("fill", 0 <= self.fill < 256, "a byte")
         for name in ("errors", "window"):
             limits = getattr(self, name)
-            ok = limits is None or 0 <= limits[0] <= limits[1] <= 1 << 32
+            if limits is None:
+                continue
+            ok = isinstance(limits, tuple) and all(_is_number(n, Integral) for n in limits)
+            check(name, ok, "a tuple of two integers", TypeError)
+            ok = len(limits) == 2 and 0 <= limits[0] <= limits[1] <= 1 << 32
             check(name, ok, "(first, end) within 32 bits")
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    """Return whether a value is a number of a kind; a bool is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import LANES
+from loopnest_hw.config import LANES, POSITION_BITS
 from loopnest_hw.format import BLOCK_MASK_BITS, ENTRY_WORDS, OPEN_STRIDE, PACKED_STRIDE
 
+from .arguments import integer
 from .pack import MASK, CompressedLevel, spans, word_numbers
 
 
@@ -25,25 +26,45 @@ def check_levels(
         Naming the level and the fiber or block word: for a table of a wrong length, one that
         runs backwards, a position past the end of the words, tables or values, an empty mask,
         unsorted or repeated blocks, or a coordinate at or above the level's size.
+    TypeError
+        For a table or block words that are no 1-D array of uint32.
     """
-    span = spans(sizes, levels)
-    # A dense level reaches all its positions; a compressed one a list of runs of children.
+    for l, array in enumerate(arrays):
+        if array is not None:
+            _check_types(array, f"level {l}")
+            _check_table(array, f"level {l}")
+    # clamped to what is past any end: so products of them stay within 64 bits
+    span = [min(n, 1 << POSITION_BITS) for n in spans(sizes, levels)]
+    # The dense levels that follow reach `span` neighbours from each position.
     reached = np.zeros(1, np.int64)
+    neighbours = span[0]
     for l, (size, array) in enumerate(zip(sizes, arrays, strict=True)):
         if array is None:
-            steps = np.arange(size, dtype=np.int64) * span[l + 1]
-            reached = (reached[:, None] + steps).reshape(-1)
             continue
         where = f"level {l}"
-        _check_table(array, where)
-        _check_reached(reached, array.fibers, f"{where}: position table")
+        _check_reached(reached, neighbours, array.fibers, f"{where}: position table")
+        reached = (reached[:, None] + np.arange(neighbours)).reshape(-1)
         first, child, end = array.entries(reached)
         _check_fibers(array, reached, first, end, where)
         counts = _check_words(array, reached, first, end, size, where)
         owner = np.repeat(np.arange(len(reached)), counts)
         rank = np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]
-        reached = child[owner] + rank * span[l + 1]
-    _check_reached(reached, values, "values")
+        neighbours = span[l + 1]
+        reached = child[owner] + rank * neighbours
+    _check_reached(reached, neighbours, values, "values")
+
+
+def _check_types(array: CompressedLevel, where: str) -> None:
+    for name in ("table", "words"):
+        found = getattr(array, name)
+        if not isinstance(found, np.ndarray):
+            raise TypeError(f"{where}: {name} is {type(found).__name__}: expected an ndarray")
+        if found.dtype != np.uint32 or found.ndim != 1:
+            raise TypeError(
+                f"{where}: {name} of type {found.dtype} and {found.ndim} dimensions: "
+                f"expected one dimension of uint32"
+            )
+    integer(f"{where}: stride", array.stride)
 
 
 def _check_table(array: CompressedLevel, where: str) -> None:
@@ -65,12 +86,14 @@ def _check_table(array: CompressedLevel, where: str) -> None:
         raise ValueError(f"{where}: position table of stride {array.stride}: expected 2 or 4")
 
 
-def _check_reached(position: NDArray[np.int64], count: int, where: str) -> None:
-    past = position >= count
+def _check_reached(position: NDArray[np.int64], neighbours: int, count: int, where: str) -> None:
+    """Check that ``neighbours`` from each position on are there."""
+    if not neighbours:
+        return
+    past = position > max(count - neighbours, -1)
     if past.any():
-        raise ValueError(
-            f"{where}: position {int(position[np.argmax(past)])} is past the end: there are {count}"
-        )
+        first = max(count, int(position[np.argmax(past)]))
+        raise ValueError(f"{where}: position {first} is past the end: there are {count}")
 
 
 def _check_fibers(

@@ -4,17 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from loopnest_hw.config import ChipConfig, make_config
 from loopnest_sim.memory import Memory
 
+from .arguments import flag, string
 from .backends import Backend, make_backend
-from .epilogue import Epilogue
+from .epilogue import Epilogue, check_epilogue
 from .evaluate import Task, evaluate
 from .explain import Explanation, explain
 from .notation import Mask, Statement, accesses, parse, parse_einsum
-from .operand import Operand, mask_operand
+from .operand import Operand, as_source, mask_operand
 from .pack import COMPRESSED, DENSE
 from .plan import default_levels, parse_order
 from .report import RunReport, combine, make_report
@@ -28,6 +27,9 @@ Result: TypeAlias = Any
 
 MASK = "mask"
 """What a mask is named as an operand."""
+
+TAKEN = ("self", "statement", "order", "out", "epilogue", MASK, "complement", "semiring")
+"""Arguments of `Chip.compute`, which no operand can be named like."""
 
 
 class Chip:
@@ -59,6 +61,8 @@ class Chip:
     ------
     ValueError
         For an unknown preset, field, number format or backend.
+    TypeError
+        For a field that is no integer, or a memory that is none.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Chip:
         **overrides: int,
     ) -> None:
         self.config: ChipConfig = make_config(preset, dtype, **overrides)
+        if not (memory is None or isinstance(memory, Memory)):
+            raise TypeError(f"memory={memory!r}: expected a Memory or None")
         self.memory = Memory() if memory is None else memory
         self.report: RunReport | None = None
         self._backend: Backend = make_backend(backend, self.config, self.memory, waves)
@@ -126,7 +132,7 @@ class Chip:
         ChipError
             If the chip stops with an error.
         """
-        ring = find_semiring(semiring)
+        ring = find_semiring(string("semiring", semiring))
         parsed, known = self._parsed(statement, operands, mask, complement, ring)
         return self._run(parsed, known, order, out, epilogue, ring)
 
@@ -145,16 +151,25 @@ class Chip:
         """Tell what `compute` would do: print the result for each kernel's loops and cost.
 
         Parts that other kernels need are computed on the golden model.
+
+        Parameters
+        ----------
+        statement, order, out, mask, complement, semiring, **operands
+            As for `compute`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `compute`.
         """
-        ring = find_semiring(semiring)
+        ring = find_semiring(string("semiring", semiring))
         parsed, known = self._parsed(statement, operands, mask, complement, ring)
-        levels = None if out is None else parse_levels(out, len(parsed.result.indices))
         return explain(
             self.config,
             parsed,
             {a.name: o for a, o in zip(parsed.accesses, known, strict=True)},
             parse_order(order, parsed),
-            levels,
+            _result_levels(parsed, known, out, epilogue, ring),
             epilogue=epilogue,
             latency=self.memory.latency,
             semiring=ring,
@@ -171,13 +186,34 @@ class Chip:
         complement: bool = False,
         semiring: str = "plus_times",
     ) -> Result:
-        """Run a product given as an einsum string, such as ``"ik,kj->ij"``; see `compute`."""
+        """Run a product given as an einsum string, such as ``"ik,kj->ij"``.
+
+        Parameters
+        ----------
+        subscripts : str
+            The operands' indices, each a letter, then ``->`` and the result's; without these, it
+            has those that appear once, in alphabetic order.
+        *operands
+            The tensors, one for each term.
+        order, out, epilogue, mask, complement, semiring
+            As for `compute`.
+
+        Returns
+        -------
+        Tensor, csr_array, coo_array or ndarray
+            As `compute`.
+
+        Raises
+        ------
+        ValueError, TypeError, ChipError
+            As `compute`; its messages name the operands A, B, C.
+        """
         parsed = parse_einsum(subscripts, len(operands))
         known = [
             Operand(access.tensor, operand, self.config.dtype)
             for access, operand in zip(parsed.accesses, operands, strict=True)
         ]
-        ring = find_semiring(semiring)
+        ring = find_semiring(string("semiring", semiring))
         parsed, known = self._seen(parsed, known, ring)
         parsed, known = self._masked(parsed, known, mask, complement)
         return self._run(parsed, known, order, out, epilogue, ring)
@@ -194,8 +230,15 @@ class Chip:
         complement: bool = False,
         semiring: str = "plus_times",
     ) -> Result:
-        """Run ``A @ B`` of matrices and vectors; see `compute`."""
-        left, right = (len(getattr(X, "shape", np.shape(X))) for X in (A, B))
+        """Run ``A @ B`` of matrices and vectors; the other arguments are those of `compute`.
+
+        Raises
+        ------
+        ValueError, TypeError, ChipError
+            As `compute`, and for what is neither a matrix nor a vector.
+        """
+        A, B = as_source("A", A), as_source("B", B)
+        left, right = len(A.shape), len(B.shape)
         if not (1 <= left <= 2 and 1 <= right <= 2):
             raise ValueError(f"matmul of orders {left} and {right}: expected 1 or 2")
         rows, columns = "i" * (left == 2), "j" * (right == 2)
@@ -216,8 +259,11 @@ class Chip:
         """
         parsed = parse(statement)
         names = {access.tensor for access in parsed.accesses}
-        if MASK in names:
-            raise ValueError(f"{statement!r}: {MASK!r} names the mask: expected another operand")
+        for name in names.intersection(TAKEN):
+            raise ValueError(
+                f"{statement!r}: {name!r} is an argument of compute: expected another name for the "
+                f"operand"
+            )
         for name in operands:
             if name not in names:
                 raise ValueError(f"operand {name!r}: {statement!r} does not have it")
@@ -256,6 +302,7 @@ class Chip:
         self, statement: Statement, operands: list[Operand], mask: Any, complement: bool
     ) -> tuple[Statement, list[Operand]]:
         """Return the statement with the mask, and the operands with it."""
+        complement = flag("complement", complement)
         if mask is not None and statement.mask is not None:
             raise ValueError(f"mask: {statement} has one already")
         if mask is None:
@@ -266,7 +313,7 @@ class Chip:
             raise ValueError(f"mask: {statement.result} is a number: expected a result to mask")
         own = mask_operand(MASK, mask, self.config.dtype)
         access = replace(statement.result, name=MASK)
-        return replace(statement, mask=Mask(access, bool(complement))), [*operands, own]
+        return replace(statement, mask=Mask(access, complement)), [*operands, own]
 
     def _run(
         self,
@@ -277,27 +324,7 @@ class Chip:
         epilogue: Epilogue | None,
         semiring: Semiring,
     ) -> Result:
-        keeps_zero = epilogue is None or (epilogue.keeps_zero and semiring.zero == 0)
-        if statement.mask is not None and not keeps_zero:
-            rows = set(statement.result.indices) - set(statement.mask.access.indices)
-            if statement.mask.complement or not rows or semiring.zero != 0:
-                raise ValueError(
-                    "epilogue: it makes 0, which the mask leaves out, another value: expected one "
-                    "that keeps 0, or a mask that keeps whole rows"
-                )
-        rank = len(statement.result.indices)
-        levels = default_levels(statement, operands) if out is None else parse_levels(out, rank)
-        if semiring.zero != 0 and COMPRESSED in levels:
-            if DENSE in levels[levels.index(COMPRESSED) :]:
-                raise ValueError(
-                    f"out={out!r}: what the dense level adds would be 0, which is not the zero of "
-                    f"{semiring.name}: expected the compressed levels innermost"
-                )
-            if epilogue is not None:
-                raise ValueError(
-                    f"epilogue: a compressed result loses what becomes 0, which is not the zero of "
-                    f"{semiring.name}: expected a dense result"
-                )
+        levels = _result_levels(statement, operands, out, epilogue, semiring)
         named = {a.name: o for a, o in zip(statement.accesses, operands, strict=True)}
         reports: list[RunReport] = []
         loops = parse_order(order, statement)
@@ -322,3 +349,41 @@ class Chip:
         result, kernel, counters = run_task(self.config, self._backend, task)
         reports.append(make_report(self.config, self.memory, kernel, counters))
         return result
+
+
+def _result_levels(
+    statement: Statement,
+    operands: Sequence[Operand],
+    out: Levels | None,
+    epilogue: Epilogue | None,
+    semiring: Semiring,
+) -> tuple[str, ...]:
+    """Return the result's levels, once it is sure that they and the epilogue can be."""
+    check_epilogue(epilogue)
+    keeps_zero = epilogue is None or (epilogue.keeps_zero and semiring.zero == 0)
+    if statement.mask is not None and not keeps_zero:
+        rows = set(statement.result.indices) - set(statement.mask.access.indices)
+        if statement.mask.complement or not rows or semiring.zero != 0:
+            raise ValueError(
+                "epilogue: it makes 0, which the mask leaves out, another value: expected one "
+                "that keeps 0, or a mask that keeps whole rows"
+            )
+    if out is None:
+        levels = default_levels(statement, operands)
+    else:
+        try:
+            levels = parse_levels(out, len(statement.result.indices))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"out: {error}") from None
+    if semiring.zero != 0 and COMPRESSED in levels:
+        if DENSE in levels[levels.index(COMPRESSED) :]:
+            raise ValueError(
+                f"out={out!r}: what the dense level adds would be 0, which is not the zero of "
+                f"{semiring.name}: expected the compressed levels innermost"
+            )
+        if epilogue is not None:
+            raise ValueError(
+                f"epilogue: a compressed result loses what becomes 0, which is not the zero of "
+                f"{semiring.name}: expected a dense result"
+            )
+    return levels

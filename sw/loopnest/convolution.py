@@ -7,16 +7,19 @@ Only positions that are wanted are visited, so a stride or a region of interest 
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from loopnest_hw.config import ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, ChipConfig
 
+from .arguments import integer
 from .chip import Chip
-from .epilogue import Epilogue
+from .epilogue import Epilogue, check_epilogue
+from .operand import as_source
 from .tensor import Tensor
 
 STATEMENT = "out[p,k] = image[p+q,c] * weights[q,c,k] where wanted[p]"
@@ -76,8 +79,11 @@ def convolve(
     Raises
     ------
     ValueError
-        If shapes don't fit, or an argument is out of its range.
+        If shapes don't fit, or an argument or a value is out of its range.
+    TypeError
+        For an argument of another type, or an unknown one.
     """
+    check_epilogue(epilogue)
     packed = pack_convolution(chip.config, image, weights, **places)
     for name in ("bias", "scale") if epilogue is not None else ():
         shape = np.shape(getattr(epilogue, name))
@@ -106,12 +112,18 @@ class PackedConvolution:
 
 
 def pack_convolution(
-    config: ChipConfig, image: ArrayLike, weights: ArrayLike, **places: Unpack[Places]
+    config: ChipConfig,
+    image: ArrayLike,
+    weights: ArrayLike,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    wanted: ArrayLike | None = None,
 ) -> PackedConvolution:
-    """Pack a convolution's operands; the arguments are those of `convolve`."""
-    stride, padding = places.get("stride", 1), places.get("padding", 0)
-    wanted = places.get("wanted")
-    pixels, kernel = np.asarray(image), np.asarray(weights)
+    """Pack a convolution's operands; the arguments, and what is raised, are those of `convolve`."""
+    stride, padding = integer("stride", stride), integer("padding", padding)
+    pixels = _checked("image", image, config)
+    kernel = _checked("weights", weights, config)
     if pixels.ndim != 3 or kernel.ndim != 4 or pixels.shape[2] != kernel.shape[2]:
         raise ValueError(
             f"image of shape {pixels.shape} and weights of shape {kernel.shape}: expected "
@@ -119,13 +131,19 @@ def pack_convolution(
         )
     if stride < 1 or padding < 0:
         raise ValueError(f"stride={stride}, padding={padding}: expected 1 or more, and 0 or more")
+    size = [n + 2 * padding for n in pixels.shape[:2]]
+    if prod(size) > 1 << COORDINATE_BITS:
+        raise ValueError(
+            f"image of shape {pixels.shape} with padding={padding}: expected up to "
+            f"2^{COORDINATE_BITS} pixels"
+        )
     pixels = np.pad(pixels, [(padding, padding), (padding, padding), (0, 0)])
     height, width, channels = pixels.shape
     rows, columns, _, filters = kernel.shape
     if not (0 < rows <= height and 0 < columns <= width):
         raise ValueError(f"weights of {rows} x {columns}: expected up to {height} x {width}")
     shape = (height - rows) // stride + 1, (width - columns) // stride + 1
-    kept = np.ones(shape, bool) if wanted is None else np.asarray(wanted) != 0
+    kept = np.ones(shape, bool) if wanted is None else _array("wanted", wanted) != 0
     if kept.shape != shape:
         raise ValueError(f"wanted of shape {kept.shape}: expected {shape}")
 
@@ -151,3 +169,20 @@ def pack_convolution(
         ),
     }
     return PackedConvolution(operands, positions)
+
+
+def _array(name: str, array: ArrayLike) -> NDArray[Any]:
+    found = as_source(name, array)
+    if not isinstance(found, np.ndarray):
+        raise TypeError(f"{name} is {type(found).__name__}: expected a NumPy array")
+    return found
+
+
+def _checked(name: str, array: ArrayLike, config: ChipConfig) -> NDArray[Any]:
+    """Return an array all of whose values the chip can hold."""
+    found = _array(name, array)
+    try:
+        Tensor.from_dense(found, dtype=config.dtype)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    return found

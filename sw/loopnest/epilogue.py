@@ -19,6 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from loopnest_hw.config import ChipConfig, NumberFormat
 
+from .arguments import flag, sequence
+from .numbers import is_real
+from .sources import dense_array
+
 if TYPE_CHECKING:
     from .plan import Plan
 
@@ -52,7 +56,10 @@ class Epilogue:
     Raises
     ------
     ValueError
-        For an unknown ``out``, a negative threshold, or bounds that cross.
+        For an unknown ``out``, a negative threshold, bounds that cross, or a bias or scale that is
+        no array of real numbers.
+    TypeError
+        For a ``relu`` that is no bool, or a threshold or bounds that are no numbers.
     """
 
     bias: ArrayLike | None = None
@@ -65,13 +72,24 @@ class Epilogue:
     def __post_init__(self) -> None:
         if self.out not in ("wide", "narrow"):
             raise ValueError(f"out={self.out!r}: expected wide or narrow")
+        flag("relu", self.relu)
+        for name in ("bias", "scale"):
+            _check_numbers(name, getattr(self, name))
+        if not _is_number(self.threshold):
+            raise TypeError(f"threshold={self.threshold!r}: expected a number")
         if not self.threshold >= 0:
             raise ValueError(f"threshold={self.threshold!r}: expected 0 or more")
         if self.clamp is not None:
-            if len(self.clamp) != 2:
+            bounds = sequence("clamp", self.clamp, "(low, high)")
+            if len(bounds) != 2:
                 raise ValueError(f"clamp={self.clamp!r}: expected (low, high)")
-            low, high = self.clamp
-            if low is not None and high is not None and not low <= high:
+            if not all(bound is None or _is_number(bound) for bound in bounds):
+                raise TypeError(f"clamp={self.clamp!r}: expected numbers or None")
+            low, high = (
+                default if bound is None else bound
+                for bound, default in zip(bounds, (-np.inf, np.inf), strict=True)
+            )
+            if not low <= high:
                 raise ValueError(f"clamp={self.clamp!r}: expected low <= high")
 
     @property
@@ -92,6 +110,29 @@ class Epilogue:
         return any(x is not None and np.ndim(x) > 0 for x in (self.bias, self.scale))
 
 
+def check_epilogue(epilogue: Any) -> None:
+    """Refuse what is neither an `Epilogue` nor None with a TypeError."""
+    if not (epilogue is None or isinstance(epilogue, Epilogue)):
+        raise TypeError(f"epilogue={epilogue!r}: expected an Epilogue or None")
+
+
+def _check_numbers(name: str, value: Any) -> None:
+    """Refuse a bias or scale that is neither None nor an array of real numbers."""
+    if value is None:
+        return
+    try:
+        array = dense_array(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if not is_real(array.dtype):
+        kind = array.dtype if array.dtype.kind == "c" else type(value).__name__
+        raise ValueError(f"{name} of type {kind}: expected real numbers")
+
+
+def _is_number(value: Any) -> bool:
+    return np.ndim(value) == 0 and is_real(np.asarray(value).dtype)
+
+
 def lower_epilogue(
     config: ChipConfig, epilogue: Epilogue, plan: "Plan", put: Callable[[NDArray], int]
 ) -> dict[str, int]:
@@ -105,13 +146,13 @@ def lower_epilogue(
     integer = config.dtype is NumberFormat.INT8
     fields: dict[str, int] = {"epilogue.enable": 1, "epilogue.relu": int(epilogue.relu)}
     bias = np.asarray(0 if epilogue.bias is None else epilogue.bias)
-    words = _int32("bias", bias) if integer else _fp32("bias", bias)
+    words = _int32("bias", bias) if integer else _fp32(bias)
     fields |= _place("bias", words, plan, put)
     scale = np.asarray(1 if epilogue.scale is None else epilogue.scale)
     if integer:
         words, fields["epilogue.shift"] = multipliers(scale)
     else:
-        words = _fp32("scale", scale)
+        words = _fp32(scale)
     fields |= _place("scale", words, plan, put)
     low, high = epilogue.clamp or (None, None)
     limits = np.iinfo(np.int32)
@@ -121,7 +162,7 @@ def lower_epilogue(
         ("threshold", epilogue.threshold, 0),
     ):
         number = np.asarray(default if value is None else value)
-        word = _int32(name, number) if integer else _fp32(name, number)
+        word = _int32(name, number) if integer else _fp32(number)
         fields[f"epilogue.{name}"] = int(word)
     return fields
 
@@ -154,9 +195,7 @@ def _int32(name: str, values: NDArray[Any]) -> NDArray[np.uint32]:
     return numbers.astype(np.int32).view(np.uint32)
 
 
-def _fp32(name: str, values: NDArray[Any]) -> NDArray[np.uint32]:
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{name} of type {values.dtype}: expected real numbers")
+def _fp32(values: NDArray[Any]) -> NDArray[np.uint32]:
     with np.errstate(over="ignore"):
         return values.astype(np.float32).view(np.uint32)
 

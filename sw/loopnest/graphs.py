@@ -1,12 +1,11 @@
 """Graphs on the chip: breadth-first search, shortest paths, PageRank, triangles.
 
-A graph is a square matrix, sparse or dense: an entry (i, j) is an edge from i to j. Its value is
-the weight for `sssp`, and does not matter elsewhere. A step goes along the edges of the nodes that
-it starts from (push), or looks at the edges that come in at the others (pull), as is expected to
-take fewer cycles. A push sums up as many nodes at once as the accumulator holds.
+A graph is a square matrix, sparse or dense, or a `Tensor`: an entry (i, j) is an edge from i to j.
+Its value is the weight for `sssp`, and does not matter elsewhere. A step goes along the edges of
+the nodes that it starts from (push), or looks at the edges that come in at the others (pull), as is
+expected to take fewer cycles. A push sums up as many nodes at once as the accumulator holds.
 """
 
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES, NumberFormat
 
+from .arguments import integer
 from .chip import Chip
 from .epilogue import Epilogue
+from .operand import as_source
 from .tensor import Tensor
 
 WAYS = {"push": ("y[j] = x[i] * A[i,j]", "ij"), "pull": ("y[j] = x[i] * A[j,i]", "ji")}
@@ -67,10 +68,13 @@ def sssp(chip: Chip, graph: Any, source: int) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If the graph is not square, has no node ``source``, or has a cycle of negative length, as
-        the chip rounds it, that can be reached.
+        If the graph is not square, has no node ``source``, has a weight that is NaN, or a cycle of
+        negative length, as the chip rounds it, that can be reached.
     """
-    edges = _Edges(chip, _square(graph))
+    matrix = _square(graph)
+    if np.isnan(matrix.data).any():
+        raise ValueError("graph: a weight is NaN: expected numbers")
+    edges = _Edges(chip, matrix)
     nodes = _node(edges, source)
     distance = np.full(nodes, np.inf)
     distance[source] = 0
@@ -112,11 +116,13 @@ def pagerank(
     Raises
     ------
     ValueError
-        On an int8 chip, for a damping that is not between 0 and 1, a graph that is not square, or
-        if ``most`` steps are not enough.
+        On an int8 chip, for a damping that is not between 0 and 1, a graph that is not square, no
+        steps, or if ``most`` steps are not enough.
     """
     if not 0 < damping < 1:
         raise ValueError(f"damping={damping}: expected a number between 0 and 1")
+    if integer("most", most) < 1:
+        raise ValueError(f"most={most}: expected 1 or more")
     if chip.config.dtype is NumberFormat.INT8:
         raise ValueError("pagerank on an int8 chip: expected bf16, which sums in fp32")
     matrix = _pattern(graph)
@@ -213,10 +219,10 @@ class _Edges:
 
 def _square(graph: Any) -> sp.csr_array:
     """Return the graph's matrix, its values as they are; explicit zeros stay edges."""
-    edges = sp.csr_array(graph)
-    if edges.shape[0] != edges.shape[1]:
-        raise ValueError(f"graph of shape {edges.shape}: expected a square matrix")
-    edges = edges.copy()
+    graph = as_source("graph", graph)
+    if len(graph.shape) != 2 or graph.shape[0] != graph.shape[1]:
+        raise ValueError(f"graph of shape {graph.shape}: expected a square matrix")
+    edges = sp.csr_array(graph.to_scipy() if isinstance(graph, Tensor) else graph, copy=True)
     edges.sum_duplicates()
     return edges
 
@@ -231,7 +237,7 @@ def _pattern(graph: Any) -> sp.csr_array:
 def _node(edges: Any, source: int) -> int:
     """Return the number of nodes; ``source`` has to be one."""
     nodes: int = edges.shape[0]
-    if not 0 <= index(source) < nodes:
+    if not 0 <= integer("source", source) < nodes:
         raise ValueError(f"source={source}: expected a node from 0 to {nodes - 1}")
     return nodes
 

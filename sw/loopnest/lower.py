@@ -18,6 +18,7 @@ from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, WORD_BYTES
 from loopnest_sim.image import Image
 
+from .arguments import check_room
 from .copies import choose_copies
 from .cost import product_lanes
 from .epilogue import Epilogue, lower_epilogue
@@ -311,7 +312,11 @@ def _result(
         fields["result.values"] = arena.reserve(room * size)
         fields["result.values_end"] = fields["result.values"] + room * size
         return
-    values = np.zeros(result.fibers * result.span * size, np.uint8)
+    nbytes = result.fibers * result.span * size
+    target = plan.statement.result
+    shape = [plan.sizes[i] for i in target.indices]
+    check_room(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
+    values = np.zeros(nbytes, np.uint8)
     # where the semiring's zero is not 0, an epilogue visits all of it; what then is 0 stays so
     if not fields.get("epilogue.enable"):
         values.view(np.uint32)[:] = plan.semiring.zero_bits(config.dtype)

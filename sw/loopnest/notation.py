@@ -15,6 +15,14 @@ statement may end in ``where [not] access``, a mask.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from string import ascii_uppercase
+
+from loopnest_hw.config import COORDINATE_BITS
+
+from .arguments import string
+
+MOST_OPERATORS = 200
+"""Operators, signs and opening parentheses of a statement: each may nest it by one more."""
 
 TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[-+*=,()\[\]]|$)")
 
@@ -161,13 +169,16 @@ def parse(text: str) -> Statement:
     Raises
     ------
     ValueError
-        With the position (characters from 0) of what was not expected.
+        With the position (characters from 0) of what was not expected, or for a statement of more
+        than `MOST_OPERATORS`.
+    TypeError
+        For what is no string.
     """
-    return _Parser(text).statement()
+    return _Parser(string("statement", text)).statement()
 
 
 def parse_einsum(subscripts: str, operands: int) -> Statement:
-    """Translate an einsum string such as ``"ik,kj->ij"``; operands are named A, B, C.
+    """Translate an einsum string such as ``"ik,kj->ij"``; operands are named A to Z, A1, B1 ....
 
     Without ``->`` the result has the indices that appear once, in alphabetic order.
 
@@ -175,8 +186,10 @@ def parse_einsum(subscripts: str, operands: int) -> Statement:
     ------
     ValueError
         For a malformed string or a number of terms other than ``operands``.
+    TypeError
+        For what is no string.
     """
-    compact = subscripts.replace(" ", "")
+    compact = string("subscripts", subscripts).replace(" ", "")
     if not re.fullmatch(r"[A-Za-z]*(,[A-Za-z]*)*(->[A-Za-z]*)?", compact):
         bad = re.search(r"[^A-Za-z,\->]|-(?!>)|(?<!-)>", compact)
         at = f" at position {bad.start()}" if bad else ""
@@ -188,7 +201,7 @@ def parse_einsum(subscripts: str, operands: int) -> Statement:
     if not arrow:
         letters = "".join(terms)
         right = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    names = [chr(ord("A") + n) for n in range(operands)]
+    names = [f"{ascii_uppercase[n % 26]}{n // 26 or ''}" for n in range(operands)]
     product = " * ".join(f"{n}[{','.join(t)}]" for n, t in zip(names, terms, strict=True))
     return parse(f"result[{','.join(right)}] = {product}")
 
@@ -199,6 +212,7 @@ class _Parser:
         self.at = 0
         self.token = ""
         self.start = 0
+        self.operators = 0
         self.advance()
 
     def error(self, what: str) -> ValueError:
@@ -219,6 +233,17 @@ class _Parser:
             self.advance()
             return taken
         return None
+
+    def operator(self, *tokens: str) -> str | None:
+        """Accept what may nest the expression by one more."""
+        found = self.accept(*tokens)
+        self.operators += found is not None
+        if self.operators > MOST_OPERATORS:
+            raise ValueError(
+                f"{self.text[:40]!r}...: more than {MOST_OPERATORS} operators and parentheses: "
+                f"expected several statements"
+            )
+        return found
 
     def expect(self, token: str) -> None:
         if not self.accept(token):
@@ -258,20 +283,20 @@ class _Parser:
 
     def sum(self) -> Expression:
         left = self.product()
-        while op := self.accept("+", "-"):
+        while op := self.operator("+", "-"):
             left = Binary(op, left, self.product())
         return left
 
     def product(self) -> Expression:
         left = self.factor()
-        while self.accept("*"):
+        while self.operator("*"):
             left = Binary("*", left, self.factor())
         return left
 
     def factor(self) -> Expression:
-        if self.accept("-"):
+        if self.operator("-"):
             return Negate(self.factor())
-        if self.accept("("):
+        if self.operator("("):
             inner = self.sum()
             self.expect(")")
             return inner
@@ -283,6 +308,15 @@ class _Parser:
         taken = self.token
         self.advance()
         return taken
+
+    def number(self) -> int:
+        most = 1 << COORDINATE_BITS
+        # a long one is slow to read, and Python refuses it
+        if len(self.token) > len(str(most)) or int(self.token) > most:
+            raise self.error(f"a number up to 2^{COORDINATE_BITS}")
+        number = int(self.token)
+        self.advance()
+        return number
 
     def access(self) -> Access:
         name = self.name("a tensor's name")
@@ -304,8 +338,7 @@ class _Parser:
         while True:
             factor = 1
             if self.token.isdecimal():
-                factor = int(self.token)
-                self.advance()
+                factor = self.number()
                 if not self.accept("*"):
                     offset += factor
                     factor = 0

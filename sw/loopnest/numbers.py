@@ -36,6 +36,24 @@ def storage_dtype(dtype: NumberFormat, wide: bool) -> np.dtype:
     return np.dtype(np.float32 if wide else np.uint16)
 
 
+def is_real(dtype: np.dtype) -> bool:
+    """Return whether a NumPy type is one of real numbers."""
+    return dtype.kind in "biuf" or dtype.name == "bfloat16"
+
+
+def check_real(values: NDArray, locate: Locate) -> None:
+    """Refuse complex numbers and what is no number.
+
+    Raises
+    ------
+    TypeError
+        Quoting the first value.
+    """
+    if not is_real(values.dtype):
+        first = f", first {values.flat[0]!r} at {_index(locate, 0)}" if values.size else ""
+        raise TypeError(f"values of type {values.dtype}{first}: expected real numbers")
+
+
 def summable(values: ArrayLike, locate: Locate) -> NDArray:
     """Return values as int64 or float64, in which duplicates are summed.
 
@@ -47,12 +65,10 @@ def summable(values: ArrayLike, locate: Locate) -> NDArray:
     array = np.asarray(values)
     if array.dtype.kind in "biu" and array.dtype != np.uint64:
         return array.astype(np.int64)
-    if array.dtype.kind in "fu" or array.dtype.name == "bfloat16":
-        return array.astype(np.float64)
     if array.size == 0 and array.dtype.kind != "c":
         return array.reshape(-1).astype(np.float64)
-    first = f", first {array.flat[0]!r} at {_index(locate, 0)}" if array.size else ""
-    raise TypeError(f"values of type {array.dtype}{first}: expected real numbers")
+    check_real(array, locate)
+    return array.astype(np.float64)
 
 
 def encode(values: NDArray, dtype: NumberFormat, wide: bool, locate: Locate) -> NDArray:

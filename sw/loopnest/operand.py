@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
 
+from . import numbers
 from .notation import Access
 from .pack import COMPRESSED, DENSE, spans
 from .profile import Profile, take_profile
@@ -75,12 +76,38 @@ class Stored:
         return True
 
 
+def as_source(name: str, source: Any) -> Any:
+    """Return a `Tensor` as it is, and anything else as a scipy.sparse array or a NumPy array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming it, for what is no tensor, array or number, or contradicts itself (`sources.known`).
+    """
+    if isinstance(source, Tensor):
+        return source
+    try:
+        found = known(source)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    if found.dtype.kind not in "biufc" and found.dtype.name != "bfloat16":
+        raise TypeError(
+            f"{name} is {type(source).__name__} of {found.dtype}: expected a "
+            f"scipy.sparse array, a NumPy array or a loopnest.Tensor"
+        )
+    return found
+
+
 def mask_operand(name: str, source: Any, dtype: NumberFormat) -> "Operand":
     """Return a mask: 1 where a sparse array or a `Tensor` stores something, whatever it is, or
     where an array is not 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `as_source`, and for a number.
     """
-    if not isinstance(source, Tensor):
-        source = Operand(name, source, dtype).source
+    source = as_source(name, source)
     if not source.shape:
         raise ValueError(f"{name} is a number: expected an array of the result's shape")
     coordinates: Sequence[NDArray[Any]]
@@ -101,35 +128,40 @@ class Operand:
     Raises
     ------
     TypeError
-        For an argument that is no tensor, array or number.
+        For an argument that is no tensor, array or number, or has complex values.
     ValueError
-        For a tensor of another number format than the chip's.
+        For a tensor of another number format than the chip's, or one that contradicts itself.
     """
 
     def __init__(self, name: str, source: Any, dtype: NumberFormat) -> None:
         self.name = name
         self.dtype = dtype
-        try:
-            source = known(source)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-        self.source = source
+        self.source = source = as_source(name, source)
         if isinstance(source, Tensor):
             if source.dtype is not dtype:
                 raise ValueError(f"{name} is a {source.dtype.value} tensor: expected {dtype.value}")
             self.nnz = source.nnz
-        elif sp.issparse(source):
-            self.nnz = int(source.nnz)
         else:
-            self.source = np.asarray(source)
-            if self.source.dtype.kind not in "biufc" and self.source.dtype.name != "bfloat16":
-                raise TypeError(
-                    f"{name} is {type(source).__name__} of {self.source.dtype}: expected a "
-                    f"scipy.sparse array, a NumPy array or a loopnest.Tensor"
-                )
-            self.nnz = self.source.size
+            self._check_real()
+            self.nnz = int(source.nnz) if sp.issparse(source) else source.size
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.source.shape)
         self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
+
+    def _check_real(self) -> None:
+        source = self.source
+        if numbers.is_real(source.dtype):
+            return
+        coo = source.tocoo() if sp.issparse(source) else None
+        values = source if coo is None else coo.data
+
+        def locate(k: int) -> Sequence[int]:
+            at = np.unravel_index(k, source.shape) if coo is None else [c[k] for c in coo.coords]
+            return [int(c) for c in at]
+
+        try:
+            numbers.check_real(values, locate)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
 
     @property
     def wide(self) -> bool:
@@ -205,7 +237,13 @@ class Operand:
         return None
 
     def pack(self, stored: Stored) -> Tensor:
-        """Return the operand with these levels."""
+        """Return the operand with these levels.
+
+        Raises
+        ------
+        ValueError
+            Naming the operand, for a value that an int8 chip can't hold, or if it is too large.
+        """
         levels, modes = stored.packing
         if isinstance(self.source, Tensor):
             # what is stored does not depend on the loops' order: a zero may not be the semiring's

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
 
+from .arguments import sequence
 from .cost import Estimate, estimate, holds, waits
 from .lane import Lane, fit
 from .nest import Nest
@@ -95,10 +96,15 @@ def parse_order(order: str | Sequence[str] | None, statement: Statement) -> tupl
     ------
     ValueError
         If they are not the statement's indices, each once.
+    TypeError
+        If they are neither a string nor a sequence of strings.
     """
     if order is None:
         return None
-    loops: Sequence[str] = order
+    expected = "a string or a sequence of strings"
+    loops: Sequence[str] = sequence("order", order, expected)
+    if not all(isinstance(index, str) for index in loops):
+        raise TypeError(f"order={order!r}: expected {expected}")
     if isinstance(order, str):
         loops = [i.strip() for i in order.split(",")] if "," in order else [order]
         if len(loops) == 1 and order not in statement.indices:

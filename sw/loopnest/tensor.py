@@ -20,13 +20,25 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from loopnest_hw.config import COORDINATE_BITS, NumberFormat
+from loopnest_hw.config import NumberFormat
 
 from . import numbers, pack
+from .arguments import (
+    check_coordinates,
+    check_mode_order,
+    check_room,
+    check_shape,
+    flag,
+    sequence,
+)
 from .check import check_levels
 from .pack import COMPRESSED, DENSE, CompressedLevel
+from .sources import dense_array, known
 
 MAX_ORDER = 4
+
+INSTEAD = "use compressed levels"
+"""What to do where a tensor is too large."""
 
 Levels = str | Sequence[str]
 
@@ -38,11 +50,13 @@ def parse_levels(levels: Levels, order: int) -> tuple[str, ...]:
     ------
     ValueError
         For an unknown kind, or if there are not ``order`` levels.
+    TypeError
+        For what is neither a string nor a sequence.
     """
     if isinstance(levels, str):
         kinds = tuple(part.strip() for part in levels.split(",") if part.strip())
     else:
-        kinds = tuple(levels)
+        kinds = sequence("levels", levels, "a string or a sequence of dense and compressed")
     for kind in kinds:
         if kind not in (DENSE, COMPRESSED):
             raise ValueError(f"level {kind!r} in {levels!r}: expected dense or compressed")
@@ -81,7 +95,8 @@ class Tensor:
     ValueError
         If the arrays contradict each other; the message says where (`check.check_levels`).
     TypeError
-        If the values have another type than ``dtype`` and ``wide`` say.
+        If the values have another type than ``dtype`` and ``wide`` say, or a level's arrays are not
+        of uint32.
     """
 
     def __init__(
@@ -95,13 +110,13 @@ class Tensor:
         wide: bool = False,
         mode_order: Sequence[int] | None = None,
     ) -> None:
-        self.shape = _checked_shape(shape)
+        self.shape = check_shape(shape, MAX_ORDER)
         self.levels = parse_levels(levels, len(self.shape))
-        self.mode_order = _checked_mode_order(mode_order, len(self.shape))
-        self.arrays = tuple(arrays)
+        self.mode_order = check_mode_order(mode_order, len(self.shape))
+        self.arrays = sequence("arrays", arrays, "a CompressedLevel or None for each level")
         self.dtype = numbers.number_format(dtype)
-        self.wide = bool(wide)
-        self.values = np.asarray(values)
+        self.wide = flag("wide", wide)
+        self.values = dense_array(values)
         expected = numbers.storage_dtype(self.dtype, self.wide)
         if self.values.dtype != expected or self.values.ndim != 1:
             raise TypeError(
@@ -111,6 +126,10 @@ class Tensor:
         if len(self.arrays) != self.order:
             raise ValueError(f"{len(self.arrays)} level arrays: expected {self.order}")
         for l, (kind, array) in enumerate(zip(self.levels, self.arrays, strict=True)):
+            if array is not None and not isinstance(array, CompressedLevel):
+                raise TypeError(
+                    f"level {l}: {type(array).__name__}: expected a CompressedLevel or None"
+                )
             if (kind == DENSE) != (array is None):
                 raise ValueError(f"level {l} is {kind}: expected {'no' * (kind == DENSE)} arrays")
         check_levels(self.sizes, self.levels, self.arrays, len(self.values))
@@ -172,16 +191,11 @@ class Tensor:
         TypeError
             For complex values or coordinates that are no integers.
         """
-        shape = _checked_shape(shape)
-        columns = _checked_coordinates(coordinates, shape)
-        flat = np.asarray(values).reshape(-1)
-        if any(len(column) != len(flat) for column in columns):
-            raise ValueError(
-                f"coordinates of lengths {[len(c) for c in columns]}: "
-                f"expected {len(flat)}, one for each value"
-            )
+        shape = check_shape(shape, MAX_ORDER)
+        flat = dense_array(values).reshape(-1)
+        columns = check_coordinates(coordinates, shape, len(flat))
         exact = numbers.summable(flat, lambda k: [c[k] for c in columns])
-        modes = _checked_mode_order(mode_order, len(shape))
+        modes = check_mode_order(mode_order, len(shape))
         by_level, exact = _sorted_unique(
             [columns[m] for m in modes], exact, [shape[m] for m in modes]
         )
@@ -202,10 +216,10 @@ class Tensor:
         mode_order: Sequence[int] | None = None,
     ) -> Self:
         """Pack an array; compressed levels drop 0 and -0. ``levels`` is by default all dense."""
-        array = np.asarray(array)
-        shape = _checked_shape(array.shape)
+        array = dense_array(array)
+        shape = check_shape(array.shape, MAX_ORDER)
         kinds = parse_levels((DENSE,) * len(shape) if levels is None else levels, len(shape))
-        modes = _checked_mode_order(mode_order, len(shape))
+        modes = check_mode_order(mode_order, len(shape))
         if COMPRESSED in kinds:
             present = np.nonzero(array)
             return cls.from_coo(
@@ -213,6 +227,8 @@ class Tensor:
                 levels=kinds, dtype=dtype, wide=wide, mode_order=modes,
             )  # fmt: skip
         number = numbers.number_format(dtype)
+        nbytes = array.size * numbers.storage_dtype(number, wide).itemsize
+        check_room("a dense tensor", shape, nbytes, INSTEAD)
         stored_shape = tuple(shape[m] for m in modes)
 
         def locate(k: int) -> Sequence[int]:
@@ -236,10 +252,17 @@ class Tensor:
     ) -> Self:
         """Pack a scipy.sparse array or matrix of any format. Duplicates are summed, explicit zeros
         kept, and the argument is left as it is. ``levels`` as for `from_coo`.
+
+        Raises
+        ------
+        TypeError
+            For what is no scipy.sparse array, or for complex values.
+        ValueError
+            If its arrays contradict each other, or for a value an int8 chip can't hold.
         """
         if not sp.issparse(matrix):
             raise TypeError(f"{type(matrix).__name__}: expected a scipy.sparse array")
-        coo = matrix.tocoo()
+        coo = known(matrix).tocoo()
         return cls.from_coo(
             coo.coords, coo.data, coo.shape,
             levels=levels, dtype=dtype, wide=wide, mode_order=mode_order,
@@ -258,7 +281,13 @@ class Tensor:
         return [by_level[l] for l in np.argsort(self.mode_order)], values
 
     def to_scipy(self) -> sp.csr_array | sp.coo_array:
-        """Return a `csr_array` for a matrix, a `coo_array` for other orders."""
+        """Return a `csr_array` for a matrix, a `coo_array` for other orders.
+
+        Raises
+        ------
+        ValueError
+            For a tensor of order 0.
+        """
         coordinates, values = self.to_coo()
         if not self.shape:
             raise ValueError("a tensor of order 0 has no sparse array: use to_dense")
@@ -292,7 +321,7 @@ class Tensor:
         where ``keep_zeros``.
         """
         kinds = parse_levels(levels, self.order)
-        modes = _checked_mode_order(mode_order, self.order)
+        modes = check_mode_order(mode_order, self.order)
         if (kinds, modes) == (self.levels, self.mode_order):
             return self
         by_mode, stored = self.stored_entries()
@@ -321,7 +350,7 @@ class Tensor:
         mode_order: Sequence[int] | None = None,
     ) -> Self:
         """Pack entries without repeats, in any order, whose values are as the chip stores them."""
-        modes = _checked_mode_order(mode_order, len(shape))
+        modes = check_mode_order(mode_order, len(shape))
         columns = [by_mode[m] for m in modes]
         at = np.lexsort(columns[::-1]) if columns else np.arange(len(stored))
         return cls._packed(shape, levels, modes, [c[at] for c in columns], stored[at], dtype, wide)
@@ -343,46 +372,11 @@ class Tensor:
         kinds = parse_levels(levels, len(shape))
         sizes = [shape[m] for m in mode_order]
         arrays, position, count = pack.encode(sizes, kinds, by_level, len(stored))
+        what = f"a tensor of levels {','.join(kinds)}"
+        check_room(what, shape, count * stored.itemsize, INSTEAD)
         values = np.zeros(count, stored.dtype)
         values[position] = stored
         return cls(shape, kinds, arrays, values, dtype=dtype, wide=wide, mode_order=mode_order)
-
-
-def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(int(n) for n in shape)
-    if len(sizes) > MAX_ORDER:
-        raise ValueError(f"shape {sizes}: expected order 0 to {MAX_ORDER}")
-    for n in sizes:
-        if not 0 <= n <= 1 << COORDINATE_BITS:
-            raise ValueError(f"size {n} in shape {sizes}: expected 0 to 2^{COORDINATE_BITS}")
-    return sizes
-
-
-def _checked_mode_order(mode_order: Sequence[int] | None, order: int) -> tuple[int, ...]:
-    modes = tuple(range(order)) if mode_order is None else tuple(int(m) for m in mode_order)
-    if sorted(modes) != list(range(order)):
-        raise ValueError(f"mode order {modes}: expected a permutation of 0 to {order - 1}")
-    return modes
-
-
-def _checked_coordinates(
-    coordinates: Sequence[ArrayLike], shape: Sequence[int]
-) -> list[NDArray[np.int64]]:
-    if len(coordinates) != len(shape):
-        raise ValueError(f"{len(coordinates)} coordinate arrays: expected {len(shape)}")
-    columns = []
-    for mode, (column, size) in enumerate(zip(coordinates, shape, strict=True)):
-        array = np.asarray(column).reshape(-1)
-        if array.size and array.dtype.kind not in "iu":
-            raise TypeError(f"coordinates of mode {mode} of type {array.dtype}: expected integers")
-        outside = (array < 0) | (array >= size)
-        if outside.any():
-            k = int(np.argmax(outside))
-            raise ValueError(
-                f"coordinate {array[k]} of entry {k} in mode {mode}: expected 0 to {size - 1}"
-            )
-        columns.append(array.astype(np.int64))
-    return columns
 
 
 def _sorted_unique(

@@ -117,7 +117,8 @@ class View(Operand):
             levels=(*(DENSE for _ in steps), *kinds[outer:]),
             indices=indices,
             sizes=tuple(sizes[i] for i in indices),
-            steps=(*steps.values(), *span[outer + 1 :]),
+            # that of an index of size 1 is never taken, and may be larger than any position
+            steps=(*(step if sizes[i] > 1 else 0 for i, step in steps.items()), *span[outer + 1 :]),
             first=first,
             packed_levels=kinds,
             packed_order=modes,

@@ -65,6 +65,15 @@ def test_config_errors(overrides: dict[str, int], message: str) -> None:
         make_config("single", "bf16", **overrides)
 
 
+@pytest.mark.parametrize("value", [8.0, True, "8", None])
+def test_config_types(value: object) -> None:
+    """Only integers are taken, NumPy's too: these become Python's, which have no overflow."""
+    with pytest.raises(TypeError, match=f"slots={value!r}: expected an integer"):
+        make_config("single", "bf16", slots=value)  # type: ignore[arg-type]
+    slots = make_config("single", "bf16", slots=np.uint8(128)).slots  # type: ignore[arg-type]
+    assert slots == 128 and type(slots) is int
+
+
 def test_config_names() -> None:
     """Unknown presets and formats are refused; presets change fields that exist."""
     with pytest.raises(ValueError, match="preset 'huge': expected one of single"):

@@ -204,12 +204,33 @@ def test_broken_verilog() -> None:
     [
         ("latency", 0, "latency=0: expected 1 to"),
         ("bytes_per_cycle", 0, "bytes_per_cycle=0: expected more"),
+        ("bytes_per_cycle", float("inf"), "bytes_per_cycle=inf: expected more than 0, and finite"),
+        ("bytes_per_cycle", float("nan"), "bytes_per_cycle=nan: expected more than 0, and finite"),
         ("stall", 1, "stall=1: expected 0 up to"),
         ("fill", 256, "fill=256: expected a byte"),
         ("errors", (5, 4), r"errors=\(5, 4\): expected"),
         ("window", (0, 1 << 33), "window="),
+        ("window", (0,), "window="),
     ],
 )
 def test_memory_ranges(field: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        Memory(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("latency", 1.5, "an integer"),
+        ("latency", True, "an integer"),
+        ("seed", "1", "an integer"),
+        ("bytes_per_cycle", "32", "a number"),
+        ("stall", None, "a number"),
+        ("reorder", "no", "True or False"),
+        ("errors", (0, 1.5), "a tuple of two integers"),
+        ("window", 5, "a tuple of two integers"),
+    ],
+)
+def test_memory_types(field: str, value: Any, expected: str) -> None:
+    with pytest.raises(TypeError, match=f"{field}=.*: expected {expected}"):
         Memory(**{field: value})

@@ -67,3 +67,53 @@ def test_arrays_that_do_not_fit_the_levels():
         Tensor((3, 20), "dense,compressed", [level], values, dtype="int8")
     with pytest.raises(TypeError, match=r"values of type float64 .*expected one dimension of int8"):
         Tensor((3, 20), "dense,compressed", [None, level], np.ones(4), dtype="int8")
+
+
+@pytest.mark.parametrize("name", ["table", "words"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.astype(np.int64), "of type int64 and 1 dimensions: expected one dimension of"),
+        (lambda a: a.astype(np.float64), "of type float64"),
+        (lambda a: a.astype(np.uint16), "of type uint16"),
+        (lambda a: a.astype(">u4"), "of type >u4"),
+        (lambda a: a.reshape(1, -1), "of type uint32 and 2 dimensions"),
+        (lambda a: a.tolist(), "is list: expected an ndarray"),
+    ],
+)
+def test_level_arrays_are_of_uint32(name, change, message):
+    """The chip reads their bytes."""
+    arrays = {"table": u32(*PACKED), "words": u32(*WORDS)}
+    arrays[name] = change(arrays[name])
+    with pytest.raises(TypeError, match=f"level 1: {name} {message}"):
+        Tensor(
+            (3, 20), "dense,compressed", [None, CompressedLevel(**arrays)], np.ones(4, np.int8),
+            dtype="int8",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("other", [(u32(*PACKED), u32(*WORDS)), [[0], [1]], 5])
+def test_a_level_that_is_no_compressed_level(other):
+    with pytest.raises(TypeError, match=r"level 1: .*: expected a CompressedLevel or None"):
+        Tensor((3, 20), "dense,compressed", [None, other], np.ones(4, np.int8), dtype="int8")
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "message"),
+    [
+        ((1 << 20, 1 << 20), "dense,dense", "values: position 2 is past the end: there are 2"),
+        ((1 << 20,) * 4, "dense,dense,dense,dense", "values: position 2 is past the end"),
+        ((1 << 20, 1 << 20, 2), "dense,dense,compressed", "level 2: position table: position 1"),
+        ((2,) + (1 << 20,) * 3, "compressed,dense,dense,dense", "values: position 2 is past"),
+    ],
+)
+def test_dense_levels_larger_than_any_memory(shape, levels, message):
+    level = CompressedLevel(u32(0, 0, 1), u32(word(0, 0b11)))
+    arrays = [None if kind == "dense" else level for kind in levels.split(",")]
+    with pytest.raises(ValueError, match=message):
+        Tensor(shape, levels, arrays, np.ones(2, np.int8), dtype="int8")
+
+
+def test_dense_levels_of_no_size_reach_nothing():
+    for shape in ((0, 1 << 20), (1 << 20, 0)):
+        assert Tensor(shape, "dense,dense", [None] * 2, np.ones(0, np.int8), dtype="int8").nnz == 0

@@ -1,5 +1,7 @@
 """Every kind of kernel on the golden model, against SciPy and NumPy."""
 
+import inspect
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopnest import Chip, ChipError, Tensor
+from loopnest.chip import TAKEN
+from loopnest.notation import MOST_OPERATORS
 from tests.sw.tensors import arrays, dense, shapes, sparse
 
 CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
@@ -187,7 +191,7 @@ def test_errors_name_the_argument():
         chip.compute("C[i,j] = A[i,j]", A=a * 0.5)
     with pytest.raises(TypeError, match=r"A: values of type complex128"):
         chip.compute("C[i,j] = A[i,j]", A=a * 1j)
-    with pytest.raises(ValueError, match="levels 'dense': expected 2"):
+    with pytest.raises(ValueError, match="out: levels 'dense': expected 2"):
         chip.compute("C[i,j] = A[i,j]", A=a, out="dense")
     with pytest.raises(ValueError, match="matmul of orders 2 and 0"):
         chip.matmul(a, 3)
@@ -195,6 +199,94 @@ def test_errors_name_the_argument():
         Chip(backend="verilog")
     with pytest.raises(ValueError, match="config field 'lanes'"):
         Chip(backend="model", lanes=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"statement": 5}, "statement=5: expected a string"),
+        ({"order": 5}, "order=5: expected a string or a sequence of strings"),
+        ({"order": [["i"]]}, r"order=\[\['i'\]\]: expected a string or a sequence of strings"),
+        ({"out": 5}, "out: levels=5: expected a string or a sequence"),
+        ({"semiring": [1]}, r"semiring=\[1\]: expected a string"),
+        ({"complement": "no"}, "complement='no': expected True or False"),
+        ({"complement": 1, "mask": np.ones(3)}, "complement=1: expected True or False"),
+        ({"mask": "abc"}, "mask is str of <U3: expected"),
+    ],
+)
+def test_arguments_of_another_type(arguments, message):
+    given = {"statement": "y[i] = x[i]", "x": np.ones(3), **arguments}
+    for run in (CHIPS["int8"].compute, CHIPS["int8"].explain):
+        with pytest.raises(TypeError, match=message):
+            run(**given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"memory": 5}, "memory=5: expected a Memory or None"),
+        ({"multipliers": 8.0}, r"multipliers=8\.0: expected an integer"),
+        ({"slots": True}, "slots=True: expected an integer"),
+    ],
+)
+def test_what_is_no_chip(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        Chip(backend="model", **arguments)
+
+
+def test_operands_named_like_an_argument():
+    arguments = inspect.signature(Chip.compute).parameters
+    assert set(TAKEN) == set(arguments) - {"operands"}
+    for name in TAKEN:
+        with pytest.raises(ValueError, match=f"'{name}' is an argument of compute: expected ano"):
+            CHIPS["int8"].compute(f"y[i] = {name}[i] * x[i]", x=np.ones(3))
+    check(CHIPS["int8"].compute("out[i] = x[i]", x=np.ones(3)), np.ones(3))
+
+
+def test_operands_of_products_are_named():
+    chip = CHIPS["int8"]
+    with pytest.raises(ValueError, match=r"^B: list whose parts differ in shape"):
+        chip.matmul(np.ones((2, 2)), [[1], [2, 3]])
+    with pytest.raises(TypeError, match=r"^A is NoneType of object: expected"):
+        chip.matmul(None, np.ones(2))
+    check(chip.matmul([[1, 2], [3, 4]], [1, 1]), [3, 7])
+    with pytest.raises(TypeError, match="subscripts=5: expected a string"):
+        chip.einsum(5)
+    check(chip.einsum(",".join(["i"] * 28) + "->i", *[np.array([1, -1, 0])] * 28), [1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("+".join(["x[i]"] * (MOST_OPERATORS + 1)), MOST_OPERATORS + 1),
+        ("(" * MOST_OPERATORS + "x[i]" + ")" * MOST_OPERATORS, 1),
+        ("-" * MOST_OPERATORS + "x[i]", 1),
+        ("x[i]-(" * (MOST_OPERATORS // 2) + "x[i]" + ")" * (MOST_OPERATORS // 2), 1),
+    ],
+)
+def test_the_largest_statements(text, expected):
+    """None of them nests deeper than Python can follow."""
+    check(CHIPS["bf16"].compute(f"y[i] = {text}", x=np.ones(2)), [expected] * 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "shape"),
+    [
+        ("Y[i,j] = a[i] * b[j]", 1 << 16, r"\(65536, 65536\) takes 17179869184 bytes"),
+        ("Y[i,j] = A[i,j]", 1 << 20, r"\(1048576, 1048576\) takes 4398046511104 bytes"),
+        ("Y[i,j] = A[i,k] * A[k,j]", 1 << 20, r"\(1048576, 1048576\) takes"),
+        ("Y[i,j] = A[i,j] + A[i,j] + A[i,j] + A[i,j]", 1 << 20, r"\(1048576, 1048576\) takes"),
+    ],
+)
+def test_dense_results_larger_than_memory(text, size, shape):
+    """They are refused before the host makes room for them."""
+    made = {
+        "a": np.ones(size), "b": np.ones(size), "A": sp.coo_array(([2], ([1], [1])), (size, size))
+    }  # fmt: skip
+    operands = {name: array for name, array in made.items() if f"{name}[" in text}
+    message = rf"dense result Y\[i,j\] of shape {shape}.*: expected up to 2\^32; use out= with comp"
+    with pytest.raises(ValueError, match=message):
+        CHIPS["bf16"].compute(text, out="dense,dense", **operands)
 
 
 def test_report(tmp_path):

@@ -4,10 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopnest import Chip, Epilogue, Tensor
+from loopnest.convolution import convolve
 from loopnest.epilogue import multipliers
 from tests.sw.tensors import arrays, dense, shapes, sparse
 
@@ -134,3 +136,34 @@ def test_errors():
         run(scale=2.0**31)
     with pytest.raises(ValueError, match="scale of type complex128"):
         run(BF16, scale=1j)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"bias": 1j}, ValueError, "bias of type complex128: expected real numbers"),
+        ({"scale": np.ones(4, complex)}, ValueError, "scale of type complex128"),
+        ({"bias": "a"}, ValueError, "bias of type str: expected real numbers"),
+        ({"bias": sp.coo_array(np.ones(4))}, ValueError, "bias of type coo_array: expected real"),
+        ({"bias": [[1], [2, 3]]}, ValueError, "bias: list whose parts differ in shape"),
+        ({"scale": np.ma.array([1, 2], mask=[1, 0])}, ValueError, "scale: masked array with"),
+        ({"clamp": ("a", "b")}, TypeError, r"clamp=\('a', 'b'\): expected numbers or None"),
+        ({"clamp": 5}, TypeError, r"clamp=5: expected \(low, high\)"),
+        ({"clamp": (1, 2, 3)}, ValueError, r"clamp=\(1, 2, 3\): expected \(low, high\)"),
+        ({"clamp": (np.nan, None)}, ValueError, "expected low <= high"),
+        ({"clamp": (None, 1j)}, TypeError, "expected numbers or None"),
+        ({"threshold": "a"}, TypeError, "threshold='a': expected a number"),
+        ({"relu": "no"}, TypeError, "relu='no': expected True or False"),
+    ],
+)
+def test_fields_of_another_type(fields, error, message):
+    with pytest.raises(error, match=message):
+        Epilogue(**fields)
+
+
+@pytest.mark.parametrize("epilogue", ["relu", 5, {"relu": True}, Epilogue, False])
+def test_what_is_no_epilogue(epilogue):
+    with pytest.raises(TypeError, match=r"^epilogue=.*: expected an Epilogue or None"):
+        INT8.compute("y[i] = x[i]", x=np.ones(3), epilogue=epilogue)
+    with pytest.raises(TypeError, match=r"^epilogue=.*: expected an Epilogue or None"):
+        convolve(INT8, np.ones((3, 3, 1)), np.ones((1, 1, 1, 1)), epilogue=epilogue)

@@ -1,6 +1,7 @@
 """What `Chip.explain` says."""
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue
@@ -78,3 +79,11 @@ def test_an_epilogue_that_makes_0_another_value():
         for epilogue in (None, Epilogue(relu=True), Epilogue(bias=1))
     ]
     assert [plan.result.full for plan in plans] == [False, False, True]
+
+
+def test_what_compute_refuses():
+    a = sp.csr_array(np.eye(3))
+    with pytest.raises(ValueError, match="epilogue: it makes 0"):
+        CHIP.explain("Y[i,j] = A[i,j] * A[i,j]", A=a, mask=a, epilogue=Epilogue(bias=1))
+    with pytest.raises(ValueError, match="out=.*: what the dense level adds would be 0"):
+        CHIP.explain("Y[i,j] = A[i,j]", A=a, semiring="min_plus", out="compressed,dense")

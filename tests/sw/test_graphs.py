@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse import csgraph
 
-from loopnest import Chip
+from loopnest import Chip, Tensor
 from loopnest.graphs import bfs, count_triangles, pagerank, sssp
 
 CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
@@ -126,3 +126,36 @@ def test_errors() -> None:
         bfs(chip, np.ones((2, 2)), 1.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="most=2: the last step"):
         pagerank(CHIPS["bf16"], random_graph(1), most=2)
+
+
+@pytest.mark.parametrize("run", [bfs, sssp])
+@pytest.mark.parametrize(
+    ("error", "message", "graph", "source"),
+    [
+        (ValueError, r"graph of shape \(3,\): expected a square matrix", np.ones(3), 0),
+        (ValueError, "graph: list whose parts differ in shape", [[1], [2, 3]], 0),
+        (TypeError, "graph is NoneType of object: expected a scipy.sparse array", None, 0),
+        (TypeError, "source=True: expected an integer", np.ones((2, 2)), True),
+        (ValueError, "source=-1: expected a node from 0 to 1", np.ones((2, 2)), -1),
+    ],
+)
+def test_what_is_no_graph_or_node(run, error, message, graph, source) -> None:
+    with pytest.raises(error, match=message):
+        run(CHIPS["bf16"], graph, source)
+
+
+def test_numbers_that_are_none() -> None:
+    with pytest.raises(ValueError, match="graph: a weight is NaN"):
+        sssp(CHIPS["bf16"], np.array([[0, np.nan], [0, 0]]), 0)
+    with pytest.raises(ValueError, match="most=0: expected 1 or more"):
+        pagerank(CHIPS["bf16"], np.ones((2, 2)), most=0)
+    with pytest.raises(TypeError, match=r"most=2\.5: expected an integer"):
+        pagerank(CHIPS["bf16"], np.ones((2, 2)), most=2.5)  # type: ignore[arg-type]
+
+
+def test_a_tensor_is_a_graph() -> None:
+    graph = random_graph(2)
+    tensor = Tensor.from_scipy(graph, levels="compressed,compressed")
+    for run in (bfs, sssp):
+        expected = run(CHIPS["bf16"], graph, 3)
+        np.testing.assert_array_equal(run(CHIPS["bf16"], tensor, 3), expected)

@@ -192,7 +192,7 @@ def test_nonsense_about_names_is_refused():
     chip = CHIPS["bf16"]
     with pytest.raises(ValueError, match="mask: x is a number"):
         chip.compute("x = C[i,j]", C=C, mask=MASK)
-    with pytest.raises(ValueError, match="'mask' names the mask: expected another operand"):
+    with pytest.raises(ValueError, match="'mask' is an argument of compute: expected another name"):
         chip.compute("X[i,j] = mask[i,j]", mask=C)
     with pytest.raises(TypeError, match="mask is object"):
         chip.compute("X[i,j] = C[i,j]", C=C, mask=object())

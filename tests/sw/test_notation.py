@@ -2,7 +2,7 @@
 
 import pytest
 
-from loopnest.notation import Access, Binary, Negate, parse, parse_einsum
+from loopnest.notation import MOST_OPERATORS, Access, Binary, Negate, parse, parse_einsum
 
 
 def test_products_bind_stronger_than_sums():
@@ -67,3 +67,25 @@ def test_einsum():
 def test_einsum_errors(text, message):
     with pytest.raises(ValueError, match=message):
         parse_einsum(text, 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(" * 5000, "-" * 5000 + "x", "+".join(["x"] * 5000), "x*(" * 5000, "-(" * 5000],
+)
+def test_statements_too_large(text):
+    """They would nest deeper than Python can follow."""
+    with pytest.raises(ValueError, match=f"more than {MOST_OPERATORS} operators and parentheses"):
+        parse(f"y = {text}")
+
+
+def test_what_is_no_text():
+    with pytest.raises(TypeError, match="statement=5: expected a string"):
+        parse(5)
+    with pytest.raises(TypeError, match=r"subscripts=\['ij', 'j'\]: expected a string"):
+        parse_einsum(["ij", "j"], 2)
+
+
+def test_einsum_of_many_operands():
+    names = [access.name for access in parse_einsum(",".join("i" * 60), 60).accesses]
+    assert len(set(names)) == 60 and names[25:28] == ["Z", "A1", "B1"]

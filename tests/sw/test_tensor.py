@@ -205,3 +205,50 @@ def test_errors_of_shape_and_levels():
         Tensor.from_dense(np.zeros((1, 1, 1, 1, 1)))
     with pytest.raises(TypeError, match=r"list: expected a scipy\.sparse array"):
         Tensor.from_scipy([1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (2.7,)}, r"shape\[0\]=2.7: expected an integer"),
+        ({"shape": "2"}, r"shape\[0\]='2': expected an integer"),
+        ({"shape": (True,)}, r"shape\[0\]=True: expected an integer"),
+        ({"shape": 2}, "shape=2: expected a sequence of integers"),
+        ({"mode_order": (0.2,)}, r"mode_order\[0\]=0.2: expected an integer"),
+        ({"mode_order": 0}, "mode_order=0: expected a sequence of integers"),
+        ({"levels": 5}, "levels=5: expected a string or a sequence"),
+        ({"arrays": 5}, "arrays=5: expected a CompressedLevel or None for each"),
+        ({"wide": "no"}, "wide='no': expected True or False"),
+    ],
+)
+def test_arguments_of_another_type(arguments, message):
+    good = {"shape": (np.int32(2),), "levels": "dense", "arrays": [None], "mode_order": None}
+    values = np.ones(2, np.int8)
+    assert Tensor(values=values, dtype="int8", **good).shape == (2,)
+    with pytest.raises(TypeError, match=message):
+        Tensor(values=values, dtype="int8", **{**good, **arguments})
+
+
+def test_coordinates_of_another_type():
+    with pytest.raises(TypeError, match="coordinates=5: expected an array for each mode"):
+        Tensor.from_coo(5, [1], (2,))
+
+
+def test_tensors_larger_than_the_chips_memory():
+    """They are refused before the host makes room for them."""
+    shape = (1 << 16, (1 << 16) - 1)
+    message = r"of shape \(65536, 65535\) takes 8589803520 bytes: .*; use compressed levels"
+    with pytest.raises(ValueError, match=f"a dense tensor {message}"):
+        Tensor.from_dense(np.broadcast_to(1.0, shape))
+    with pytest.raises(ValueError, match=f"levels dense,dense {message}"):
+        Tensor.from_coo([[1], [1]], [1], shape, levels="dense,dense")
+
+
+def test_masked_and_ragged_arrays():
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    for make in (Tensor.from_dense, lambda a: Tensor.from_coo([[0, 1]], a, (2,))):
+        with pytest.raises(ValueError, match="masked array with masked values: expected one"):
+            make(masked)
+        with pytest.raises(ValueError, match="list whose parts differ in shape: expected an"):
+            make([[1], [2, 3]])
+    assert Tensor.from_dense(np.ma.array([1.0, 2.0])).nnz == 2

@@ -200,3 +200,40 @@ def test_a_bias_for_each_filter(dtype, share):
 def test_convolutions_that_do_not_fit(message, shapes, arguments):
     with pytest.raises(ValueError, match=message):
         convolve(CHIP, *map(np.ones, shapes), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (TypeError, "'paddings'", {"paddings": 5}),
+        (TypeError, r"stride=1\.5: expected an integer", {"stride": 1.5}),
+        (ValueError, r"shape \(4, 4, 2\) with padding=1048576: expected up to 2\^20 pixels",
+         {"padding": 1 << 20}),
+        (TypeError, "padding=True: expected an integer", {"padding": True}),
+        (ValueError, "wanted: list whose parts differ", {"wanted": [[1], [1, 1]]}),
+        (TypeError, "wanted is csr_array: expected a NumPy array",
+         {"wanted": sp.csr_array(np.ones((2, 2)))}),
+        (ValueError, r"image: value 300\.0 at \(1, 2, 0\): expected an integer from -128 to 127",
+         {"image": np.full((4, 4, 2), 1.0) + 299 * (np.arange(32).reshape(4, 4, 2) == 12)}),
+        (ValueError, r"weights: value 0\.5 at \(0, 0, 0, 0\)",
+         {"weights": np.full((3, 3, 2, 1), 0.5)}),
+        (TypeError, "image: values of type complex128", {"image": np.ones((4, 4, 2), complex)}),
+        (TypeError, "weights is csr_array: expected a NumPy array",
+         {"weights": sp.csr_array(np.ones((3, 3)))}),
+    ],
+)  # fmt: skip
+def test_what_is_no_convolution(error, message, arguments):
+    chip = Chip(dtype="int8", backend="model")
+    given = {"image": np.ones((4, 4, 2)), "weights": np.ones((3, 3, 2, 1))}
+    with pytest.raises(error, match=message):
+        convolve(chip, **{**given, **arguments})
+
+
+def test_a_step_of_an_index_of_size_1_is_never_taken():
+    """It may be larger than what any position is."""
+    A = values(3, 5000)
+    got = CHIP.compute("y[i,j] = A[1000000*i+1,j]", A=A)
+    np.testing.assert_array_equal(got, A[1:2])
+    for number in ("99999999999999999999", "9" * 5000):
+        with pytest.raises(ValueError, match=r"position 9 .*expected a number up to 2\^20"):
+            CHIP.compute(f"y[i] = x[{number}*i]", x=np.ones(3))
