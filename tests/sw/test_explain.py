@@ -85,5 +85,5 @@ def test_what_compute_refuses():
     a = sp.csr_array(np.eye(3))
     with pytest.raises(ValueError, match="epilogue: it makes 0"):
         CHIP.explain("Y[i,j] = A[i,j] * A[i,j]", A=a, mask=a, epilogue=Epilogue(bias=1))
-    with pytest.raises(ValueError, match="out=.*: what the dense level adds would be 0"):
+    with pytest.raises(ValueError, match=r"out=.*: what the dense level adds would be 0"):
         CHIP.explain("Y[i,j] = A[i,j]", A=a, semiring="min_plus", out="compressed,dense")
