@@ -22,6 +22,7 @@ WORDS = CONFIG.window // BANKS
 CONTEXTS = CONFIG.fibers_in_flight
 ROUNDS = 8
 CYCLES = 400
+LAST_CYCLES = 2_000
 SPELL = 25
 """Cycles in which the lookups stay with a few banks."""
 
@@ -171,11 +172,23 @@ async def run_round(
     low_swept = False
     empty = {"touched": 0, "slot": None}
     banks = [0]
-    for cycle in range(CYCLES):
+    # at last all that is in the memory is looked at
+    everywhere = [
+        [(context, word, bank), (context, word, bank + 1)]
+        for context in range(CONTEXTS)
+        for word in range(WORDS)
+        for bank in range(0, BANKS, PAIR)
+    ]
+    rng.shuffle(everywhere)
+    for cycle in range(CYCLES + LAST_CYCLES):
+        if not everywhere and not any(pending):
+            break
         written = writes.popleft()
         if cycle % SPELL == 0:
             banks = rng.sample(range(BANKS), rng.choice([2, 3]))
-        if not any(pending) and rng.random() < pace:
+        if not any(pending) and cycle >= CYCLES:
+            pending = [place if place not in traffic.gone else None for place in everywhere.pop()]
+        elif not any(pending) and rng.random() < pace:
             pending = traffic.lookup(swept, low_swept, banks)
         usable = [p for p in pending if p is not None and p[0] not in traffic.closing]
         reads = [
@@ -194,7 +207,8 @@ async def run_round(
             for n in range(PAIR)
         ]
         if offered is None:
-            if not traffic.walks and rng.random() < (0.5 if cycle < SWEPT else 0.1):
+            often = 0.5 if cycle < SWEPT else 0.1
+            if not traffic.walks and cycle < CYCLES and rng.random() < often:
                 # what is read or written now stays as it is
                 busy = {place[0] for pair in (written, *writes) for place, _ in pair}
                 traffic.plan(busy | {place[0] for place in pending if place})
@@ -286,3 +300,5 @@ async def run_round(
                     }
                     writes[-1].append((place, entry))
             pending = [None, None]
+    else:
+        raise AssertionError("not all of the memory was looked at")

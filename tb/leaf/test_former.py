@@ -42,9 +42,43 @@ def random_lanes(rng: random.Random) -> int:
     return rng.choice([1 << rng.randrange(16), some, some, halves, (1 << 16) - 1, 0x11])
 
 
+def counted_lanes(rng: random.Random, low: int, high: int) -> int:
+    """Return so many lanes in the lower and in the upper half."""
+    lanes = rng.sample(range(8), low) + rng.sample(range(8, 16), high)
+    return sum(1 << lane for lane in lanes)
+
+
 @cocotb.test()
 @cocotb.parametrize(mode=["dot", "axpy", "scatter"], stall=[0.0, 0.4])
 async def random_fibers(dut: Any, mode: str, stall: float) -> None:
+    rng = bench.rng()
+    fibers = [
+        [random_lanes(rng) for _ in range(rng.choice([0, 1, 2, 3, 9]))] for _ in range(FIBERS)
+    ]
+    await run_fibers(dut, fibers, mode, stall)
+
+
+@cocotb.test()
+async def counts_at_the_limit(dut: Any) -> None:
+    """Two blocks with about as many lanes as a step takes, in any halves of either."""
+    limit = bench.parameters["multipliers"]
+    rng = bench.rng()
+    halves = [(low, high) for low in range(9) for high in range(9) if low + high]
+    fibers = []
+    for low, high in halves:
+        for total in (limit - 1, limit, limit + 1):
+            for other in {1, total - low - high} & set(range(1, 17)):
+                split = min(other, rng.randint(max(0, other - 8), 8))
+                blocks = [
+                    counted_lanes(rng, low, high),
+                    counted_lanes(rng, split, other - split),
+                ]
+                fibers += [blocks, blocks[::-1]]
+    await run_fibers(dut, fibers, "dot", 0.0)
+
+
+async def run_fibers(dut: Any, fibers: list[list[int]], mode: str, stall: float) -> None:
+    """Send fibers with blocks of these lanes; the steps are those of `form`."""
     multipliers = bench.parameters["multipliers"]
     config = make_config("tiny", multipliers=multipliers)
     exclusive, single = mode == "axpy", mode == "scatter"
@@ -56,8 +90,7 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     sink = Sink(dut, "o", formed(config), bench.rng(), stall)
     items: list[dict[str, Any]] = []
     expected: list[tuple[int, list[tuple[int, int]], bool]] = []
-    for fiber in range(FIBERS):
-        blocks = [random_lanes(rng) for _ in range(rng.choice([0, 1, 2, 3, 9]))]
+    for fiber, blocks in enumerate(fibers):
         items += fiber_items(config, fiber, blocks, rng)
         steps = form(blocks, multipliers, exclusive=exclusive, single=single)
         for n, step in enumerate(steps):
@@ -66,13 +99,13 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     await sink.wait_for(len(expected))
     await sender
     await ClockCycles(dut.clk, 20)
-    assert len(sink.received) == len(expected) >= FIBERS
+    assert len(sink.received) == len(expected) >= len(fibers)
     sent = {
         (item["fiber"]["fiber"], entry["place"]): entry for item in items for entry in item["block"]
     }
-    fibers = {item["fiber"]["fiber"]: item["fiber"] for item in items}
+    owners = {item["fiber"]["fiber"]: item["fiber"] for item in items}
     for item, (fiber, step, last) in zip(sink.received, expected, strict=True):
-        assert item["fiber"] == fibers[fiber]
+        assert item["fiber"] == owners[fiber]
         for block, take in zip(item["block"], item["take"], strict=True):
             entry = sent.get((fiber, block["place"]), {})
             assert not take or block == {name: entry[name] for name in block}

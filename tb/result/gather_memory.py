@@ -4,11 +4,12 @@ import random
 from typing import Any
 
 import cocotb
+import numpy as np
 from cocotb.triggers import RisingEdge
 
 from loopnest_hw.config import EPILOGUE_READS
 from loopnest_hw.tokens import gather_reply, gather_request
-from loopnest_sim.image import Image
+from loopnest_sim.image import ADDRESS_SPACE, Image
 from tb.streams import Sink, Source
 
 
@@ -19,12 +20,15 @@ class GatherMemory:
     ----------
     image : Image
         The memory; it may be replaced.
+    offsets : tuple of int
+        How far in front of their addresses, modulo 2^32, the memory has the biases and the scales.
     requests : int
         Requests taken.
     """
 
     def __init__(self, dut: Any, rng: random.Random, stall: float, latency: int) -> None:
         self.image = Image()
+        self.offsets = (0, 0)
         self.requests = 0
         self._clock = dut.clk
         self._latency = latency
@@ -37,12 +41,11 @@ class GatherMemory:
 
     def _take(self, request: dict[str, Any]) -> None:
         assert request["valid"], "a request for nothing"
-        found = [
-            int.from_bytes(self.image.read(address, 4).tobytes(), "little")
-            if request["valid"] >> lane & 1
-            else 0
-            for lane, address in enumerate(request["address"])
-        ]
+        found = []
+        for lane, address in enumerate(request["address"]):
+            at = (address - self.offsets[lane // EPILOGUE_READS]) % ADDRESS_SPACE
+            wanted = request["valid"] >> lane & 1
+            found.append(int(self.image.view(at, 1, np.uint32)[0]) if wanted else 0)
         self._waiting.append((self._cycle + self._latency, found))
         self.requests += 1
 

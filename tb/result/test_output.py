@@ -12,7 +12,7 @@ from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import Output
 from loopnest_hw.result.output import ResultPath
 from loopnest_hw.tokens import StageState
-from loopnest_sim.image import Image
+from loopnest_sim.image import ADDRESS_SPACE, Image
 from loopnest_sim.model.epilogue import epilogue
 from loopnest_sim.model.fill import fill
 from loopnest_sim.model.write import write
@@ -83,7 +83,15 @@ async def equals_the_models(dut: Any) -> None:
 
         dut.rst.value = 1
         dut.result.value = setting(config, "result", kernel)
-        dut.epilogue.value = setting(config, "epilogue", kernel)
+        # anywhere in the address space, of which the image has the first bytes
+        gathers.offsets = tuple(rng.randrange(0, ADDRESS_SPACE, 4) for _ in range(2))
+        moved = {
+            name: (kernel[name] + offset) % ADDRESS_SPACE
+            for name, offset in zip(
+                ("epilogue.bias", "epilogue.scale"), gathers.offsets, strict=True
+            )
+        }
+        dut.epilogue.value = setting(config, "epilogue", kernel | moved)
         await ClockCycles(dut.clk, 3)
         dut.rst.value = 0
         await ClockCycles(dut.clk, 3)
