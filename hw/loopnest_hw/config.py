@@ -228,19 +228,27 @@ PRESETS: dict[str, dict[str, Any]] = {
 """The presets by name, as differences from the defaults."""
 
 
+def _check_field(name: str) -> None:
+    """Refuse what is no field that a number can override."""
+    known = [f.name for f in fields(ChipConfig) if f.name != "dtype"]
+    if name not in known:
+        raise ValueError(f"config field {name!r}: expected one of {', '.join(known)}")
+
+
 def parse_overrides(texts: Iterable[str]) -> dict[str, int]:
     """Return the fields and numbers of ``field=number`` texts.
 
     Raises
     ------
     ValueError
-        For a text of another form.
+        For a text of another form, or a field that a number can't override.
     """
     found = {}
     for text in texts:
         name, _, value = text.partition("=")
         if not value.isdecimal():
             raise ValueError(f"{text!r}: expected FIELD=NUMBER")
+        _check_field(name)
         found[name] = int(value)
     return found
 
@@ -260,8 +268,6 @@ def make_config(preset: str = "single", dtype: str = "bf16", **overrides: int) -
     formats = {f.value: f for f in NumberFormat}
     if dtype not in formats:
         raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(formats)}")
-    known = [f.name for f in fields(ChipConfig) if f.name != "dtype"]
     for name in overrides:
-        if name not in known:
-            raise ValueError(f"config field {name!r}: expected one of {', '.join(known)}")
+        _check_field(name)
     return ChipConfig(dtype=formats[dtype], **{**PRESETS[preset], **overrides})

@@ -11,8 +11,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .chip.chip import Chip
@@ -61,22 +60,6 @@ def lint_waivers() -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_overrides(texts: Iterable[str]) -> dict[str, int]:
-    """Return the fields and numbers of ``field=number`` texts.
-
-    Raises
-    ------
-    ValueError
-        For a text of another form, or a field that a number can't override.
-    """
-    found = parse_overrides(texts)
-    known = [f.name for f in fields(ChipConfig) if f.name != "dtype"]
-    for name in found:
-        if name not in known:
-            raise ValueError(f"config field {name!r}: expected one of {', '.join(known)}")
-    return found
-
-
 def write_files(config: ChipConfig, folder: Path) -> list[Path]:
     """Write the chip's files and return their paths; the Verilog, the last one, takes half a
     minute.
@@ -115,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.docs:
             options.docs.write_text(registers_markdown(make_config()))
             return 0
-        config = make_config(options.preset, options.dtype, **read_overrides(options.set))
+        config = make_config(options.preset, options.dtype, **parse_overrides(options.set))
         print(*write_files(config, options.output), sep="\n")
     except (ValueError, OSError) as error:
         parser.error(str(error))

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loopnest_hw.config import PRESETS, NumberFormat, make_config
-from loopnest_hw.export import read_overrides, write_files
+from loopnest_hw.config import PRESETS, NumberFormat, make_config, parse_overrides
+from loopnest_hw.export import write_files
 from loopnest_sim.build import BuildError
 from loopnest_sim.memory import Memory
 
@@ -100,7 +100,7 @@ def _progress(console: Console, text: str) -> Iterator[Callable[[str], None]]:
 
 
 def _chip(options: argparse.Namespace) -> Chip:
-    overrides: Any = read_overrides(options.set)
+    overrides: Any = parse_overrides(options.set)
     memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
     return Chip(
         options.preset, dtype=options.dtype, memory=memory, backend=options.backend, **overrides
@@ -170,7 +170,7 @@ def _explain(options: argparse.Namespace, console: Console) -> int:
 
 
 def _verilog(options: argparse.Namespace, console: Console) -> int:
-    config = make_config(options.preset, options.dtype, **read_overrides(options.set))
+    config = make_config(options.preset, options.dtype, **parse_overrides(options.set))
     with _progress(console, "writing the Verilog"):
         paths = write_files(config, options.output)
     print(*paths, sep="\n")
