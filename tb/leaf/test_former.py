@@ -1,6 +1,7 @@
 """The step former against `form`."""
 
 import random
+from itertools import product
 from typing import Any
 
 import cocotb
@@ -42,12 +43,6 @@ def random_lanes(rng: random.Random) -> int:
     return rng.choice([1 << rng.randrange(16), some, some, halves, (1 << 16) - 1, 0x11])
 
 
-def counted_lanes(rng: random.Random, low: int, high: int) -> int:
-    """Return so many lanes in the lower and in the upper half."""
-    lanes = rng.sample(range(8), low) + rng.sample(range(8, 16), high)
-    return sum(1 << lane for lane in lanes)
-
-
 @cocotb.test()
 @cocotb.parametrize(mode=["dot", "axpy", "scatter"], stall=[0.0, 0.4])
 async def random_fibers(dut: Any, mode: str, stall: float) -> None:
@@ -60,20 +55,22 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
 
 @cocotb.test()
 async def counts_at_the_limit(dut: Any) -> None:
-    """Two blocks with about as many lanes as a step takes, in any halves of either."""
+    """Each lane as the last one of a step and as the first that is too many, with any numbers of
+    lanes below it in the halves of its block, in the first block or behind others.
+    """
     limit = bench.parameters["multipliers"]
     rng = bench.rng()
-    halves = [(low, high) for low in range(9) for high in range(9) if low + high]
     fibers = []
-    for low, high in halves:
-        for total in (limit - 1, limit, limit + 1):
-            for other in {1, total - low - high} & set(range(1, 17)):
-                split = min(other, rng.randint(max(0, other - 8), 8))
-                blocks = [
-                    counted_lanes(rng, low, high),
-                    counted_lanes(rng, split, other - split),
-                ]
-                fibers += [blocks, blocks[::-1]]
+    for at, low, high in product(range(17), range(9), range(9)):
+        halves = range(min(at, 8)), range(8, at)
+        if low > len(halves[0]) or high > len(halves[1]):
+            continue
+        below = rng.sample(halves[0], low) + rng.sample(halves[1], high)
+        block = sum(1 << lane for lane in below) | 1 << at & 0xFFFF
+        for before in (limit - 1 - len(below), limit - len(below)):
+            if before >= 0 and block:
+                head = sum(1 << lane for lane in rng.sample(range(16), before))
+                fibers.append([head, block] if head else [block, 1 << rng.randrange(16)])
     await run_fibers(dut, fibers, "dot", 0.0)
 
 
