@@ -10,6 +10,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from loopnest_hw import tokens
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import Output
+from loopnest_hw.result.epilogue import COORDINATE, FIBER
 from loopnest_hw.result.output import ResultPath
 from loopnest_hw.tokens import StageState
 from loopnest_sim.image import ADDRESS_SPACE, Image
@@ -69,6 +70,9 @@ async def equals_the_models(dut: Any) -> None:
             kernel |= {"result.blocks_end": BLOCKS + 0x3000, "result.values_end": VALUES + 0xA000}
         if not enabled:
             kernel["result.output"] = Output.WIDE
+        if full:  # both from memory at once
+            modes = rng.choices((FIBER, COORDINATE), k=2)
+            kernel |= {"epilogue.bias_mode": modes[0], "epilogue.scale_mode": modes[1]}
         order = rng.sample(range(FIBERS), FIBERS)
         blocks = random_blocks(rng, [step * n for n in order], size=SIZE, most=5)
         random_values(rng, blocks, config.dtype)
