@@ -84,9 +84,10 @@ class Source:
         self._rng = rng
         self.stall = stall
         self.sent: list[Any] = []
-        self._set_idle()
+        self.set_idle()
 
-    def _set_idle(self) -> None:
+    def set_idle(self) -> None:
+        """Offer nothing; what was being sent is left where its task was cancelled."""
         self._valid.value = 0
         if self._payload is not None:
             self._payload.value = self._rng.getrandbits(self._width)
@@ -104,7 +105,7 @@ class Source:
             await RisingEdge(self._clock)
         self.sent.append(value)
         # overwritten in the same instant if another item follows
-        self._set_idle()
+        self.set_idle()
 
     async def send_all(self, values: Iterable[Any]) -> None:
         """Send items in order, back to back where there is no stall."""

@@ -17,7 +17,6 @@ ELSEWHERE = {
     "arith.multiplier": "arith/test_presence.py",
     "chip.command": "chip/test_chip.py",
     "leaf.lane": "leaf/test_lanes.py",
-    "pe": "chip/test_whole_chip.py",
 }
 """Modules whose units another bench drives."""
 

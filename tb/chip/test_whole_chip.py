@@ -7,16 +7,13 @@ from collections import Counter
 from typing import Any
 
 import cocotb
-import numpy as np
 import pytest
 from cocotb.triggers import RisingEdge
 
 import tb.harness
-from loopnest import Chip as ModelChip
-from loopnest.backends import Counters, ModelBackend
 from loopnest.lower import Kernel
 from loopnest_hw.chip.chip import Chip
-from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
+from loopnest_hw.config import LINE_BYTES, make_config
 from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from loopnest_sim.image import Image
@@ -25,47 +22,24 @@ from loopnest_sim.model.run import run_kernels
 from tb.chip.axi_lite import AxiLiteManager
 from tb.chip.axi_memory import AxiMemory
 from tb.harness import COVERAGE, SIMULATORS, bench, run_bench
+from tb.kernels import NAMES, loaded, lowered
 from tests.fuzz import corruption
 from tests.rtl.chips import Pair
-from tests.rtl.kernels import KINDS, check, random_operands
 
 PRESET = "shrunk"
+CONFIG = make_config(PRESET, "int8", multipliers=2)
 START, INTERRUPT = 1, 4
 DONE = 2
 PATIENCE = 20_000
-SIZES = {"i": 5, "j": 40, "k": 9}
 
 TIMINGS = (((1, 1), 0.0), ((60, 110), 0.0), ((1, 40), 0.4))
 """Least and greatest latency of the memory, and its share of stalls."""
-
-NAMES = ["spmv", "spgemm by rows", "spgemm by inner products", "gemm", "add of three"]
-"""Kinds of kernels with both shapes of the leaf, and operands of all formats."""
 
 FUZZ = 600
 """Seeds of the fuzzer."""
 
 FAILING = 0.3
 """Share of the kernels that are run again with an error of the bus."""
-
-
-class Recorder(ModelBackend):
-    """The golden model, which keeps the kernel that it ran."""
-
-    kernel: Kernel
-
-    def run(self, kernel: Kernel) -> Counters:
-        self.kernel = kernel
-        return super().run(kernel)
-
-
-def lowered(config: ChipConfig, name: str, seed: int) -> Kernel:
-    """Return a kernel of this kind, whose result on the model NumPy confirms."""
-    kind, dtype = KINDS[name], config.dtype.value
-    chip = ModelChip(PRESET, dtype=dtype, backend="model", multipliers=config.multipliers)
-    chip._backend = recorder = Recorder(config)
-    operands = random_operands(kind, SIZES, np.random.default_rng(seed), dtype)
-    check(kind, operands, dtype, chip.compute(kind.statement, **operands, **kind.arguments()))
-    return recorder.kernel
 
 
 class System:
@@ -100,13 +74,13 @@ class System:
         await self.host.write(OFFSETS["status"], DONE)
         return ErrorCode(code), where
 
-    async def check_end(self, config: ChipConfig, case: corruption.Case) -> ErrorCode:
+    async def check_end(self, case: corruption.Case) -> ErrorCode:
         """Run a fuzzer's case; it ends as the golden model says. Return its error."""
         image = Image()
         for address, array in case.segments:
             image.write(address, array)
         self.memory.lines = segment_lines(case.segments)
-        expected = run_kernels(config, image, case.start)
+        expected = run_kernels(CONFIG, image, case.start)
         patience = (expected.completed + 1) * (corruption.BUDGET + corruption.SLACK)
         code, where = await self.run_at(case.start, patience)
         for line in self.memory.writes:
@@ -129,25 +103,14 @@ class System:
                     assert self.memory.line(line) == wanted, f"line {line:#x}"
         return code
 
-    async def check(self, config: ChipConfig, kernel: Kernel) -> None:
+    async def check(self, kernel: Kernel) -> None:
         """Run a kernel; memory is then what the golden model leaves."""
         expected = loaded(kernel)
-        run_kernel(config, expected, unpack(config, pack(config, kernel.fields)))
+        run_kernel(CONFIG, expected, unpack(CONFIG, pack(CONFIG, kernel.fields)))
         assert await self.run(kernel) is ErrorCode.NONE
         found, wanted = self.memory.lines, lines(expected)
         for line in found.keys() | wanted.keys():
             assert found.get(line) == wanted.get(line), f"line {line:#x}"
-
-
-def loaded(kernel: Kernel) -> Image:
-    """Return a memory with a kernel and its operands, and room for its result."""
-    image = Image()
-    for address, array in kernel.segments:
-        image.write(address, array)
-    # the result comes last
-    end = kernel.fields["result.values_end"]
-    image.write(max(end, image.extent), bytes(LINE_BYTES))
-    return image
 
 
 def lines(image: Image) -> dict[int, int]:
@@ -174,9 +137,7 @@ def segment_lines(segments: corruption.Segments) -> dict[int, int]:
 @cocotb.test()
 async def fuzz(dut: Any) -> None:
     """Kernels of the fuzzer, random nests among them, most of them spoilt."""
-    parameters = bench.parameters
-    dtype, multipliers = parameters["dtype"], parameters["multipliers"]
-    pair = Pair(f"{PRESET}/{dtype}/multipliers={multipliers}")
+    pair = Pair(f"{PRESET}/{CONFIG.dtype.value}/multipliers={CONFIG.multipliers}")
     system = System(dut)
     # what nobody wrote is zero in the golden model
     system.memory.blank = lambda line: 0  # type: ignore[method-assign]
@@ -190,7 +151,7 @@ async def fuzz(dut: Any) -> None:
             system.memory.read_errors.add(rng.choice(sorted(segment_lines(case.segments))))
         if not (case.write_error or case.silence):
             system.memory.latency, system.memory.stall = TIMINGS[seed % len(TIMINGS)]
-            ends[await system.check_end(pair.model.config, case)] += 1
+            ends[await system.check_end(case)] += 1
     dut._log.info("%s", ends)
     assert ends[ErrorCode.NONE] > FUZZ / 4
     assert len(ends) > 6
@@ -199,16 +160,14 @@ async def fuzz(dut: Any) -> None:
 @cocotb.test()
 async def kernels(dut: Any) -> None:
     """Kernels of all kinds, and some that the bus ends with an error; the next one runs right."""
-    parameters = bench.parameters
-    config = make_config(PRESET, parameters["dtype"], multipliers=parameters["multipliers"])
     system = System(dut)
     await bench.start(dut)
     rng = bench.rng()
     written = 0
     for number, name in enumerate(NAMES):
         system.memory.latency, system.memory.stall = TIMINGS[number % len(TIMINGS)]
-        kernel = lowered(config, name, number)
-        await system.check(config, kernel)
+        kernel = lowered(PRESET, CONFIG, name, number)
+        await system.check(kernel)
         written += len(system.memory.writes)
         for failing, accesses, code in (
             (system.memory.read_errors, system.memory.reads, ErrorCode.READ_ERROR),
@@ -225,16 +184,12 @@ async def kernels(dut: Any) -> None:
 @pytest.mark.skipif(
     "icarus" not in SIMULATORS and not COVERAGE, reason="in Verilator, tests/rtl runs whole chips"
 )
-@pytest.mark.parametrize(
-    ("multipliers", "dtype"), [(2, "int8"), (1, "bf16"), (16, "int8")], ids=["2", "1", "16"]
-)
-def test_whole_chip(multipliers: int, dtype: str) -> None:
-    """A usual leaf, and as narrow and as wide as it gets."""
+def test_whole_chip() -> None:
+    """As the PE's bench, with everything around it."""
     run_bench(
-        Chip(make_config(PRESET, dtype, multipliers=multipliers)),
+        Chip(CONFIG),
         module=__name__,
         simulator="verilator" if COVERAGE else "icarus",
-        parameters={"dtype": dtype, "multipliers": multipliers},
         testcase="kernels",
     )
 
@@ -244,9 +199,8 @@ def test_whole_chip_fuzz() -> None:
     if not COVERAGE and tb.harness.recorder is None:
         pytest.skip("tests/fuzz does it, and faster")
     run_bench(
-        Chip(make_config(PRESET, "int8", multipliers=2)),
+        Chip(CONFIG),
         module=__name__,
         simulator="verilator",
-        parameters={"dtype": "int8", "multipliers": 2},
         testcase="fuzz",
     )

@@ -50,7 +50,7 @@ class LineMemory:
         self._rng = rng
         self._latency = latency
         self._spread = spread
-        self._bad_lines = bad_lines
+        self.bad_lines = bad_lines
         self._waiting: list[tuple[int, dict[str, int]]] = []
         self._cycle = 0
         self.lines: list[int] = []
@@ -61,6 +61,11 @@ class LineMemory:
             dut, "request", line_request(config), rng, stall=stall, check=self._ask
         )
         cocotb.start_soon(self._answer())
+
+    @property
+    def quiet(self) -> bool:
+        """Whether every request was answered, but for an answer that is there in this cycle."""
+        return not self._waiting
 
     def _ask(self, request: dict[str, int]) -> None:
         line, slot = request["line"], request["slot"]
@@ -87,7 +92,7 @@ class LineMemory:
                 answer = {
                     "data": int.from_bytes(data, "little"),
                     "slot": slot,
-                    "error": int(line in self._bad_lines),
+                    "error": int(line in self.bad_lines),
                 }
                 reply.value = encode(layout, answer)
             await RisingEdge(self._dut.clk)

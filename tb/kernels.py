@@ -1,0 +1,53 @@
+"""Kernels for benches of the PE and of the chip: lowered by the runtime, run by the model."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from loopnest import Chip
+from loopnest.backends import Counters, ModelBackend
+from loopnest.lower import Kernel
+from loopnest_hw.config import LINE_BYTES, ChipConfig
+from loopnest_sim.image import Image
+from tests.rtl.kernels import KINDS, check, random_operands
+
+NAMES = ["spmv", "spgemm by rows", "spgemm by inner products", "gemm", "add of three"]
+"""Kinds of kernels with both shapes of the leaf, and operands of all formats."""
+
+SMALL = {"i": 5, "j": 40, "k": 9}
+LARGE = {"i": 5, "j": 150, "k": 6}
+TALL = {"i": 18, "j": 10, "k": 3}
+"""Sizes of the indices: results that the slots of ``shrunk`` don't hold; rows of several blocks."""
+
+
+class Recorder(ModelBackend):
+    """The golden model, which keeps the kernel that it ran."""
+
+    kernel: Kernel
+
+    def run(self, kernel: Kernel) -> Counters:
+        self.kernel = kernel
+        return super().run(kernel)
+
+
+def lowered(
+    preset: str, config: ChipConfig, name: str, seed: int, sizes: Mapping[str, int] = SMALL
+) -> Kernel:
+    """Return a kernel of this kind, whose result on the model NumPy confirms."""
+    kind, dtype = KINDS[name], config.dtype.value
+    chip = Chip(preset, dtype=dtype, backend="model", multipliers=config.multipliers)
+    chip._backend = recorder = Recorder(config)
+    operands = random_operands(kind, sizes, np.random.default_rng(seed), dtype)
+    check(kind, operands, dtype, chip.compute(kind.statement, **operands, **kind.arguments()))
+    return recorder.kernel
+
+
+def loaded(kernel: Kernel) -> Image:
+    """Return a memory with a kernel and its operands, and room for its result."""
+    image = Image()
+    for address, array in kernel.segments:
+        image.write(address, array)
+    # the result comes last
+    end = kernel.fields["result.values_end"]
+    image.write(max(end, image.extent), bytes(LINE_BYTES))
+    return image
