@@ -1,10 +1,20 @@
 """pytest's side of the benches."""
 
+import warnings
 from typing import Any
 
+from amaranth.hdl import UnusedElaboratable
 from cocotb._decorators import TestGenerator
 
 from tb.harness import MISSING_SIMULATORS
+
+
+def pytest_configure() -> None:
+    """Let tests make units for their ports alone.
+
+    Python drops those at any time, in between tests too, where pytest's own filters do not reach.
+    """
+    warnings.simplefilter("ignore", UnusedElaboratable)
 
 
 def pytest_report_header() -> list[str]:

@@ -239,7 +239,6 @@ def output_streams(unit: wiring.Component) -> set[str]:
     return {name.removesuffix("__") for name in outputs if flows.get(f"{name}ready") is In}
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_nothing_is_left_out() -> None:
     """Every output stream of every unit has its proof, here or in the unit's bench."""
     proved: dict[str, set[str]] = {}

@@ -50,7 +50,6 @@ def test_fmul(simulator: str, significant: int, stall: float) -> None:
     run_bench(FpMul(significant), module=__name__, simulator=simulator, parameters=parameters)
 
 
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_significant() -> None:
     """An impossible number of bits is refused."""
     with pytest.raises(ValueError, match="significant=25: expected 2 to 24"):
