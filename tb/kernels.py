@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from loopnest import Chip
-from loopnest.backends import Counters, ModelBackend
-from loopnest.lower import Kernel
+from loopnest.kernel.backends import Counters, ModelBackend
+from loopnest.kernel.lower import Kernel
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_sim.image import Image
 from tests.rtl.kernels import KINDS, check, random_operands

@@ -13,7 +13,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 from numpy.typing import NDArray
 
-from loopnest.lower import Kernel
+from loopnest.kernel.lower import Kernel
 from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.kernel import kernel_layout

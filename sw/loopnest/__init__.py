@@ -2,11 +2,11 @@
 
 from loopnest_sim.memory import Memory
 
-from .backends import ChipError
 from .chip import Chip
 from .epilogue import Epilogue
-from .pack import CompressedLevel
-from .report import RunReport
-from .tensor import Tensor
+from .formats.pack import CompressedLevel
+from .formats.tensor import Tensor
+from .kernel.backends import ChipError
+from .kernel.report import RunReport
 
 __all__ = ["Chip", "ChipError", "CompressedLevel", "Epilogue", "Memory", "RunReport", "Tensor"]

@@ -8,19 +8,19 @@ from loopnest_hw.config import ChipConfig, make_config
 from loopnest_sim.memory import Memory
 
 from .arguments import flag, string
-from .backends import Backend, make_backend
 from .epilogue import Epilogue, check_epilogue
 from .evaluate import Task, evaluate
 from .explain import Explanation, explain
-from .notation import Mask, Statement, accesses, parse, parse_einsum
-from .operand import Operand, as_source, mask_operand
-from .pack import COMPRESSED, DENSE
-from .plan import default_levels, parse_order
-from .report import RunReport, combine, make_report
+from .expression.notation import Mask, Statement, accesses, parse, parse_einsum
+from .expression.operand import Operand, as_source, mask_operand
+from .expression.semiring import Semiring, find_semiring
+from .expression.view import View, view_sizes
+from .formats.pack import COMPRESSED, DENSE
+from .formats.tensor import Levels, Tensor, parse_levels
+from .kernel.backends import Backend, make_backend
+from .kernel.report import RunReport, combine, make_report
+from .loops.plan import default_levels, parse_order
 from .run import run_task
-from .semiring import Semiring, find_semiring
-from .tensor import Levels, Tensor, parse_levels
-from .view import View, view_sizes
 
 Result: TypeAlias = Any
 """`Tensor`, `csr_array`, `coo_array` or `ndarray` (scipy has no types to say so)."""
@@ -115,7 +115,8 @@ class Chip:
             Keep it where the mask stores nothing instead.
         semiring : str
             What ``+`` (of terms, and of what is summed) and ``*`` mean: one of
-            `loopnest.semiring.SEMIRINGS`, such as ``"min_plus"``. What is absent is its zero.
+            `loopnest.expression.semiring.SEMIRINGS`, such as ``"min_plus"``. What is absent is its
+            zero.
         **operands
             The tensors by name: scipy.sparse arrays, NumPy arrays, numbers, or `Tensor`.
 

@@ -22,13 +22,13 @@ from loopnest_hw.export import write_files
 from loopnest_sim.build import BuildError
 from loopnest_sim.memory import Memory
 
-from .backends import BACKENDS, ChipError
 from .chip import Chip
-from .files import check_output, check_writable, read_tensor, write_tensor
-from .notation import Statement, parse, parse_einsum
-from .pack import COMPRESSED, DENSE
-from .semiring import SEMIRINGS
-from .tensor import Tensor, parse_levels
+from .expression.notation import Statement, parse, parse_einsum
+from .expression.semiring import SEMIRINGS
+from .formats.files import check_output, check_writable, read_tensor, write_tensor
+from .formats.pack import COMPRESSED, DENSE
+from .formats.tensor import Tensor, parse_levels
+from .kernel.backends import BACKENDS, ChipError
 
 OK, CHIP_ERROR, BAD_INPUT = 0, 1, 2
 

@@ -19,8 +19,8 @@ from loopnest_hw.config import COORDINATE_BITS, ChipConfig
 from .arguments import integer
 from .chip import Chip
 from .epilogue import Epilogue, check_epilogue
-from .operand import as_source
-from .tensor import Tensor
+from .expression.operand import as_source
+from .formats.tensor import Tensor
 
 STATEMENT = "out[p,k] = image[p+q,c] * weights[q,c,k] where wanted[p]"
 ORDER = "pqck"

@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from loopnest_hw.config import ChipConfig, NumberFormat
 
 from .arguments import flag, sequence
-from .numbers import is_real
-from .sources import dense_array
+from .formats.numbers import is_real
+from .formats.sources import dense_array
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    from .loops.plan import Plan
 
 MOST_SHIFT = 62
 MULTIPLIER_BITS = 31

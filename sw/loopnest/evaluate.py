@@ -11,17 +11,17 @@ from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
 from loopnest_hw.registers import ErrorCode
 
-from .backends import ChipError
 from .epilogue import Epilogue
-from .fuse import Fusion, find_fusion
-from .notation import Access, Binary, Expression, Statement
-from .operand import Operand
-from .pack import COMPRESSED
-from .plan import LATENCY, Plan, default_levels, index_sizes, make_plan
-from .semiring import PLUS_TIMES, Semiring
-from .slices import MOST_SLICES, Slice, join
-from .split import OneKernelError, Splitter
-from .tensor import Tensor, sparse_levels
+from .expression.fuse import Fusion, find_fusion
+from .expression.notation import Access, Binary, Expression, Statement
+from .expression.operand import Operand
+from .expression.semiring import PLUS_TIMES, Semiring
+from .expression.slices import MOST_SLICES, Slice, join
+from .expression.split import OneKernelError, Splitter
+from .formats.pack import COMPRESSED
+from .formats.tensor import Tensor, sparse_levels
+from .kernel.backends import ChipError
+from .loops.plan import LATENCY, Plan, default_levels, index_sizes, make_plan
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from itertools import combinations
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode, Op, Reduction, ResultMode
 
-from .backends import ModelBackend
 from .epilogue import Epilogue
 from .evaluate import Task, evaluate
-from .nest import Row
-from .notation import Statement
-from .operand import Operand
-from .plan import LATENCY, Plan
+from .expression.notation import Statement
+from .expression.operand import Operand
+from .expression.semiring import PLUS_TIMES, Semiring
+from .formats.tensor import Tensor
+from .kernel.backends import ModelBackend
+from .loops.nest import Row
+from .loops.plan import LATENCY, Plan
 from .run import run_task
-from .semiring import PLUS_TIMES, Semiring
-from .tensor import Tensor
 
 REDUCED = {Reduction.SUM: "sum", Reduction.MIN: "minimum", Reduction.MAX: "maximum"}
 

@@ -17,8 +17,8 @@ from loopnest_hw.config import LANES, NumberFormat
 from .arguments import integer
 from .chip import Chip
 from .epilogue import Epilogue
-from .operand import as_source
-from .tensor import Tensor
+from .expression.operand import as_source
+from .formats.tensor import Tensor
 
 WAYS = {"push": ("y[j] = x[i] * A[i,j]", "ij"), "pull": ("y[j] = x[i] * A[j,i]", "ji")}
 """A step's statement and loops; a pull has the edges by the nodes that they lead to."""

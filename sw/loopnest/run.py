@@ -3,12 +3,12 @@
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.registers import ErrorCode
 
-from .backends import Backend, ChipError, Counters
 from .evaluate import Task, pack_operands
-from .lower import Kernel, lower
-from .pack import COMPRESSED
-from .readback import read_compressed, read_dense
-from .tensor import Tensor
+from .formats.pack import COMPRESSED
+from .formats.tensor import Tensor
+from .kernel.backends import Backend, ChipError, Counters
+from .kernel.lower import Kernel, lower
+from .kernel.readback import read_compressed, read_dense
 
 
 def run_task(config: ChipConfig, backend: Backend, task: Task) -> tuple[Tensor, Kernel, Counters]:

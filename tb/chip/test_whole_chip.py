@@ -11,7 +11,7 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 import tb.harness
-from loopnest.lower import Kernel
+from loopnest.kernel.lower import Kernel
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.config import LINE_BYTES, make_config
 from loopnest_hw.descriptor import pack, unpack

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import loopnest.backends
+import loopnest.kernel.backends
 from loopnest import Chip, Memory
-from loopnest.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START, ModelBackend
-from loopnest.lower import DESCRIPTOR, Kernel
-from loopnest.split import OneKernelError
+from loopnest.expression.split import OneKernelError
+from loopnest.kernel.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START, ModelBackend
+from loopnest.kernel.lower import DESCRIPTOR, Kernel
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import descriptor_lines, kernel_fields, pack, places, unpack
 from loopnest_hw.format import WORD_BYTES
@@ -106,7 +106,7 @@ class Recorder(ModelBackend):
         super().__init__(config)
         self.kernels: list[Kernel] = []
 
-    def run(self, kernel: Kernel) -> loopnest.backends.Counters:
+    def run(self, kernel: Kernel) -> loopnest.kernel.backends.Counters:
         self.kernels.append(kernel)
         return super().run(kernel)
 

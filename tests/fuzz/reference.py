@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest.notation import Access, Binary, Expression, Negate, Place, accesses, parse
-from loopnest.view import view_sizes
+from loopnest.expression.notation import Access, Binary, Expression, Negate, Place, accesses, parse
+from loopnest.expression.view import view_sizes
 
 from .cases import Case
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest.notation import (
+from loopnest.expression.notation import (
     Access,
     Binary,
     Expression,
@@ -21,7 +21,7 @@ from loopnest.notation import (
     accesses,
     parse,
 )
-from loopnest.view import view_sizes
+from loopnest.expression.view import view_sizes
 from tests.rtl.chips import QUICK
 
 from .cases import Case, Given

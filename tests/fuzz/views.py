@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from loopnest.notation import (
+from loopnest.expression.notation import (
     Access,
     Binary,
     Expression,

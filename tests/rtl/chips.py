@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 import loopnest.run
 from loopnest import Chip, Memory, Tensor
-from loopnest.lower import DESCRIPTOR, Kernel, lower
+from loopnest.kernel.lower import DESCRIPTOR, Kernel, lower
 from loopnest_hw.config import parse_overrides
 from loopnest_hw.descriptor import pack
 from loopnest_hw.registers import OFFSETS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest.lower import Kernel
+from loopnest.kernel.lower import Kernel
 from tests.rtl.chips import Pair, altered, on
 
 PRODUCT = "C[i,j] = A[i,k] * B[k,j]"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import loopnest.run
 from loopnest import Chip, ChipError, Memory, Tensor
-from loopnest.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START
-from loopnest.lower import Kernel, lower
+from loopnest.kernel.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START
+from loopnest.kernel.lower import Kernel, lower
 from loopnest_hw.descriptor import LeafMode, Op, ResultMode
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from tests.rtl.chips import QUICK, Pair, altered, on, simulator
@@ -97,8 +97,8 @@ def test_the_runtime_tries_again_with_more_room(
         rooms.append(kernel.room)
         return kernel
 
-    monkeypatch.setattr("loopnest.lower.ROOM", 0)
-    monkeypatch.setattr("loopnest.lower.LEAST_ROOM", 1)
+    monkeypatch.setattr("loopnest.kernel.lower.ROOM", 0)
+    monkeypatch.setattr("loopnest.kernel.lower.LEAST_ROOM", 1)
     monkeypatch.setattr(loopnest.run, "lower", small)
     operands = matrices()
     expected = (operands["A"] + operands["B"]).toarray()

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Memory, Tensor
-from loopnest.lower import Kernel
+from loopnest.kernel.lower import Kernel
 from tests.rtl.chips import Pair, altered, on
 
 PRODUCT = "C[i,j] = A[i,k] * B[k,j]"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loopnest.semiring import SEMIRINGS
+from loopnest.expression.semiring import SEMIRINGS
 from tests.rtl.chips import Pair, on
 from tests.sw.semirings import clipped, product, random_matrix, stored
 

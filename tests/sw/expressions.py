@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest.notation import parse
+from loopnest.expression.notation import parse
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loopnest import Chip, ChipError, Tensor
 from loopnest.chip import TAKEN
-from loopnest.notation import MOST_OPERATORS
+from loopnest.expression.notation import MOST_OPERATORS
 from tests.sw.tensors import arrays, dense, shapes, sparse
 
 CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
@@ -175,8 +175,8 @@ def test_a_tensor_used_twice():
 
 
 def test_results_without_enough_room_are_run_again(monkeypatch):
-    monkeypatch.setattr("loopnest.lower.ROOM", 0)
-    monkeypatch.setattr("loopnest.lower.LEAST_ROOM", 1)
+    monkeypatch.setattr("loopnest.kernel.lower.ROOM", 0)
+    monkeypatch.setattr("loopnest.kernel.lower.LEAST_ROOM", 1)
     a = sparse(np.arange(400).reshape(20, 20) % 5)
     check(CHIPS["int8"].compute("C[i,j] = A[i,j] + B[i,j]", A=a, B=a), 2 * a.toarray())
 
@@ -303,7 +303,7 @@ def test_report(tmp_path):
 
 def test_another_order_where_slots_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the estimate takes for the best order may ask for more slots than there are."""
-    monkeypatch.setattr("loopnest.plan._worth", lambda plan: plan.result.replayable)
+    monkeypatch.setattr("loopnest.loops.plan._worth", lambda plan: plan.result.replayable)
     chip = Chip("shrunk", dtype="int8", backend="model")
     A, x = sp.random_array((9, 200), density=0.5, rng=1), np.arange(200)
     A.data = np.rint(A.data * 5)

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest.cli import BAD_INPUT, CHIP_ERROR, OK, main
-from loopnest.files import read_tensor, write_tensor
+from loopnest.formats.files import read_tensor, write_tensor
 
 MODEL = ("--backend", "model", "--dtype", "int8")
 A = sp.csr_array(np.array([[1, 0, 2], [0, 3, 0]]))

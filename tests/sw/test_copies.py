@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip
-from loopnest.lower import lower as plain_lower
+from loopnest.kernel.lower import lower as plain_lower
 
 
 def copies(

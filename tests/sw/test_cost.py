@@ -7,10 +7,10 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip, Tensor
-from loopnest.notation import parse
-from loopnest.operand import Operand
-from loopnest.plan import make_plan, result_is_sparse
-from loopnest.relation import Relation, total
+from loopnest.cost.relation import Relation, total
+from loopnest.expression.notation import parse
+from loopnest.expression.operand import Operand
+from loopnest.loops.plan import make_plan, result_is_sparse
 from loopnest_hw.config import make_config
 
 CONFIG = make_config("single")

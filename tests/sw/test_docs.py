@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest.cli import main
-from loopnest.files import write_tensor
+from loopnest.formats.files import write_tensor
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

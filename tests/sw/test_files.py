@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest.files import check_output, read_tensor, write_tensor
+from loopnest.formats.files import check_output, read_tensor, write_tensor
 
 
 def tensor(*shape: int) -> sp.coo_array:

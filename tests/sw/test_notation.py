@@ -2,7 +2,7 @@
 
 import pytest
 
-from loopnest.notation import MOST_OPERATORS, Access, Binary, Negate, parse, parse_einsum
+from loopnest.expression.notation import MOST_OPERATORS, Access, Binary, Negate, parse, parse_einsum
 
 
 def test_products_bind_stronger_than_sums():

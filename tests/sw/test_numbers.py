@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopnest import numbers
+from loopnest.formats import numbers
 from loopnest_hw.config import NumberFormat
 
 BF16, INT8 = NumberFormat.BF16, NumberFormat.INT8

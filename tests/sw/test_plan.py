@@ -7,11 +7,11 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Tensor
-from loopnest.cost import product_lanes
-from loopnest.lower import lower
-from loopnest.notation import parse
-from loopnest.operand import Operand
-from loopnest.plan import make_plan, result_is_sparse
+from loopnest.cost.estimate import product_lanes
+from loopnest.expression.notation import parse
+from loopnest.expression.operand import Operand
+from loopnest.kernel.lower import lower
+from loopnest.loops.plan import make_plan, result_is_sparse
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import CellMode, LeafMode, Op, ResultMode
 

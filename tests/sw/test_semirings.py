@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Tensor
-from loopnest.semiring import SEMIRINGS
+from loopnest.expression.semiring import SEMIRINGS
 from tests.sw.semirings import CASES, clipped, product, random_matrix, stored
 
 CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}

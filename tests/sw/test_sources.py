@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip, Tensor
+from loopnest.formats.sources import known
 from loopnest.graphs import bfs
-from loopnest.sources import known
 
 CHIP = Chip(dtype="bf16", backend="model")
 A = np.arange(20.0).reshape(4, 5) * (np.arange(20).reshape(4, 5) % 3 == 0)

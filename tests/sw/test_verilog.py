@@ -5,7 +5,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
-from loopnest.verilog import cached_verilog, sources_digest
+from loopnest.kernel.verilog import cached_verilog, sources_digest
 from loopnest_hw.config import make_config
 
 EXPORT = """

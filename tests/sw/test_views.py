@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Tensor
 from loopnest.convolution import convolve
-from loopnest.notation import Access, Place, parse
+from loopnest.expression.notation import Access, Place, parse
 
 RNG = np.random.default_rng(2)
 CHIP = Chip("single", backend="model")

@@ -22,8 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from loopnest_hw.config import NumberFormat
 
-from . import numbers, pack
-from .arguments import (
+from ..arguments import (
     check_coordinates,
     check_mode_order,
     check_room,
@@ -31,6 +30,7 @@ from .arguments import (
     flag,
     sequence,
 )
+from . import numbers, pack
 from .check import check_levels
 from .pack import COMPRESSED, DENSE, CompressedLevel
 from .sources import dense_array, known

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import COORDINATE_BITS
 
+from ..formats.pack import COMPRESSED, DENSE
+from ..formats.tensor import Tensor, sparse_levels
 from .notation import Access, Statement
 from .operand import Operand
-from .pack import COMPRESSED, DENSE
-from .tensor import Tensor, sparse_levels
 
 
 @dataclass(frozen=True)

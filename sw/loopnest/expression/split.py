@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
 
+from ..formats.tensor import MAX_ORDER
 from .notation import Access, Binary, Expression, Negate, Statement, accesses
-from .tensor import MAX_ORDER
 
 
 class OneKernelError(ValueError):

@@ -1,7 +1,7 @@
 """What a nest is expected to cost, from what the operands' levels hold.
 
 Tokens, scanned words, merged blocks and products are counted from the operands' coordinates
-(`loopnest.relation`): exactly, but where three sparse operands go round in a circle. What the
+(`loopnest.cost.relation`): exactly, but where three sparse operands go round in a circle. What the
 golden model alone would know is estimated: how a result's terms share blocks, where an
 intersection's lanes lie, how often a line is read again. The estimate chooses the loop order, the
 streams' shares of the pool, the room for the result and the cycle budget; no result depends on it
@@ -27,14 +27,14 @@ from loopnest_hw.format import (
     WORD_BYTES,
 )
 
+from ..expression.operand import Stored
+from ..formats.pack import COMPRESSED
+from ..formats.tensor import Tensor
+from ..loops.nest import Nest
+from ..loops.result import ResultPlan
 from .joins import Joins
 from .lines import Burst, Fibers, child_gaps, value_lines
-from .nest import Nest
-from .operand import Stored
-from .pack import COMPRESSED
 from .profile import Profile
-from .result import ResultPlan
-from .tensor import Tensor
 
 START = 120
 """Cycles of a kernel's start and end, at no memory latency."""

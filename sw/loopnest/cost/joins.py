@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from loopnest_hw.config import LANES, ChipConfig
 from loopnest_hw.descriptor import CellMode, LeafMode
 
-from .nest import Nest, Row
-from .pack import COMPRESSED
+from ..formats.pack import COMPRESSED
+from ..loops.nest import Nest, Row
 from .profile import Profile
 from .relation import Relation, total
 

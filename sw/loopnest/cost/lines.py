@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loopnest_hw.config import LANES, LINE_BYTES
 from loopnest_hw.descriptor import CellMode
 
-from .nest import Cell, Row
+from ..loops.nest import Cell, Row
 from .profile import Profile
 
 

@@ -10,8 +10,8 @@ from itertools import permutations
 
 from loopnest_hw.descriptor import Op
 
-from .notation import Access, Binary, Expression, Negate, Statement
-from .split import OneKernelError
+from ..expression.notation import Access, Binary, Expression, Negate, Statement
+from ..expression.split import OneKernelError
 
 
 @dataclass(frozen=True)

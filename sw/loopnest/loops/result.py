@@ -12,7 +12,7 @@ from loopnest_hw.config import COORDINATE_BITS, LANES, POSITION_BITS
 from loopnest_hw.descriptor import LeafMode, ResultMode
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
 
-from .split import OneKernelError
+from ..expression.split import OneKernelError
 
 KEYS = 1 << COORDINATE_BITS
 

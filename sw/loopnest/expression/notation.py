@@ -19,7 +19,7 @@ from string import ascii_uppercase
 
 from loopnest_hw.config import COORDINATE_BITS
 
-from .arguments import string
+from ..arguments import string
 
 MOST_OPERATORS = 200
 """Operators, signs and opening parentheses of a statement: each may nest it by one more."""

@@ -11,10 +11,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from ..formats.pack import COMPRESSED, DENSE
+from ..formats.tensor import Tensor, sparse_levels
 from .notation import Access, Place, Statement, written_place
 from .operand import Operand
-from .pack import COMPRESSED, DENSE
-from .tensor import Tensor, sparse_levels
 from .view import View
 
 MOST_SLICES = 64

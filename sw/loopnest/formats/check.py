@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from loopnest_hw.config import LANES, POSITION_BITS
 from loopnest_hw.format import BLOCK_MASK_BITS, ENTRY_WORDS, OPEN_STRIDE, PACKED_STRIDE
 
-from .arguments import integer
+from ..arguments import integer
 from .pack import MASK, CompressedLevel, spans, word_numbers
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from loopnest_hw.config import NumberFormat
 from loopnest_hw.descriptor import Op, Reduction
 
-from . import numbers
+from ..formats import numbers
+from ..formats.tensor import Tensor
 from .notation import Access, Binary, Expression, Negate, Statement, accesses
 from .operand import Operand
-from .tensor import Tensor
 
 
 class Factors(Enum):

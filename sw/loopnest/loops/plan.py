@@ -13,19 +13,19 @@ import scipy.sparse as sp
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
 
-from .arguments import sequence
-from .cost import Estimate, estimate, holds, waits
+from ..arguments import sequence
+from ..cost.estimate import Estimate, estimate, holds, waits
+from ..expression.notation import Access, Binary, Expression, Negate, Statement
+from ..expression.operand import Operand, Stored
+from ..expression.semiring import PLUS_TIMES, Semiring
+from ..expression.split import OneKernelError
+from ..formats.pack import DENSE
+from ..formats.tensor import Tensor, sparse_levels
 from .lane import Lane, fit
 from .nest import Nest
-from .notation import Access, Binary, Expression, Negate, Statement
-from .operand import Operand, Stored
-from .pack import DENSE
 from .result import ResultPlan, fiber_loops, plan_result
-from .semiring import PLUS_TIMES, Semiring
-from .split import OneKernelError
 from .storage import Storage
 from .streams import assign_scanners, ring_cycles
-from .tensor import Tensor, sparse_levels
 
 CONVERTING = 0.02
 """Share by which each operand or result that is converted on the host raises the cost of an order.

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from loopnest_hw.descriptor import CellMode
 
+from ..expression.operand import Stored
+from ..expression.split import OneKernelError
+from ..formats.pack import COMPRESSED
 from .lane import Lane
-from .operand import Stored
-from .pack import COMPRESSED
-from .split import OneKernelError
 from .tables import JoinRow, place_ones
 
 

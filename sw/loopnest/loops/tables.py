@@ -8,8 +8,8 @@ nothing scanned at all), one cell has to be the all-ones fiber.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..expression.split import OneKernelError
 from .lane import Lane
-from .split import OneKernelError
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
 
-from . import numbers
+from ..cost.profile import Profile, take_profile
+from ..formats import numbers
+from ..formats.pack import COMPRESSED, DENSE, spans
+from ..formats.sources import known
+from ..formats.tensor import Tensor, sparse_levels
 from .notation import Access
-from .pack import COMPRESSED, DENSE, spans
-from .profile import Profile, take_profile
-from .sources import known
-from .tensor import Tensor, sparse_levels
 
 
 @dataclass(frozen=True)

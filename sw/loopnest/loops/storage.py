@@ -12,12 +12,12 @@ from math import prod
 
 from loopnest_hw.config import ChipConfig
 
+from ..expression.notation import Access
+from ..expression.operand import Operand
+from ..expression.split import OneKernelError
+from ..formats.pack import COMPRESSED
 from .lane import Lane
 from .nest import Nest, build_nest
-from .notation import Access
-from .operand import Operand
-from .pack import COMPRESSED
-from .split import OneKernelError
 from .streams import CrowdedError, assign_scanners
 
 MOST_FIBERS = 1 << 20

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from .arguments import check_coordinates
+from ..arguments import check_coordinates
 
 
 def known(source: Any) -> Any:

@@ -18,15 +18,15 @@ from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, WORD_BYTES
 from loopnest_sim.image import Image
 
-from .arguments import check_room
-from .copies import choose_copies
-from .cost import product_lanes
-from .epilogue import Epilogue, lower_epilogue
-from .nest import Nest, Row
-from .plan import Plan
-from .streams import share_pool
-from .tables import keep_tables
-from .tensor import Tensor
+from ..arguments import check_room
+from ..cost.copies import choose_copies
+from ..cost.estimate import product_lanes
+from ..epilogue import Epilogue, lower_epilogue
+from ..formats.tensor import Tensor
+from ..loops.nest import Nest, Row
+from ..loops.plan import Plan
+from ..loops.streams import share_pool
+from ..loops.tables import keep_tables
 
 DESCRIPTOR = 0x1000
 """Byte address of the descriptor."""

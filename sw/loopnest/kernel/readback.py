@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from loopnest_hw.config import NumberFormat
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
 
-from . import numbers
+from ..formats import numbers
+from ..formats.pack import COMPRESSED, DENSE, MASK, CompressedLevel
+from ..formats.tensor import Tensor
 from .lower import Kernel, value_bytes
-from .pack import COMPRESSED, DENSE, MASK, CompressedLevel
-from .tensor import Tensor
 
 Read = Callable[[int, int], NDArray[np.uint8]]
 """Returns the bytes at an address, given that and their number."""

@@ -12,12 +12,12 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cost.profile import Profile, take_profile
+from ..formats.pack import COMPRESSED, DENSE, spans
+from ..formats.tensor import Tensor
 from .notation import Access, Place, Statement, moved_modes
 from .operand import Operand, Stored
-from .pack import COMPRESSED, DENSE, spans
-from .profile import Profile, take_profile
 from .split import OneKernelError
-from .tensor import Tensor
 
 MOST_ENTRIES = 1 << 22
 """Entries of a view that the cost model looks at, about."""

@@ -3,9 +3,9 @@
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode
 
-from .cost import Estimate
+from ..cost.estimate import Estimate
+from ..expression.split import OneKernelError
 from .nest import Nest
-from .split import OneKernelError
 
 LEAST_LINES = 2
 """Lines of every ring."""

@@ -11,7 +11,7 @@ from loopnest_hw.config import LANES
 from loopnest_hw.descriptor import LeafMode
 from loopnest_sim.model.steps import form_steps
 
-from .pack import COMPRESSED
+from ..formats.pack import COMPRESSED
 from .relation import Columns
 
 SAMPLE = 4096

@@ -1,0 +1,1 @@
+"""A planned nest as the chip takes it, what runs it, and what it leaves."""
