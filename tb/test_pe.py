@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from loopnest.kernel.lower import Kernel
 from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
-from loopnest_hw.descriptor import pack, unpack
+from loopnest_hw.descriptor import Op, pack, unpack
 from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.pe import PE
 from loopnest_hw.registers import ErrorCode
@@ -34,6 +34,10 @@ from tb.streams import Sink, Source, decode, encode
 PRESET = "shrunk"
 MEMORY_BYTES = 1 << 16
 PATIENCE = 50_000
+
+HUGE_AT = MEMORY_BYTES // 2
+HUGE = np.full(MEMORY_BYTES // 8, (1 << 31) - 1, np.int32)
+"""Values, behind all that a kernel has in memory, no two of which have a sum."""
 
 TIMINGS = [(1, 0, 0.0), (60, 50, 0.0), (1, 40, 0.4)]
 """The memory's latency, how much it spreads, and the share of stalls of all streams."""
@@ -233,7 +237,8 @@ async def shares_of_row_0(dut: Any, timing: tuple[int, int, float]) -> None:
 async def errors(dut: Any) -> None:
     """Nests that can't be right end with an error that the golden model finds; the next is right.
 
-    The room for the result is too small, a row ends below coordinates that it has, or a read fails.
+    The room for the result is too small, a row ends below coordinates that it has, terms are so
+    large that two of them leave int32, or a read fails.
     """
     config = make_config(**bench.parameters["config"])
     system = System(dut, config, TIMINGS[0])
@@ -249,12 +254,14 @@ async def errors(dut: Any) -> None:
         changed = [
             {f"result.{room}_end": fields[f"result.{room}"]},
             {f"row.{row}.size": rng.randrange(fields[f"row.{row}.size"] + 1)},
+            {"operand.0.values": HUGE_AT, "operand.0.wide": 1, "op1": Op.FIRST},
             {},
         ]
         for change in changed:
             expected = loaded(kernel)
+            expected.write(HUGE_AT, HUGE)
+            system.load(expected)
             _, faults = golden(config, fields | change, expected)
-            system.load(loaded(kernel))
             error = await system.run(fields | change, items)
             if faults.found:
                 assert error in faults.found
@@ -275,6 +282,7 @@ async def errors(dut: Any) -> None:
         ErrorCode.READ_ERROR,
         ErrorCode.RESULT_FULL,
         ErrorCode.COORDINATE,
+        ErrorCode.OVERFLOW,
     }
 
 
