@@ -238,15 +238,15 @@ async def errors(dut: Any) -> None:
     """Nests that can't be right end with an error that the golden model finds; the next is right.
 
     The room for the result is too small, a row ends below coordinates that it has, terms are so
-    large that two of them leave int32, or a read fails.
+    large that two of them leave int32, all rows of the result are one fiber, or a read fails.
     """
     config = make_config(**bench.parameters["config"])
     system = System(dut, config, TIMINGS[0])
     await bench.start(dut)
     rng = bench.rng()
     found: Counter[ErrorCode] = Counter()
-    for number, name in enumerate(NAMES * (3 if bench.parameters["large"] else 2)):
-        kernel = lowered(PRESET, config, name, number)
+    for number, (name, sizes) in enumerate([(n, SMALL) for n in 3 * NAMES] + [("gemm", LARGE)]):
+        kernel = lowered(PRESET, config, name, number, sizes)
         fields = fields_of(config, kernel)
         items = part(row_0(config, fields, loaded(kernel)), -1)
         room = rng.choice(["blocks", "values", "table"])
@@ -255,6 +255,7 @@ async def errors(dut: Any) -> None:
             {f"result.{room}_end": fields[f"result.{room}"]},
             {f"row.{row}.size": rng.randrange(fields[f"row.{row}.size"] + 1)},
             {"operand.0.values": HUGE_AT, "operand.0.wide": 1, "op1": Op.FIRST},
+            {"drain_stop": fields["drain_stop"] + 1},
             {},
         ]
         for change in changed:
@@ -283,6 +284,8 @@ async def errors(dut: Any) -> None:
         ErrorCode.RESULT_FULL,
         ErrorCode.COORDINATE,
         ErrorCode.OVERFLOW,
+        ErrorCode.KEYS,
+        ErrorCode.SLOTS,
     }
 
 
