@@ -4,7 +4,9 @@ The bench stands in for the dispatcher, which sends row 0's blocks, and for the 
 answers late and in any order, and takes what is written.
 """
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import cocotb
@@ -14,7 +16,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from numpy.typing import NDArray
 
 from loopnest.kernel.lower import Kernel
-from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
+from loopnest_hw.config import ADDRESS_BITS, LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.descriptor import Op, pack, unpack
 from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.pe import PE
@@ -45,6 +47,9 @@ TIMINGS = [(1, 0, 0.0), (60, 50, 0.0), (1, 40, 0.4)]
 STAGES = encode(EVENTS, {"stage": [3] * EVENTS["stage"].shape.length})
 """Bits of the events that tell what the stages do."""
 
+ADDRESS = re.compile(r"\.(values|table|blocks)(_end)?$|epilogue\.(bias|scale)$")
+"""Fields of the descriptor that are addresses, by their paths."""
+
 Fields = dict[str, int]
 
 
@@ -59,6 +64,13 @@ def register(config: ChipConfig, fields: Fields) -> int:
             at, shape = at + field.offset, field.shape
         bits |= value << at
     return bits
+
+
+def moved(fields: Fields, base: int) -> Fields:
+    """Return the fields with every address so much higher."""
+    return {
+        path: value + base * (ADDRESS.search(path) is not None) for path, value in fields.items()
+    }
 
 
 def row_0(config: ChipConfig, fields: Fields, image: Image) -> list[dict[str, Any]]:
@@ -105,6 +117,8 @@ class System:
         latency, spread, stall = timing
         self.dut = dut
         self.config = config
+        self.rng = bench.rng()
+        self.base = 0
         self.image: NDArray[np.uint8] = np.zeros(MEMORY_BYTES, np.uint8)
         self.memory = LineMemory(
             dut, config, self.image, bench.rng(), latency=latency, spread=spread, stall=stall
@@ -118,8 +132,8 @@ class System:
     def _write(self, line: dict[str, int]) -> None:
         data = np.frombuffer(line["data"].to_bytes(LINE_BYTES, "little"), np.uint8)
         strobe = np.array([line["strobe"] >> n & 1 for n in range(LINE_BYTES)], np.bool_)
-        at = line["line"] * LINE_BYTES
-        assert at + LINE_BYTES <= MEMORY_BYTES and strobe.any()
+        at = line["line"] * LINE_BYTES - self.base
+        assert 0 <= at < MEMORY_BYTES and strobe.any()
         self.image[at : at + LINE_BYTES][strobe] = data[strobe]
 
     async def _count(self) -> None:
@@ -141,12 +155,18 @@ class System:
         """Put an image into memory."""
         self.image[:] = image.read(0, MEMORY_BYTES)
 
-    async def run(self, fields: Fields, items: list[dict[str, Any]]) -> tuple[ErrorCode, int]:
-        """Reset the PE and run a nest to its end or its error."""
+    async def run(
+        self, fields: Fields, items: list[dict[str, Any]], bad_lines: Iterable[int] = ()
+    ) -> tuple[ErrorCode, int]:
+        """Reset the PE and run a nest, anywhere in memory, to its end or its error."""
         dut = self.dut
         dut.rst.value = 1
-        dut.kernel.value = register(self.config, fields)
+        # what the last run was about to write
         await ClockCycles(dut.clk, 3)
+        self.base = self.rng.randrange((1 << ADDRESS_BITS) // MEMORY_BYTES) * MEMORY_BYTES
+        first = self.base // LINE_BYTES
+        self.memory.bad_lines = frozenset(first + n for n in bad_lines)
+        dut.kernel.value = register(self.config, moved(fields, self.base))
         while not self.memory.quiet:
             await RisingEdge(dut.clk)
         await ClockCycles(dut.clk, 2)
@@ -167,6 +187,7 @@ class System:
             assert int(dut.done.value)
         sender.cancel()
         self.blocks.set_idle()
+        assert all(0 <= n - first < MEMORY_BYTES // LINE_BYTES for n in self.memory.lines)
         return self.error
 
 
@@ -272,11 +293,10 @@ async def errors(dut: Any) -> None:
             found[error[0]] += 1
         asked = system.memory.lines
         if asked:
-            system.memory.bad_lines = frozenset([rng.choice(asked)])
-            assert await system.run(fields, items) == (ErrorCode.READ_ERROR, 0)
+            bad = rng.choice(asked) % (MEMORY_BYTES // LINE_BYTES)
+            assert await system.run(fields, items, [bad]) == (ErrorCode.READ_ERROR, 0)
             await ClockCycles(dut.clk, 50)
             assert system.error == (ErrorCode.READ_ERROR, 0)
-            system.memory.bad_lines = frozenset()
             found[ErrorCode.READ_ERROR] += 1
     assert found.keys() == {
         ErrorCode.NONE,
