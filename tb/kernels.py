@@ -16,7 +16,7 @@ NAMES = ["spmv", "spgemm by rows", "spgemm by inner products", "gemm", "add of t
 
 SMALL = {"i": 5, "j": 40, "k": 9}
 LARGE = {"i": 5, "j": 150, "k": 6}
-TALL = {"i": 18, "j": 10, "k": 3}
+TALL = {"i": 40, "j": 20, "k": 3}
 """Sizes of the indices: results that the slots of ``shrunk`` don't hold; rows of several blocks."""
 
 

@@ -210,7 +210,9 @@ async def kernels(dut: Any, timing: tuple[int, int, float]) -> None:
     system = System(dut, config, timing)
     await bench.start(dut)
     large = bench.parameters["large"]
-    sizes = [(name, SMALL) for name in NAMES] + [("spgemm by rows", LARGE)] * (3 * large)
+    sizes = [(name, SMALL) for name in NAMES]
+    if large:
+        sizes += 3 * [("spgemm by rows", LARGE), ("add of three", TALL)]
     seen: Counter[str] = Counter()
     for number, (name, size) in enumerate(sizes):
         kernel = lowered(PRESET, config, name, number, size)
