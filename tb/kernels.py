@@ -8,6 +8,7 @@ from loopnest import Chip
 from loopnest.kernel.backends import Counters, ModelBackend
 from loopnest.kernel.lower import Kernel
 from loopnest_hw.config import LINE_BYTES, ChipConfig
+from loopnest_hw.descriptor import pack, unpack
 from loopnest_sim.image import Image
 from tests.rtl.kernels import KINDS, check, random_operands
 
@@ -40,6 +41,11 @@ def lowered(
     operands = random_operands(kind, sizes, np.random.default_rng(seed), dtype)
     check(kind, operands, dtype, chip.compute(kind.statement, **operands, **kind.arguments()))
     return recorder.kernel
+
+
+def fields_of(config: ChipConfig, kernel: Kernel) -> dict[str, int]:
+    """Return every field of a kernel's descriptor."""
+    return unpack(config, pack(config, kernel.fields))
 
 
 def loaded(kernel: Kernel) -> Image:

@@ -15,9 +15,8 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 from numpy.typing import NDArray
 
-from loopnest.kernel.lower import Kernel
 from loopnest_hw.config import ADDRESS_BITS, LINE_BYTES, ChipConfig, make_config
-from loopnest_hw.descriptor import Op, pack, unpack
+from loopnest_hw.descriptor import Op
 from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.pe import PE
 from loopnest_hw.registers import ErrorCode
@@ -29,7 +28,7 @@ from loopnest_sim.model.kernel import KernelResult, run_checked
 from loopnest_sim.model.nest import Nest, root
 from loopnest_sim.model.watch import Watch
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.kernels import LARGE, NAMES, SMALL, TALL, loaded, lowered
+from tb.kernels import LARGE, NAMES, SMALL, TALL, fields_of, loaded, lowered
 from tb.stream.memory import LineMemory
 from tb.streams import Sink, Source, decode, encode
 
@@ -55,9 +54,10 @@ Fields = dict[str, int]
 
 def register(config: ChipConfig, fields: Fields) -> int:
     """Return the bits of the kernel register."""
+    layout = kernel_layout(config)
     bits = 0
     for path, value in fields.items():
-        shape: Any = kernel_layout(config)
+        shape: Any = layout
         at = 0
         for name in path.split("."):
             field = shape[int(name) if name.isdecimal() else name]
@@ -99,8 +99,7 @@ def part(items: list[dict[str, Any]], lanes: int) -> list[dict[str, Any]]:
         if block["lanes"] & lanes:
             some.append(item | {"block": [block | {"lanes": block["lanes"] & lanes}]})
     if not some:
-        nothing = {"coordinate": 0, "lanes": 0, "mask": [0] * 3, "rank": [0] * 3}
-        return [{"block": [nothing], "count": 0, "child": [0] * 3, "last": 1}]
+        return [{"count": 0, "last": 1}]
     return [*some[:-1], some[-1] | {"last": 1}]
 
 
@@ -197,11 +196,6 @@ def golden(config: ChipConfig, fields: Fields, image: Image) -> tuple[KernelResu
     return run_checked(config, image, fields, Watch(), faults), faults
 
 
-def fields_of(config: ChipConfig, kernel: Kernel) -> Fields:
-    """Return every field of a kernel's descriptor."""
-    return unpack(config, pack(config, kernel.fields))
-
-
 @cocotb.test()
 @cocotb.parametrize(timing=TIMINGS)
 async def kernels(dut: Any, timing: tuple[int, int, float]) -> None:
@@ -243,7 +237,7 @@ async def shares_of_row_0(dut: Any, timing: tuple[int, int, float]) -> None:
     system = System(dut, config, timing)
     await bench.start(dut)
     rng = bench.rng()
-    for number in range(3 if bench.parameters["large"] else 1):
+    for number in range(3):
         kernel = lowered(PRESET, config, "gemm", number, TALL)
         fields = fields_of(config, kernel)
         items = row_0(config, fields, loaded(kernel))

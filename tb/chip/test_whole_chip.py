@@ -14,7 +14,6 @@ import tb.harness
 from loopnest.kernel.lower import Kernel
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.config import LINE_BYTES, make_config
-from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model.kernel import run_kernel
@@ -22,7 +21,7 @@ from loopnest_sim.model.run import run_kernels
 from tb.chip.axi_lite import AxiLiteManager
 from tb.chip.axi_memory import AxiMemory
 from tb.harness import COVERAGE, SIMULATORS, bench, run_bench
-from tb.kernels import NAMES, loaded, lowered
+from tb.kernels import NAMES, fields_of, loaded, lowered
 from tests.fuzz import corruption
 from tests.rtl.chips import Pair
 
@@ -106,7 +105,7 @@ class System:
     async def check(self, kernel: Kernel) -> None:
         """Run a kernel; memory is then what the golden model leaves."""
         expected = loaded(kernel)
-        run_kernel(CONFIG, expected, unpack(CONFIG, pack(CONFIG, kernel.fields)))
+        run_kernel(CONFIG, expected, fields_of(CONFIG, kernel))
         assert await self.run(kernel) is ErrorCode.NONE
         found, wanted = self.memory.lines, lines(expected)
         for line in found.keys() | wanted.keys():
