@@ -35,7 +35,7 @@ share them equally."""
 EPILOGUE_READS = 4
 """Neighbouring lanes whose biases and scales the epilogue reads at once."""
 
-MOST_COPIES = 2
+MAX_LOG2_COPIES = 2
 """Largest setting of the descriptor's ``copies``: the accumulator keeps up to ``2**2`` copies of a
 key, so that its additions can follow each other sooner."""
 

@@ -46,7 +46,7 @@ REGISTER_CYCLES = 10_000
 PROGRESS_CYCLES = 100_000
 """Cycles between calls of a progress function."""
 
-MOST_ROOMS = 16
+MAX_ROOMS = 16
 """Ranges that writes can be confined to."""
 
 PROTOCOL_RULES = (
@@ -234,8 +234,8 @@ class Simulator:
 
         `errors_answered` begins at 0 again.
         """
-        if len(rooms) > MOST_ROOMS:
-            raise ValueError(f"{len(rooms)} ranges: expected up to {MOST_ROOMS}")
+        if len(rooms) > MAX_ROOMS:
+            raise ValueError(f"{len(rooms)} ranges: expected up to {MAX_ROOMS}")
         limits = np.array([limit for room in rooms for limit in room], np.uint64)
         self._call("confine", _pointer(limits), ctypes.c_uint32(len(rooms)))
 

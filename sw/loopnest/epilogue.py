@@ -26,7 +26,7 @@ from .formats.sources import dense_array
 if TYPE_CHECKING:
     from .loops.plan import Plan
 
-MOST_SHIFT = 62
+MAX_SHIFT = 62
 MULTIPLIER_BITS = 31
 
 SCALAR, FIBER, COORDINATE = range(3)
@@ -179,7 +179,7 @@ def multipliers(scale: NDArray[Any]) -> tuple[NDArray[np.uint32], int]:
     largest = float(np.max(np.abs(exact), initial=0.0))
     if not largest < 2.0**MULTIPLIER_BITS:
         raise ValueError(f"scale={largest}: expected finite numbers below 2^{MULTIPLIER_BITS}")
-    shift = MOST_SHIFT
+    shift = MAX_SHIFT
     while np.max(np.abs(np.rint(exact * 2.0**shift)), initial=0.0) >= 2.0**MULTIPLIER_BITS:
         shift -= 1
     return np.rint(exact * 2.0**shift).astype(np.int32).view(np.uint32), shift

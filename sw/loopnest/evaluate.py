@@ -16,7 +16,7 @@ from .expression.fuse import Fusion, find_fusion
 from .expression.notation import Access, Binary, Expression, Statement
 from .expression.operand import Operand
 from .expression.semiring import PLUS_TIMES, Semiring
-from .expression.slices import MOST_SLICES, Slice, join
+from .expression.slices import MAX_SLICES, Slice, join
 from .expression.split import OneKernelError, Splitter
 from .formats.pack import COMPRESSED
 from .formats.tensor import Tensor, sparse_levels
@@ -240,7 +240,7 @@ class _Evaluation:
         sizes = self._sizes(statement)
         index = min(statement.indices, key=lambda i: sizes[i])
         kept = index in statement.result.indices
-        if not 0 < sizes[index] <= MOST_SLICES or not (kept or goal.epilogue is None):
+        if not 0 < sizes[index] <= MAX_SLICES or not (kept or goal.epilogue is None):
             return None
         slices = [Slice(index, n, n + 1, gone=True) for n in range(sizes[index])]
         if kept:
@@ -263,7 +263,7 @@ class _Evaluation:
         """
         pieces = 2 * self.pieces
         epilogue = goal.epilogue
-        if pieces > MOST_SLICES or (epilogue is not None and epilogue.reads_memory):
+        if pieces > MAX_SLICES or (epilogue is not None and epilogue.reads_memory):
             return None
         sizes = self._sizes(plan.statement)
         index = max(plan.result.key_loops, key=lambda i: sizes[i], default=None)

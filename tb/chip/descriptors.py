@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from loopnest_hw.config import COORDINATE_BITS, MOST_COPIES, ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, MAX_LOG2_COPIES, ChipConfig
 from loopnest_hw.descriptor import (
     MAGIC,
     CellMode,
@@ -26,7 +26,7 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
         ("op1", len(Op) - 1),
         ("op2", len(Op) - 1),
         ("reduction", len(Reduction) - 1),
-        ("copies", MOST_COPIES),
+        ("copies", MAX_LOG2_COPIES),
         ("result.size", 1 << COORDINATE_BITS),
         ("epilogue.bias_mode", 2),
         ("epilogue.scale_mode", 2),

@@ -7,7 +7,7 @@ import cocotb
 import pytest
 from cocotb.triggers import ClockCycles
 
-from loopnest_hw.config import MOST_COPIES, make_config
+from loopnest_hw.config import MAX_LOG2_COPIES, make_config
 from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode
 from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.leaf.layouts import placed
@@ -38,7 +38,7 @@ def random_leaf(rng: random.Random, mode: LeafMode, accumulate: bool) -> place.L
         result=ResultCell(rng.choice([ResultMode.KEY, ResultMode.HOLD]), rng.choice([1, 16, 250])),
         mode=mode,
         accumulate=accumulate,
-        copies=rng.randrange(MOST_COPIES + 1) if accumulate else 0,
+        copies=rng.randrange(MAX_LOG2_COPIES + 1) if accumulate else 0,
         drain_stop=rng.randrange(1, CONFIG.rows),
         inner=rng.randrange(1, CONFIG.rows),
     )

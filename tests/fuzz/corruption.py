@@ -37,7 +37,7 @@ SOUND_BUDGET = 1_000_000
 SLACK = 8_000
 """Cycles after the budget in which the bus has to come to rest."""
 
-MOST_CYCLES_A_STEP = 200
+MAX_CYCLES_A_STEP = 200
 """A budget of so many cycles for each piece of work, and some, is never too small."""
 
 NESTS = 0.35
@@ -187,7 +187,7 @@ def check(pair: Pair, case: Case) -> str:
     elif code in (ErrorCode.READ_ERROR, ErrorCode.WRITE_ERROR):
         assert chip.errors_answered, ended
     elif code is ErrorCode.BUDGET and (code, where) not in expected.errors:
-        work = MOST_CYCLES_A_STEP * (expected.work + 20)
+        work = MAX_CYCLES_A_STEP * (expected.work + 20)
         assert where <= expected.completed, ended
         # a memory that falls silent may be found out later than that
         assert case.silence or budget < work, f"{ended}, {expected}"

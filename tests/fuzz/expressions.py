@@ -25,10 +25,10 @@ from .patterns import LEVELS, random_array, random_format, random_size
 from .reference import RINGS, SUBTRACTING, kept_rows, reference, zero_of
 from .views import random_views, viewed_modes
 
-MOST_OPERANDS = 3
-MOST_INDICES = 4
-MOST_SIZE = 40
-MOST_ELEMENTS = 30_000
+MAX_OPERANDS = 3
+MAX_INDICES = 4
+MAX_SIZE = 40
+MAX_ELEMENTS = 30_000
 """Elements of the space that a term's indices span: NumPy walks all of them."""
 
 LATENCIES = (1, 4, 9, 30, 100)
@@ -202,8 +202,8 @@ def _random_statement(rng: np.random.Generator) -> Statement:
     """Return products and sums of up to three operands over up to four indices; a product of sums
     has one operand more.
     """
-    indices = list(string.ascii_lowercase[8 : 8 + int(rng.integers(1, MOST_INDICES + 1))])
-    count = int(rng.integers(1, MOST_OPERANDS + 1))
+    indices = list(string.ascii_lowercase[8 : 8 + int(rng.integers(1, MAX_INDICES + 1))])
+    count = int(rng.integers(1, MAX_OPERANDS + 1))
 
     def access(n: int, among: list[str]) -> Access:
         rank = int(rng.integers(min(1, len(among)), len(among) + 1))
@@ -217,7 +217,7 @@ def _random_statement(rng: np.random.Generator) -> Statement:
         p=[0.24, 0.24, 0.24, 0.2, 0.08],
     )
     if shape == "product of sums":
-        count = int(rng.integers(3, MOST_OPERANDS + 2))
+        count = int(rng.integers(3, MAX_OPERANDS + 2))
     chosen = [access(n, indices) for n in range(count)]
     if shape in ("sum", "product of a sum") and rng.random() < 0.7:
         # the usual sum is of tensors of one shape
@@ -254,9 +254,9 @@ def _shuffled(rng: np.random.Generator, indices: tuple[str, ...]) -> tuple[str, 
 
 def _random_sizes(rng: np.random.Generator, statement: Statement) -> dict[str, int]:
     while True:
-        sizes = {i: random_size(rng, MOST_SIZE) for i in statement.indices}
+        sizes = {i: random_size(rng, MAX_SIZE) for i in statement.indices}
         if rng.random() < 0.5:
             # tiny ones run quickest, and their edges are as many
             sizes = {i: min(n, int(rng.integers(1, 9))) for i, n in sizes.items()}
-        if np.prod(list(sizes.values())) <= MOST_ELEMENTS:
+        if np.prod(list(sizes.values())) <= MAX_ELEMENTS:
             return sizes

@@ -26,7 +26,7 @@ from tests.rtl.chips import QUICK
 
 from .cases import Case, Given
 
-MOST_RUNS = 2000
+MAX_RUNS = 2000
 
 Failure = tuple[str, str, int]
 """The error's type, and the file and line that it comes from."""
@@ -42,7 +42,7 @@ def failure_of(run: Callable[[Case], object], case: Case) -> Failure | None:
     return None
 
 
-def shrink(case: Case, run: Callable[[Case], object], *, most: int = MOST_RUNS) -> Case:
+def shrink(case: Case, run: Callable[[Case], object], *, most: int = MAX_RUNS) -> Case:
     """Return a case as small as can be that fails as this one does; ``run`` raises where one fails.
     A case is run ``most`` times at most.
     """

@@ -16,7 +16,7 @@ from loopnest.expression.notation import (
     parse,
 )
 
-MOST_ENTRIES = 40_000
+MAX_ENTRIES = 40_000
 TRIES = 4
 
 
@@ -46,7 +46,7 @@ def random_views(
         if all(access.places is None for access in found.accesses):
             continue
         shapes = _shapes(rng, found, sizes)
-        if shapes is not None and all(np.prod(s) <= MOST_ENTRIES for s in shapes.values()):
+        if shapes is not None and all(np.prod(s) <= MAX_ENTRIES for s in shapes.values()):
             return found, shapes
     return None
 

@@ -24,7 +24,7 @@ QUICK = Memory(latency=4, fill=0xA5)
 """The memory of most tests. What was never written is no zero."""
 
 
-MOST_CHIPS = 32
+MAX_CHIPS = 32
 """Simulations of a pair that are kept, one for each memory."""
 
 
@@ -84,7 +84,7 @@ class Pair:
     def chip(self, memory: Memory = QUICK) -> Chip:
         """Return the chip with that memory."""
         if memory not in self._chips:
-            while len(self._chips) >= MOST_CHIPS:
+            while len(self._chips) >= MAX_CHIPS:
                 self._chips.pop(next(iter(self._chips)))
             self._chips[memory] = Chip(
                 self.preset, dtype=self.dtype, memory=memory, **self.overrides

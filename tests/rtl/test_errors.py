@@ -98,7 +98,7 @@ def test_the_runtime_tries_again_with_more_room(
         return kernel
 
     monkeypatch.setattr("loopnest.kernel.lower.ROOM", 0)
-    monkeypatch.setattr("loopnest.kernel.lower.LEAST_ROOM", 1)
+    monkeypatch.setattr("loopnest.kernel.lower.MIN_ROOM", 1)
     monkeypatch.setattr(loopnest.run, "lower", small)
     operands = matrices()
     expected = (operands["A"] + operands["B"]).toarray()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loopnest import Chip, ChipError, Tensor
 from loopnest.chip import TAKEN
-from loopnest.expression.notation import MOST_OPERATORS
+from loopnest.expression.notation import MAX_OPERATORS
 from tests.sw.tensors import arrays, dense, shapes, sparse
 
 CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}
@@ -176,7 +176,7 @@ def test_a_tensor_used_twice():
 
 def test_results_without_enough_room_are_run_again(monkeypatch):
     monkeypatch.setattr("loopnest.kernel.lower.ROOM", 0)
-    monkeypatch.setattr("loopnest.kernel.lower.LEAST_ROOM", 1)
+    monkeypatch.setattr("loopnest.kernel.lower.MIN_ROOM", 1)
     a = sparse(np.arange(400).reshape(20, 20) % 5)
     check(CHIPS["int8"].compute("C[i,j] = A[i,j] + B[i,j]", A=a, B=a), 2 * a.toarray())
 
@@ -258,10 +258,10 @@ def test_operands_of_products_are_named():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("+".join(["x[i]"] * (MOST_OPERATORS + 1)), MOST_OPERATORS + 1),
-        ("(" * MOST_OPERATORS + "x[i]" + ")" * MOST_OPERATORS, 1),
-        ("-" * MOST_OPERATORS + "x[i]", 1),
-        ("x[i]-(" * (MOST_OPERATORS // 2) + "x[i]" + ")" * (MOST_OPERATORS // 2), 1),
+        ("+".join(["x[i]"] * (MAX_OPERATORS + 1)), MAX_OPERATORS + 1),
+        ("(" * MAX_OPERATORS + "x[i]" + ")" * MAX_OPERATORS, 1),
+        ("-" * MAX_OPERATORS + "x[i]", 1),
+        ("x[i]-(" * (MAX_OPERATORS // 2) + "x[i]" + ")" * (MAX_OPERATORS // 2), 1),
     ],
 )
 def test_the_largest_statements(text, expected):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loopnest.expression.notation import MOST_OPERATORS, Access, Binary, Negate, parse, parse_einsum
+from loopnest.expression.notation import MAX_OPERATORS, Access, Binary, Negate, parse, parse_einsum
 
 
 def test_products_bind_stronger_than_sums():
@@ -75,7 +75,7 @@ def test_einsum_errors(text, message):
 )
 def test_statements_too_large(text):
     """They would nest deeper than Python can follow."""
-    with pytest.raises(ValueError, match=f"more than {MOST_OPERATORS} operators and parentheses"):
+    with pytest.raises(ValueError, match=f"more than {MAX_OPERATORS} operators and parentheses"):
         parse(f"y = {text}")
 
 

@@ -11,7 +11,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import COORDINATE_BITS, LANES, LINE_BYTES, MOST_COPIES, ChipConfig
+from ..config import COORDINATE_BITS, LANES, LINE_BYTES, MAX_LOG2_COPIES, ChipConfig
 from ..descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from ..format import WORD_BYTES
 from ..kernel import inner_loops, kernel_layout
@@ -72,7 +72,7 @@ class DescriptorCheck(wiring.Component):
                 kernel.op1 >= len(Op),
                 kernel.op2 >= len(Op),
                 kernel.reduction >= len(Reduction),
-                kernel.copies > MOST_COPIES,
+                kernel.copies > MAX_LOG2_COPIES,
                 (kernel.copies != 0) & ~kernel.accumulate,
                 # no stop is larger than the number of loops: the fiber would never end
                 kernel.drain_stop > inner_loops(self._config, kernel) + 1,

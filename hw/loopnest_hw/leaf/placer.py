@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..config import COORDINATE_BITS, LANES, MOST_COPIES, ChipConfig
+from ..config import COORDINATE_BITS, LANES, MAX_LOG2_COPIES, ChipConfig
 from ..descriptor import CellMode, LeafMode, ResultMode
 from ..kernel import inner_loops, kernel_layout
 from ..queue import Queue
@@ -54,7 +54,7 @@ class Placer(wiring.Component):
             {
                 "placed": placed(self._config),
                 "key": data.ArrayLayout(COORDINATE_BITS, PAIR),
-                "copy": MOST_COPIES,
+                "copy": MAX_LOG2_COPIES,
                 "retire": 1,
                 "asks": 1,
                 "epoch": 1,
@@ -202,8 +202,8 @@ class Placer(wiring.Component):
         """Return the number of the leaf fiber in its result fiber, as far as it chooses a copy."""
         # A replay begins with a new epoch, and with the result fiber's first leaf fiber.
         counted_epoch = Signal()
-        count = Signal(MOST_COPIES)
-        turn = Signal(MOST_COPIES)
+        count = Signal(MAX_LOG2_COPIES)
+        turn = Signal(MAX_LOG2_COPIES)
         m.d.comb += turn.eq(Mux(context.epoch == counted_epoch, count, 0))
         with m.If(ends):
             m.d.sync += [
@@ -219,7 +219,7 @@ class Placer(wiring.Component):
         with m.Switch(self.kernel.copies):
             with m.Case(0):
                 m.d.comb += block.eq(key)
-            for copies in range(1, MOST_COPIES + 1):
+            for copies in range(1, MAX_LOG2_COPIES + 1):
                 with m.Case(copies):
                     m.d.comb += block.eq(Cat(out.copy[:copies], key))
         return block

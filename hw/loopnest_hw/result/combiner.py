@@ -11,13 +11,13 @@ from amaranth.lib.wiring import In, Out
 from ..accumulate.priority import lowest_bit, number
 from ..arith.adder import Adder
 from ..arith.delay import delayed
-from ..config import LANES, MOST_COPIES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..config import LANES, MAX_LOG2_COPIES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..descriptor import Reduction
 from ..format import BLOCK_COORDINATE_BITS
 from ..queue import Queue
 from ..tokens import RESULT_BLOCK
 
-COPIES = 1 << MOST_COPIES
+COPIES = 1 << MAX_LOG2_COPIES
 """Most copies of a key."""
 
 LANE_BITS = LANES.bit_length() - 1
@@ -72,7 +72,7 @@ class Combiner(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "copies": In(range(MOST_COPIES + 1)),
+                "copies": In(range(MAX_LOG2_COPIES + 1)),
                 "reduction": In(Reduction),
                 "i": In(stream.Signature(RESULT_BLOCK)),
                 "o": Out(stream.Signature(RESULT_BLOCK)),
@@ -115,11 +115,11 @@ class Combiner(wiring.Component):
         """
         item = self.i.payload
         arrival = arrivals.i.payload
-        ones = Signal(MOST_COPIES)
+        ones = Signal(MAX_LOG2_COPIES)
         key = Signal(BLOCK_COORDINATE_BITS)
         before = Signal(BLOCK_COORDINATE_BITS)
         with m.Switch(self.copies):
-            for copies in range(1, MOST_COPIES + 1):
+            for copies in range(1, MAX_LOG2_COPIES + 1):
                 with m.Case(copies):
                     m.d.comb += [ones.eq((1 << copies) - 1), key.eq(item.coordinate >> copies)]
         m.d.comb += [
@@ -129,7 +129,7 @@ class Combiner(wiring.Component):
             arrival.key.eq(Mux(item.mask == 0, 0, key)),
             arrival.same.eq((key == before) | (item.mask == 0)),
             arrival.closes.eq(
-                item.last | (item.mask == 0) | ((item.coordinate[:MOST_COPIES] & ones) == ones)
+                item.last | (item.mask == 0) | ((item.coordinate[:MAX_LOG2_COPIES] & ones) == ones)
             ),
         ]
         kept = Array(Signal(VALUES, name=f"values_{n}", reset_less=True) for n in range(2))

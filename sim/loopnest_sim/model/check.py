@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from loopnest_hw.config import COORDINATE_BITS, LANES, LINE_BYTES, MOST_COPIES, ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, LANES, LINE_BYTES, MAX_LOG2_COPIES, ChipConfig
 from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from loopnest_hw.format import WORD_BYTES
 
@@ -20,7 +20,7 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
         ("op1", len(Op) - 1),
         ("op2", len(Op) - 1),
         ("reduction", len(Reduction) - 1),
-        ("copies", MOST_COPIES),
+        ("copies", MAX_LOG2_COPIES),
         ("drain_stop", sum(not kernel[f"row.{r}.bypass"] for r in range(config.rows))),
         ("result.size", 1 << COORDINATE_BITS),
         ("epilogue.bias_mode", 2),

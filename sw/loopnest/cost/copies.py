@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.accumulate.place import BANKS
-from loopnest_hw.config import COORDINATE_BITS, LANES, MOST_COPIES, ChipConfig
+from loopnest_hw.config import COORDINATE_BITS, LANES, MAX_LOG2_COPIES, ChipConfig
 from loopnest_hw.descriptor import LeafMode, pack, unpack
 from loopnest_sim.image import Image
 from loopnest_sim.model.faults import Faults
@@ -60,7 +60,7 @@ def choose_copies(
     nest = Nest.of(config, unpack(config, pack(config, fields)))
     best, least = 0, None
     samples = _samples(nest, make_image(), fields.get("result.start", 0), multiplies)
-    for copies in range(MOST_COPIES + 1):
+    for copies in range(MAX_LOG2_COPIES + 1):
         if fields["result.size"] << copies > 1 << COORDINATE_BITS:
             break
         if copies and held * 2**copies > min(config.slots, config.window):

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_DIRECT = 1 << 22
+MAX_DIRECT = 1 << 22
 """Coordinates up to which a table is indexed by them, not searched."""
 
-MOST_TUPLES = 1 << 18
+MAX_TUPLES = 1 << 18
 """Tuples up to which a join is made; a larger one is estimated."""
 
 Columns = tuple[NDArray[np.int64], ...]
@@ -40,7 +40,7 @@ class Relation:
         names = tuple(self.indices[n] for n in at)
         columns = tuple(self.columns[n] for n in at)
         (code,), space = _codes([columns], [sizes[i] for i in names])
-        if space <= MOST_DIRECT:
+        if space <= MAX_DIRECT:
             sums: NDArray[Any] = np.bincount(code, self.weight, minlength=space)
             found = np.flatnonzero(np.bincount(code, minlength=space))
             first = np.empty(space, np.int64)
@@ -55,7 +55,7 @@ class Relation:
         mine = tuple(self.columns[self.indices.index(i)] for i in other.indices)
         (code, others), space = _codes([mine, other.columns], [sizes[i] for i in other.indices])
         found: NDArray[Any]
-        if space <= MOST_DIRECT:
+        if space <= MAX_DIRECT:
             found = np.bincount(others, other.weight, minlength=space)[code]
         elif len(others) == 0:
             found = np.zeros(len(code))
@@ -108,7 +108,7 @@ def _product(a: Relation, b: Relation, sizes: Mapping[str, int]) -> Relation | N
     order = np.argsort(in_b, kind="stable")
     begin = np.searchsorted(in_b, in_a, sorter=order)
     count = np.searchsorted(in_b, in_a, side="right", sorter=order) - begin
-    if count.sum() > MOST_TUPLES:
+    if count.sum() > MAX_TUPLES:
         return None
     of_a = np.repeat(np.arange(len(in_a)), count)
     number = np.arange(len(of_a)) - (np.cumsum(count) - count)[of_a]

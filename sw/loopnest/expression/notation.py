@@ -21,7 +21,7 @@ from loopnest_hw.config import COORDINATE_BITS
 
 from ..arguments import string
 
-MOST_OPERATORS = 200
+MAX_OPERATORS = 200
 """Operators, signs and opening parentheses of a statement: each may nest it by one more."""
 
 TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[-+*=,()\[\]]|$)")
@@ -170,7 +170,7 @@ def parse(text: str) -> Statement:
     ------
     ValueError
         With the position (characters from 0) of what was not expected, or for a statement of more
-        than `MOST_OPERATORS`.
+        than `MAX_OPERATORS`.
     TypeError
         For what is no string.
     """
@@ -238,9 +238,9 @@ class _Parser:
         """Accept what may nest the expression by one more."""
         found = self.accept(*tokens)
         self.operators += found is not None
-        if self.operators > MOST_OPERATORS:
+        if self.operators > MAX_OPERATORS:
             raise ValueError(
-                f"{self.text[:40]!r}...: more than {MOST_OPERATORS} operators and parentheses: "
+                f"{self.text[:40]!r}...: more than {MAX_OPERATORS} operators and parentheses: "
                 f"expected several statements"
             )
         return found

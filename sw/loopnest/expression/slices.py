@@ -17,7 +17,7 @@ from .notation import Access, Place, Statement, written_place
 from .operand import Operand
 from .view import View
 
-MOST_SLICES = 64
+MAX_SLICES = 64
 """Slices of one coordinate each that a statement is cut into at most."""
 
 

@@ -19,7 +19,7 @@ from .notation import Access, Place, Statement, moved_modes
 from .operand import Operand, Stored
 from .split import OneKernelError
 
-MOST_ENTRIES = 1 << 22
+MAX_ENTRIES = 1 << 22
 """Entries of a view that the cost model looks at, about."""
 
 
@@ -182,7 +182,7 @@ class View(Operand):
         order = np.argsort(entry_node, kind="stable")
         begin = np.searchsorted(entry_node, node, sorter=order)
         count = np.searchsorted(entry_node, node, side="right", sorter=order) - begin
-        some = slice(None, None, -(-int(count.sum()) // MOST_ENTRIES) or 1)
+        some = slice(None, None, -(-int(count.sum()) // MAX_ENTRIES) or 1)
         begin, count, every = begin[some], count[some], every[some]
         shown = np.repeat(np.arange(len(every)), count)
         number = np.arange(len(shown)) - (np.cumsum(count) - count)[shown]

@@ -31,10 +31,10 @@ from ..loops.tables import keep_tables
 DESCRIPTOR = 0x1000
 """Byte address of the descriptor."""
 
-LEAST_ROOM = 1 << 16
+MIN_ROOM = 1 << 16
 """Entries that a compressed result has room for, where it can have that many."""
 
-MOST_ROOM = 1 << 26
+MAX_ROOM = 1 << 26
 """Lanes of a product up to which its result has room for an entry of each."""
 
 ROOM = 8
@@ -164,10 +164,10 @@ def lower(
     fields["result.output"] = Output.NARROW if narrow else Output.WIDE
     most = result.fibers * result.span
     if room is None:
-        room = int(ROOM * plan.expected.entries) + LEAST_ROOM
+        room = int(ROOM * plan.expected.entries) + MIN_ROOM
         if result.full:
             room = most
-        elif lanes is not None and lanes <= MOST_ROOM:
+        elif lanes is not None and lanes <= MAX_ROOM:
             room = lanes
     room = min(room, most)
     if epilogue is not None:

@@ -20,10 +20,10 @@ from .lane import Lane
 from .nest import Nest, build_nest
 from .streams import CrowdedError, assign_scanners
 
-MOST_FIBERS = 1 << 20
+MAX_FIBERS = 1 << 20
 """Fibers that an outer level is made dense for at most: each has an entry in a position table."""
 
-MOST_DENSE = 1 << 22
+MAX_DENSE = 1 << 22
 """Values of a sparse operand that is stored dense, at most."""
 
 Choice = tuple[frozenset[str], ...]
@@ -114,7 +114,7 @@ class Storage:
                 scanned = [n for n, kind in enumerate(stored.levels) if kind == COMPRESSED]
                 for level in scanned[:-1]:
                     fibers = prod(stored.sizes[: level + 1])
-                    if stored.indices[level] != self.loops[0] and fibers <= MOST_FIBERS:
+                    if stored.indices[level] != self.loops[0] and fibers <= MAX_FIBERS:
                         found.append((fibers, c, stored.indices[level]))
             found.sort()
             for count in range(1, len(found) + 1):
@@ -126,7 +126,7 @@ class Storage:
         some = [
             (c, frozenset(self.accesses[c].indices))
             for c, operand in enumerate(self.operands)
-            if operand.sparse and c != self.lane.mask and prod(operand.shape) <= MOST_DENSE
+            if operand.sparse and c != self.lane.mask and prod(operand.shape) <= MAX_DENSE
         ]
         for count in range(1, len(some) + 1):
             for chosen in combinations(some, count):

@@ -7,7 +7,7 @@ from ..cost.estimate import Estimate
 from ..expression.split import OneKernelError
 from .nest import Nest
 
-LEAST_LINES = 2
+MIN_LINES = 2
 """Lines of every ring."""
 
 EVEN_SHARE = 0.35
@@ -91,9 +91,9 @@ def ring_cycles(
 
 
 def _shares(lines: int, weight: list[float]) -> list[int]:
-    """Share out lines by weight, at least `LEAST_LINES` each."""
-    least = max(LEAST_LINES, int(EVEN_SHARE * lines) // len(weight))
-    shares = [least if w else LEAST_LINES for w in weight]
+    """Share out lines by weight, at least `MIN_LINES` each."""
+    least = max(MIN_LINES, int(EVEN_SHARE * lines) // len(weight))
+    shares = [least if w else MIN_LINES for w in weight]
     spare = lines - sum(shares)
     total = sum(weight)
     if not total:
