@@ -1,0 +1,35 @@
+"""The glossary's terms are where it says that they are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GLOSSARY = ROOT / "docs" / "glossary.md"
+
+
+def terms() -> list[tuple[str, str]]:
+    """Return each term of the glossary and the file that it names."""
+    rows = re.findall(r"^\| (.+?) \| .+ \| `(.+?)` \|$", GLOSSARY.read_text(), re.M)
+    return [(term.strip("`"), path) for names, path in rows for term in names.split(", ")]
+
+
+def prose(text: str) -> str:
+    """Return a text in lower case, its line breaks, comment signs and markup taken out."""
+    return re.sub(r"[\s#`*]+", " ", text).lower()
+
+
+@pytest.mark.parametrize(("term", "path"), terms())
+def test_glossary(term: str, path: str) -> None:
+    """A term stands in the file that it is said to be defined in."""
+    words = prose((ROOT / path).read_text())
+    assert re.search(rf"\b{re.escape(term.lower())}", words), f"{term}: not in {path}"
+
+
+def test_every_term_has_one_row() -> None:
+    """No row of the tables has another form, and no term is there twice."""
+    text = GLOSSARY.read_text()
+    rows = text.count("\n| ") - text.count("\n| term |")
+    names = [term for term, _ in terms()]
+    assert len(names) == len(set(names)) >= rows > 0
