@@ -66,16 +66,16 @@ def test_pydata_sparse(tmp_path: Path) -> None:
         ("a.csv", "1,2", "expected a file whose name ends with .mtx, .tns, .npz, .npy"),
         ("a.mtx", "hello", "a.mtx: "),
         ("a.npz", "hello", "a.npz: "),
-        ("a.tns", "1 1 2\n1 1 1 2\n", "line 2: 4 fields: expected 3"),
+        ("a.tns", "1 1 2\n1 1 1 2\n", "line 2: '1 1 1 2': 4 fields: expected 3"),
         *[
-            ("a.tns", f"{bad} 1 2\n", f"a.tns: coordinate {shown}: expected whole coordinates")
+            ("a.tns", f"{bad} 1 2\n", f"a.tns: line 1: coordinate '{shown}': expected a whole")
             for bad, shown in [(0, 0), (1.5, 1.5), ("nan", "nan"), (1e23, r"1e\+23")]
         ],
         ("a.tns", "4.5\n", "a.tns: line 1: '4.5': expected coordinates and a value"),
         ("a.mtx.gz", "hello", "a.mtx.gz: Not a gzipped file"),
         ("a.tns", "# shape: 2 2\n3 1 2\n", r"shape \(2, 2\): entries at \(3, 1\)"),
         ("a.tns", "# nothing\n", "no entries and no shape"),
-        ("a.tns", "a b c\n", "could not convert string to float"),
+        ("a.tns", "a b c\n", "a.tns: line 1: coordinate 'a': expected a whole coordinate"),
     ],
 )
 def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:

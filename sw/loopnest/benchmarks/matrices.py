@@ -1,11 +1,11 @@
 """Matrices in Matrix Market files, with small integers as values."""
 
-import gzip
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 import scipy.sparse as sp
+
+from ..formats.files import read_tensor
 
 SUFFIX = ".mtx.gz"
 
@@ -40,8 +40,7 @@ def load_matrix(folder: Path, name: str) -> sp.csr_array:
     Many files hold values that no narrow format has (1e20, complex ones): only where they are is
     used.
     """
-    with gzip.open(folder / (name + SUFFIX)) as file:
-        matrix = sp.csr_array(abs(scipy.io.mmread(file)))
+    matrix = sp.csr_array(abs(read_tensor(folder / (name + SUFFIX))))
     matrix.sum_duplicates()
     values = nonzeros(matrix.nnz, np.random.default_rng(SEED))
     return sp.csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -1,0 +1,204 @@
+"""Text files as tables of fields: lines of a fixed number of words, each understood whole.
+
+A file is read in blocks of whole lines, a block's fields with array operations. What a field may
+be is said by `WHOLE` and `NUMBER`; a value gets the float64 or integer that is nearest to it, as
+from ``float`` and ``int``.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .decimal import RUN, decimals, digits
+
+BLOCK = 1 << 19
+"""Bytes that are read at a time, and the longest line."""
+
+WHOLE = re.compile(rb"[+-]?\d+")
+"""A whole number."""
+
+NUMBER = re.compile(
+    rb"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[ed][+-]?\d+)?|nan|inf|infinity)", re.IGNORECASE
+)
+"""A number; Fortran writes the exponents of double precision with a D."""
+
+PADDING = b"\n" * RUN
+"""In front of a block's text, so that what lies before a field can be read."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+EXPONENTS = bytes.maketrans(b"Dd", b"ee")
+
+
+def quoted(text: bytes) -> str:
+    """Return text of a file for a message: its start, on one line."""
+    return repr(text.strip()[:60])[1:]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole lines of a file.
+
+    Parameters
+    ----------
+    text : bytes
+        `PADDING`, and lines that each end with a newline.
+    line : int
+        Number of the first line, from 1.
+    """
+
+    text: bytes
+    line: int
+
+    @classmethod
+    def of(cls, lines: bytes, line: int) -> "Block":
+        """Return a block of lines, the last of which may lack its newline."""
+        if line == 1:
+            lines = lines.removeprefix(BYTE_ORDER_MARK)
+        return cls(PADDING + lines + b"\n" * (not lines.endswith(b"\n")), line)
+
+    def line_of(self, at: int) -> int:
+        """Return the number of the line that holds a byte of the text."""
+        return self.line + self.text.count(b"\n", RUN, at)
+
+    def without_comments(self, comment: re.Pattern[bytes]) -> "Block":
+        """Return the block with nothing where ``comment`` matches; it must not match newlines."""
+        return Block(comment.sub(b"", self.text), self.line)
+
+
+def blocks(file: IO[bytes], line: int) -> Iterator[Block]:
+    """Yield the rest of a file, whose next line has the number ``line``.
+
+    Raises
+    ------
+    ValueError
+        For a line longer than `BLOCK`.
+    """
+    rest = b""
+    while True:
+        read = file.read(BLOCK)
+        text = rest + read
+        end = text.rfind(b"\n") + 1 if read else len(text)
+        if end:
+            block = Block.of(text[:end], line)
+            yield block
+            line = block.line_of(len(block.text))
+        rest = text[end:]
+        if len(rest) > BLOCK:
+            raise ValueError(f"line {line}: longer than {BLOCK} bytes")
+        if not read:
+            return
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a block, those of a line in a row.
+
+    Parameters
+    ----------
+    start, end : NDArray[np.int64]
+        Where each field lies in the block's text, of shape (lines, fields).
+    """
+
+    block: Block
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def line(self, row: int) -> int:
+        """Return the number of the line that a row is."""
+        return self.block.line_of(int(self.start[row, 0]))
+
+    def text(self, row: int, column: int) -> bytes:
+        """Return a field as it is in the file."""
+        return self.block.text[self.start[row, column] : self.end[row, column]]
+
+    def refuse(self, row: int, column: int, what: str, expected: str) -> ValueError:
+        """Return an error that names line and field."""
+        shown = quoted(self.text(row, column))
+        return ValueError(f"line {self.line(row)}: {what} {shown}: expected {expected}")
+
+    def whole(
+        self,
+        column: int,
+        what: str,
+        expected: str,
+        dtype: type[np.signedinteger | np.unsignedinteger] = np.int64,
+    ) -> NDArray:
+        """Return a column of whole numbers.
+
+        Raises
+        ------
+        ValueError
+            Naming the line, for a field that is no whole number or has none of 64 bits.
+        """
+        text = np.frombuffer(self.block.text, np.uint8)
+        start, end = self.start[:, column], self.end[:, column]
+        negative = text[start] == ord("-")
+        start = start + (negative | (text[start] == ord("+")))
+        found, good = digits(self.block.text, end, end - start)
+        good &= (end > start) & (end - start <= 18)
+        values = found.astype(np.int64)
+        values = np.where(negative, -values, values).astype(dtype)
+        limits = np.iinfo(dtype)
+        for row in np.flatnonzero(~good | (negative & (limits.min == 0))).tolist():
+            field = self.text(row, column)
+            # the limit of a field's length keeps `int` fast
+            if len(field) > 40 or not WHOLE.fullmatch(field):
+                raise self.refuse(row, column, what, expected)
+            value = int(field)
+            if not limits.min <= value <= limits.max:
+                raise self.refuse(row, column, what, f"{limits.min} to {limits.max}")
+            values[row] = value
+        return values
+
+    def reals(
+        self, column: int, what: str = "value", expected: str = "a number"
+    ) -> NDArray[np.float64]:
+        """Return a column of numbers.
+
+        Raises
+        ------
+        ValueError
+            Naming the line, for a field that is no number.
+        """
+        values, good = decimals(self.block.text, self.start[:, column], self.end[:, column])
+        for row in np.flatnonzero(~good).tolist():
+            field = self.text(row, column)
+            if not NUMBER.fullmatch(field):
+                raise self.refuse(row, column, what, expected)
+            values[row] = float(field.translate(EXPONENTS))
+        return values
+
+
+def fields(block: Block, width: int, expected: str) -> Fields:
+    """Return a block's fields; lines without any are left out.
+
+    Raises
+    ------
+    ValueError
+        For a line with another number of fields than ``width``.
+    """
+    text = block.text
+    known = np.frombuffer(text, np.uint8)
+    blank = (known == 32) | (known == 10) | (known == 13) | (known == 9)
+    # the text starts and ends with a blank: so each start has its end
+    changes = np.flatnonzero(blank[1:] != blank[:-1]) + 1
+    start, end = changes[::2], changes[1::2]
+    newline = np.flatnonzero(known == ord("\n"))
+    counts = np.diff(np.searchsorted(start, newline), prepend=0)
+    bad = (counts != width) & (counts != 0)
+    if bad.any():
+        at = int(np.argmax(bad))
+        line, count = text[newline[at - 1] + 1 : newline[at]], int(counts[at])
+        raise ValueError(
+            f"line {block.line_of(int(newline[at]))}: {quoted(line)}: "
+            f"{count} field{'s' * (count != 1)}: expected {expected}"
+        )
+    return Fields(block, start.reshape(-1, width), end.reshape(-1, width))
