@@ -147,6 +147,7 @@ def compile_verilog(
     top: str,
     output: str,
     make_variables: Sequence[str] = (),
+    headers: Sequence[Path] = (),
 ) -> None:
     """Compile Verilog into `directory` by Verilator.
 
@@ -166,6 +167,8 @@ def compile_verilog(
         File name of the program.
     make_variables : sequence of str
         ``NAME=value`` for the generated makefile: compiler flags.
+    headers : sequence of Path
+        C++ headers that Verilator's library includes, beside the compiler's own.
     """
     verilator = find_verilator()
     command = [
@@ -173,7 +176,10 @@ def compile_verilog(
         *("-o", output, *options, *map(str, sources)),
     ]
     run_tool(command, directory, verilator.environment)
-    runtime = cache / f"runtime-{digest(verilator.version, *options, *make_variables)}"
+    texts = [file.read_text() for file in headers]
+    runtime = cache / f"runtime-{digest(verilator.version, *options, *make_variables, *texts)}"
+    for file in headers:
+        shutil.copyfile(file, directory / file.name)
     if runtime.exists():
         for item in runtime.iterdir():
             shutil.copyfile(item, directory / item.name)

@@ -1,7 +1,7 @@
 // Runs a Verilated chip with its memory. Python drives it through the C functions at the end; nothing
 // of a cycle is done in Python.
 //
-// The chip's inputs come from registers (`wrap` in simulator.py): what is set here reaches the chip
+// The chip's inputs come from registers (wrapper.py): what is set here reaches the chip
 // with the next rising edge, and what the chip shows just before that edge decides the transfers.
 // So the chip is evaluated once a cycle, not once more for the inputs.
 
@@ -32,11 +32,14 @@ constexpr uint32_t kQueue = 1024;       // requests that the memory takes in bef
 constexpr uint32_t kReorderWindow = 16; // requests among which the next answer is chosen
 constexpr uint8_t kSlaveError = 2;
 constexpr uint32_t kRooms = 16;         // ranges that writes may be confined to
+constexpr uint64_t kCycleTime = 1000;   // of the waves, in picoseconds: their nanoseconds are cycles
+constexpr uint32_t kSamples = 400;      // windows of a run whose counters are kept; even
 
 // What Python sets; `MEMORY_FIELDS` in simulator.py has the same order.
 struct Settings {
     uint64_t latency, reorder, seed, fill;
     uint64_t error_first, error_end, window_first, window_end;
+    uint64_t waves_first, waves_last;
     double bytes_per_cycle, stall;
 };
 
@@ -138,6 +141,36 @@ class Bandwidth {
     double rate_, tokens_ = kLine;
 };
 
+// The counters' values at the ends of a run's windows, all of the same number of cycles. Where there
+// would be too many windows, they are joined in pairs.
+class Samples {
+  public:
+    explicit Samples(uint32_t counters) : counters_(counters) {}
+    void begin() {
+        window_ = left_ = 1;
+        values_.clear();
+    }
+    void cycle(const uint32_t* counters) {
+        if (--left_) return;
+        values_.insert(values_.end(), counters, counters + counters_);
+        if (size() == kSamples) {
+            for (uint32_t i = 0; i < kSamples / 2; ++i)
+                std::copy_n(&values_[(2 * i + 1) * counters_], counters_, &values_[i * counters_]);
+            values_.resize(kSamples / 2 * counters_);
+            window_ *= 2;
+        }
+        left_ = window_;
+    }
+    uint32_t counters() const { return counters_; }
+    uint32_t size() const { return static_cast<uint32_t>(values_.size() / counters_); }
+    const std::vector<uint32_t>& values() const { return values_; }
+
+  private:
+    uint32_t counters_;
+    uint64_t window_ = 1, left_ = 1;
+    std::vector<uint32_t> values_;
+};
+
 struct Request {
     uint64_t due;
     uint32_t address, id, beats;
@@ -159,7 +192,8 @@ class Simulation {
         : settings_(settings), storage_(static_cast<uint8_t>(settings.fill)), random_(settings.seed),
           stall_(static_cast<uint32_t>(settings.stall * 4294967295.0)),
           read_bandwidth_(settings.bytes_per_cycle), write_bandwidth_(settings.bytes_per_cycle),
-          reads_(kQueue), writes_(kQueue), beats_(kQueue), responses_(kQueue) {
+          reads_(kQueue), writes_(kQueue), beats_(kQueue), responses_(kQueue),
+          samples_(sizeof(top_->counters) / sizeof(uint32_t)) {
         context_.traceEverOn(waves[0] != 0);
         top_ = std::make_unique<Vtop>(&context_);
 #if VM_TRACE
@@ -186,7 +220,10 @@ class Simulation {
 
     // Run up to `cycles`, but stop where the interrupt is on.
     void run(uint64_t cycles) {
-        for (uint64_t i = 0; i < cycles && !top_->irq; ++i) step();
+        for (uint64_t i = 0; i < cycles && !top_->irq; ++i) {
+            step();
+            samples_.cycle(reinterpret_cast<const uint32_t*>(&top_->counters));
+        }
     }
 
     void advance(uint64_t cycles) {
@@ -267,6 +304,9 @@ class Simulation {
         state_.irq = top_->irq;
         return state_;
     }
+
+    // What `run` has seen of the counters since `begin`.
+    Samples& samples() { return samples_; }
 
   private:
     bool stalls() { return stall_ && random_.next() < stall_; }
@@ -454,15 +494,20 @@ class Simulation {
     void edge() {
         top_->clk = 1;
         top_->eval();
-        dump();
+        if (!top_->rst) dump(0);
         top_->clk = 0;
         top_->eval();
-        dump();
+        if (!top_->rst) dump(kCycleTime / 2);
     }
 
-    void dump() {
+    // Record the signals at this time of the cycle, if it is one of those to record.
+    void dump(uint64_t time) {
 #if VM_TRACE
-        if (trace_) trace_->dump(++dumps_);
+        if (!trace_ || state_.cycle < settings_.waves_first) return;
+        if (state_.cycle <= settings_.waves_last)
+            trace_->dump(kCycleTime * state_.cycle + time);
+        else if (trace_->isOpen())
+            trace_->close();
 #endif
     }
 
@@ -470,7 +515,6 @@ class Simulation {
     std::unique_ptr<Vtop> top_;
 #if VM_TRACE
     std::unique_ptr<Trace> trace_;
-    uint64_t dumps_ = 0;
 #endif
     Settings settings_;
     State state_{};
@@ -484,6 +528,7 @@ class Simulation {
     Queue<Request> reads_, writes_;
     Queue<Beat> beats_;
     Queue<Response> responses_;
+    Samples samples_;
     Request burst_{};
     bool write_error_ = false, mute_ = false;
     bool release_address_ = false, release_data_ = false, release_ = false;
@@ -509,6 +554,16 @@ EXPORT void loopnest_fail(void* s, uint64_t read, uint64_t write) {
     static_cast<Simulation*>(s)->fail(read, write);
 }
 EXPORT void loopnest_state(void* s, State* state) { *state = static_cast<Simulation*>(s)->state(); }
+EXPORT void loopnest_begin_samples(void* s) { static_cast<Simulation*>(s)->samples().begin(); }
+EXPORT uint32_t loopnest_sampled_counters(void* s) {
+    return static_cast<Simulation*>(s)->samples().counters();
+}
+// Copies the samples, up to kSamples of them, and returns how many there are.
+EXPORT uint32_t loopnest_samples(void* s, uint32_t* values) {
+    const Samples& samples = static_cast<Simulation*>(s)->samples();
+    std::copy(samples.values().begin(), samples.values().end(), values);
+    return samples.size();
+}
 EXPORT int loopnest_write_register(void* s, uint32_t offset, uint32_t value, uint64_t limit) {
     return static_cast<Simulation*>(s)->write_register(offset, value, limit);
 }

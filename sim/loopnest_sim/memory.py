@@ -55,9 +55,9 @@ class Memory:
                 raise error(f"{name}={getattr(self, name)!r}: expected {expected}")
 
         for name in ("latency", "seed", "fill"):
-            check(name, _is_number(getattr(self, name), Integral), "an integer", TypeError)
+            check(name, is_number(getattr(self, name), Integral), "an integer", TypeError)
         for name in ("bytes_per_cycle", "stall"):
-            check(name, _is_number(getattr(self, name), Real), "a number", TypeError)
+            check(name, is_number(getattr(self, name), Real), "a number", TypeError)
         check("reorder", isinstance(self.reorder, bool), "True or False", TypeError)
         check("latency", 1 <= self.latency <= 1_000_000, "1 to 1000000 cycles")
         check("bytes_per_cycle", 0 < self.bytes_per_cycle < inf, "more than 0, and finite")
@@ -67,12 +67,12 @@ class Memory:
             limits = getattr(self, name)
             if limits is None:
                 continue
-            ok = isinstance(limits, tuple) and all(_is_number(n, Integral) for n in limits)
+            ok = isinstance(limits, tuple) and all(is_number(n, Integral) for n in limits)
             check(name, ok, "a tuple of two integers", TypeError)
             ok = len(limits) == 2 and 0 <= limits[0] <= limits[1] <= 1 << 32
             check(name, ok, "(first, end) within 32 bits")
 
 
-def _is_number(value: Any, kind: type) -> bool:
+def is_number(value: Any, kind: type) -> bool:
     """Return whether a value is a number of a kind; a bool is none."""
     return isinstance(value, kind) and not isinstance(value, bool)

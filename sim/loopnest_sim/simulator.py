@@ -6,8 +6,6 @@ The chip's Verilog and ``harness.cpp`` become a shared library, which is built o
 
 import ctypes
 import os
-import re
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .build import BuildError, build_once, compile_verilog, digest, find_verilator
+from .build import build_once, compile_verilog, digest, find_verilator
 from .memory import Memory
+from .waves import FST_LIBRARIES, LZ4, Waves, WavesLike, make_waves
+from .wrapper import WRAPPER, wrap
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 
@@ -31,9 +32,6 @@ OPTIONS = (
     *("-LDFLAGS", "-shared -Wl,-Bsymbolic"),
 )
 """Verilator's options."""
-
-WRAPPER = "loopnest_simulation"
-"""Name of the module around the design (`wrap`)."""
 
 FLAGS = ("OPT_FAST=-Os", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 """The C++ compiler's: for every cycle, for the start, for Verilator's library.
@@ -49,6 +47,9 @@ PROGRESS_CYCLES = 100_000
 MAX_ROOMS = 16
 """Ranges that writes can be confined to."""
 
+MAX_SAMPLES = 400
+"""Windows of a run whose counters are kept; where there would be more, they are joined in pairs."""
+
 PROTOCOL_RULES = (
     "a read request changed before it was accepted",
     "a write address changed before it was accepted",
@@ -62,6 +63,7 @@ PROTOCOL_RULES = (
 MEMORY_FIELDS = (
     *("latency", "reorder", "seed", "fill"),
     *("error_first", "error_end", "window_first", "window_end"),
+    *("waves_first", "waves_last"),
 )
 STATE_FIELDS = (
     *("cycle", "irq", "lines_read", "lines_written", "bytes_written"),
@@ -113,14 +115,16 @@ class Simulator:
     ----------
     verilog_text : str
         The design. Its top module has ``clk``, ``rst``, ``irq``, an AXI4-Lite port ``s_axil_*`` of
-        32 bits and an AXI4 port ``m_axi_*`` with 32 bits of address and 256 of data.
+        32 bits and an AXI4 port ``m_axi_*`` with 32 bits of address and 256 of data. It may have
+        wires ``counters__0``, ``counters__1``, ... of 32 bits to sample (`samples`).
     top : str
         Name of the top module.
     memory : Memory, optional
         The memory's behaviour.
-    waves : Path, optional
-        Records all signals into this file: FST where the headers of zlib and lz4 are installed, VCD
-        otherwise; the suffix is set accordingly (see `waves`).
+    waves : path or (path, first, last), optional
+        Records all signals into this file, in all cycles after the reset or in these: FST where
+        zlib's header is installed, VCD otherwise; the suffix is set accordingly (see `waves`).
+        A cycle is a nanosecond there.
 
     Raises
     ------
@@ -134,12 +138,13 @@ class Simulator:
         *,
         top: str = "chip",
         memory: Memory | None = None,
-        waves: Path | str | None = None,
+        waves: WavesLike | None = None,
     ) -> None:
         self.memory = memory or Memory()
-        trace = None if waves is None else _trace_format()
-        self.waves = None if waves is None else Path(waves).with_suffix(f".{trace}")
+        recorded = Waves(Path()) if waves is None else make_waves(waves)
+        self.waves = None if waves is None else recorded.path
         """The file of the waves."""
+        trace = recorded.trace or None
         self._library = ctypes.CDLL(str(build_simulator(verilog_text, top=top, trace=trace)))
         self._library.loopnest_new.restype = ctypes.c_void_p
         whole = (0, 1 << 32)
@@ -154,6 +159,8 @@ class Simulator:
             error_end=error_end,
             window_first=window_first,
             window_end=window_end,
+            waves_first=recorded.first,
+            waves_last=recorded.last,
             bytes_per_cycle=self.memory.bytes_per_cycle,
             stall=self.memory.stall,
         )
@@ -281,6 +288,19 @@ class Simulator:
                 progress(self.cycle)
         return self.cycle - start
 
+    def begin_samples(self) -> None:
+        """Forget the samples; `run_until_interrupt` takes new ones."""
+        self._call("begin_samples")
+
+    @property
+    def samples(self) -> NDArray[np.uint32]:
+        """The counters' values since `begin_samples`, at the ends of windows of equally many
+        cycles: (windows, counters). There are 200 to 400 windows, or as many as cycles.
+        """
+        counters = self._call("sampled_counters")
+        values = np.empty((MAX_SAMPLES, counters), np.uint32)
+        return values[: self._call("samples", _pointer(values))]
+
     @property
     def cycle(self) -> int:
         """Cycles since the reset."""
@@ -354,10 +374,12 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
         ``fst`` or ``vcd`` for a library that can record waves.
     """
     options = (*OPTIONS, *((f"--trace-{trace}",) if trace else ()))
+    variables = (*FLAGS, FST_LIBRARIES) if trace == "fst" else FLAGS
+    headers = (LZ4,) if trace == "fst" else ()
     version = find_verilator().version
-    key = digest(
-        verilog_text, top, HARNESS.read_text(), wrap(verilog_text, top), version, *options, *FLAGS
-    )
+    texts = [verilog_text, top, wrap(verilog_text, top)]
+    texts += [file.read_text() for file in (HARNESS, *headers)]
+    key = digest(*texts, version, *options, *variables)
 
     def build(folder: Path) -> None:
         source = folder / f"{top}.v"
@@ -369,7 +391,8 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
             [source, HARNESS],
             top=WRAPPER,
             output="simulator.so",
-            make_variables=FLAGS,
+            make_variables=variables,
+            headers=headers,
         )
         for item in folder.iterdir():
             if item.name not in ("simulator.so", source.name):
@@ -378,50 +401,5 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
     return build_once(cache_folder() / f"{top}-{key}", build) / "simulator.so"
 
 
-def wrap(verilog_text: str, top: str) -> str:
-    """Return a module around the top module that registers its inputs.
-
-    Verilator would evaluate everything behind an input, and that is nearly everything behind the
-    reset, a second time for the change of inputs between two edges.
-
-    Raises
-    ------
-    BuildError
-        If there is no such module, as Yosys writes it, with a clock.
-    """
-    found = re.search(rf"^module {re.escape(top)}\(.*?^endmodule", verilog_text, re.M | re.S)
-    ports = re.findall(
-        r"^ *(input|output) (?:wire |reg )?(\[\d+:0\] )?(\w+)( = [^;]+)?;",
-        found.group(0) if found else "",
-        re.M,
-    )
-    inputs = [(width, name) for kind, width, name, _ in ports if kind == "input" and name != "clk"]
-    if ("input", "", "clk", "") not in ports:
-        raise BuildError(f"module {top} with an input clk was not found in the Verilog")
-    lines = [f"module {WRAPPER}({', '.join(name for *_, name, _ in ports)});"]
-    lines += [f"  {kind} {width}{name};" for kind, width, name, _ in ports]
-    lines += [f"  reg {width}{name}_now;" for width, name in inputs]
-    lines += ["  always @(posedge clk) begin"]
-    lines += [f"    {name}_now <= {name};" for _, name in inputs]
-    lines += ["  end", f"  {top} {top} ("]
-    names = [f"    .{name}({name})" for kind, _, name, _ in ports if kind == "output"]
-    names += [f"    .{name}({name}_now)" for _, name in inputs]
-    lines += [",\n".join([*names, "    .clk(clk)"]), "  );", "endmodule", ""]
-    return "\n".join(lines)
-
-
 def _pointer(array: Any) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
-
-
-def _trace_format() -> str:
-    """Return the waves' format: FST wants the headers of two libraries."""
-    check = subprocess.run(
-        ["g++", "-x", "c++", "-E", "-"],
-        input="#include <lz4.h>\n#include <zlib.h>\n",
-        text=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    return "fst" if check.returncode == 0 else "vcd"

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from loopnest_hw.config import ChipConfig, make_config
 from loopnest_sim.memory import Memory
+from loopnest_sim.waves import WavesLike
 
 from .arguments import flag, string
 from .epilogue import Epilogue, check_epilogue
@@ -46,8 +47,10 @@ class Chip:
     backend : str
         ``"rtl"``: the chip's Verilog in the simulator. ``"model"``: the golden model, which gives
         the same bits and no cycles, and needs no compiler.
-    waves : str, optional
-        File to record waves to (rtl).
+    waves : path or (path, first, last), optional
+        File to record waves to (rtl), of all cycles since the chip was made or of these:
+        ``("file", 1000, 2000)``. It gets the suffix ``.fst``, or ``.vcd`` where zlib's header is
+        not installed.
     **overrides
         Fields of the configuration, such as ``multipliers=8``.
 
@@ -62,7 +65,7 @@ class Chip:
     ValueError
         For an unknown preset, field, number format or backend.
     TypeError
-        For a field that is no integer, or a memory that is none.
+        For a field that is no integer, or a memory or waves that are none.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Chip:
         dtype: str = "bf16",
         memory: Memory | None = None,
         backend: str = "rtl",
-        waves: str | None = None,
+        waves: WavesLike | None = None,
         **overrides: int,
     ) -> None:
         self.config: ChipConfig = make_config(preset, dtype, **overrides)

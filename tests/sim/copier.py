@@ -18,7 +18,8 @@ class Copier(wiring.Component):
     """Copies ``lines`` lines; read n has identifier ``n % IDENTIFIERS``.
 
     Lines are written in the order of their answers; ``SCRATCH`` counts the answers that came out of
-    the requests' order. `fault` breaks the AXI4 port on purpose.
+    the requests' order. `fault` breaks the AXI4 port on purpose. Counters to sample: cycles between
+    start and interrupt, and lines written.
     """
 
     def __init__(self, fault: str = "") -> None:
@@ -69,6 +70,11 @@ class Copier(wiring.Component):
         m.d.comb += self.m_axi_bready.eq(1)
         with m.If(busy & (stored == lines)):
             m.d.sync += [busy.eq(0), done.eq(1)]
+        counters = [Signal(32, name=f"counters__{n}") for n in range(2)]
+        with m.If(start):
+            m.d.sync += [counter.eq(0) for counter in counters]
+        with m.Elif(busy):
+            m.d.sync += [counters[0].eq(counters[0] + 1), counters[1].eq(stored)]
         return m
 
     def _registers(self, m: Module, values: dict[int, Signal], start: Signal, done: Signal) -> None:

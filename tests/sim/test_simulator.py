@@ -1,7 +1,6 @@
-"""The simulator: registers, latency, bandwidth, stalls, order, errors, waves."""
+"""The simulator: registers, latency, bandwidth, stalls, order, errors."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,14 +181,6 @@ def test_two_at_once() -> None:
         two.write(0, b"two")
         assert (one.register(SCRATCH), two.register(SCRATCH)) == (1, 2)
         assert (one.read(0, 3), two.read(0, 3)) == (b"one", b"two")
-
-
-def test_waves(tmp_path: Path) -> None:
-    sim = Simulator(design(), top="copier", waves=tmp_path / "waves" / "copy")
-    sim.set_register(SCRATCH, 99)
-    sim.close()
-    assert sim.waves is not None
-    assert sim.waves.stat().st_size > 1000
 
 
 def test_broken_verilog() -> None:

@@ -13,6 +13,7 @@ from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
+from loopnest_sim.waves import WavesLike
 
 from .lower import Kernel
 from .verilog import cached_verilog
@@ -118,7 +119,7 @@ class ModelBackend(Backend):
 class RtlBackend(Backend):
     """The chip's Verilog, compiled by Verilator, with a memory behind its AXI4 port."""
 
-    def __init__(self, config: ChipConfig, memory: Memory, waves: str | None) -> None:
+    def __init__(self, config: ChipConfig, memory: Memory, waves: WavesLike | None) -> None:
         from loopnest_sim.simulator import Simulator
 
         self._simulator: Any = Simulator(
@@ -145,7 +146,7 @@ class RtlBackend(Backend):
 
 
 def make_backend(
-    name: str, config: ChipConfig, memory: Memory, waves: str | None = None
+    name: str, config: ChipConfig, memory: Memory, waves: WavesLike | None = None
 ) -> Backend:
     """Return the backend ``"rtl"`` or ``"model"``; ValueError for another name."""
     if name == "rtl":
