@@ -110,8 +110,6 @@ def gcxs(
         For indices that are no integers.
     """
     order = len(shape)
-    if not order:
-        return coordinates((), data, ())
     axes = [*compressed_axes, *(a for a in range(order) if a not in compressed_axes)]
     if sorted(axes) != list(range(order)):
         raise ValueError(f"compressed axes {tuple(compressed_axes)}: expected some of {order}")
@@ -119,9 +117,11 @@ def gcxs(
     rows = math.prod(sizes[: len(compressed_axes)])
     columns = math.prod(sizes[len(compressed_axes) :])
     matrix = compressed("csr", indptr, indices, data, (rows, columns)).tocoo()
+    parts = sizes[: len(compressed_axes)], sizes[len(compressed_axes) :]
     by_axis = [
-        *np.unravel_index(matrix.coords[0], sizes[: len(compressed_axes)]),
-        *np.unravel_index(matrix.coords[1], sizes[len(compressed_axes) :]),
+        along
+        for at, part in zip(matrix.coords, parts, strict=True)
+        for along in (np.unravel_index(at, part) if part else ())
     ]
     return coordinates([by_axis[axes.index(a)] for a in range(order)], matrix.data, shape)
 

@@ -91,10 +91,12 @@ def from_pydata(array: Any) -> Any:
     ValueError
         For a fill value other than 0, and for arrays that contradict each other.
     """
+    shape = tuple(int(n) for n in array.shape)
+    if not shape:
+        return np.asarray(array.asformat("coo").todense())
     if array.fill_value != 0:
         raise ValueError(f"fill value {array.fill_value}: expected 0")
-    shape = tuple(int(n) for n in array.shape)
-    if hasattr(array, "indptr") and shape:
+    if hasattr(array, "indptr"):
         axes = tuple(int(a) for a in array.compressed_axes or ())
         return gcxs(shape, axes, array.indptr, array.indices, array.data)
     coo = array.asformat("coo")
@@ -107,35 +109,43 @@ def from_pandas(source: Any) -> Any:
     Raises
     ------
     ValueError
-        For a fill value other than 0, and for a frame with both sparse and dense columns.
+        For a fill value other than 0, missing values where the type has a mark for them, and a
+        frame with both sparse and dense columns.
     TypeError
-        For columns that hold no real numbers.
+        For columns that hold no numbers.
     """
     if not hasattr(source, "columns"):
         array = getattr(source, "array", source)
-        if not hasattr(array, "sp_values"):
-            return np.asarray(source)
-        at, values = _sparse_column(array, "")
-        return coordinates([at], values, (len(source),))
-    columns = [(name, source.iloc[:, k].array) for k, name in enumerate(source.columns)]
-    sparse = [hasattr(column, "sp_values") for _, column in columns]
-    for name, column in columns:
-        dtype = getattr(column.dtype, "subtype", column.dtype)
-        if getattr(dtype, "kind", "O") not in "biufc" or not isinstance(dtype, np.dtype):
-            raise TypeError(f"column {name!r} of type {column.dtype}: expected numbers")
+        if hasattr(array, "sp_values"):
+            at, values = _sparse_column(array, "")
+            return coordinates([at], values, (len(source),))
+        return source.to_numpy(dtype=_number_type(source.dtype, ""))
+    names = [f"column {name!r}" for name in source.columns]
+    columns = [source.iloc[:, k].array for k in range(len(names))]
+    types = [
+        _number_type(dtype, f"{name} ") for name, dtype in zip(names, source.dtypes, strict=True)
+    ]
+    sparse = [hasattr(column, "sp_values") for column in columns]
     if not any(sparse):
-        return source.to_numpy()
+        return source.to_numpy(dtype=np.result_type(*types) if types else None)
     if not all(sparse):
-        k = sparse.index(False)
-        raise ValueError(
-            f"column {columns[k][0]!r} is dense, column {columns[sparse.index(True)][0]!r} sparse: "
-            f"expected either"
-        )
-    found = [_sparse_column(column, f"column {name!r}: ") for name, column in columns]
+        dense, stored = names[sparse.index(False)], names[sparse.index(True)]
+        raise ValueError(f"{dense} is dense, {stored} is sparse: expected one kind of columns")
+    found = [
+        _sparse_column(column, f"{name}: ") for name, column in zip(names, columns, strict=True)
+    ]
     rows = np.concatenate([at for at, _ in found])
     numbers = np.repeat(np.arange(len(found)), [len(at) for at, _ in found])
     values = np.concatenate([values for _, values in found])
     return coordinates([rows, numbers], values, tuple(source.shape))
+
+
+def _number_type(dtype: Any, where: str) -> np.dtype:
+    """Return the NumPy type of a column's numbers."""
+    found = getattr(dtype, "subtype", getattr(dtype, "numpy_dtype", dtype))
+    if not isinstance(found, np.dtype) or found.kind not in "biufc":
+        raise TypeError(f"{where}of type {dtype}: expected numbers")
+    return found
 
 
 def _sparse_column(array: Any, where: str) -> tuple[np.ndarray, np.ndarray]:

@@ -36,13 +36,11 @@ def dense_array(source: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        For values that are masked, lists whose lengths differ, or a sparse array.
+        For values that are masked, or lists whose lengths differ.
     """
     if np.ma.is_masked(source):
         raise ValueError("masked array with masked values: expected one without (`filled`)")
     source = _converted(source)
-    if sp.issparse(source):
-        raise ValueError(f"sparse array ({source.format}): expected a dense one")
     try:
         return np.asarray(source)
     except ValueError:
