@@ -33,15 +33,16 @@ DISPATCHER_LINES = 32
 share them equally."""
 
 EPILOGUE_READS = 4
-"""Neighbouring lanes whose biases and scales the epilogue reads at once."""
+"""Neighbouring lanes whose biases and scales the epilogue reads in one request."""
 
 MAX_LOG2_COPIES = 2
 """Largest setting of the descriptor's ``copies``: the accumulator keeps up to ``2**2`` copies of a
-key, so that its additions can follow each other sooner."""
+key, so that additions to the key can overlap.
+"""
 
 DOT_RING = 4
 """Partial sums of the dot leaf. It bounds the adders' latency and is part of the result's
-definition (the order of additions), so it is no parameter."""
+definition (the order of additions), so it is not a parameter."""
 
 
 class NumberFormat(Enum):
@@ -92,24 +93,25 @@ class ChipConfig:
         Blocks of a result fiber that one pass can hold, a power of two, at least 32. Wider
         fibers take several passes.
     fibers_in_flight : int
-        Result fibers that fill, wait or drain at once. One is open from its first block's lookup,
-        a memory latency before its values, to the end of its drain.
+        Result fibers that fill, wait or drain at once. A fiber is open from its first block's
+        lookup, a memory latency before its values, to the end of its drain.
     fifo_depth : int
         Tokens between rows: how far an upper row runs ahead. A row looks up a position and then
         reads blocks, so two memory latencies' worth keep it busy with short fibers.
     stream_depth : int
-        Steps a stream may be asked for before they are used.
+        Steps that a read stream may be requested ahead of their use.
     reads_outstanding : int
         Line reads in flight at the memory port.
     watchdog : int
-        Cycles without a transfer, while some are due, after which the memory counts as dead.
+        Cycles without a transfer, while one is outstanding, after which the run ends with a memory
+        timeout.
 
     Raises
     ------
     ValueError
         If a field is out of its range; the message quotes the field and its value.
     TypeError
-        If a number is no integer.
+        If a number is not an integer.
     """
 
     dtype: NumberFormat = NumberFormat.BF16
@@ -209,9 +211,9 @@ class ChipConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     # one PE of the large chip: every one-PE figure
     "single": {},
-    # cut to fit an ECP5; Icarus and unit-size simulations
+    # sized for an ECP5, and for simulation in Icarus and of units
     "tiny": {"slots": 128, "window": 512, "fibers_in_flight": 4},
-    # tests only: every rare path becomes common
+    # for tests only: small queues and memories make rare paths common
     "shrunk": {
         "multipliers": 2,
         "streams": 9,
@@ -225,11 +227,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "watchdog": 4096,
     },
 }
-"""The presets by name, as differences from the defaults."""
+"""The presets by name: their differences from the defaults."""
 
 
 def _check_field(name: str) -> None:
-    """Refuse what is no field that a number can override."""
+    """Raise ValueError if `name` is not a field that a number can override."""
     known = [f.name for f in fields(ChipConfig) if f.name != "dtype"]
     if name not in known:
         raise ValueError(f"config field {name!r}: expected one of {', '.join(known)}")
@@ -261,7 +263,7 @@ def make_config(preset: str = "single", dtype: str = "bf16", **overrides: int) -
     ValueError
         For an unknown preset, number format or field, or a value out of range.
     TypeError
-        For a value that is no integer.
+        For a value that is not an integer.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")

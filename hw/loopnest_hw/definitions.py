@@ -1,4 +1,4 @@
-"""The chip's definitions for readers other than Python: JSON, a C header and the docs' tables.
+"""The chip's definitions outside Python: JSON, a C header and the docs' tables.
 
 Everything here is generated from `registers`, `descriptor` and `config`. Same input, same bytes.
 """
@@ -40,7 +40,7 @@ FIELD_ENUMS: tuple[type[IntEnum], ...] = (
 
 
 def member_docs(enum: type[IntEnum]) -> dict[str, str]:
-    """Return what the docstrings below an enumeration's members say, on one line each.
+    """Return the docstrings of an enumeration's members, each on one line.
 
     Raises
     ------
@@ -185,9 +185,9 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
     yield ""
     lines = descriptor_lines(config)
     yield f"A list of kernels is an array of descriptors of {lines} lines (32 bytes each), aligned"
-    yield "to a line, the last one marked so. These are the default chip's fields; their places"
-    yield "depend on its parameters, and `loopnest.json` and `loopnest.h` beside the Verilog have"
-    yield "those of any other."
+    yield "to a line; `last` marks the last one. These are the fields of the default chip; their"
+    yield "places depend on the chip's parameters: `loopnest.json` and `loopnest.h`, exported with"
+    yield "the Verilog, have those of the exported chip."
     yield ""
     yield "| word | bits | field | meaning |"
     yield "|---|---|---|---|"

@@ -3,8 +3,8 @@
 `kernel_fields` is the only definition. Hardware, model and runtime walk the same list; the C
 header, the JSON file and the docs' table are generated from it.
 
-Fields are packed in order into 32-bit words, low bits first; a field that does not fit into what
-is left of a word starts the next one. A descriptor takes whole lines.
+Fields are packed in order into 32-bit words, low bits first; a field that does not fit into the
+rest of a word starts the next one. A descriptor occupies whole lines.
 """
 
 from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ class Op(IntEnum):
 
 
 class Reduction(IntEnum):
-    """What is done with the terms of a key: a semiring's addition."""
+    """How the terms of a key are combined: a semiring's addition."""
 
     SUM = 0
     MIN = 1
@@ -70,7 +70,7 @@ class LeafMode(IntEnum):
     DOT = 1
     """The leaf index is reduced: products are summed and enter as one lane."""
     SCATTER = 2
-    """Anything else: one lane a step."""
+    """Anything else: one lane per step."""
 
 
 class Output(IntEnum):
@@ -94,15 +94,15 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("magic", 16, f"{MAGIC:#06x}, or the descriptor is refused")
     yield Field("last", 1, "the list of kernels ends with this one")
     yield Field("leaf_mode", 2, "LeafMode")
-    yield Field("accumulate", 1, "1: through the accumulator; 0: each key comes once, in order")
+    yield Field("accumulate", 1, "1: through the accumulator; 0: keys occur once and ascend")
     yield Field("copies", 2, "0, 1, 2: the accumulator keeps 1, 2 or 4 copies of a key")
     yield Field("drain_stop", config.stop_bits, "a result fiber ends with a stop of at least this")
     yield Field("op2", 3, "Op of the second and third factors: y = op2(b, c)")
     yield Field("op1", 3, "Op of the first factor and that: x = op1(a, y)")
-    yield Field("reduction", 2, "Reduction: what is done with the terms of a key")
+    yield Field("reduction", 2, "Reduction: how the terms of a key are combined")
     yield Field("budget", 32, "cycles this kernel may take")
     for r in range(config.rows):
-        yield Field(f"row.{r}.bypass", 1, "the nest has no such loop: tokens pass")
+        yield Field(f"row.{r}.bypass", 1, "the nest does not have this loop: tokens pass")
         yield Field(f"row.{r}.block_table", config.table_bits, "bit p: keep blocks of pattern p")
         yield Field(f"row.{r}.lane_table", config.table_bits, "bit p: keep lanes of pattern p")
         yield Field(f"row.{r}.result_mode", 2, "ResultMode")
@@ -136,20 +136,20 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
         yield Field(f"ring.{s}.last", config.pool_bits, "last pool line of the stream's ring")
     yield Field("result.compressed", 1, "1: table, blocks and values; 0: dense values alone")
     yield Field("result.output", 1, "Output")
-    yield Field("result.full", 1, "every coordinate of a result fiber is visited, touched or not")
+    yield Field("result.full", 1, "untouched coordinates of a result fiber get result.fill")
     yield Field("result.size", COORDINATE_BITS + 1, "coordinates of a result fiber")
-    yield Field("result.fill", 32, "wide value of what is untouched in a full result fiber")
+    yield Field("result.fill", 32, "wide value of untouched coordinates, if result.full")
     yield Field("result.start", 32, "result fiber position before the first loop")
     yield Field("result.table", 32, "byte address of the stride-4 position table")
-    yield Field("result.table_end", 32, "first byte address past the room for the table")
+    yield Field("result.table_end", 32, "first byte address past the table's region")
     yield Field("result.blocks", 32, "byte address of the block words")
-    yield Field("result.blocks_end", 32, "first byte address past the room for block words")
+    yield Field("result.blocks_end", 32, "first byte address past the block words' region")
     yield Field("result.values", 32, "byte address of the values")
-    yield Field("result.values_end", 32, "first byte address past the room for values")
-    yield Field("epilogue.enable", 1, "the epilogue is applied, and what becomes 0 is dropped")
+    yield Field("result.values_end", 32, "first byte address past the values' region")
+    yield Field("epilogue.enable", 1, "the epilogue is applied, and resulting zeros are dropped")
     yield Field("epilogue.relu", 1, "negative values become 0")
-    yield Field("epilogue.bias_mode", 2, "0: bias_value; 1: one a fiber; 2: one a coordinate")
-    yield Field("epilogue.scale_mode", 2, "0: scale_value; 1: one a fiber; 2: one a coordinate")
+    yield Field("epilogue.bias_mode", 2, "0: bias_value; 1: one per fiber; 2: one per coordinate")
+    yield Field("epilogue.scale_mode", 2, "0: scale_value; 1: one per fiber; 2: one per coordinate")
     yield Field("epilogue.shift", 6, "int8: right shift after the multiplication")
     yield Field("epilogue.bias_value", 32, "wide bias")
     yield Field("epilogue.scale_value", 32, "int8: 32-bit multiplier; bf16: fp32 scale")
@@ -157,12 +157,12 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("epilogue.scale", 32, "byte address of scales")
     yield Field("epilogue.low", 32, "lower clamp bound, wide")
     yield Field("epilogue.high", 32, "upper clamp bound, wide")
-    yield Field("epilogue.threshold", 32, "wide; smaller magnitudes become 0")
+    yield Field("epilogue.threshold", 32, "wide; values of smaller magnitude become 0")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a field lies: word of the descriptor and lowest bit in it."""
+    """A field's place: its word of the descriptor and its lowest bit in that word."""
 
     field: Field
     word: int
@@ -182,7 +182,7 @@ def places(config: ChipConfig) -> list[Place]:
 
 
 def descriptor_lines(config: ChipConfig) -> int:
-    """Return the lines a descriptor takes."""
+    """Return the number of lines of a descriptor."""
     return places(config)[-1].word // LINE_WORDS + 1
 
 

@@ -1,4 +1,4 @@
-"""The dispatcher: row 0's joiner, which hands block tokens to the processing elements."""
+"""The dispatcher: row 0's scanners and joiner, which send block tokens to the PE."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from .tokens import ERROR, joined, line_reply, line_request, token
 
 
 class Dispatcher(wiring.Component):
-    """Scans and joins row 0 for as long as it is out of reset; one nest a reset.
+    """Scans and joins row 0, one nest from each reset to the next.
 
-    It has scanners of its own, one an operand, on a small line pool. A block a cycle.
+    It has one scanner for each operand, on a small line pool of its own. One block per cycle.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -83,7 +83,7 @@ class Dispatcher(wiring.Component):
 
 
 def root(m: Module, config: ChipConfig, kernel: Any) -> Signal:
-    """Return the token that a nest starts from (see docs/architecture.md, "A row")."""
+    """Return the token with which a nest starts (see docs/architecture.md, "A row")."""
     start = Signal(token(config), name="root")
     m.d.comb += start.fiber.eq(kernel.result.start)
     for o in range(config.operands):

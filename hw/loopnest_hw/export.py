@@ -31,15 +31,17 @@ DOCS = Path("docs/registers.md")
 
 WAIVERS = (
     ("DECLFILENAME", "all modules are in one file"),
-    ("UNUSEDSIGNAL", "every member of a bundle has a wire of its name, read or not"),
+    ("UNUSEDSIGNAL", "every member of a bundle has a wire of its name, used or not"),
     ("PROCASSINIT", "registers have an initial value besides their reset"),
-    ("CASEINCOMPLETE", "what is assigned before the case is its default"),
-    ("WIDTHEXPAND", "narrower operands are extended by their type, which is what is meant"),
-    ("WIDTHTRUNC", "! is applied to vectors, where it means == 0"),
-    ("ASCRANGE", "wires of no bits, declared [-1:0], that nothing reads"),
-    ("VARHIDDEN", "a signal of a module may be named like an instance in the module around it"),
+    ("CASEINCOMPLETE", "an assignment before the case is its default"),
+    ("WIDTHEXPAND", "narrower operands are extended by their type, as intended"),
+    ("WIDTHTRUNC", "! of a vector means == 0"),
+    ("ASCRANGE", "unused wires of no bits, declared [-1:0]"),
+    ("VARHIDDEN", "a signal may have the name of an instance in the module above"),
 )
-"""Verilator's lint rules that the generator's style breaks, and why each is harmless."""
+"""Verilator's lint rules that the generated Verilog violates, and why each violation is
+harmless.
+"""
 
 
 def chip_verilog(config: ChipConfig) -> str:

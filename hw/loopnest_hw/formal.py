@@ -1,9 +1,9 @@
 """The platform of the proofs."""
 
 FORMAL = "formal"
-"""Elaborated for it, a unit asserts what an induction over its outputs has to know of its inside,
-and assumes what its contract asks of its neighbours.
+"""Elaborated for this platform, a unit asserts the invariants that an induction over its outputs
+needs, and assumes what its contract requires of its neighbours.
 
-So both stand beside what they speak of. The assertions are proved with the outputs' law; nothing of
-it is in the Verilog.
+Both are written next to the logic concerned. The assertions are proved together with the stream
+law; the exported Verilog contains neither.
 """

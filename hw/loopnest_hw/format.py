@@ -38,12 +38,12 @@ PACKED_STRIDE = 2
 """Words between the entries of a packed position table."""
 
 OPEN_STRIDE = 4
-"""Words between the entries of a table whose fibers may lie anywhere."""
+"""Words between the entries of a table whose fibers may be stored in any order."""
 
 ENTRY_BYTES = OPEN_STRIDE * WORD_BYTES
-"""Bytes of an entry of such a table; a result's is one."""
+"""Bytes of an entry of such a table; a result's table is one."""
 
 CHUNK_LANES = LINE_WORDS
-"""Lanes whose values are written together, or dropped together where the room ends: a line of wide
-ones.
+"""Lanes whose values are written together, or dropped together at the end of their region: a line
+of wide values.
 """

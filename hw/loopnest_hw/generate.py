@@ -12,8 +12,8 @@ from amaranth.hdl import Elaboratable
 def to_verilog(component: Elaboratable, name: str, *, sources: bool = False) -> str:
     """Return the Verilog of a component, top module ``name``.
 
-    ``sources`` marks each line with where it comes from. Without, the text depends on nothing but
-    the design: marks hold paths of the machine, and change with every edit.
+    ``sources`` marks each line with its source location. Without it, the text depends only on the
+    design: the marks contain paths of this machine and change with every edit.
     """
     with _no_collection():
         text: str = verilog.convert(
@@ -31,8 +31,8 @@ def to_rtlil(component: Elaboratable, name: str, **arguments: Any) -> str:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep Python from looking for garbage, which takes a third of the time of a conversion: it
-    makes millions of objects, and needs nearly all of them to its end.
+    """Disable Python's garbage collection, which takes a third of the time of a conversion: it
+    creates millions of objects and needs nearly all of them until its end.
     """
     collects = gc.isenabled()
     gc.disable()

@@ -1,7 +1,8 @@
-"""Memories as cells of their own for synthesis: timing estimates without an SRAM compiler.
+"""Memories as separate cells for synthesis: timing estimates without an SRAM compiler.
 
 A cell has one clock, any number of synchronous ports and fixed delays. Its size is in its name,
-``loopnest_memory_<width>x<depth>_<reads>r<writes>w_<enables>e``, its area is 0: count its bits.
+``loopnest_memory_<width>x<depth>_<reads>r<writes>w_<enables>e``, its area is 0; their bits are
+reported instead.
 """
 
 import re
@@ -24,7 +25,9 @@ _NAME = re.compile(r"loopnest_memory_(\d+)x(\d+)_(\d+)r(\d+)w_(\d+)e$")
 
 @dataclass(frozen=True, order=True)
 class MemoryCell:
-    """A kind of memory: bits of a word, words, and ports, with so many write enables in all."""
+    """A kind of memory: word width, depth, numbers of read and write ports, and total number of
+    write enables.
+    """
 
     width: int
     depth: int
@@ -40,7 +43,7 @@ class MemoryCell:
 
     @property
     def bits(self) -> int:
-        """Bits it stores."""
+        """Bits that it stores."""
         return self.width * self.depth
 
     @property
@@ -58,7 +61,7 @@ class MemoryCell:
 
 
 def parse_name(name: str) -> MemoryCell | None:
-    """Return the memory that a cell's name means, or None."""
+    """Return the memory that a cell's name describes, or None."""
     found = _NAME.search(name)
     return MemoryCell(*map(int, found.groups())) if found else None
 

@@ -1,7 +1,8 @@
-"""Verilog in which equal modules are one.
+"""Merges equal modules of a Verilog text.
 
-Amaranth writes a module for each instance. Those that say the same are written once here and
-instantiated under the name of the first: the text reads better, and a tool compiles them once.
+Amaranth writes a module for each instance. Here, modules with equal contents are written once and
+instantiated under the name of the first one: the text is shorter, and tools compile each module
+once.
 """
 
 import re
@@ -9,11 +10,11 @@ import re
 MODULE = re.compile(r"^module (\S+?) ?\(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
 INSTANCE = re.compile(r"^  (\S+) +(\S+) +\($", re.MULTILINE)
 NUMBERED = re.compile(r"\b_\d+_\b|\\\$auto\$\S+\$\d+(?= )")
-"""Names that the Verilog writer numbers through all modules."""
+"""Names that the Verilog writer numbers consecutively over all modules."""
 
 
 def share_modules(verilog: str, top: str) -> str:
-    """Return the text with one module for all that differ in nothing but their names.
+    """Return the text with one module for all that differ only in their names.
 
     Raises
     ------
@@ -28,7 +29,7 @@ def share_modules(verilog: str, top: str) -> str:
     name_of_body: dict[str, str] = {}
 
     def share(name: str) -> str:
-        """Return the name of the module that stands for this one."""
+        """Return the name of the module that replaces this one."""
         if name not in name_of:
             numbers: dict[str, str] = {}
             text = INSTANCE.sub(

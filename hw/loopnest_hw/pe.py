@@ -1,4 +1,4 @@
-"""The processing element: rows, leaf, accumulator and the result's way out."""
+"""The processing element: rows, leaf, accumulator and result path."""
 
 from typing import Any
 
@@ -38,13 +38,13 @@ from .unary import one_of
 
 
 class PE(wiring.Component):
-    """Runs the loops below row 0's joiner, for as long as it is out of reset; one nest a reset.
+    """Runs the loops below row 0's joiner, one nest from each reset to the next.
 
-    ``blocks`` are row 0's block tokens, with any subset of their lanes. ``retired`` gets an item
-    for each row-0 token that is done (payload 0) or must be done again (1, which the PE sees to).
-    ``done`` rises when the nest's last line has left by ``write``, and stays.
+    ``blocks`` are row 0's block tokens, with any subset of their lanes. ``retired`` has an item for
+    each row-0 token that is done (payload 0) or is replayed (payload 1; the PE does that itself).
+    ``done`` rises when the nest's last line has left through ``write``, and stays.
 
-    ``kernel`` is constant while the PE runs. At reset no read of its own may be under way.
+    ``kernel`` is constant while the PE runs. At reset, none of its reads may be in flight.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -129,8 +129,8 @@ class PE(wiring.Component):
             ]
         operands = self._config.operands
         cells = [(r, row, o) for r, row in enumerate(rows, start=1) for o in range(operands)]
-        # Nobody has two scanners, and no scanner two cells. The settings are there long before the
-        # first token, so the choice may come a cycle late.
+        # A cell has one scanner and a scanner one cell. The settings are stable long before the
+        # first token, so the selection may be registered.
         chosen = [Signal(len(streams.scan), name=f"scanner_{r}_{o}") for r, _, o in cells]
         for (r, _, o), scanners in zip(cells, chosen, strict=True):
             cell = self.kernel.row[r].cell[o]
@@ -183,14 +183,14 @@ class PE(wiring.Component):
             ]
 
     def _result(self, m: Module, streams: StreamBank, replay: ReplayBuffer) -> None:
-        """Terms to blocks, by the accumulator or the assembler, and blocks to memory."""
+        """Turn terms into blocks (accumulator or assembler), and write the blocks to memory."""
         config = self._config
         leaf = self._leaf
         m.submodules.accumulator = accumulator = Accumulator(config)
         m.submodules.combiner = combiner = Combiner(config)
         m.submodules.assembler = assembler = Assembler(config)
         m.submodules.result = result = ResultPath(config)
-        # Buffers, so that no path goes from the writer's `ready` back into the lanes.
+        # Buffers cut the path from the writer's `ready` to the lanes.
         m.submodules.terms = fed = SkidBuffer(terms(config))
         m.submodules.finished = finished = SkidBuffer(RESULT_BLOCK)
         connect(m, leaf.o, fed.i)
@@ -203,9 +203,9 @@ class PE(wiring.Component):
         connect(m, result.o, flipped(self.write))
 
         m.d.comb += [
-            # Each result fiber is one row-0 token: what the replay buffer can send again.
+            # Each result fiber belongs to one row-0 token, which the replay buffer can send again.
             accumulator.replayable.eq(self.kernel.drain_stop == inner_loops(config, self.kernel)),
-            # What only a compressed result's blocks pass without a change can take two of them.
+            # Only blocks of a compressed result that pass unchanged can leave in pairs.
             accumulator.pairs.eq(
                 self.kernel.result.compressed
                 & ~self.kernel.result.full
@@ -247,7 +247,7 @@ class PE(wiring.Component):
         m.d.comb += [
             retired.valid.eq(self.retired.valid & self.retired.ready),
             retired.payload.eq(self.retired.payload),
-            # All that is asked for belongs to the replay's past.
+            # All outstanding requests are stale.
             streams.flush.eq(self.retired.valid & self.retired.ready & self.retired.payload),
         ]
         self._observe(m, streams, accumulator, assembler, combiner, result)
@@ -261,7 +261,7 @@ class PE(wiring.Component):
         combiner: Combiner,
         result: ResultPath,
     ) -> None:
-        """Errors, the first cause kept by whoever listens, and events for the counters."""
+        """Connect the errors (the command processor keeps the first) and the counters' events."""
         leaf = self._leaf
         overflow = leaf.overflow | accumulator.overflow | combiner.overflow | result.overflow
         causes = [
@@ -296,7 +296,7 @@ class PE(wiring.Component):
 
 
 def _state(expected: Any, port: Any) -> Any:
-    """What a stream's producer does: starved where an item is expected and there is none."""
+    """Return the state of a stream's producer: starved if an item is expected and there is none."""
     return Mux(
         port.valid,
         Mux(port.ready, StageState.BUSY.value, StageState.STALLED.value),

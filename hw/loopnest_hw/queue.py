@@ -10,15 +10,16 @@ SHALLOW = 4
 """Up to this depth a queue is made of registers."""
 
 HEAD = 2
-"""Registers behind a memory; an item more stays at the memory's output until there is room."""
+"""Registers behind a memory; a further item stays at the memory's output until one is free.
+"""
 
 
 class Queue(wiring.Component):
-    """A FIFO of ``depth`` items (3 more where it is deep), one a cycle in and out.
+    """A FIFO of ``depth`` items (3 more if it is deep), one per cycle in and out.
 
-    An item appears at ``o`` one cycle after its transfer at ``i`` where the queue was empty. Both
+    An item appears at ``o`` one cycle after its transfer at ``i`` if the queue was empty. Both
     outputs come from registers: ``i.ready`` does not depend on ``o.ready`` in the same cycle, so a
-    queue of depth 1 passes an item every other cycle, and one of 2 or more passes one a cycle.
+    queue of depth 1 passes an item every other cycle, and one of 2 or more passes one per cycle.
     """
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
@@ -36,7 +37,7 @@ class Queue(wiring.Component):
     def _registers(self) -> Module:
         """The first item is in a register of its own, the others are in a ring.
 
-        So a late ``o.ready`` loads one register, and not all.
+        So an ``o.ready`` that arrives late in the cycle drives one register instead of all.
         """
         m = Module()
         width = Shape.cast(self._shape).width
@@ -91,7 +92,7 @@ class Queue(wiring.Component):
         reading = Signal()
         fetch = Signal()
         put = self.i.valid & self.i.ready
-        # Items go round the memory only if none is in it or on its way out of it.
+        # Items bypass the memory only if none is in it or being read from it.
         direct = (level == 0) & ~reading & head.i.ready
         m.d.comb += [
             self.i.ready.eq(level < self._depth),
@@ -121,7 +122,7 @@ class Queue(wiring.Component):
 
 
 class SkidBuffer(wiring.Component):
-    """A `Queue` that an item passes in the same cycle where nothing waits before it.
+    """A `Queue` that an item passes in the same cycle if no other item waits.
 
     ``i.ready`` comes from a register; ``o`` depends on ``i`` within a cycle.
     """

@@ -13,11 +13,12 @@ IDENTITY = 0x4C4E5354
 
 
 class ErrorCode(IntEnum):
-    """Cause of an error; `where` of each is in its description."""
+    """Cause of an error; each description defines its ``where``."""
 
     NONE = 0
     BAD_DESCRIPTOR = 1
-    """The descriptor's magic is wrong or a field contradicts another; where: the kernel's index."""
+    """The magic is wrong, or fields contradict each other; where: the kernel's index.
+    """
     BUDGET = 2
     """The kernel's cycle budget ran out; where: the kernel's index."""
     READ_ERROR = 3
@@ -25,22 +26,24 @@ class ErrorCode(IntEnum):
     WRITE_ERROR = 4
     """The memory answered a write with an error; where: 0."""
     RESULT_FULL = 5
-    """The room reserved for the result is too small; where: 0 blocks, 1 values, 2 the table."""
+    """A region reserved for the result is too small; where: 0 blocks, 1 values, 2 the table."""
     OVERFLOW = 6
-    """An int8 chip's sum left int32; where: 0."""
+    """A value of an int8 chip does not fit int32; where: 0."""
     SLOTS = 7
-    """The accumulator's slots ran out where no further pass can be made; where: 0."""
+    """Slots ran out in a result fiber that cannot take a further pass; where: 0.
+    """
     COORDINATE = 8
     """A coordinate is at or above its index's size; where: the row."""
     TIMEOUT = 9
-    """The memory stopped answering; where: 0 reads, 1 writes. A soft reset makes the chip usable
-    again."""
+    """Memory timeout; where: 0 reads, 1 writes. A soft reset makes the chip usable again."""
     TENSOR = 10
-    """A compressed level contradicts itself: a position table runs backwards, a mask is empty, or
-    a fiber's blocks do not ascend; where: the row."""
+    """A compressed level is inconsistent: a position table runs backwards, a mask is empty, or a
+    fiber's blocks do not ascend; where: the row.
+    """
     OVERLAP = 11
-    """The result's room is read, or lies where the next descriptor does; where: 0 blocks, 1 values,
-    2 the table."""
+    """A region of the result is read, or contains the next descriptor; where: 0 blocks, 1 values, 2
+    the table.
+    """
     KEYS = 12
     """The nest does not accumulate, and a result fiber's keys do not ascend; where: 0."""
 
@@ -62,7 +65,7 @@ CONTROL = (
     (
         "status",
         "rw",
-        "bit 0: busy; 1: done (write 1 to clear); 2: error; 3: late transfers due",
+        "bit 0: busy; 1: done (write 1 to clear); 2: error; 3: late transfers outstanding",
     ),
     ("error", "r", "ErrorCode of the first error since the start"),
     ("error_where", "r", "place of that error"),
@@ -88,14 +91,14 @@ STAGES = ("scan", "fetch", "leaf", "accumulate", "drain", "write")
 
 COUNTERS = (
     ("cycles", "cycles from the start to the end of the last write"),
-    ("multiplies", "lanes with work; one counts once, however many factors it has"),
+    ("multiplies", "lanes of leaf steps; each counts once, however many factors it has"),
     ("leaf_steps", "leaf steps"),
-    ("lines_read", "lines read, descriptors left out"),
+    ("lines_read", "lines read, without descriptors"),
     ("lines_written", "lines written"),
     ("passes", "further passes of result fibers"),
-    ("evictions", "accumulator slots given up"),
-    ("pool_full", "cycles in which a stream waited for room in its ring"),
-    ("result_blocks", "block words of compressed results, whether there was room or not"),
+    ("evictions", "accumulator slots evicted"),
+    ("pool_full", "cycles in which a stream waited for a free line of its ring"),
+    ("result_blocks", "block words of compressed results, including those that did not fit"),
     ("result_values", "values of compressed results, likewise"),
     *(
         (f"{stage}_{state}", f"cycles in which the {stage} stage was {state}")

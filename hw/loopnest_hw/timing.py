@@ -1,8 +1,8 @@
 """Area and clock of a PE in a standard-cell library: ``make timing LIBERTY=cells.lib``.
 
-Yosys maps the PE to the library's cells, with its hierarchy kept and memories as cells of their own
-(`memory_cells`), and ABC sizes and buffers; OpenSTA times it. Nothing is placed: a wire's load is
-what the library's wire-load model makes of its pins, or nothing if it has none.
+Yosys maps the PE to the library's cells and keeps its hierarchy, with memories as separate cells
+(`memory_cells`); ABC sizes and buffers; OpenSTA analyses the timing. Nothing is placed: a wire's
+load is from the library's wire-load model, or 0 if it has none.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TARGET_PERIOD_NS = 2.0
 """The clock that ABC sizes for and slack is measured against."""
 
 PATHS = 20_000
-"""Endpoints whose paths are looked at."""
+"""Number of endpoints whose paths are reported."""
 
 OUTPUT_LOAD_FF = 10
 
@@ -39,13 +39,13 @@ MAPPING = (
     "&get -n; &st; &if -g -K 6; &put; dch; map -B 0.9 -a; "
     "topo; buffer -c -N 16; topo; upsize -D {period}; dnsize -D {period}"
 )
-"""What ABC does to logic. Yosys's own script does not look for speed before it sizes cells."""
+"""ABC's script for logic. Yosys's own script does not optimise depth before it sizes cells."""
 
 ENABLES = "strash; map -a; topo; buffer -c -N 16; topo; upsize -D {period}; dnsize -D {period}"
-"""What ABC does to the flip-flops' enables, after all other logic.
+"""ABC's script for the flip-flops' enables, which are mapped after all other logic.
 
-For ABC, everything comes into a unit at the same time. It would put a pipe's enable, which comes
-late from other units, wherever that saves a gate of the pipe's logic.
+ABC assumes that all inputs of a unit arrive at the same time. It would move a pipeline's enable,
+which arrives late from other units, into the pipeline's logic wherever that saves a gate.
 """
 
 ENABLED, HIDDEN = "\\$_DFFE_PP_ ", "\\enabled_flip_flop "
@@ -57,7 +57,7 @@ Yosys would have ABC map the logic of every enable by itself.
 
 @dataclass(frozen=True)
 class Area:
-    """What is inside a unit, the units below it included."""
+    """Cells, area and memory bits of a unit, including the units below it."""
 
     unit: str
     cells: int
@@ -125,7 +125,7 @@ def cell_areas(library: str) -> dict[str, float]:
 
 
 def find_buffer(library: str) -> str:
-    """Return the name of a small buffer of a Liberty library: it drives the inputs.
+    """Return the name of a small buffer of a Liberty library, which drives the inputs.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
     library = (folder / "cells.lib").read_text(errors="replace")
     shutil.copyfile(verilog, folder / "design.v")
     script = (
-        # initial values are not for silicon
+        # initial values have no meaning in silicon
         f"read_verilog design.v; hierarchy -check -top {top}; proc; opt_expr; opt_clean; opt_dff; "
         # a port for each enable in the Verilog becomes one port with enables
         "opt_clean; memory_share -nosat -nowiden; opt_reduce t:$memwr_v2 %ci3; memory_collect; "
@@ -253,7 +253,7 @@ def time_netlist(top: str, folder: Path) -> tuple[list[TimingPath], str]:
         "read_verilog netlist.v",
         f"link_design {top}",
         f"create_clock -name clk -period {TARGET_PERIOD_NS} [get_ports clk]",
-        # what comes from outside is another unit's register
+        # inputs come from registers of other units
         "set_input_delay 0 -clock clk [all_inputs]",
         "set_output_delay 0 -clock clk [all_outputs]",
         "report_checks -path_delay max -format full -digits 3 -fields {slew} > worst.rpt",
@@ -296,7 +296,7 @@ def area_table(areas: list[Area], depth: int) -> str:
 
 
 def path_table(paths: list[TimingPath], depth: int, count: int) -> str:
-    """Return the table of the worst path between each two units, and the clock that follows."""
+    """Return the table of the worst path between each pair of units, and the resulting clock."""
     if not paths:
         return "there is no path between registers"
     paths = sorted(paths, key=lambda path: path.slack_ns)
@@ -317,7 +317,7 @@ def read_liberty(path: Path) -> str:
     Raises
     ------
     FileNotFoundError
-        If it is not there; the message says what to give.
+        If it does not exist; the message says what to pass.
     """
     if not path.exists():
         raise FileNotFoundError(

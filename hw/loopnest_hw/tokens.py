@@ -1,9 +1,9 @@
 """Payloads of the streams that join the chip's units, outermost first.
 
-Data's way: `token` (a loop's coordinate) -> `FIBER_BLOCKS` (a scanned fiber's block words) ->
-`joined` (blocks joined over the operands) -> steps (up to M lanes of two blocks) -> `terms`
-(their sums or products, with their places in the accumulator) -> `RESULT_BLOCK` (a finished block
-of the result) -> `LINE_WRITE`.
+Order in the data path: `token` (a loop's coordinate) -> `FIBER_BLOCKS` (a scanned fiber's block
+words) -> `joined` (blocks joined over the operands) -> steps (up to M lanes of two blocks) ->
+`terms` (their sums or products, with their places in the accumulator) -> `RESULT_BLOCK` (a finished
+block of the result) -> `LINE_WRITE`.
 """
 
 from amaranth.lib import data, enum
@@ -31,8 +31,9 @@ def token(config: ChipConfig) -> data.StructLayout:
     """One iteration of a loop, handed to the next row.
 
     ``position[o]`` and ``present[o]`` are operand o's; ``fiber`` and ``key`` are the result's
-    (`descriptor.ResultMode`). ``stop`` fibers end with this token, counted from this row's own
-    outwards. A ``null`` token carries only its stop. ``epoch`` counts replays, modulo 2.
+    (`descriptor.ResultMode`). ``stop`` is the number of fibers that end with this token, counted
+    from this row outwards. A ``null`` token carries only its stop. ``epoch`` counts replays, modulo
+    2.
     """
     return data.StructLayout(
         {
@@ -48,7 +49,7 @@ def token(config: ChipConfig) -> data.StructLayout:
 
 
 FIBER_REQUEST = data.StructLayout({"position": POSITION_BITS, "empty": 1})
-"""A fiber to scan; ``empty`` asks for none, and gets an empty fiber without a read."""
+"""A fiber to scan; with ``empty`` the answer is an empty fiber, without a read."""
 
 FIBER_BLOCKS = data.StructLayout(
     {
@@ -62,25 +63,26 @@ FIBER_BLOCKS = data.StructLayout(
 """The next ``count`` block words of a fiber.
 
 ``rank[i]`` is the number of the fiber's coordinates before word i; ``child`` is the fiber's first
-child. ``count`` is 1 or 2, or 0 where ``last`` has nothing to ride on.
+child. ``count`` is 1 or 2, or 0 if only ``last`` is left to send.
 """
 
 BOUND_BITS = BLOCK_COORDINATE_BITS + 1
-"""A bound of block coordinates: up to 2^16, which is above them all."""
+"""Bits of a bound: up to 2^16, which is above all block coordinates."""
 
 BOUND = data.StructLayout({"head": BOUND_BITS, "next": BOUND_BITS})
-"""Words of a fiber that nobody wants: those below ``head``, and those below ``next`` too once a
-word at or above ``head`` has been handed on.
+"""Block words of a fiber that cannot match: those below ``head`` and, once a word at or above
+``head`` has been passed on, those below ``next``.
 """
 
 AHEAD = data.StructLayout({"valid": 1, "coordinate": BLOCK_COORDINATE_BITS})
-"""The coordinate of the next item of a fiber, while another one waits."""
+"""The coordinate of a fiber's next item, known while the one before it waits."""
 
 
 def joined_block(config: ChipConfig) -> data.StructLayout:
-    """A block that the lane table left lanes in.
+    """A block with the lanes that the lane table keeps.
 
-    ``lanes`` have work; ``mask[o]`` and ``rank[o]`` are operand o's word, 0 where it has none.
+    ``lanes`` are kept; ``mask[o]`` and ``rank[o]`` are operand o's, or 0 if it does not have the
+    block.
     """
     return data.StructLayout(
         {
@@ -95,7 +97,7 @@ def joined_block(config: ChipConfig) -> data.StructLayout:
 def joined(config: ChipConfig, pair: int) -> data.StructLayout:
     """The next ``count`` joined blocks (up to ``pair``) of a row's fiber.
 
-    ``count`` is 0 only where ``last`` has nothing to ride on. ``child[o]`` is the first child of
+    ``count`` is 0 only if ``last`` alone is left to send. ``child[o]`` is the first child of
     operand o's fiber.
     """
     return data.StructLayout(
@@ -109,12 +111,14 @@ def joined(config: ChipConfig, pair: int) -> data.StructLayout:
 
 
 def gather_request(lanes: int) -> data.StructLayout:
-    """A step of a stream: byte addresses of its valid lanes' items, each aligned to its size."""
+    """A step's request to a read stream: the byte addresses of its valid lanes' items, each aligned
+    to its size.
+    """
     return data.StructLayout({"valid": lanes, "address": data.ArrayLayout(ADDRESS_BITS, lanes)})
 
 
 def gather_reply(lanes: int) -> data.ArrayLayout:
-    """The 32 bits from each lane's address on; a lane that was not valid is 0."""
+    """For each lane, the 32 bits from its address on, or 0 if it was not valid."""
     return data.ArrayLayout(WIDE_BITS, lanes)
 
 
@@ -129,7 +133,7 @@ def line_reply(config: ChipConfig) -> data.StructLayout:
 
 
 def lookup(config: ChipConfig) -> data.StructLayout:
-    """Blocks of the result that are about to be touched: ``mask[i]`` of block ``block[i]``.
+    """Blocks of the result that need slots: lanes ``mask[i]`` of block ``block[i]``.
 
     ``end``: the result fiber's last lookup. ``retire``: the row-0 token's last lookup. ``final``:
     the nest's last one.
@@ -150,9 +154,9 @@ def lookup(config: ChipConfig) -> data.StructLayout:
 def found(config: ChipConfig) -> data.StructLayout:
     """The answer to a `lookup`, in order.
 
-    ``keep[i]``: block i has slot ``slot[i]``; the lanes ``first[i]`` of it are new and store. Work
-    of a block not kept is dropped. ``stale``: the whole request belongs to a replay's past and is
-    dropped, its end as well.
+    ``keep[i]``: block i has slot ``slot[i]``; its lanes ``first[i]`` are new and store. A block
+    that is not kept is dropped. ``stale``: the whole request was issued before a replay and is
+    dropped, including its end.
     """
     return data.StructLayout(
         {
@@ -165,7 +169,7 @@ def found(config: ChipConfig) -> data.StructLayout:
 
 
 def terms(config: ChipConfig) -> data.StructLayout:
-    """Up to M wide values and where they go.
+    """Up to M wide values and their destinations.
 
     Lane m goes to lane ``index[m]`` of accumulator slot ``place[m]``; ``first`` stores, the others
     add. Where the nest does not accumulate, ``place`` is the block coordinate. ``end``: the result
@@ -199,9 +203,9 @@ RESULT_BLOCK = data.StructLayout(
 )
 """A finished block of the result fiber ``fiber``, blocks ascending.
 
-It may bring the fiber's next block along: ``second``, which has lanes (``second.mask`` is not 0),
-but none of the first one's. Lanes outside of both masks are 0. ``last`` ends the fiber; its masks
-are 0 where nothing is left to ride on. ``final`` ends the nest. A coordinate of 16 bits times 16
+It may include the fiber's next block: ``second``, whose lanes (if ``second.mask`` is not 0) are
+disjoint from the first one's. Lanes outside both masks are 0. ``last`` ends the fiber; both masks
+are 0 if no block is left to send with it. ``final`` ends the nest. A coordinate of 16 bits times 16
 lanes spans 2^20.
 """
 
@@ -234,13 +238,13 @@ EVENTS = data.StructLayout(
 )
 """What happened in a PE this cycle, for the performance counters (`registers.COUNTERS`).
 
-Lines are counted where they enter and leave the chip.
+Lines are counted at the chip's memory port.
 """
 
 LEVEL_FAULT = data.StructLayout({"tensor": 1, "coordinate": 1})
-"""What is wrong with a compressed level: it contradicts itself; it has a coordinate at or above its
-index's size. It stays until reset.
+"""What is wrong with a compressed level: ``tensor``, it is inconsistent; ``coordinate``, it has a
+coordinate at or above its index's size. Stays until reset.
 """
 
 ERROR = data.StructLayout({"code": ErrorCode, "where": 32})
-"""An error, or code NONE. It stays until reset."""
+"""An error, or code NONE. Stays until reset."""

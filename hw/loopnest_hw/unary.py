@@ -21,19 +21,20 @@ def below(one: Value) -> Value:
 
 
 def one_of(choices: Iterable[tuple[Value, Any]]) -> Value:
-    """Return the bits of the choice whose flag is set, or 0: at most one flag may be."""
+    """Return the bits of the choice whose flag is set, or 0. At most one flag may be set."""
     return reduce(or_, (Mux(flag, Value.cast(choice), 0) for flag, choice in choices))
 
 
 def at_least(m: Module, name: str, lanes: Value, limit: int) -> list[Value]:
-    """Return how many lanes are set below each lane: two gates for each doubling of the lanes.
+    """Return how many lanes are set below each lane, in two gates of depth per doubling of the
+    lanes.
 
     There is a unary number of ``limit + 1`` bits for each lane, and one for all of them. Bit j of
     number l: at least j of the lanes below lane l are set. Bit 0 is 1.
     """
 
     def merged(low: Value, high: Value) -> Value:
-        """Return the sum of two numbers, cut at ``limit``."""
+        """Return the sum of two numbers, saturated at ``limit``."""
         bits = []
         for j in range(min(limit, len(low) + len(high) - 2) + 1):
             ways = [low[k] & high[j - k] for k in range(len(low)) if 0 <= j - k < len(high)]

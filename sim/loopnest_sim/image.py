@@ -9,12 +9,12 @@ ADDRESS_SPACE = 1 << 32
 
 
 class Image:
-    """A byte-addressed memory of 4 GiB, which takes as much room as its highest address needs.
+    """A byte-addressed memory of 4 GiB, which allocates only up to its highest written address.
 
     Attributes
     ----------
     extent : int
-        First address past everything ever written.
+        First address past all that was ever written.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class Image:
         self.extent = 0
 
     def write(self, address: int, data: NDArray[Any] | bytes | bytearray) -> None:
-        """Put the data's bytes at ``address`` and on.
+        """Write the data's bytes from ``address`` on.
 
         Raises
         ------
         ValueError
-            If the data leaves the address space.
+            If the data extends beyond the address space.
         """
         if isinstance(data, np.ndarray):
             raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
@@ -49,7 +49,7 @@ class Image:
         return self.read(address, count * np.dtype(dtype).itemsize).view(dtype)
 
     def gather(self, addresses: NDArray[Any], dtype: Any) -> NDArray[Any]:
-        """Return the value of ``dtype`` at each address, cut to a multiple of its size."""
+        """Return the value of ``dtype`` at each address, rounded down to a multiple of its size."""
         known = self._bytes.view(dtype)
         index = addresses // known.itemsize
         if len(index) == 0 or int(index.max()) < len(known):
@@ -58,7 +58,9 @@ class Image:
         return np.where(inside, known[np.where(inside, index, 0)], known.dtype.type(0))
 
     def scatter(self, addresses: NDArray[Any], values: NDArray[Any]) -> None:
-        """Put each value at its address, cut to a multiple of its size; of two, the last stays."""
+        """Write each value to its address, rounded down to a multiple of its size; the last of
+        several at one address stays.
+        """
         if len(addresses) == 0:
             return
         size = values.dtype.itemsize
@@ -75,7 +77,7 @@ class Image:
         if not 0 <= address <= end <= ADDRESS_SPACE:
             raise ValueError(f"address {address:#x} to {end:#x}: expected 32-bit addresses")
         if end > len(self._bytes):
-            # zeros of a fresh mapping cost nothing until they are touched
+            # pages of a fresh mapping are allocated when they are touched
             grown = np.zeros(1 << (end - 1).bit_length(), np.uint8)
             grown[: self.extent] = self._bytes[: self.extent]
             self._bytes = grown

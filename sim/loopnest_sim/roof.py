@@ -1,7 +1,7 @@
-"""How fast a kernel could run, from its tensors alone.
+"""The roofs of a kernel: the minimum number of cycles, computed from its tensors alone.
 
-The tensors are in the memory image, the nest in the descriptor; the golden model walks them.
-Nothing here knows the RTL.
+The tensors are in the memory image, the nest in the descriptor; the golden model runs them. Nothing
+here depends on the RTL.
 """
 
 from collections.abc import Hashable
@@ -21,7 +21,7 @@ from .model.watch import Watch
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a kernel has to do, in one pass and with unlimited accumulator slots.
+    """The work of a kernel, in one pass and with unlimited accumulator slots.
 
     Attributes
     ----------
@@ -34,8 +34,8 @@ class Work:
         A cell that scans has a stream of position entries and one of block words, an operand one
         of values, the result one each of entries, block words and values.
     bytes_read, bytes_written : int
-        The compulsory ones: each byte of an operand that takes part once, however often and by
-        however many operands it is used; each byte of the result once.
+        Compulsory bytes: each byte of an operand that is used counts once, however often and by
+        however many operands it is read; each byte of the result once.
     """
 
     useful_lanes: int
@@ -47,7 +47,9 @@ class Work:
 
     @property
     def pe_roof(self) -> int:
-        """Cycles that one PE takes at least: a step, a line read and a line written in each."""
+        """The PE roof: the minimum cycles of one PE, at one step, one line read and one written per
+        cycle.
+        """
         return max(self.steps, self.lines_read, self.lines_written)
 
     def roof(
@@ -58,7 +60,7 @@ class Work:
         read_rate: float = LINE_BYTES,
         write_rate: float = LINE_BYTES,
     ) -> float:
-        """Return the cycles that a chip takes at least; the rates are bytes a cycle."""
+        """Return the minimum cycles of a chip; the rates are in bytes per cycle."""
         return max(
             self.useful_lanes / (pes * config.multipliers),
             self.bytes_read / read_rate,
@@ -136,7 +138,7 @@ class _Traffic:
 
 
 class _Meter(Watch):
-    """Counts the model's reads and writes."""
+    """Counts the reads and writes of the model."""
 
     def __init__(self) -> None:
         self.read = _Traffic()

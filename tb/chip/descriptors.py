@@ -33,7 +33,7 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     ):
         kernel[path] = rng.choice((limit, rng.randrange(limit + 1)))
     kernel["accumulate"] |= kernel["copies"] > 0
-    kernel |= rooms(rng)
+    kernel |= regions(rng)
     for o in range(config.operands):
         kernel[f"operand.{o}.values"] &= ~3
     kernel["epilogue.bias"] &= ~3
@@ -94,8 +94,8 @@ def register(config: ChipConfig, kernel: dict[str, int]) -> int:
     return encode(kernel_layout(config), lists(root))
 
 
-def rooms(rng: random.Random) -> dict[str, int]:
-    """Return the result's rooms, in any order and some of them empty."""
+def regions(rng: random.Random) -> dict[str, int]:
+    """Return the result's regions, in any order and some of them empty."""
     ends = sorted(rng.getrandbits(27) * 32 for _ in range(6))
     found = {}
     for n, name in enumerate(rng.sample(["table", "blocks", "values"], 3)):

@@ -8,7 +8,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.chip.chip import Chip
-from loopnest_hw.chip.overlap import ROOMS
+from loopnest_hw.chip.overlap import REGIONS
 from loopnest_hw.config import LINE_BYTES, make_config
 from loopnest_hw.descriptor import descriptor_lines, pack
 from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
@@ -24,7 +24,7 @@ START, SOFT_RESET, INTERRUPT = 1, 2, 4
 BUSY, DONE, FAILED, LATE = 1, 2, 4, 8
 ALL_BYTES = (1 << 256) - 1
 PATIENCE = 20_000
-VALUES_ROOM = ROOMS.index("values")
+VALUES_REGION = REGIONS.index("values")
 
 
 class Job:
@@ -228,12 +228,12 @@ async def errors(dut: Any) -> None:
     for line in (0, 1):
         reader = Job(rng, 1, lines=1)
         reader.kernel["operand.0.values"] = reader.result + 0x4000 + line * LINE_BYTES
-        await run(ErrorCode.OVERLAP, VALUES_ROOM, reader)
+        await run(ErrorCode.OVERLAP, VALUES_REGION, reader)
     jobs = [Job(rng, 0), Job(rng, 1)]
     sound_place, system.kernels = system.kernels, jobs[0].result + 0x4000
     system.load(jobs)
     await system.run()
-    await system.expect(ErrorCode.OVERLAP, VALUES_ROOM, 1)
+    await system.expect(ErrorCode.OVERLAP, VALUES_REGION, 1)
     jobs[0].check(system.memory)
     system.kernels = sound_place
 

@@ -10,8 +10,8 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from loopnest_hw.chip.overlap import OverlapWatch
 from loopnest_hw.config import make_config
 from loopnest_hw.kernel import kernel_layout
-from loopnest_sim.model.check import ROOMS, rooms
-from tb.chip.descriptors import rooms as random_rooms
+from loopnest_sim.model.check import REGIONS, regions
+from tb.chip.descriptors import regions as random_regions
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import encode
 
@@ -22,7 +22,7 @@ READS = 12
 
 def near(rng: random.Random, kernel: dict[str, int]) -> int:
     """Return the address of a line at a room's edge, or of any."""
-    edges = [kernel[f"result.{name}{end}"] for name in ROOMS for end in ("", "_end")]
+    edges = [kernel[f"result.{name}{end}"] for name in REGIONS for end in ("", "_end")]
     address = rng.choice([*edges, rng.getrandbits(32)]) + rng.choice((-64, -32, 0, 32))
     return address % (1 << 32) & ~31
 
@@ -36,7 +36,7 @@ async def reads_at_the_edges(dut: Any) -> None:
     await bench.start(dut)
     found: set[int | None] = set()
     for _ in range(KERNELS):
-        kernel = random_rooms(rng) | {"result.compressed": rng.randrange(2)}
+        kernel = random_regions(rng) | {"result.compressed": rng.randrange(2)}
         fields = dict.fromkeys(layout.members, 0)
         fields |= {path.removeprefix("result."): value for path, value in kernel.items()}
         dut.result.value = encode(layout, fields)
@@ -45,7 +45,7 @@ async def reads_at_the_edges(dut: Any) -> None:
         dut.clear.value = 0
         dut.running.value = 1
         await ClockCycles(dut.clk, 2)
-        # after its run the rooms still count
+        # after its run the regions still count
         dut.running.value = rng.randrange(2)
         dut.result.value = encode(layout, fields) if dut.running.value else 0
         expected: int | None = None
@@ -53,9 +53,9 @@ async def reads_at_the_edges(dut: Any) -> None:
             address, valid = near(rng, kernel), rng.random() < 0.8
             dut.address.value, dut.read.value = address, int(valid)
             await RisingEdge(dut.clk)
-            for name, (begin, end) in rooms(kernel).items():
+            for name, (begin, end) in regions(kernel).items():
                 if valid and expected is None and begin <= address < end:
-                    expected = ROOMS.index(name)
+                    expected = REGIONS.index(name)
         dut.read.value = 0
         await ClockCycles(dut.clk, 4)
         seen = int(dut.found.value)

@@ -84,7 +84,7 @@ class System:
         code, where = await self.run_at(case.start, patience)
         for line in self.memory.writes:
             at = line * LINE_BYTES
-            assert any(begin <= at + LINE_BYTES and at < end for begin, end in expected.rooms)
+            assert any(begin <= at + LINE_BYTES and at < end for begin, end in expected.regions)
         if code is ErrorCode.BUDGET:
             assert where <= expected.completed
         elif code is ErrorCode.READ_ERROR:
@@ -93,7 +93,7 @@ class System:
             assert (code, where) in expected.errors, f"{code.name} at {where}, not {expected}"
         else:
             assert not expected.errors, f"no error, not {expected.errors}"
-            for begin, end in expected.rooms:
+            for begin, end in expected.regions:
                 size = min(end - begin, corruption.SHOWN) + LINE_BYTES
                 first = begin // LINE_BYTES
                 golden = image.read(first * LINE_BYTES, size // LINE_BYTES * LINE_BYTES)

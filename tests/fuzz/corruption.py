@@ -1,7 +1,7 @@
 """Kernels whose descriptor, tensors or bus are broken, each determined by its seed.
 
 The chip has to end each with an error that the golden model finds for the same memory, or with the
-model's result; it writes nothing outside the result's rooms, and its next kernel is right.
+model's result; it writes nothing outside the result's regions, and its next kernel is right.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from loopnest_hw.descriptor import descriptor_lines, kernel_fields, pack, places
 from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from loopnest_sim.image import Image
-from loopnest_sim.model.check import ROOMS
+from loopnest_sim.model.check import REGIONS
 from loopnest_sim.model.run import Run, run_kernels
 from tests.rtl.chips import Pair
 from tests.sim import nests
@@ -124,7 +124,7 @@ def make_case(seed: int, pair: Pair) -> Case:
     if rng.random() < TWICE:
         words = np.concatenate([pack(config, fields | {"last": 0}), words])
     # the descriptors lie behind everything
-    ends = [fields.get(f"result.{room}_end", 0) for room in ROOMS]
+    ends = [fields.get(f"result.{room}_end", 0) for room in REGIONS]
     ends += [address + array.nbytes for address, array in arrays]
     start = -(-max(ends) // LINE_BYTES) * LINE_BYTES
     sound = [(start, _bytes(words))]
@@ -176,7 +176,7 @@ def check(pair: Pair, case: Case) -> str:
     end = max(address + len(data) for address, data in case.sound) + LINE_BYTES
     for address, data in case.segments:
         chip.write(address, data.tobytes())
-    chip.confine(expected.rooms)
+    chip.confine(expected.regions)
     chip.fail(read=case.read_error, write=case.write_error)
     limit = (expected.completed + 1) * (BUDGET + SLACK) + config.watchdog
     code, where = _run(chip, case.start, limit, case.silence)
@@ -194,7 +194,7 @@ def check(pair: Pair, case: Case) -> str:
     elif code is ErrorCode.NONE:
         assert not expected.errors, f"no error: expected one of {expected.errors}"
         assert not chip.errors_answered, "no error, though the memory answered with one"
-        _compare(chip, image, [(0, end), *expected.rooms])
+        _compare(chip, image, [(0, end), *expected.regions])
     else:
         assert (code, where) in expected.errors, f"{ended}: expected one of {expected.errors}"
     _check_next(chip, config, case, code, end)
@@ -215,11 +215,11 @@ def _check_next(chip: Any, config: ChipConfig, case: Case, code: ErrorCode, end:
     image = _image(case.sound)
     expected: Run = run_kernels(config, image, case.start)
     assert not expected.errors
-    end = max([end, *(room_end for _, room_end in expected.rooms)])
+    end = max([end, *(room_end for _, room_end in expected.regions)])
     chip.write(0, bytes(end))
     for address, data in case.sound:
         chip.write(address, data.tobytes())
-    chip.confine(expected.rooms)
+    chip.confine(expected.regions)
     ended, where = _run(chip, case.start, 2 * (SOUND_BUDGET + SLACK), 0)
     assert ended is ErrorCode.NONE, f"the next kernel ended with {ended.name} at {where}"
     assert not chip.violations, chip.violations
@@ -239,8 +239,8 @@ def _run(chip: Any, start: int, limit: int, silence: int) -> tuple[ErrorCode, in
     return code, int(chip.register(OFFSETS["error_where"]))
 
 
-def _compare(chip: Any, image: Image, rooms: list[tuple[int, int]]) -> None:
-    for begin, end in rooms:
+def _compare(chip: Any, image: Image, regions: list[tuple[int, int]]) -> None:
+    for begin, end in regions:
         size = min(end - begin, SHOWN)
         got = np.frombuffer(chip.read(begin, size), np.uint8)
         wrong = np.flatnonzero(got != image.read(begin, size))

@@ -61,7 +61,7 @@ def test_a_list() -> None:
     d = copy_of_a_vector()
     found = run(d | {"last": 0}, d)
     assert (found.errors, found.completed) == ([], 2)
-    assert found.rooms == [(RESULT, RESULT + 4 * SIZE)] * 2
+    assert found.regions == [(RESULT, RESULT + 4 * SIZE)] * 2
     assert {TABLE, BLOCKS, VALUES} == set(found.reads)
     # what follows is no descriptor
     found = run(d | {"last": 0})

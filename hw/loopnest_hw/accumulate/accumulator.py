@@ -21,35 +21,36 @@ from .table import RETIRED, Table
 
 
 class Accumulator(wiring.Component):
-    """Sums terms into blocks of result fibers, and puts the blocks of finished fibers out in order.
+    """Sums terms into blocks of result fibers, and outputs the blocks of finished fibers in order.
 
     A fiber's blocks are in a context from its first lookup until they are drained. The lookups run
-    ahead, the terms of the contexts follow in order, and behind them the drain. The drain never
-    waits for the fill, so a lookup that waits for a slot or a context gets one.
+    ahead; the terms of the contexts follow in order, and then the drain. The drain never waits for
+    the fill, so a lookup that waits for a slot or a context eventually gets one.
 
     Members
     -------
     lookup : In(stream), found : Out(stream)
-        See `Table`: one a cycle, answered in order 4 cycles later.
+        See `Table`: one per cycle, answered in order 4 cycles later.
     terms : In(stream)
-        See `Fill`: one step a cycle. Each ``end`` of a lookup that was not stale has its ``end``.
+        See `Fill`: one step per cycle. For each ``end`` of a lookup that was not stale, a step with
+        ``end`` follows.
     reduction : In(Reduction)
         See `Fill`.
     pairs : In(1)
-        See `Drain`. Steady.
+        See `Drain`. Constant.
     o : Out(stream(RESULT_BLOCK))
-        See `Drain`: up to one item a cycle.
+        See `Drain`: up to one item per cycle.
     retired : Out(stream(RETIRED))
-        A lookup with ``retire`` is through; ``again``: its token has to be replayed, and lookups of
+        A lookup with ``retire`` is done; ``again``: its token has to be replayed, and lookups of
         the old epoch are stale from now on.
     replayable : In(1)
-        Each result fiber is exactly one row-0 token's. Steady.
+        Each result fiber belongs to exactly one row-0 token. Constant.
     error : Out(1)
         Slots ran out in a fiber that cannot be replayed; sticky.
     overflow : Out(1)
-        A sum left int32; sticky.
+        A sum does not fit int32; sticky.
     evicted : Out(1)
-        A pulse for each slot given up.
+        A pulse for each evicted slot.
     fill_state, drain_state : Out(StageState)
     """
 
@@ -119,8 +120,8 @@ class Accumulator(wiring.Component):
             table.room.eq(directory.room),
         ]
 
-        # The walk is the drain's, or the eviction's: that waits until the drain has nothing to do,
-        # and goes first should the drain get something.
+        # The drain and the eviction share the walk: an eviction starts when the drain is idle, and
+        # then has priority over it.
         m.d.comb += [
             table.settled.eq(
                 drain.idle & directory.idle & ~eviction.busy & ~free_list.back_valid.any()
@@ -157,7 +158,8 @@ class Accumulator(wiring.Component):
             eviction.walked.eq(entries.walked & entries.evicts),
             eviction.walk_entry.eq(entries.walk_entry[0]),
         ]
-        # That the drain has read an item is known late: its slots are back a cycle after that.
+        # The drain's read of an item is known late in the cycle, so its slots are freed one cycle
+        # later.
         m.d.sync += [
             free_list.back[0].eq(Mux(eviction.back_valid, eviction.back, drain.back[0])),
             free_list.back[1].eq(drain.back[1]),
@@ -194,7 +196,7 @@ class Accumulator(wiring.Component):
     def _contexts(
         self, m: Module, table: Table, entries: Entries, fill: Fill, drain: Drain
     ) -> None:
-        """Contexts in a ring, in the order of their fibers' passes.
+        """Keep the contexts in a ring, in the order of their fibers' passes.
 
         A context is drained when its lookups have reached the directory, and its terms the banks.
         """
@@ -218,7 +220,8 @@ class Accumulator(wiring.Component):
             freed.eq(freed + entries.closed),
         ]
 
-        # Whether the drain's context is complete, known a cycle ahead: there it is late.
+        # Whether the drain's context is complete, computed a cycle ahead: in its own cycle it would
+        # be on the critical path.
         complete = Signal()
         after = Signal(pointer)
         m.d.comb += after.eq(drain.context + 1)
@@ -245,7 +248,7 @@ class Accumulator(wiring.Component):
             table.freed.eq(freed),
             fill.expecting.eq(looked_up != ending),
             drain.waiting.eq(looked_up != drain.context),
-            # The drain falls behind and has nothing in store: then it decides the speed.
+            # The drain falls behind and has no entries read ahead: then it limits the throughput.
             entries.hurry.eq(((filled - drain.context)[:pointer] > 0) & drain.short),
             drain.ready.eq(complete),
             drain.base.eq(drained.base),

@@ -1,4 +1,4 @@
-"""Which blocks the contexts hold, in an order to walk them by."""
+"""The directory: which blocks each context holds, for walking them in order."""
 
 from functools import reduce
 from operator import or_
@@ -14,12 +14,15 @@ from .place import BANKS, place_layout
 from .priority import at_least, highest_bit, lowest_bit, number
 
 DEPTH = 8
-"""Blocks of a half that wait to be entered. Whatever is put in has been entered ``DEPTH`` cycles
-later."""
+"""Blocks that can wait, in each half, to be entered. A block has been entered at most ``DEPTH``
+cycles after it was put.
+"""
 
 
 def word_layout(config: ChipConfig) -> data.StructLayout:
-    """A step of a walk: the word, and whether the walk ends with it; or the context is empty."""
+    """One step of a walk: the word, whether it is the walk's last, and whether the context is
+    empty.
+    """
     word = place_layout(config).members["word"]
     return data.StructLayout({"word": word, "last": 1, "empty": 1})
 
@@ -27,9 +30,9 @@ def word_layout(config: ChipConfig) -> data.StructLayout:
 class Directory(wiring.Component):
     """A bit for each block of each context.
 
-    There is a mask for each word, in a memory, and in registers a bit for each word that has one
-    (the others' masks mean nothing). Even words and odd ones are in memories of their own, so that
-    two blocks can be entered a cycle.
+    A memory has a mask for each directory word, and registers have a bit for each word whose mask
+    is valid. Even and odd words are in separate memories, so that two blocks can be entered per
+    cycle.
 
     Members
     -------
@@ -38,16 +41,16 @@ class Directory(wiring.Component):
     room : Out(1)
         Two blocks can be put. From a register.
     context : In, begin : In(1)
-        With ``begin``, the context's words go over to the walk, and it has none. Nothing is entered
-        into such a context, nor waits for it.
+        With ``begin``, the context's words move to the walk, and the context is empty. No block may
+        be put to this context or be waiting for it.
     word : Out, take : In(1), mask : Out
-        The walk's lowest word, from a register. With ``take`` it is taken off, and its mask appears
-        in the next cycle and stays until the next read.
+        The walk's lowest word, from a register. With ``take`` it is removed from the walk; its mask
+        appears in the next cycle and stays until the next read.
     of : In, top : Out, look : In(1), top_mask : Out
         The highest word of context ``of`` as it was in the last cycle; with ``look`` its mask is
         read, and appears at ``mask``.
     keep, keep_valid : In
-        The word that was looked at last comes down to this. Only while nothing waits to be entered.
+        Replaces the mask of the word that was read last. Only while no block waits to be entered.
     idle : Out(1)
         Nothing waits to be entered.
     """
@@ -81,7 +84,7 @@ class Directory(wiring.Component):
         used = [Signal(words, name=f"used_{c}") for c in range(contexts)]
         halves = min(PAIR, words)
 
-        # The walk goes up, evictions come down.
+        # The walk ascends, evictions descend.
         left = Signal(words)
         first = lowest_bit(m, left)
         some, more = at_least(m, left, 2)
@@ -91,7 +94,7 @@ class Directory(wiring.Component):
         m.d.sync += shown.eq(Array(used)[self.of])
         m.d.comb += [
             self.word.word.eq(number(first, len(self.top))),
-            # not by way of `first`, which comes later
+            # not through `first`, which arrives later in the cycle
             self.word.last.eq(~more),
             self.word.empty.eq(~some),
             self.top.eq(number(highest, len(self.top))),
@@ -148,8 +151,8 @@ class Directory(wiring.Component):
     ) -> tuple[Value, Value, Value, tuple[Value, Value]]:
         """Build the queue and the masks of every second word.
 
-        Return the mask that was read, whether two blocks have room, whether none waits, and which
-        context and which word get a block.
+        Return the mask that was read, whether two more blocks can be put, whether none waits, and
+        which context and which word get a block.
         """
         place = place_layout(self._config)
         shift = halves - 1

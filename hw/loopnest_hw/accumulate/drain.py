@@ -1,4 +1,4 @@
-"""How finished fibers leave the accumulator."""
+"""The drain: reads the blocks of finished fibers out of the accumulator."""
 
 from typing import Any
 
@@ -15,27 +15,27 @@ from .place import BANK_BITS, BANKS, WORD_BITS, context_pointer, entry_layout, p
 from .priority import at_least, lowest_two, number
 
 AHEAD = 4
-"""Items whose entries are read ahead: enough for one a cycle where a read has to wait."""
+"""Items whose entries are read ahead: enough to sustain one per cycle if a read has to wait."""
 
 PATIENCE = 2
-"""Cycles for which the fill may keep lanes from the drain."""
+"""Cycles for which the fill may block the drain's lane reads."""
 
 
 class Drain(wiring.Component):
-    """Walks complete contexts, oldest first, and puts out their blocks: up to two a cycle.
+    """Walks complete contexts, oldest first, and outputs their blocks, up to two per cycle.
 
-    Word by word from the directory, two blocks of a word at a time from the table, lanes from the
-    lane banks. Two blocks with a lane in common leave one after the other, others as one item. An
-    item waits for banks that the lookups or the fill use, but not for ever.
+    Words come from the directory one by one, their blocks from the table two at a time, lanes from
+    the lane banks. Two blocks with a lane in common leave one after the other, others as one item.
+    An item waits for banks that the lookups or the fill use, for a bounded time.
 
     Members
     -------
     pairs : In(1)
-        Blocks may leave two at a time. Steady.
+        Blocks may leave two at a time. Constant.
     ready : In(1)
         The context ``context`` : Out, the next to drain, is complete.
     base, again, fiber, ends_nest : In
-        Of that context; `Table` and `Fill` tell.
+        Of that context; from `Table` and `Fill`.
     begin, word, take, mask
         `Directory`.
     walk : Out(stream), room : Out(1), walked, walk_entry : In
@@ -43,17 +43,17 @@ class Drain(wiring.Component):
     short : Out(1)
         Few entries are read ahead. From a register.
     lanes, following, second, slot : Out, taken : In, value : In
-        The lanes to read, each of ``slot[following][second]`` by its bits; those that the fill has
-        ``taken`` wait. The others' values come in the next cycle.
+        The lanes to read, each from slot ``slot[following][second]``, selected by its bits; those
+        that the fill has ``taken`` wait. The values of the others arrive in the next cycle.
     wanted : Out, urgent : Out(1)
-        The lanes to read once ``o`` is free. With ``urgent`` the fill leaves them alone. Both come
-        early in a cycle.
+        The lanes to read once ``o`` is free. With ``urgent`` the fill does not access them. Both
+        are valid early in the cycle.
     back : Out, array of 2, back_valid : Out(2)
-        Slots that were read for the last time; the second one only with the first.
+        Slots that are free again; the second one only with the first.
     idle : Out(1)
-        Nothing is left of the contexts before ``context``, their slots were given back.
+        All contexts before ``context`` are drained, and their slots are free.
     waiting : In(1)
-        There are contexts to drain some time (only for ``state``).
+        A context is in use, and will have to be drained (only for ``state``).
     o : Out(stream(RESULT_BLOCK))
     state : Out(StageState)
     """
@@ -98,7 +98,7 @@ class Drain(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         self._fiber_layout = data.StructLayout({"fiber": POSITION_BITS, "final": 1, "again": 1})
-        # an item that was asked for: a block, and with `pair` the one of bank `second`; or none
+        # a requested item: a block, and with `pair` the one of bank `second`; or none
         self._named_layout = data.StructLayout(
             {
                 "coordinate": BANK_BITS + WORD_BITS,
@@ -110,7 +110,7 @@ class Drain(wiring.Component):
                 "final": 1,
             }
         )
-        # the same with its entries; `shared`: the blocks of a pair have a lane in common
+        # the same, with its table entries; `shared`: the blocks of a pair have a lane in common
         self._item_layout = data.StructLayout(
             {
                 "entry": data.ArrayLayout(entry_layout(self._config), PAIR),
@@ -126,7 +126,7 @@ class Drain(wiring.Component):
         return m
 
     def _walk(self, m: Module, items: Queue) -> None:
-        """Words, then their blocks, in order, and the blocks' entries."""
+        """Walk the words, then their blocks, in order, and read the blocks' entries."""
         place = place_layout(self._config)
         word_state = data.StructLayout(
             {
@@ -139,12 +139,12 @@ class Drain(wiring.Component):
         # the word whose mask is being read
         fetched = Signal(word_state)
         fetched_valid = Signal()
-        # the word whose blocks are walked, and what is left of it
+        # the word whose blocks are walked, and its remaining blocks
         word = Signal(word_state)
         word_valid = Signal()
         left = Signal(BANKS)
 
-        # the context that is walked: its words are at hand in the directory
+        # the context that is walked: its words are in the directory's walk
         walking = Signal()
         here = Signal(
             data.StructLayout(
@@ -228,11 +228,11 @@ class Drain(wiring.Component):
             asked.o.ready.eq(self.walked),
         ]
 
-        # Room is kept for every entry that is being read.
+        # Every entry that is being read has a reserved place.
         room = Signal(range(AHEAD + 1), init=AHEAD)
         read = Signal(self._named_layout)
         read_valid = Signal()
-        # Where a fiber goes on in a further pass, nothing tells that this one ended.
+        # If the fiber continues in a further pass, no item marks the end of this pass.
         going = asked.o.payload
         put = self.walked & ~(going.none & ~going.last)
         touched = [
@@ -264,7 +264,7 @@ class Drain(wiring.Component):
         ]
 
     def _split(self, m: Module, items: Queue) -> tuple[Signal, Value, Signal]:
-        """Take the pairs apart whose blocks share a lane; return the item, its valid and ready."""
+        """Split pairs whose blocks share a lane; return the item, its valid and ready."""
         whole = items.o.payload
         item = Signal(self._item_layout)
         ready = Signal()
@@ -284,9 +284,10 @@ class Drain(wiring.Component):
         return item, items.o.valid, ready
 
     def _lanes(self, m: Module, following: Any, following_valid: Value, moves: Signal) -> None:
-        """The items' lanes, from whichever banks are free."""
-        # Two items are read at once, so that a bank in use seldom costs a cycle. The following one
-        # leaves the head's lanes alone: values that came early wait in one place for both.
+        """Read the items' lanes, from the banks that are free."""
+        # Two items are read at once, so that a bank conflict rarely costs a cycle. The following
+        # item does not read lanes that the head has: values that arrive early share one set of
+        # registers.
         reading = Signal(self._item_layout)
         reading_valid = self._reading
         begun = Signal(data.ArrayLayout(LANES, 2))  # lanes that were read, of either
@@ -294,7 +295,7 @@ class Drain(wiring.Component):
         got = Signal(LANES)
         whole = Signal()
 
-        # the item whose last lanes come in this cycle, if it is valid
+        # the item whose last lanes arrive in this cycle, if it is valid
         arrived = Signal(LANES)
         head = Signal(self._item_layout)
         head_valid = Signal()
@@ -313,7 +314,7 @@ class Drain(wiring.Component):
                     0,
                 )
             ),
-            # The fill must not wait for `stuck`, which comes late.
+            # The fill must not depend on `stuck`, which arrives late in the cycle.
             self.wanted.eq(left[0] | left[1]),
             self.lanes.eq(Mux(stuck, 0, self.wanted)),
             self.following.eq(left[1]),

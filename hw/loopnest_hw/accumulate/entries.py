@@ -12,16 +12,16 @@ from ..tokens import PAIR
 from .place import BANK_BITS, BANKS, address, entry_layout, place_layout
 
 LOW_WORDS = 4
-"""Words of a context that are swept first, a power of two."""
+"""Words of each context that are swept first, a power of two."""
 
 PATIENCE = 3
 """Cycles for which the lookups may keep the walk from a bank."""
 
 
 def walk_layout(config: ChipConfig) -> data.StructLayout:
-    """A place to read and clear, and with ``pair`` bank ``second`` of the same word; or none.
+    """A place to read and clear, and with ``pair`` also bank ``second`` of the same word; or none.
 
-    ``closes`` marks the last one of a context, ``evicts`` the eviction's (the others are the
+    ``closes`` marks the last one of a context, ``evicts`` those of an eviction (the others are the
     drain's).
     """
     place = place_layout(config)
@@ -39,9 +39,9 @@ def _banks(walk: data.View) -> Value:
 class Entries(wiring.Component):
     """An entry for each place (block of a context), in 32 banks by the block's low bits.
 
-    Two readers share the banks: the lookups, two places a cycle in different banks; and the
-    walk (drain or eviction), which clears what it has read. The lookups go first, unless the walk
-    is in a hurry or has waited long. Every read answers in the next cycle, and only in that one.
+    Two readers share the banks: the lookups, two places per cycle in different banks; and the walk
+    (drain or eviction), which clears what it has read. The lookups have priority, unless ``hurry``
+    is set or the walk has waited for `PATIENCE` cycles. Read data is valid in the next cycle only.
 
     After a reset the banks are swept, a word (the same address in all banks) a cycle: first the low
     words of all contexts, which is all that narrow results need, then the others context by
@@ -50,24 +50,24 @@ class Entries(wiring.Component):
     Members
     -------
     read : In, array of 2
-        ``enable``, ``place``: what the lookups want to read, and do with ``advance``.
+        ``enable``, ``place``: what the lookups request to read; they read with ``advance``.
     entry : Out, array of 2
-        What the last cycle's reads found.
+        The data of the last cycle's reads.
     refused : Out(1)
-        The walk takes a bank that the lookups want: they must not advance.
+        The walk takes a bank that the lookups request: they must not advance.
     write : In, array of 2
         ``enable``, ``place`` and ``entry``; always done.
     walk : In(stream)
-        Places to read and clear. Two wait in a queue, which no path crosses.
+        Places to read and clear, through a registered queue of two.
     room : In(1)
-        What is read for the walk can be taken.
+        The walk's read data can be taken.
     hurry : In(1)
-        The walk goes first.
+        The walk has priority.
     walked : Out(1), evicts : Out(1), walk_entry : Out, array of 2
-        The next places are read, and whether they are the eviction's; in the next cycle, what was
-        found.
+        The next places are read, and whether they are the eviction's; the data follows in the next
+        cycle.
     closed : Out(1)
-        A walk with ``closes`` and all before it have been cleared.
+        A walk with ``closes`` and all walks before it have been cleared.
     swept : Out, low_swept : Out(1)
         Number of contexts swept; whether the words below ``LOW_WORDS`` are, of all contexts.
     """
@@ -113,7 +113,7 @@ class Entries(wiring.Component):
         accepted = self.walked
         m.d.comb += [walks.o.ready.eq(accepted), self.evicts.eq(walk.evicts)]
 
-        # Two clears may wait for their bank's write port, which the lookups use first.
+        # Two clears may wait for their bank's write port, where the lookups have priority.
         clears = [Signal(walk_layout(self._config), name=f"clear_{n}") for n in range(2)]
         waiting = Signal(2)
         cleared = Signal()
@@ -172,7 +172,7 @@ class Entries(wiring.Component):
                         write.data.eq(put.entry),
                     ]
 
-        # One of two may be cleared twice: nothing is entered there by then.
+        # One of the two may be cleared twice; it cannot have been entered again by then.
         m.d.comb += cleared.eq(waiting[0] & ~(written & clear_banks).any())
 
         # the walk

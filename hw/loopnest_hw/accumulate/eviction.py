@@ -1,4 +1,4 @@
-"""How a fiber gets on when the slots run out."""
+"""Eviction: frees slots when they run out."""
 
 from typing import Any
 
@@ -13,27 +13,27 @@ from .priority import highest_bit, lowest_bit, number
 
 
 class Eviction(wiring.Component):
-    """Finds the blocks that go: the highest word of a context, or a new block if that is higher.
+    """Selects the blocks to evict: the highest word of a context, or a new block if that is higher.
 
-    Where the new block is in that word itself, only the larger one goes, of it and the word's
-    largest block. Blocks that were held are taken out of the directory and of the table, and their
-    slots are freed, one a cycle, the largest one first.
+    If the new block is in that word itself, only the higher one is evicted, of it and the word's
+    highest block. Blocks that have a slot are removed from the directory and the table, and their
+    slots are freed, one per cycle, highest first.
 
-    ``done`` comes 2 cycles after ``ask``; the slots come back after it. It needs the directory's
-    and the table's walk for itself.
+    ``done`` rises 2 cycles after ``ask``; the slots are freed after that. The eviction uses the
+    directory's and the table's walk exclusively.
 
     Members
     -------
     ask : In(1)
-        Held until ``done``; no lookup is decided meanwhile, and nothing waits for the directory.
+        Held until ``done``; until then no lookup is decided and no block waits for the directory.
     candidate : In
         The new block (bank and word, counted from the pass's lower word) of context ``context``.
     done : Out(1)
-        ``bound`` is the lowest block that went; the context keeps only what is below it.
+        ``bound`` is the lowest evicted block; the context keeps only blocks below it.
     evicted : Out(1)
-        A pulse for each block that was held.
+        A pulse for each evicted block that had a slot.
     busy : Out(1)
-        Blocks are being taken out.
+        Blocks are being removed.
     top, look, mask, keep, keep_valid
         `Directory`.
     walk, walked, walk_entry
@@ -75,11 +75,11 @@ class Eviction(wiring.Component):
             data.StructLayout({"bank": BANK_BITS, "word": len(self.top)}), self.candidate
         )
         word = Signal.like(self.top)
-        going = Signal(BANKS)  # blocks of the word that have to go
+        going = Signal(BANKS)  # blocks of the word to evict
         context = Signal.like(self.context)
         higher = Signal()  # the candidate's word is higher
         same = Signal()
-        left = Signal()  # some have still to be walked
+        left = Signal()  # some are still to be walked
         waiting = Signal(range(3))  # blocks whose entries are to be read
         read = Signal()
         first = highest_bit(m, going)

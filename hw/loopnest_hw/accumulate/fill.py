@@ -1,4 +1,4 @@
-"""How terms get into the accumulator."""
+"""The fill: adds terms to the accumulator's lanes."""
 
 from functools import reduce
 from operator import or_
@@ -18,11 +18,11 @@ BEFORE = 2
 
 
 class Fill(wiring.Component):
-    """Stores first terms and adds the others to what their lane of their slot has: a step a cycle.
+    """Stores first terms and adds the others to their lane of their slot; one step per cycle.
 
-    Terms of a step are in different lanes. A term whose sum is still in the adder waits, with its
-    step, for the cycle in which that sum comes out: L cycles after the step that it depends on. So
-    a lane's terms add in the order of their steps.
+    Terms of a step are in different lanes. If the sum that a term adds to is still in the adder,
+    its step waits for the cycle in which that sum leaves: L cycles after the step that it depends
+    on. So a lane's terms are added in the order of their steps.
 
     Members
     -------
@@ -30,13 +30,13 @@ class Fill(wiring.Component):
     reduction : In(Reduction)
         Taken for the sum; constant while anything is inside.
     expecting : In(1)
-        Lookups were made whose fiber has not ended here (only for ``state``).
+        There are lookups whose fiber has not ended here (only for ``state``).
     read : Out, value : In, write : Out
         `LaneBanks`.
     reserved : In(16)
-        Lanes that the drain reads in this cycle; a step that wants one waits.
+        Lanes that the drain reads in this cycle; a step that needs one of them waits.
     fiber, ends_nest, ended : Out
-        A fiber's last step goes in; ``filled`` : Out(1) when all of a fiber is in the banks.
+        A fiber's last step enters; ``filled`` : Out(1) when all terms of a fiber are in the banks.
     overflow : Out(1)
         An addition wrapped.
     state : Out(StageState)
@@ -76,7 +76,8 @@ class Fill(wiring.Component):
         latency = adders[0].latency
         sums = [adder.o for adder in adders]
 
-        # where[d][n]: where term n of the step of d cycles ago goes; where[0] is the step at hand
+        # where[d][n]: the destination of term n of the step of d cycles ago; where[0] is the
+        # current step
         where_layout = data.StructLayout(
             {"valid": 1, "slot": config.slot_bits, "index": range(LANES)}
         )
@@ -100,7 +101,7 @@ class Fill(wiring.Component):
                 m.d.sync += where[d + 1][n].eq(where[d][n])
             m.d.sync += where[1][n].valid.eq(step.valid[n] & go)
 
-        # meets[n][d]: the terms of the step d cycles ago that went to the place of term n
+        # meets[n][d]: the terms of the step d cycles ago that have the same destination as term n
         adds = [step.valid[n] & ~step.first[n] for n in lanes]
         meets = [
             [
@@ -176,16 +177,16 @@ class Fill(wiring.Component):
         meets: list[Value],
         go: Value,
     ) -> None:
-        """Build the way of term n from its step to its adder.
+        """Build the path of term n from its step to its adder.
 
-        The old value comes from the bank, or from the adder that puts it out in the cycle of the
-        addition (``meets[0]``), of the bank's answer (``meets[1]``) or of the read (``meets[2]``).
-        The latest counts.
+        The old value comes from the bank, or from the adder that outputs it in the cycle of the
+        addition (``meets[0]``), of the bank's answer (``meets[1]``) or of the read (``meets[2]``);
+        the most recent one is used.
         """
         at_addition, at_answer, at_read = meets
 
         def chosen(who: Value, otherwise: Value) -> Value:
-            """Return the sum that ``who`` points at."""
+            """Return the sum that ``who`` selects."""
             merged = Signal(WIDE_BITS, name="merged")
             pointed = (
                 total & hit.replicate(WIDE_BITS) for total, hit in zip(sums, who, strict=True)

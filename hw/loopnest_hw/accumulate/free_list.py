@@ -1,4 +1,4 @@
-"""The accumulator slots that are free."""
+"""The free list of accumulator slots."""
 
 from typing import Any
 
@@ -10,29 +10,30 @@ from ..config import ChipConfig
 from ..tokens import PAIR
 
 HEAD = 8
-"""Slots at hand in registers."""
+"""Free slots that are held in registers."""
 
 
 class FreeList(wiring.Component):
-    """Hands slots out, up to two a cycle, and takes as many back.
+    """Allocates up to two slots per cycle, and frees as many.
 
-    At first every slot is free. Slots never used yet go first, then the others in the order they
-    came back. A slot that comes back can be taken in the next cycle where no other one is free, and
-    four cycles later otherwise. (While two a cycle are taken, the second one may be a cycle late;
-    and two cycles pass once between the last slot never used and the first used one.)
+    After reset every slot is free. Slots that were never used are allocated first, then the others
+    in the order in which they were freed. A freed slot can be allocated in the next cycle if no
+    other one is free, and four cycles later otherwise. (At two allocations per cycle, the second
+    slot may be one cycle late; two cycles pass between the last slot that was never used and the
+    first reused one.)
 
     Members
     -------
     slot : Out
         The next two slots.
     some : Out(2)
-        ``some[i]``: ``slot[i]`` is there. From registers.
+        ``some[i]``: ``slot[i]`` is valid. From registers.
     take : In(range(3))
-        How many leave in this cycle; no more than there are.
+        How many are allocated in this cycle; no more than are valid.
     free : Out
-        Slots free, those not at hand yet included. From a register.
+        Number of free slots, including those not in registers yet. From a register.
     back : In, array of 2, back_valid : In(2)
-        Slots that come back; the second one only with the first.
+        Slots to free; the second one only with the first.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -53,16 +54,16 @@ class FreeList(wiring.Component):
         bits = len(self.back[0])
         depth = self._slots
 
-        # Slots that came back, in a ring of two memories: even places and odd ones.
+        # Freed slots, in a ring of two memories: even and odd places.
         places = max(2, 1 << (depth - 1).bit_length())
         put_at = Signal(range(places))
         take_at = Signal(range(places))
         waiting = Signal(range(depth + 1))
         fetch = Signal(range(PAIR + 1))
         fetched = Signal(range(PAIR + 1))
-        turned = Signal()  # the first one fetched is of an odd place
+        turned = Signal()  # the first one fetched is at an odd place
         returned = Signal(range(PAIR + 1))
-        kept = Signal(range(PAIR + 1))  # of those that come back, what goes into the ring
+        kept = Signal(range(PAIR + 1))  # the freed slots that go into the ring
         found = []
         for odd in range(PAIR):
             half = memory.Memory(shape=bits, depth=places // PAIR, init=[])
@@ -78,12 +79,12 @@ class FreeList(wiring.Component):
                 read.en.eq((fetch == PAIR) | ((fetch == 1) & (take_at[0] == odd))),
             ]
 
-        # Up to two a cycle move to the head: fresh ones, those that were fetched, or, where there
-        # is nothing else, those that come back.
+        # Up to two per cycle move to the head registers: fresh ones, those fetched from the ring
+        # or, if there are no others, those just freed.
         head = Array(Signal(bits, name=f"head_{n}") for n in range(HEAD))
         head_at = Signal(range(HEAD))
         level = Signal(range(HEAD + 1))
-        fresh = Signal(range(depth + 2))  # slots never handed out begin here
+        fresh = Signal(range(depth + 2))  # slots from here on were never allocated
         fresh_left = Signal(init=1)
         room = Signal()
         direct = Signal()

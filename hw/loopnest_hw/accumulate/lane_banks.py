@@ -1,4 +1,4 @@
-"""The accumulator's sums."""
+"""The lane banks: the memories of the accumulator's sums."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from ..tokens import PAIR
 
 
 class LaneBanks(wiring.Component):
-    """A memory for each lane, with a value for each slot; a read and a write a cycle each.
+    """A memory for each lane, with a value for each slot; one read and one write per cycle each.
 
     Members
     -------
     read : In, array of 16
         ``enable``, ``slot``: the fill's read of each lane.
     drain_lanes, drain_following, drain_second, drain_slot : In
-        The drain's reads, of lanes that the fill does not read in this cycle: of
-        ``drain_slot[following][second]``, by the lane's bits.
+        The drain's reads, of lanes that the fill does not read in this cycle, from slot
+        ``drain_slot[following][second]``, selected by the lane's bits.
     value : Out, array of 16
-        What the last cycle's reads found.
+        The data of the last cycle's reads.
     write : In, array of 16
         ``enable``, ``slot``, ``value``. A read sees it from the next cycle on.
     """

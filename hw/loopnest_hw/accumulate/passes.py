@@ -1,4 +1,4 @@
-"""Passes of a result fiber, and the bounds of the blocks that they keep."""
+"""Passes of a result fiber, and the bounds of the blocks that each pass keeps."""
 
 from typing import Any
 
@@ -12,30 +12,31 @@ from .place import BANK_BITS, BLOCK, context_pointer, place_layout
 
 
 class Passes(wiring.Component):
-    """The bounds of the pass whose lookups are decided, and what they dropped.
+    """Bounds of the pass whose lookups are being decided, and the blocks it dropped.
 
-    A pass keeps the blocks from ``lower`` to the end of its window, and below ``upper`` once blocks
-    had to give way. If blocks at or above that were dropped, the fiber needs a further pass, whose
-    lower bound is the lowest of them. Blocks here count from the word of ``lower``, except for
-    ``lower`` itself.
+    A pass keeps the blocks from ``lower`` to the end of its window and, after an eviction, only
+    those below ``upper``. If a block beyond that was dropped, the fiber needs a further pass, whose
+    lower bound is the lowest dropped block. Block numbers here count from the word of ``lower``,
+    except for ``lower`` itself.
 
     Members
     -------
     lower : Out(BLOCK), further : Out(1), moving : Out(1)
-        The lower bound; whether it can be other than 0; it is there from the next cycle on only.
+        The lower bound; whether it can be other than 0; whether it is valid only from the next
+        cycle on.
     upper, upper_valid, upper_context : Out
         The upper bound, if there is one, and the context that it belongs to.
     epoch : Out(1)
         Lookups of the other epoch are stale.
     go, drop, block, end, context : In
-        A lookup is decided: which of its blocks, the lower one first, are dropped at the upper
-        bound, and whether it is the fiber's last.
+        A lookup is decided: which of its blocks (the lower one first) the upper bound drops, and
+        whether it is the fiber's last.
     replay : Out(1)
-        In the cycle of such an end: the fiber has to be replayed.
+        In the cycle of a fiber's last lookup: the fiber has to be replayed.
     replayable : In(1), error : Out(1)
-        It has to and cannot; sticky.
+        Whether it can be replayed; it has to be and cannot (sticky).
     bounded, bound : In
-        A block gives way; not together with ``go``.
+        A block is evicted; not together with ``go``.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -64,7 +65,7 @@ class Passes(wiring.Component):
         )
 
     def beyond(self, block: Any) -> Value:
-        """Say whether a block of the window is at or above ``upper``."""
+        """Return whether a block of the window is at or above ``upper``."""
         return block.as_value()[: len(self.upper)] >= self.upper
 
     def elaborate(self, platform: Any) -> Module:

@@ -1,4 +1,4 @@
-"""How the accumulator's table is laid out."""
+"""Layout of the accumulator's table."""
 
 from amaranth.hdl import Cat, Value
 from amaranth.lib import data
@@ -10,18 +10,18 @@ BANK_BITS = 5
 """Low bits of a block's coordinate that select the bank."""
 
 BANKS = 1 << BANK_BITS
-"""Banks of the table. Blocks of one word (the same address in all banks) are neighbours."""
+"""Banks of the table. A directory word is one address in all banks: 32 neighbouring blocks."""
 
 
 WORD_BITS = BLOCK_COORDINATE_BITS - BANK_BITS
-"""Bits of a block's word, the window left aside."""
+"""Bits of a block's word number, regardless of the window."""
 
 BLOCK = data.StructLayout({"bank": BANK_BITS, "word": WORD_BITS})
-"""A block's coordinate, of which the word may count from the pass's lower one."""
+"""A block's coordinate; its word may count from the pass's lower word."""
 
 
 def context_pointer(config: ChipConfig) -> int:
-    """Return the bits of a context's number and the turn's lowest bit above it."""
+    """Return the bits of a context's number plus one wrap bit."""
     return config.fibers_in_flight.bit_length()
 
 
@@ -42,5 +42,5 @@ def address(place: data.View) -> Value:
 
 
 def entry_layout(config: ChipConfig) -> data.StructLayout:
-    """Lanes touched of a block (0: it is not there), and its slot."""
+    """A block's touched lanes (0: the block has no entry) and its slot."""
     return data.StructLayout({"touched": LANES, "slot": config.slot_bits})

@@ -1,4 +1,4 @@
-"""The lowest or highest bit that is set, in a depth that grows with the logarithm of the width."""
+"""The lowest or highest set bit, in a logic depth logarithmic in the width."""
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
@@ -54,7 +54,7 @@ def highest_bit(m: Module, value: Value) -> Value:
 def at_least(m: Module, value: Value, most: int) -> list[Value]:
     """Return whether one bit is set, two are, and so on up to ``most``.
 
-    It does not wait for the lowest bit to be found.
+    It does not depend on finding the lowest bit.
     """
     parts: list[list[Value]] = [[bit, *[Const(0, 1)] * (most - 1)] for bit in value]
     while len(parts) > 1:

@@ -1,4 +1,4 @@
-"""The accumulator's block table: lookups, slots given out, and passes."""
+"""The accumulator's block table: lookups, slot allocation and passes."""
 
 from typing import Any
 
@@ -22,14 +22,14 @@ from .place import (
 )
 
 RETIRED = data.StructLayout({"again": 1})
-"""A row-0 token is done with; ``again``: it has to be replayed."""
+"""A row-0 token is done; ``again``: it has to be replayed."""
 
 
 def asked_layout(config: ChipConfig) -> data.StructLayout:
-    """A lookup on its way through the table.
+    """A lookup in the table's pipeline.
 
     ``inside``: the block is at or above the pass's lower bound and within its window; ``above``: it
-    is beyond the window. ``part``: the lookup's second block comes separately.
+    is beyond the window. ``part``: the lookup's second block follows separately.
     """
     asked_block = data.StructLayout({"block": BLOCK, "inside": 1, "above": 1, "mask": LANES})
     return data.StructLayout(
@@ -45,7 +45,7 @@ def asked_layout(config: ChipConfig) -> data.StructLayout:
 
 
 class Table(wiring.Component):
-    """Answers lookups in order, one a cycle, 4 cycles later.
+    """Answers lookups in order, one per cycle, 4 cycles later.
 
     A lookup whose blocks are in one bank takes two cycles. A lookup waits for a context, for slots,
     and while a block is evicted.
@@ -60,7 +60,7 @@ class Table(wiring.Component):
         For each lookup with ``retire`` (and for the end of a pass that is not the last) that is not
         stale.
     replayable : In(1)
-        Each result fiber is one row-0 token's.
+        Each result fiber belongs to one row-0 token.
     error : Out(1)
         A fiber that cannot be replayed has lost blocks; sticky.
     context : Out
@@ -68,13 +68,13 @@ class Table(wiring.Component):
     freed : In
         Pointer of the oldest context in use.
     ended : Out(1), base : Out, again : Out(1)
-        The context's lookups are through. Its words count from ``base``; ``again``: it is not the
+        The context's lookups are done. Its words count from ``base``; ``again``: it is not the
         fiber's last pass.
     short : Out(1), candidate : Out
-        The next lookup needs more slots than there are, block ``candidate`` is the first one
-        without, and all that could be freed belong to its own context (``settled`` : In(1) says
-        that nothing of the older contexts is left to do). Waits for ``bounded`` : In(1), with
-        ``bound`` : In, the lowest block that gave way.
+        The next lookup needs more slots than are free, block ``candidate`` is the first one
+        without, and all slots that could be freed belong to its own context (``settled`` : In(1)
+        says that all older contexts are drained). Waits for ``bounded`` : In(1), with ``bound`` :
+        In, the lowest evicted block.
     read, advance, entry, refused, write, swept, low_swept
         `Entries`.
     slot, some, take, free
@@ -133,8 +133,8 @@ class Table(wiring.Component):
         m.submodules.passes = self._passes = Passes(self._config)
         self._replay = self._passes.replay
         self._advance = self.advance
-        # A lookup passes three registers. Its entries are read at the end of the first, and are
-        # there in the second; what comes of it is decided in the third.
+        # A lookup passes three registers. Its entries are read at the end of the first and are
+        # available in the second; the third decides its outcome.
         self._reading = Signal(asked)
         self._reading_valid = Signal()
         self._answered = Signal(asked)
@@ -154,21 +154,21 @@ class Table(wiring.Component):
         return Cat(block.bank, block.word[: place.members["word"]], context[:-1])
 
     def _accept(self, m: Module) -> None:
-        """Lookups come in; one whose blocks share a bank comes in as two."""
+        """Accept lookups; one whose blocks share a bank enters as two."""
         config = self._config
         words = config.window // BANKS
         item = self.lookup.payload
         reading = self._reading
         base = self._passes.lower
         context = Signal(context_pointer(config))
-        # An end is on its way after which the lower bound may change.
+        # An end is in the pipeline after which the lower bound may change.
         settling = Signal()
         second = Signal()
         stale = (item.epoch != self._passes.epoch) | self._replay
         clash = (item.count == PAIR) & (item.block[0][:BANK_BITS] == item.block[1][:BANK_BITS])
         part = Signal()
         in_use = Signal(len(context))
-        low = Signal(PAIR)  # blocks of low words; the window makes no word higher
+        low = Signal(PAIR)  # blocks of low words; with a small window there are no others
         is_swept = Signal()
         usable = Signal()
         accept = Signal()
@@ -215,11 +215,11 @@ class Table(wiring.Component):
         with m.If(self.ended):
             m.d.sync += settling.eq(0)
         with m.If(self._replay):
-            # what came in behind was stale
+            # what followed was stale
             m.d.sync += context.eq(self.context + 1)
 
     def _read(self, m: Module) -> None:
-        """The entries are read."""
+        """Read the entries."""
         reading = self._reading
         for n in range(PAIR):
             block = reading.block[n]
@@ -235,13 +235,13 @@ class Table(wiring.Component):
             ]
 
     def _match(self, m: Module) -> None:
-        """The entries are there, but for the writes that were decided since."""
+        """Take the entries, corrected by the writes that were decided since."""
         config = self._config
         entry = entry_layout(config)
         place = place_layout(config)
         answered = self._answered
         deciding = self._deciding
-        # Entries are there for one cycle only; `held` keeps them while the lookup waits.
+        # Read data is valid for one cycle only; `held` keeps it while the lookup waits.
         held = Signal()
         kept = Signal(data.ArrayLayout(entry, PAIR))
         written = Signal.like(self.write)
@@ -288,7 +288,7 @@ class Table(wiring.Component):
             ]
 
     def _decide(self, m: Module) -> None:
-        """Slots are given out, entries written, and the lookup is answered."""
+        """Allocate slots, write the entries, and answer the lookup."""
         config = self._config
         deciding = self._deciding
         m.submodules.answers = answers = Queue(found(config), 2)
@@ -319,7 +319,7 @@ class Table(wiring.Component):
             self.context.eq(deciding.context),
         ]
 
-        # The answer. The first half of a lookup that came as two waits for the other.
+        # The answer. The first half of a lookup that entered as two waits for the other.
         answer = Signal(found(config))
         half = Signal(data.StructLayout({"keep": 1, "slot": config.slot_bits, "first": LANES}))
         has_half = Signal()
@@ -366,7 +366,7 @@ class Table(wiring.Component):
         self._give_way(m, new, needed, rebounding)
 
     def _pass(self, m: Module, go: Value, replies: Queue) -> None:
-        """What was dropped decides at the end."""
+        """Decide at a fiber's end whether a further pass follows."""
         deciding = self._deciding
         passes = self._passes
         m.d.comb += [
@@ -388,7 +388,7 @@ class Table(wiring.Component):
             m.d.comb += passes.block[n].eq(deciding.block[n].block)
 
     def _give_way(self, m: Module, new: Value, needed: Value, rebounding: Signal) -> None:
-        """Slots have run out, and no other context can free one: the upper bound comes down."""
+        """Slots have run out, and no other context can free one: lower the upper bound."""
         deciding = self._deciding
         asking = Signal()
         compare = Signal()

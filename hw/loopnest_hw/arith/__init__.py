@@ -1,1 +1,1 @@
-"""Arithmetic of the chip's number format. Nothing outside this package knows which one it is."""
+"""Arithmetic in the chip's number format. No unit outside this package depends on the format."""

@@ -13,14 +13,14 @@ from .operator import OPERATOR
 
 
 class Adder(wiring.Component):
-    """The sum, minimum or maximum of ``a`` and ``b``, or the one that is present, unchanged.
+    """The sum, minimum or maximum of ``a`` and ``b``; if only one is present, it passes unchanged.
 
     An `OPERATOR`, whose ``o`` and ``o_present`` are registers.
 
     Parameters
     ----------
     config : ChipConfig
-        Chooses the number format. Inputs are as `widen.Widen` makes them.
+        Selects the number format. Inputs are outputs of `widen.Widen`.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Adder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # what changes no number, not even a zero's sign: -0
+        # the neutral element, which keeps even a zero's sign: -0
         neutral = Const(0 if self._integer else 1 << 31, WIDE_BITS)
         unit = IntAdd() if self._integer else FpAdd()
         assert unit.latency == self.latency
@@ -49,7 +49,7 @@ class Adder(wiring.Component):
         extreme = self.reduction != Reduction.SUM
         m.d.comb += [
             unit.advance.eq(self.advance),
-            # an absent operand is neutral in a sum
+            # an absent operand becomes neutral in a sum
             unit.extreme.eq(extreme & self.a_present & self.b_present),
             unit.minimum.eq(self.reduction == Reduction.MIN),
             unit.a.eq(Mux(self.a_present, self.a, neutral)),
@@ -60,6 +60,6 @@ class Adder(wiring.Component):
             ),
         ]
         if isinstance(unit, IntAdd):
-            # with a neutral operand nothing overflows, but both being absent says nothing
+            # a sum with a neutral operand does not overflow; if both are absent, it is undefined
             m.d.comb += self.overflow.eq(unit.overflow & self.o_present)
         return m

@@ -1,4 +1,4 @@
-"""An addition that is twice as fast as a ripple of carries."""
+"""A carry-select adder, twice as fast as a ripple-carry adder."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Value
 
@@ -6,7 +6,7 @@ from .wire import wire
 
 
 def carry_select(m: Module, a: Value, b: Value, carry: Value) -> Value:
-    """Return a + b + carry: the upper half is added for both carries of the lower one."""
+    """Return a + b + carry: the upper half is computed for both carries of the lower one."""
     half = len(a) // 2
 
     def add(part: slice, carry: Value) -> Value:

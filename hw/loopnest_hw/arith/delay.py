@@ -1,4 +1,4 @@
-"""A value some cycles later."""
+"""Delay lines."""
 
 from amaranth.hdl import Module, Signal, Value
 
@@ -8,8 +8,8 @@ def delayed(
 ) -> Value:
     """Return ``value`` as it was ``cycles`` cycles of ``advance`` before, of the same shape.
 
-    Registers are added to ``m.d.sync``. With ``reset_less`` they start with anything; a valid bit
-    needs it off.
+    Registers are added to ``m.d.sync``. With ``reset_less`` their initial values are undefined;
+    valid bits need it off.
     """
     for _ in range(cycles):
         stage = Signal.like(value, reset_less=reset_less, name="delayed")

@@ -26,7 +26,7 @@ ALIGNED_BITS = SIGNIFICAND_BITS + GUARD_BITS
 SUM_BITS = ALIGNED_BITS + 1
 
 SPECIAL = data.StructLayout({"zero_sign": 1, "infinite": 1, "nan": 1})
-"""What the sum is if it is no number; ``zero_sign`` is a zero's sign."""
+"""Special cases of a sum; ``zero_sign`` is its sign if it is zero."""
 
 ORDERED = data.StructLayout(
     {
@@ -46,16 +46,16 @@ SUMMED = data.StructLayout({"sum": SUM_BITS, "exponent": 8, "sign": 1, "special"
 
 
 class FpAdd(wiring.Component):
-    """``o = a + b``, rounded to nearest even, or the smaller or the larger one; one a cycle.
+    """``o = a + b``, rounded to nearest even, or the smaller or the larger one; one per cycle.
 
-    Subnormal inputs are zeros of their sign, and so is a sum whose exact magnitude is below
-    2^-126. Every NaN is `float32.NAN`, also as an extreme. Opposite numbers add to +0. -0 is less
+    Subnormal inputs are zeros of their sign, and so is a sum whose exact magnitude is below 2^-126.
+    Every NaN is `float32.NAN`, also as a minimum or maximum. Opposite numbers add to +0. -0 is less
     than +0.
 
     Members
     -------
     advance : In(1)
-        The pipe moves. While it is low, everything stands still, ``o`` too.
+        The pipeline advances. While it is low, all registers hold, including ``o``.
     a, b : In(32)
     extreme : In(1), minimum : In(1)
         Instead of the sum: the minimum, or else the maximum.
@@ -79,7 +79,7 @@ class FpAdd(wiring.Component):
         unrounded = Signal(UNROUNDED, reset_less=True)
         result = Signal(32, reset_less=True)
         m.d.comb += self.o.eq(result)
-        # outside of the condition, which is the registers' alone
+        # outside the condition, which applies to the registers only
         stages = [
             *order(
                 m,
@@ -101,14 +101,14 @@ class FpAdd(wiring.Component):
 def order(
     m: Module, o: data.View, a: data.View, b: data.View, extreme: Value, minimum: Value
 ) -> list[Any]:
-    """First stage. An extreme goes on as the sum of itself and nothing."""
+    """First stage. A minimum or maximum continues as its sum with zero."""
     smaller = wire(m, "smaller", Cat(a.fraction, a.exponent) < Cat(b.fraction, b.exponent))
     opposite = a.sign ^ b.sign
     loses = a.sign ^ minimum ^ (smaller & ~opposite)
     swap = wire(m, "swap", Mux(extreme, loses, smaller))
     sign = Mux(swap, b.sign, a.sign)
     infinite = Mux(swap, is_infinite(b), is_infinite(a))
-    # both differences at once: the comparison only has to choose
+    # both differences are computed; the comparison selects one
     ahead = a.exponent - b.exponent
     behind = b.exponent - a.exponent
     return [
@@ -136,13 +136,13 @@ def align_and_sum(m: Module, o: data.View, i: data.View) -> list[Any]:
         lost.append(i.distance[bit] & aligned[:places].any())
         shifted = Mux(i.distance[bit], aligned[places:], aligned)
         aligned = wire(m, f"aligned_{places}", shifted)
-    # then only that it is there matters
+    # then the smaller number only sets the sticky bit
     far = wire(m, "far", i.distance[ALIGNED_BITS.bit_length() :].any())
     sticky = Mux(far, i.small.any(), Cat(lost).any() | aligned[0])
     kept = Cat(sticky, aligned[1:] & (~far).replicate(ALIGNED_BITS - 1))
     addend = wire(m, "addend", kept ^ i.subtract.replicate(ALIGNED_BITS))
     total = carry_select(m, Cat(Const(0, GUARD_BITS), i.big), addend, i.subtract)
-    # big - small is not negative: its carry out says only that
+    # big - small is never negative, so its carry out is not needed
     carry = total[ALIGNED_BITS] & ~i.subtract
     return [
         o.sum.eq(Cat(total[:ALIGNED_BITS], carry)),
@@ -175,7 +175,7 @@ def normalise(m: Module, o: data.View, i: data.View) -> list[Any]:
 
 def leading_zeros(m: Module, bits: Value) -> tuple[Value, Value]:
     """Return the number of zeros above the highest one, and whether all are zeros."""
-    # filled up below to a power of two; each level halves the number of groups
+    # padded below to a power of two; each level halves the number of groups
     filled = Cat(Const(0, (1 << (len(bits) - 1).bit_length()) - len(bits)), bits)
     counts: list[tuple[Value, Value]] = [(Const(0, 0), ~bit) for bit in filled]
     while len(counts) > 1:

@@ -1,4 +1,4 @@
-"""What fp32's adder and multiplier share: its layout, unpacking and the last stage, rounding."""
+"""Common to fp32's adder and multiplier: layout, unpacking and rounding (the last stage)."""
 
 from amaranth.hdl import Cat, Const, Mux, Value, signed
 from amaranth.lib import data
@@ -24,25 +24,25 @@ UNROUNDED = data.StructLayout(
         "nan": 1,
     }
 )
-"""An exact result: ``2^(exponent - 127) * 1.fraction``, and what lies below the fraction.
+"""An exact result: ``2^(exponent - 127) * 1.fraction``, and the bits below the fraction.
 
-``guard`` is the first bit below it, ``sticky`` says that a further one is set. ``zero``,
-``infinite`` and ``nan`` overrule the number, the last one first.
+``guard`` is the first bit below it; ``sticky`` is the OR of all further ones. ``zero``,
+``infinite`` and ``nan`` override the number; the last of them has the highest priority.
 """
 
 
 def is_nan(x: data.View) -> Value:
-    """Say whether the `FLOAT32` is a NaN."""
+    """Return whether the `FLOAT32` is a NaN."""
     return x.exponent.all() & x.fraction.any()
 
 
 def is_infinite(x: data.View) -> Value:
-    """Say whether the `FLOAT32` is an infinity."""
+    """Return whether the `FLOAT32` is an infinity."""
     return x.exponent.all() & ~x.fraction.any()
 
 
 def is_zero(x: data.View) -> Value:
-    """Say whether the `FLOAT32` is a zero or a subnormal, which counts as one."""
+    """Return whether the `FLOAT32` is a zero or a subnormal, which counts as zero."""
     return ~x.exponent.any()
 
 
@@ -55,7 +55,7 @@ def significand(x: data.View) -> Value:
 def rounded(x: data.View) -> Value:
     """Return the `UNROUNDED` number in fp32, to nearest even, flushed below 2^-126."""
     up = x.guard & (x.sticky | x.fraction[0])
-    # a carry out of the fraction counts the exponent up, from the largest one to infinity
+    # a carry out of the fraction increments the exponent, from the largest one to infinity
     number = (Cat(x.fraction, x.exponent[:8]) + up)[:31]
     flushed = x.zero | (x.exponent < 1)
     infinite = x.infinite | (x.exponent > 254)

@@ -20,7 +20,7 @@ from .float32 import (
 from .wire import wire
 
 PART_BITS = 6
-"""Bits of the second significand that are multiplied in one piece, at most."""
+"""Maximum bits of the second significand that are multiplied at once."""
 
 FLAGS = data.StructLayout(
     {
@@ -32,11 +32,13 @@ FLAGS = data.StructLayout(
         "nan": 1,
     }
 )
-"""The product but for its significand; ``next_exponent`` is its exponent if that is 2 or more."""
+"""The product without its significand; ``next_exponent`` is the exponent if the significand is 2 or
+more.
+"""
 
 
 class FpMul(wiring.Component):
-    """``o = a * b``, rounded to nearest even, one a cycle.
+    """``o = a * b``, rounded to nearest even, one per cycle.
 
     Subnormal inputs are zeros of their sign, and so is a product whose exact magnitude is below
     2^-126. Every NaN is `float32.NAN`.
@@ -44,13 +46,13 @@ class FpMul(wiring.Component):
     Parameters
     ----------
     significant : int
-        Significant bits of ``b``, the leading one counted: 8 for a bf16, 24 for any fp32. What lies
-        below them is ignored.
+        Significant bits of ``b``, the leading one counted: 8 for a bf16, 24 for any fp32. Bits
+        below them are ignored.
 
     Members
     -------
     advance : In(1)
-        The pipe moves. While it is low, everything stands still, ``o`` too.
+        The pipeline advances. While it is low, all registers hold, including ``o``.
     a, b : In(32)
     o : Out(32), from a register
         The product of the ``a`` and ``b`` of `latency` advances before.
@@ -84,7 +86,7 @@ class FpMul(wiring.Component):
             for part, cut in zip(parts, cuts, strict=True):
                 m.d.sync += part.eq(significand(a) * factor[cut : cut + width])
             m.d.sync += [
-                # both at once: the product comes late
+                # both are computed; the product arrives late in the cycle
                 flags.exponent.eq(a.exponent + b.exponent - BIAS),
                 flags.next_exponent.eq(a.exponent + b.exponent - (BIAS - 1)),
                 flags.sign.eq(a.sign ^ b.sign),

@@ -12,23 +12,23 @@ NARROW_BITS = 9
 """Bits of a narrow factor: an int8, or the negation of one."""
 
 PART_BITS = 3
-"""Bits of it that are multiplied at once: a stage's work."""
+"""Bits of it that are multiplied in one stage."""
 
 
 def leaves_int32(exact: Value) -> Value:
-    """Say whether the signed number does not fit into 32 bits."""
+    """Return whether the signed number does not fit into 32 bits."""
     return exact[31:].any() & ~exact[31:].all()
 
 
 def extended(x: Value) -> Value:
-    """Return the int32 with its sign once more on top."""
+    """Return the int32, sign-extended by one bit."""
     return Cat(x, x[-1])
 
 
 class IntAdd(wiring.Component):
-    """``o = a + b`` in int32, or the smaller or the larger one; one a cycle.
+    """``o = a + b`` in int32, or the smaller or the larger one; one per cycle.
 
-    A sum that leaves int32 wraps and sets ``overflow``.
+    A sum that does not fit int32 wraps and sets ``overflow``.
 
     Members
     -------
@@ -73,7 +73,8 @@ class IntAdd(wiring.Component):
 
 
 class IntMul(wiring.Component):
-    """``o = a * b`` in int32, one a cycle; a product that leaves int32 wraps and sets ``overflow``.
+    """``o = a * b`` in int32, one per cycle; a product that leaves int32 wraps and sets
+    ``overflow``.
 
     Members
     -------
@@ -81,7 +82,7 @@ class IntMul(wiring.Component):
         The pipe moves. While it is low, everything stands still.
     a : In(32)
     b : In(32)
-        A narrow number: only its low `NARROW_BITS` bits are looked at.
+        A narrow number: only its low `NARROW_BITS` bits are used.
     o : Out(32), from a register
         The product of the ``a`` and ``b`` of `latency` advances before.
     overflow : Out(1), from a register

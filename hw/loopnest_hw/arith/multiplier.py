@@ -14,21 +14,21 @@ BF16_SIGNIFICANT = 8
 
 
 def multiply_latency(config: ChipConfig) -> int:
-    """Return the advances that a `Multiplier` takes."""
+    """Return the latency of a `Multiplier` in advances."""
     return IntMul.latency if config.dtype is NumberFormat.INT8 else FpMul.latency
 
 
 class Multiplier(wiring.Component):
-    """``o = a * b``, or the one that is present, unchanged. An `OPERATOR`, whose ``o`` and
+    """``o = a * b``; if only one is present, it passes unchanged. An `OPERATOR`, whose ``o`` and
     ``o_present`` are registers.
 
-    ``b`` is a narrow value, widened and maybe negated: the other bits (fp32: all but the upper 16;
-    int32: all but the low 9) do not count in a product.
+    ``b`` is a narrow value, widened and possibly negated: its other bits (fp32: all but the upper
+    16; int32: all but the low 9) are not used in a product.
 
     Parameters
     ----------
     config : ChipConfig
-        Chooses the number format. Inputs are as `widen.Widen` makes them.
+        Selects the number format. Inputs are outputs of `widen.Widen`.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The ports of everything that makes one wide number of two, either of which may be absent."""
+"""The ports of units that combine two wide numbers, either of which may be absent."""
 
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -17,18 +17,18 @@ OPERATOR = wiring.Signature(
         "overflow": Out(1),
     }
 )
-"""A pipe of ``latency`` stages, one operation a cycle.
+"""A pipeline of ``latency`` stages, one operation per cycle.
 
 Members
 -------
 advance : In(1)
-    The pipe moves. While it is low, everything stands still.
+    The pipeline advances. While it is low, all registers hold.
 a, b : In(32)
 a_present, b_present : In(1)
 o : Out(32)
-    Anything if nothing is present.
+    Undefined if neither is present.
 o_present : Out(1)
-    ``a`` or ``b`` was present; low after a reset until the first of them arrives.
+    ``a`` or ``b`` was present; low after a reset until the first result.
 overflow : Out(1)
     Both were present, and the result wrapped.
 """

@@ -1,4 +1,4 @@
-"""Values from memory in the chip's wide format."""
+"""Conversion of values from memory to the chip's wide format."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
@@ -10,10 +10,10 @@ from .integer import leaves_int32
 
 
 class Widen(wiring.Component):
-    """Widens, and negates where asked. Combinational.
+    """Widens, and negates on request. Combinational.
 
-    int8: the number's sign is extended. bf16: it becomes the fp32 of its value. What is wide
-    already stays, but subnormals become zeros of their sign, and every NaN `float32.NAN`.
+    int8: the number is sign-extended. bf16: it becomes the fp32 of its value. Wide values are kept,
+    but subnormals become zeros of the same sign, and every NaN becomes `float32.NAN`.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Widen(wiring.Component):
     Members
     -------
     i : In(32)
-        The value; bits above a narrow one are not looked at.
+        The value; bits above a narrow one are ignored.
     wide : In(1)
         It is wide.
     negate : In(1)
@@ -66,7 +66,7 @@ class Widen(wiring.Component):
 
 
 def flush(number: data.View, negate: Value) -> Value:
-    """Return the `FLOAT32` with the only NaN there is and without subnormals."""
+    """Return the `FLOAT32` with every NaN replaced by `NAN` and subnormals flushed."""
     kept = number.fraction & (~is_zero(number)).replicate(len(number.fraction))
     value = Cat(kept, number.exponent, number.sign ^ negate)
     return Mux(is_nan(number), Const(NAN, WIDE_BITS), value)

@@ -1,1 +1,1 @@
-"""What surrounds the PE: control registers, command processor, memory ports and counters."""
+"""The units around the PE: control registers, command processor, memory ports and counters."""

@@ -1,6 +1,6 @@
 """The chip's buses: AXI4-Lite for control, AXI4 for memory, with their standard signal names.
 
-Signatures are written as the manager sees them: what it drives is `Out`.
+Signatures are written from the manager's side: what it drives is `Out`.
 """
 
 from amaranth.lib import wiring
@@ -47,7 +47,7 @@ AXI_LITE = wiring.Signature(
         "rready": Out(1),
     }
 )
-"""AXI4-Lite, without the protection bits, which the chip would not use."""
+"""AXI4-Lite, without the protection bits, which the chip does not use."""
 
 
 def identifier_bits(config: ChipConfig) -> int:

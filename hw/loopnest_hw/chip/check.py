@@ -1,6 +1,6 @@
 """The check of a kernel descriptor before its kernel runs.
 
-The golden function is `loopnest_sim.model.check.contradiction`; it names every rule.
+The golden function, `loopnest_sim.model.check.contradictions`, lists the rules.
 """
 
 from collections.abc import Iterable
@@ -32,9 +32,9 @@ def _too_large(size: Value) -> Value:
 
 
 class DescriptorCheck(wiring.Component):
-    """Finds out whether a descriptor contradicts itself. Fully pipelined, latency 2.
+    """Checks whether fields of a descriptor contradict each other. Fully pipelined, latency 2.
 
-    What it lets pass may still be nonsense; a kernel's budget ends that.
+    A descriptor that passes may still be wrong; the kernel's budget bounds the run.
 
     Members
     -------
@@ -53,7 +53,7 @@ class DescriptorCheck(wiring.Component):
             self._nest(),
             self._result(),
             self._values(),
-            self._rooms(),
+            self._regions(),
             self._rings(),
             *(self._row(r) for r in range(self._config.rows)),
             *(self._shared(s) for s in range(self._config.scanners)),
@@ -74,7 +74,7 @@ class DescriptorCheck(wiring.Component):
                 kernel.reduction >= len(Reduction),
                 kernel.copies > MAX_LOG2_COPIES,
                 (kernel.copies != 0) & ~kernel.accumulate,
-                # no stop is larger than the number of loops: the fiber would never end
+                # no stop exceeds the number of loops: the fiber would never end
                 kernel.drain_stop > inner_loops(self._config, kernel) + 1,
                 kernel.row[0].bypass | leaf.bypass,
                 (kernel.leaf_mode == LeafMode.AXPY)
@@ -99,7 +99,7 @@ class DescriptorCheck(wiring.Component):
         )
 
     def _values(self) -> Value:
-        """Return whether an operand's values don't begin at a multiple of their size."""
+        """Return whether an operand's values are not aligned to their size."""
         narrow = self._config.dtype.narrow_bytes.bit_length() - 1
         return _any(
             Mux(
@@ -110,22 +110,22 @@ class DescriptorCheck(wiring.Component):
             for operand in self.kernel.operand
         )
 
-    def _rooms(self) -> Value:
-        """Return whether the result's rooms end before they begin, or overlap."""
+    def _regions(self) -> Value:
+        """Return whether regions of the result end before they begin, or overlap."""
         result = self.kernel.result
-        rooms = [
+        regions = [
             (result[name], result[f"{name}_end"], there)
             for name, there in (("values", 1), ("blocks", result.compressed))
         ] + [(result.table, result.table_end, result.compressed)]
-        faults = [there & (begin > end) for begin, end, there in rooms]
-        for n, (begin, end, there) in enumerate(rooms):
-            for other_begin, other_end, other_there in rooms[:n]:
+        faults = [there & (begin > end) for begin, end, there in regions]
+        for n, (begin, end, there) in enumerate(regions):
+            for other_begin, other_end, other_there in regions[:n]:
                 apart = (end <= other_begin) | (other_end <= begin)
                 faults.append(there & other_there & ~apart)
         return _any(faults)
 
     def _rings(self) -> Value:
-        """Return whether rings are no rings, or overlap: they must ascend."""
+        """Return whether rings are invalid or overlap: they must ascend."""
         rings = list(self.kernel.ring)
         faults = [ring.base > ring.last for ring in rings]
         faults += [ring.last >= after.base for ring, after in pairwise(rings)]
@@ -143,7 +143,7 @@ class DescriptorCheck(wiring.Component):
             (ones & (ones - 1)[: len(ones)]).any(),
         ]
         if r < self._config.rows - 1:
-            # An AXPY token's key is that of a block.
+            # In AXPY, a token's key is a multiple of the block size.
             odd = row.result_step[:LANE_BITS].any()
             axpy = self.kernel.leaf_mode == LeafMode.AXPY
             faults.append(axpy & (row.result_mode == ResultMode.KEY) & odd)
@@ -154,7 +154,7 @@ class DescriptorCheck(wiring.Component):
         return ~row.bypass & _any(faults)
 
     def _shared(self, scanner: int) -> Value:
-        """Return whether two cells below row 0 have the scanner."""
+        """Return whether two cells below row 0 use the scanner."""
         users = Cat(
             ~row.bypass & (cell.mode == CellMode.SCAN) & (cell.scanner == scanner)
             for row in list(self.kernel.row)[1:]

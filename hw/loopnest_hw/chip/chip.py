@@ -33,7 +33,7 @@ class Chip(wiring.Component):
     ----------
     config : ChipConfig
     pe, dispatcher : Component, optional
-        Stand-ins of the same signatures, for benches.
+        Replacements with the same signatures, for benches.
 
     Members
     -------
@@ -101,7 +101,7 @@ class Chip(wiring.Component):
             reads.forget.eq(command.forget),
             writes.forget.eq(command.forget),
             writes.clear.eq(command.clear),
-            # A single PE takes what it is given; nobody balances.
+            # There is one PE, so no load balancing.
             pe.retired.ready.eq(1),
         ]
         m.submodules.overlap = overlap = OverlapWatch(self._config)
@@ -120,7 +120,7 @@ class Chip(wiring.Component):
         m.d.comb += [c.eq(v) for c, v in zip(registers.counters, counters.value, strict=True)]
         with m.If(~command.hold):
             m.d.comb += counters.events.eq(pe.events)
-        # Lines are counted where they leave the chip, and so are the dispatcher's.
+        # Lines are counted at the memory port, including the dispatcher's.
         m.d.comb += [
             counters.line_read.eq(reads.accepted[PE_CLIENT] | reads.accepted[DISPATCHER_CLIENT]),
             counters.line_written.eq(writes.accepted),
@@ -130,10 +130,10 @@ class Chip(wiring.Component):
     def _connect_memory(
         self, m: Module, reads: ReadPort, writes: WritePort, command: CommandProcessor
     ) -> None:
-        """Join the units to the memory ports.
+        """Connect the units to the memory ports.
 
-        In the first cycle of ``hold`` the PE and the dispatcher still show what they were about to
-        send: the ports must not take it, since what follows would see the bus as drained.
+        In the first cycle of ``hold`` the PE and the dispatcher still present requests. The ports
+        must not accept them: from the next cycle on the bus counts as drained.
         """
         running = ~command.hold
         for number, unit, open_ in (

@@ -31,26 +31,26 @@ def member(kernel: data.View, path: str) -> Value:
 class CommandProcessor(wiring.Component):
     """Fetches, checks and runs the descriptors from ``kernels`` on, up to the one marked last.
 
-    A descriptor's lines are asked for back to back. The PE and the dispatcher are in reset
-    (``hold``) but while a kernel runs; ``kernel`` is stable then. The next descriptor is fetched as
-    soon as the PE is done, and its kernel starts when every read and write of the last one has
+    A descriptor's lines are requested back to back. The PE and the dispatcher are in reset
+    (``hold``) except while a kernel runs; then ``kernel`` is stable. The next descriptor is fetched
+    as soon as the PE is done, and its kernel starts when every read and write of the last one has
     its response. A kernel of the list must not write the list.
 
-    The first error since the start ends the run: the PE is put into reset, what is in flight on
-    the bus completes, then ``done`` rises. ``abort`` does the same, but clears ``done`` and
-    ``error`` at its end.
+    The first error since the start ends the run: the PE is put into reset, transfers in flight
+    complete, then ``done`` rises. ``abort`` does the same, but clears ``done`` and ``error`` at its
+    end.
 
-    Where the bus transfers nothing for ``config.watchdog`` cycles though something is due, the run
-    ends with `ErrorCode.TIMEOUT`, and the next one ends with it at once, until all answers have
-    come or an ``abort`` makes the ports forget them. (A second time only after the answers that
-    were forgotten first have come: a memory that never answers wants a hardware reset.) A write
-    that is on the bus by then is done when the bus takes it, which the status tells as ``late``:
-    until then nothing else may be put where it goes.
+    If the bus transfers nothing for ``config.watchdog`` cycles while a transfer is outstanding, the
+    run ends with `ErrorCode.TIMEOUT`. Further runs end with it immediately, until all answers have
+    arrived or an ``abort`` makes the ports forget them. (The ports can forget again only after the
+    answers forgotten before have arrived: a memory that never answers requires a hardware reset.) A
+    write that is on the bus by then still takes effect when the bus accepts it; until then the
+    status bit ``late`` is set and its target must not be reused.
 
     Members
     -------
     start : In(1)
-        Starts a run, or does nothing if ``busy``.
+        Starts a run; ignored while ``busy``.
     abort : In(1)
     clear_done : In(1)
     kernels : In(ADDRESS_BITS)
@@ -66,8 +66,8 @@ class CommandProcessor(wiring.Component):
         Reset of the PE and the dispatcher.
     kernel : Out(kernel_layout)
     request, reply : streams of line reads
-        A reply is always taken. A request that waits is withdrawn where the run ends with
-        `ErrorCode.TIMEOUT`, and only there.
+        A reply is always accepted. A waiting request is withdrawn if the run ends with
+        `ErrorCode.TIMEOUT`, and only then.
     pe_done : In(1)
     pe_error, dispatcher_error : In(ERROR)
     overlap : In
@@ -75,7 +75,7 @@ class CommandProcessor(wiring.Component):
     reads_idle, writes_idle, write_error, bus_due, bus_moves, bus_clean : In(1)
         The memory ports' state.
     forget : Out(1)
-        The memory ports give up what is due.
+        The memory ports give up outstanding transfers.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -168,7 +168,7 @@ class CommandProcessor(wiring.Component):
         with m.If(self.abort):
             m.d.sync += aborted.eq(1)
 
-        # Once asked for, all lines of a descriptor are, even if the run ends meanwhile.
+        # All lines of a descriptor are requested, even if the run ends meanwhile.
         with m.If(asking & self.request.ready):
             m.d.sync += [line.eq(line + 1), asked.eq(asked + 1)]
             with m.If(asked == lines - 1):
@@ -176,7 +176,8 @@ class CommandProcessor(wiring.Component):
         with m.If(self.reply.valid):
             self._load(m)
             m.d.sync += received.eq(received + 1)
-            # Of several errors the lowest line's is reported, in whichever order they came.
+            # Of several errors, the one of the lowest line is reported, in whatever order they
+            # arrive.
             with m.If(self.reply.payload.error):
                 m.d.sync += fetch_failed.eq(1)
                 with m.If(~fetch_failed | (self.reply.payload.slot < failed_slot)):
@@ -208,7 +209,7 @@ class CommandProcessor(wiring.Component):
                 with m.Elif(received == lines):
                     m.next = "SETTLE"
 
-            # The last kernel's results become visible; the check's two cycles pass.
+            # Wait for the last kernel's writes, and for the two cycles of the check.
             with m.State("SETTLE"):
                 with m.If(dead):
                     give_up()
@@ -276,7 +277,7 @@ class CommandProcessor(wiring.Component):
                     finish()
 
             with m.State("DEAD"):
-                # An abort waits for what was forgotten before, or for all answers.
+                # An abort waits for the answers forgotten before, or for all answers.
                 with m.If(self.reads_idle & self.writes_idle):
                     m.next = "IDLE"
                 with m.Elif(aborted & self.bus_clean):
@@ -291,7 +292,7 @@ class CommandProcessor(wiring.Component):
         return m
 
     def _load(self, m: Module) -> None:
-        """Put the fields of the line that arrives into the kernel register."""
+        """Load the fields of the arriving line into the kernel register."""
         words = data.ArrayLayout(WORD_BITS, LINE_WORDS)(self.reply.payload.data)
         with m.Switch(self.reply.payload.slot):
             for number in range(descriptor_lines(self._config)):

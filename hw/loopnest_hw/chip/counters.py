@@ -13,14 +13,14 @@ COUNTER_BITS = 32
 
 
 class Counters(wiring.Component):
-    """Adds up events, each two cycles after it happened; wraps at 2^32.
+    """Counts events, with a delay of two cycles; wraps at 2^32.
 
     Members
     -------
     clear : In(1)
         Every counter is 0 in the next cycle.
     busy : In(1)
-        The cycle counts (counter ``cycles``).
+        Counter ``cycles`` counts this cycle.
     events : In(EVENTS)
         The PE's.
     line_read, line_written : In(1)

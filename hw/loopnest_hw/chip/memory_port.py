@@ -21,10 +21,10 @@ READ_CLIENTS = 3
 PE_CLIENT, DISPATCHER_CLIENT, COMMAND_CLIENT = range(READ_CLIENTS)
 
 WRITES_OUTSTANDING = 255
-"""Writes whose response may be due."""
+"""Writes that may be outstanding."""
 
 BUS_STAGES = 2
-"""Registers before a bus channel: the fewest that pass an item a cycle with a registered ready."""
+"""Queue depth before a bus channel: the smallest for one item per cycle and a registered ready."""
 
 LINE_SHIFT = LINE_SIZE
 """Bits of a byte address below the line number."""
@@ -33,33 +33,33 @@ LINE_SHIFT = LINE_SIZE
 class ReadPort(wiring.Component):
     """Sends line requests of `READ_CLIENTS` clients as single-beat AXI4 reads.
 
-    Clients are served in turn, one request a cycle in all; a request is on the bus in the cycle
+    Clients are served in turn, one request per cycle in all; a request is on the bus in the cycle
     after its transfer. A read's identifier is ``{generation, client, slot}``, so requests in flight
     at once must differ in client or slot; answers may come in any order. At most
-    ``reads_outstanding`` are in flight. An answer is handed on one cycle after it comes and is
-    never refused: clients have a place for what they asked for.
+    ``reads_outstanding`` are in flight. An answer is passed on one cycle after it arrives and is
+    never refused: clients have a place for what they requested.
 
-    A client may withdraw a request (it does when it is reset); one that was transferred is sent and
-    answered in any case.
+    A client may withdraw a request (it does so when reset); a request that was transferred is sent
+    and answered in any case.
 
     Members
     -------
     request : array of streams of `tokens.line_request`, in
     reply : array of streams of `tokens.line_reply`, out
-        ``ready`` is taken for granted.
+        ``ready`` is assumed.
     accepted : Out(READ_CLIENTS)
         Bit c: a request of client c is transferred in this cycle.
     idle : Out(1)
-        No request is on its way and no answer is due.
+        No request is queued and no answer is outstanding.
     due : Out(1)
         A transfer is due: something is on the bus, or an answer is missing.
     moves : Out(1)
         Something is transferred on the bus in this cycle.
     forget : In(1)
-        Gives up what is in flight, only while ``clean``: the port is idle then, and answers that
-        come late are dropped. They are known by their generation.
+        Gives up the requests in flight, only while ``clean``: the port is idle afterwards, and late
+        answers are dropped, recognised by their generation.
     clean : Out(1)
-        No given up answer is still due.
+        No answer that was given up is still outstanding.
     bus : the channels AR and R
     """
 
@@ -172,15 +172,16 @@ class ReadPort(wiring.Component):
 
 
 class WritePort(wiring.Component):
-    """Sends line writes as single-beat AXI4 writes, one a cycle.
+    """Sends line writes as single-beat AXI4 writes, one per cycle.
 
-    A write that was transferred is completed: its address and its data are sent each once, each as
-    soon as its channel takes it. All have identifier 0, so they take effect in order.
+    A write that was transferred is completed: its address and its data are each sent once, as soon
+    as the channel accepts them. All have identifier 0, so they take effect in order.
 
     Members
     -------
     i : stream of `tokens.LINE_WRITE`, in
-        Ready while both channels have a place and fewer than `WRITES_OUTSTANDING` are in flight.
+        Ready while both channels have a free place and fewer than `WRITES_OUTSTANDING` are in
+        flight.
     accepted : Out(1)
         A write is transferred in this cycle.
     idle : Out(1)
@@ -190,11 +191,11 @@ class WritePort(wiring.Component):
     moves : Out(1)
         Something is transferred on the bus in this cycle.
     forget : In(1)
-        Gives up the responses that are due, only while ``clean``: the port is idle then. Responses
-        come in order, so the first ones are those given up. A write that the bus has not taken yet
-        stays on it.
+        Gives up the outstanding responses, only while ``clean``: the port is idle afterwards.
+        Responses arrive in order, so the first ones are those given up. A write that the bus has
+        not accepted yet stays on it.
     clean : Out(1)
-        No given up response is still due.
+        No response that was given up is still outstanding.
     error : Out(1)
         A response was an error. It stays until ``clear``.
     clear : In(1)

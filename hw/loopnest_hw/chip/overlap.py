@@ -1,4 +1,4 @@
-"""The watch that nothing is read where the kernel writes."""
+"""The check that a kernel does not read where it writes."""
 
 from typing import Any
 
@@ -12,19 +12,20 @@ from ..kernel import kernel_layout
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
-ROOMS = ("blocks", "values", "table")
-"""The result's rooms, by their number in an error's ``where``."""
+REGIONS = ("blocks", "values", "table")
+"""The result's regions, by their number in an error's ``where``."""
 
-FOUND = data.StructLayout({"valid": 1, "where": range(len(ROOMS))})
+FOUND = data.StructLayout({"valid": 1, "where": range(len(REGIONS))})
 
 
 class OverlapWatch(wiring.Component):
-    """Finds the first line read that lies in a room of the result, three cycles later.
+    """Finds the first line read that lies in a region of the result, with a latency of three
+    cycles.
 
-    A kernel's rooms count from the second cycle of its run to the second one of the next kernel's:
-    the next descriptor must not lie in them either, since it may be read before they are written.
-    An operand shares no line with a room, since each array starts at a line. A dense result has
-    only values.
+    A kernel's regions are checked from the second cycle of its run to the second cycle of the next
+    kernel's: the next descriptor must not lie in them either, since it may be read before they are
+    written. An operand shares no line with a region, since each array starts at a line. A dense
+    result has only values.
 
     Members
     -------
@@ -32,11 +33,11 @@ class OverlapWatch(wiring.Component):
         The descriptor's member of this name, constant while ``running``.
     running : In(1)
     clear : In(1)
-        A run of kernels starts: there are no rooms, and nothing is found.
+        A run of kernels starts: no region is checked, and ``found`` is cleared.
     read : In(1), address : In(32)
-        A line is asked for on the bus in this cycle.
+        A line is requested on the bus in this cycle.
     found : Out(FOUND)
-        A room was read; ``where`` is its number in `ROOMS`. Stays until ``clear``.
+        A region was read; ``where`` is its number in `REGIONS`. Stays until ``clear``.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -57,12 +58,12 @@ class OverlapWatch(wiring.Component):
         valid = Signal()
         m.d.sync += [line.eq(self.address[LINE_SHIFT:]), valid.eq(self.read)]
 
-        inside = Signal(len(ROOMS))
-        for number, name in enumerate(ROOMS):
+        inside = Signal(len(REGIONS))
+        for number, name in enumerate(REGIONS):
             begin: Value = self.result[name]
             end: Value = self.result[f"{name}_end"]
             first = Signal(LINE_BITS, name=f"{name}_first")
-            # the line after the last one, which may be that after the memory's last
+            # the line after the last one, which may be beyond the memory's last line
             behind = Signal(LINE_BITS + 1, name=f"{name}_behind")
             with m.If(self.clear):
                 m.d.sync += behind.eq(0)

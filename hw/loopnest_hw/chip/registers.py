@@ -27,23 +27,24 @@ WORD_SHIFT = 2
 class RegisterFile(wiring.Component):
     """The control registers, an AXI4-Lite subordinate.
 
-    A write takes effect when its address and its data are both there, in whichever order they
-    came; only strobed bytes are written. It takes at least two cycles, and so does a read; each
-    has one access at a time, the next waits for the response to be taken. A read without a register
-    gives 0 and SLVERR, a write without a writable register does nothing and gives SLVERR.
+    A write takes effect when its address and its data have both arrived, in either order; only
+    strobed bytes are written. Reads and writes take at least two cycles each; each channel handles
+    one access at a time, and the next waits until the response is accepted. A read at an offset
+    without a register returns 0 and SLVERR; a write at an offset without a writable register has no
+    effect and returns SLVERR.
 
     Members
     -------
     bus : AXI_LITE
     start, soft_reset, clear_done : Out(1)
-        High for one cycle when the control or status register is written so. A start in the same
-        write as a soft reset is lost.
+        High for one cycle when the corresponding bit of the control or status register is written.
+        A start in the same write as a soft reset is ignored.
     kernels : Out(32)
         Byte address of the first descriptor.
     busy, done, error, completed : In
         The command processor's state.
     late : In(1)
-        Transfers that a soft reset gave up are still due.
+        Transfers that a soft reset gave up are still outstanding.
     counters : array of In(32), in the order of `registers.COUNTERS`
     irq : Out(1)
         ``done`` while the interrupt is enabled.

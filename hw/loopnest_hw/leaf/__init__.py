@@ -1,1 +1,1 @@
-"""The vector leaf: joined blocks to steps of up to M lanes, their values, operators and sums."""
+"""The vector leaf: cuts joined blocks into steps of up to M lanes, and computes their terms."""

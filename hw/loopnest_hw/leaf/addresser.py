@@ -1,4 +1,4 @@
-"""The addresser: a step's lanes, with the addresses of their values."""
+"""The addresser: assigns a step's lanes, and computes the addresses of their values."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from .layouts import formed, step
 
 
 def addressed(config: ChipConfig) -> data.StructLayout:
-    """A step, and what each operand's value stream is asked for."""
+    """A step, and the request to each operand's value stream."""
     return data.StructLayout(
         {
             "step": step(config),
@@ -25,11 +25,11 @@ def addressed(config: ChipConfig) -> data.StructLayout:
 
 
 class Addresser(wiring.Component):
-    """Lines a step's lanes up, lowest lane of the first block first, and finds their values.
+    """Orders a step's lanes, lowest lane of the first block first, and addresses their values.
 
-    A step a cycle, four cycles of latency. The address of operand o's value is ``values + bytes *
-    (base + number * step)``, where number is the lane (FOLLOW), its rank within its block (SCAN) or
-    0 (HOLD). An absent operand's lane is not asked for.
+    One step per cycle, four cycles of latency. The address of operand o's value is
+    ``values + bytes * (base + number * step)``, where number is the lane (FOLLOW), its rank within
+    its block (SCAN) or 0 (HOLD). Values of absent operands are not requested.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -53,7 +53,7 @@ class Addresser(wiring.Component):
         advance = Signal()
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
 
-        # Line up: which lane of which block each slot of the step has.
+        # Order: which lane of which block each lane of the step takes.
         item = self.i.payload
         before = at_least(m, "before", Cat(item.take), config.multipliers)
         lined_valid = Signal()
@@ -74,7 +74,7 @@ class Addresser(wiring.Component):
                     second[slot].eq(Cat(picks[LANES:]).any()),
                 ]
 
-        # Number: each lane's rank or coordinate within its block, and the rest of its step.
+        # Number: each lane's rank or coordinate within its block, and the rest of the step.
         numbered_valid = Signal()
         numbered = Signal(step(config))
         number = [[Signal(4, name=f"number_{n}_{o}") for o in operands] for n in lanes]

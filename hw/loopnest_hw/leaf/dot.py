@@ -1,4 +1,4 @@
-"""The dot leaf: the sum of each fiber's lanes."""
+"""The dot tree: the sum of each fiber's lanes."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..config import DOT_RING, WIDE_BITS, ChipConfig
 from ..descriptor import Reduction
 
 TERM = data.StructLayout({"value": WIDE_BITS, "present": 1})
-"""A summand, which may be absent."""
+"""A summand that may be absent."""
 
 
 def dot_input(config: ChipConfig, side: Any) -> data.StructLayout:
@@ -29,23 +29,23 @@ def dot_output(side: Any) -> data.StructLayout:
 
 
 class Dot(wiring.Component):
-    """Sums up fibers: steps in, one item a fiber out.
+    """Sums fibers: steps in, one item per fiber out.
 
     Within a step the lanes are added by a tree, ``((0+1)+(2+3))+...``. The fiber's step s, with
-    lanes or without, is added to entry ``s mod 4`` of a ring; the entries are added as
-    ``(0+1)+(2+3)``. What is absent leaves its partner as it is.
-    Golden function: `loopnest_sim.model.dot.dot`.
+    lanes or without, is added to partial sum ``s mod 4``; the partial sums are added as
+    ``(0+1)+(2+3)``. If one summand is absent, the other passes unchanged. Golden function:
+    `loopnest_sim.model.dot.dot`.
 
-    One step a cycle always, also where every step is a fiber of its own. An item leaves `latency`
-    cycles after its fiber's last step. While one waits at ``o``, the whole pipe stands still; it
-    moves whether or not something comes in.
+    Always one step per cycle, even if every step is a fiber of its own. An item leaves `latency`
+    cycles after its fiber's last step. While an item waits at ``o``, the whole pipeline stalls;
+    otherwise it advances with or without input.
 
     Parameters
     ----------
     config : ChipConfig
     side : ShapeLike
-        Of what accompanies a fiber's last step unchanged. It is delayed by `latency` registers:
-        the narrower, the better.
+        Data that accompanies a fiber's last step unchanged. It passes through `latency` registers,
+        so keep it narrow.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Dot(wiring.Component):
     i : In(stream of `dot_input`)
     o : Out(stream of `dot_output`)
     reduction : In(Reduction)
-        Taken for the sum; constant while anything is inside.
+        Replaces the sum; constant while the pipeline is not empty.
     overflow : Out(1)
         A sum has wrapped. Stays until reset.
     """
@@ -124,10 +124,10 @@ class Dot(wiring.Component):
         step_valid = later(self.i.valid, self._step_latency)
         step_last = later(self.i.valid & self.i.payload.last, self._step_latency)
 
-        # the ring: a step enters the adder with the entry of four steps ago
+        # the ring of partial sums: a step enters the adder with the partial sum of four steps ago
         ring = [Signal(TERM, name=f"ring_{n}") for n in range(DOT_RING)]
         entry = Signal(range(DOT_RING))
-        # the entry holds something of this fiber
+        # the partial sum belongs to this fiber
         again = Signal()
         with m.If(advance & step_valid):
             m.d.sync += entry.eq(entry + 1)
@@ -141,7 +141,7 @@ class Dot(wiring.Component):
         done_entry = later(entry, ring_latency)
         before = Signal(TERM)
         total = add("ring_sum", step, before)
-        # the ring as the sum that leaves the adder makes it
+        # the ring with the sum that leaves the adder
         now = [Signal(TERM, name=f"now_{n}") for n in range(DOT_RING)]
         for n in range(DOT_RING):
             m.d.comb += now[n].eq(Mux(done_valid & (done_entry == n), total, ring[n]))

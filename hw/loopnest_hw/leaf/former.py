@@ -1,4 +1,4 @@
-"""The step former: up to M lanes a cycle out of the two blocks at the head."""
+"""The step former: selects up to M lanes per cycle from the two blocks at the head."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from ..unary import at_least, one_of
 from .layouts import fiber_layout, formed, located_block, placed
 
 WINDOW = 5
-"""Blocks to be cut: two that a step takes from, two that are arriving, and one against bubbles."""
+"""Blocks in the window: two that a step takes from, two that arrive, and one to avoid bubbles."""
 
 ITEMS = 4
-"""Items that are kept until their last step has left."""
+"""Items kept until their last step has left."""
 
 WAITING = data.StructLayout({"lanes": LANES, "last": 1, "frees": 1, "where": ITEMS * PAIR})
-"""A block to be cut: its lanes that are left, and the place where the rest of it is kept.
+"""A block in the window: its remaining lanes, and where the rest of the block is stored.
 
 ``last`` ends the fiber, ``frees`` is set in an item's last block. ``where`` is one-hot.
 """
@@ -28,12 +28,12 @@ class Former(wiring.Component):
     """Cuts leaf fibers into steps.
 
     A step takes the head block's lowest lanes up to M; if that empties the block, it fills up from
-    the next block of the same fiber, lowest lane first, and waits for it where it must. With
-    ``exclusive`` (AXPY) it stops at a lane that it already took, with ``single`` (SCATTER) at one
-    lane. A fiber without lanes makes one step without lanes.
+    the next block of the same fiber, lowest lane first, and waits for that block if it has not
+    arrived. With ``exclusive`` (AXPY) it stops at a lane that it already took, with ``single``
+    (SCATTER) at one lane. A fiber without lanes makes one step without lanes.
 
-    A step a cycle, three cycles after its blocks came. Which lanes meet depends on the blocks
-    alone. Golden function: `loopnest_sim.model.form.form`.
+    One step per cycle, three cycles after its blocks arrive. How lanes are grouped depends on the
+    blocks alone, not on timing. Golden function: `loopnest_sim.model.form.form`.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -50,7 +50,8 @@ class Former(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        # What decides about the steps is cut first; the wide rest of a block is selected after.
+        # The lanes of the steps are determined first; the wide rest of a block is selected
+        # afterwards.
         cut = Signal(
             data.StructLayout(
                 {
@@ -85,7 +86,7 @@ class Former(wiring.Component):
         blocks = [Signal(located_block(config), name=f"block_{n}") for n in range(ITEMS * PAIR)]
         fibers = [Signal(fiber_layout(config), name=f"fiber_{n}") for n in range(ITEMS)]
         for k, fiber in enumerate(fibers):
-            # A free place may take anything.
+            # The contents of a free place do not matter.
             with m.If(put_at[k] & item_room):
                 m.d.sync += fiber.eq(item.fiber)
                 for n in range(PAIR):
@@ -130,18 +131,20 @@ class Former(wiring.Component):
 
         in_head = at_least(m, "in_head", head.lanes, limit + 1)
         in_next = at_least(m, "in_next", following.lanes, limit + 1)
-        # The head has exactly c lanes, and leaves room for others.
+        # The head has exactly c lanes, fewer than the limit.
         head_has = Signal(limit)
         m.d.comb += [
             head_has[c].eq(in_head[LANES][c] & ~in_head[LANES][c + 1]) for c in range(limit)
         ]
 
         def full_of_head(number: Value, more: int) -> Value:
-            """Say that lanes of the head alone are the limit, ``more`` than it."""
+            """Return whether the number of the head's lanes is at least the limit plus ``more``."""
             return Mux(self.single, number[1 + more], number[limit + more])
 
         def full_of_both(number: Value, more: int) -> Value:
-            """Say that with all of the head's lanes, the next block's reach the limit."""
+            """Return whether, with all of the head's lanes, the next block's reach the limit plus
+            ``more``.
+            """
             alone = full_of_head(number, more)
             ways = [alone] + [number[limit + more - c] for c in range(1, limit)]
             return (Cat(ways) & head_has).any()
@@ -169,7 +172,7 @@ class Former(wiring.Component):
 
         ready = Signal()
         go = Signal()
-        # Blocks whose lanes the pass has all dropped make no step, unless their fiber ends.
+        # Blocks whose lanes were all dropped in this pass make no step, unless their fiber ends.
         idle = head_has[0] & ~in_next[LANES][1] & ~last
         m.d.comb += [
             ready.eq(there[0] & (~wants_more | there[1])),
@@ -188,7 +191,7 @@ class Former(wiring.Component):
                 ),
             ]
 
-        # The window moves by the blocks that are done, and what arrives comes behind.
+        # The window advances by the blocks that are done; arriving blocks are appended.
         fresh = [Signal(WAITING, name=f"fresh_{n}") for n in range(PAIR)]
         item = self.i.payload
         two = item.count == PAIR

@@ -14,12 +14,12 @@ from ..descriptor import Op, Reduction
 
 
 def operation_latency(config: ChipConfig) -> int:
-    """Return the advances that an `Operation` takes, whichever it is."""
+    """Return the latency of an `Operation` in advances, the same for every op."""
     return max(config.dtype.add_latency, multiply_latency(config))
 
 
 def lane_latency(config: ChipConfig) -> int:
-    """Return the advances that a `Lane` takes: one to widen, then op2 and op1."""
+    """Return the latency of a `Lane` in advances: one to widen, then op2 and op1."""
     return 1 + (config.operands - 1) * operation_latency(config)
 
 
@@ -38,7 +38,7 @@ class Operation(wiring.Component):
     Members
     -------
     op : In(Op)
-        Constant while something is in the pipe, like ``narrow_a``.
+        Constant while the pipeline is not empty, like ``narrow_a``.
     narrow_a : In(1)
         The narrow factor of a product is ``a``; otherwise it is ``b``.
     """
@@ -52,7 +52,7 @@ class Operation(wiring.Component):
         m = Module()
         m.submodules.adder = adder = Adder(self._config)
         m.submodules.multiplier = multiplier = Multiplier(self._config)
-        # the first of two arguments is their sum without the second one
+        # FIRST is a sum whose second argument is absent
         hidden = (self.op == Op.FIRST) & self.a_present
         m.d.comb += [
             adder.advance.eq(self.advance),
@@ -80,7 +80,7 @@ class Operation(wiring.Component):
         m.d.comb += [
             self.o.eq(Mux(multiply, result(multiplier, "o"), result(adder, "o"))),
             self.o_present.eq(result(adder, "o_present")),
-            # a flag that stays needs no delay
+            # a sticky flag needs no delay
             self.overflow.eq(Mux(multiply, multiplier.overflow, adder.overflow)),
         ]
         return m
@@ -101,7 +101,7 @@ class Lane(wiring.Component):
     Members
     -------
     advance : In(1)
-        The pipe moves. While it is low, everything stands still.
+        The pipeline advances. While it is low, all registers hold.
     op1, op2, wide, negate
         As `lanes.Lanes`.
     present : In(operands)
@@ -110,7 +110,7 @@ class Lane(wiring.Component):
     o : Out(32)
         0 if no value was present.
     overflow : Out(1)
-        Something wrapped, in a stage or other.
+        An operation wrapped, in any stage.
     """
 
     def __init__(self, config: ChipConfig) -> None:

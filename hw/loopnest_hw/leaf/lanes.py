@@ -29,7 +29,7 @@ def lanes_input(config: ChipConfig, side: Any) -> data.StructLayout:
 
 
 def lanes_output(config: ChipConfig, side: Any) -> data.StructLayout:
-    """What the lanes made of a step: wide values, 0 where a lane is not valid."""
+    """A step's terms: wide values, 0 if the lane is not valid."""
     m = config.multipliers
     return data.StructLayout({"valid": m, "value": data.ArrayLayout(WIDE_BITS, m), "side": side})
 
@@ -37,19 +37,19 @@ def lanes_output(config: ChipConfig, side: Any) -> data.StructLayout:
 class Lanes(wiring.Component):
     """In each valid lane ``x = op1(value[0], op2(value[1], value[2]))``.
 
-    Of an operator's two arguments the absent one leaves the other as it is; with two operands,
-    there is no op2. A lane without any value is 0. `MUL` wants a narrow factor: op1's is
-    ``value[0]``, op2's is either. Of a wide value in its place, only the bits that a narrow one has
-    count. Golden function: `loopnest_sim.model.lanes.lanes`.
+    If one argument of an operator is absent, the result is the other; with two operands, there is
+    no op2. A lane without any value is 0. `MUL` needs a narrow factor: ``value[0]`` for op1, either
+    one for op2. Of a wide value in its place, only the bits of a narrow value are used. Golden
+    function: `loopnest_sim.model.lanes.lanes`.
 
-    One step a cycle; `latency` cycles, without back-pressure. While an item waits at ``o``, the
-    whole pipe stands still; it moves whether or not something comes in.
+    One step per cycle; `latency` cycles without back-pressure. While an item waits at ``o``, the
+    whole pipeline stalls; otherwise it advances with or without input.
 
     Parameters
     ----------
     config : ChipConfig
     side : ShapeLike
-        Of what accompanies a step unchanged.
+        Data that accompanies a step unchanged.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Lanes(wiring.Component):
     i : In(stream of `lanes_input`)
     o : Out(stream of `lanes_output`)
     op1, op2 : In(Op)
-        Constant while there is anything in the pipe, like the next two.
+        Constant while the pipeline is not empty, like the next two.
     wide, negate : In(operands)
         Bit o: operand o's values are wide in memory; they are negated.
     overflow : Out(1)

@@ -1,4 +1,4 @@
-"""What the units of the leaf hand to each other."""
+"""Payloads of the streams between the units of the leaf."""
 
 from amaranth.lib import data
 
@@ -12,7 +12,7 @@ def located_block(config: ChipConfig) -> data.StructLayout:
 
     Operand o's value of lane l is at position ``base[o]`` plus its step times l (FOLLOW) or times
     the number of bits of ``mask[o]`` below l (SCAN). Result: ``place`` is the accumulator's slot or
-    the block coordinate; lanes in ``first`` store; ``index`` is the result's lane where it isn't l.
+    the block coordinate; lanes in ``first`` store; ``index`` is the result's lane if it is not l.
     """
     return data.StructLayout(
         {
@@ -26,12 +26,12 @@ def located_block(config: ChipConfig) -> data.StructLayout:
 
 
 def placed_block(config: ChipConfig) -> data.StructLayout:
-    """A `located_block` with its lanes that have work."""
+    """A `located_block` with its kept lanes."""
     return data.StructLayout({"lanes": LANES, **located_block(config).members})
 
 
 def fiber_layout(config: ChipConfig) -> data.StructLayout:
-    """What all steps of a leaf fiber share, and the flags of its last one."""
+    """Data common to all steps of a leaf fiber, and the flags of its last one."""
     return data.StructLayout(
         {"present": config.operands, "fiber": POSITION_BITS, "end": 1, "final": 1}
     )
@@ -62,7 +62,7 @@ def formed(config: ChipConfig) -> data.StructLayout:
 
 
 def step(config: ChipConfig) -> data.StructLayout:
-    """A step without its values: where each lane comes from is gone, where it goes is here."""
+    """A step without its values: the destination of each lane, no longer its source."""
     m = config.multipliers
     return data.StructLayout(
         {
@@ -80,7 +80,9 @@ def step(config: ChipConfig) -> data.StructLayout:
 
 
 def sum_place(config: ChipConfig) -> data.StructLayout:
-    """Where the sum of a dot fiber goes: what `step` says of its first lane, and how it ends."""
+    """The destination of a dot fiber's sum: that of its first lane in `step`, and the flags of its
+    end.
+    """
     return data.StructLayout(
         {
             "index": range(LANES),

@@ -34,11 +34,11 @@ from .scatter import Scatter
 class Leaf(wiring.Component):
     """Runs the innermost loop: places, steps, values, operators, sums.
 
-    ``request[o]`` and ``reply[o]`` belong to operand o's value stream, which is asked ahead by up
-    to ``stream_depth`` steps. A step a cycle. See docs/architecture.md, "The leaf".
+    ``request[o]`` and ``reply[o]`` belong to operand o's value stream, which is read up to
+    ``stream_depth`` steps ahead. One step per cycle. See docs/architecture.md, "The leaf".
 
-    ``multiplies`` and ``leaf_step`` tell what entered the lanes in this cycle, ``state`` whether
-    they were fed.
+    ``multiplies`` and ``leaf_step`` count what enters the lanes in this cycle; ``state`` is the
+    stage's.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -92,7 +92,7 @@ class Leaf(wiring.Component):
         return m
 
     def _ask(self, m: Module, addresser: Addresser) -> Queue:
-        """Ask for the step's values, and let the rest of it wait for them."""
+        """Request the step's values, and queue the rest of the step until they arrive."""
         config = self._config
         m.submodules.fork = fork = Fork(addressed(config), config.operands + 1)
         m.submodules.waiting = waiting = Queue(step(config), config.stream_depth)
@@ -114,7 +114,7 @@ class Leaf(wiring.Component):
         return waiting
 
     def _feed(self, m: Module, waiting: Queue) -> Lanes:
-        """Bring steps and values together in the lanes."""
+        """Feed the lanes with steps and their values."""
         config = self._config
         m.submodules.lanes = lanes = Lanes(config, step(config))
         m.d.comb += [lanes.op1.eq(self.kernel.op1), lanes.op2.eq(self.kernel.op2)]
@@ -153,7 +153,7 @@ class Leaf(wiring.Component):
         return lanes
 
     def _sum(self, m: Module, lanes: Lanes) -> None:
-        """Lanes to terms, by way of the dot tree where the leaf index is reduced."""
+        """Turn lanes into terms, through the dot tree if the leaf index is summed over."""
         config = self._config
         m.submodules.dot = dot = Dot(config, sum_place(config))
         out = self.o.payload
@@ -174,7 +174,7 @@ class Leaf(wiring.Component):
         ]
         with m.If(is_dot):
             sum_ = dot.o.payload
-            # A fiber without lanes leaves nothing, unless a result fiber ends with it.
+            # A fiber without lanes gives no term, unless a result fiber ends with it.
             matters = Signal()
             m.d.comb += [
                 matters.eq(sum_.any | sum_.side.end | sum_.side.final),

@@ -1,4 +1,4 @@
-"""The placer: where a leaf block's values lie, and where its results go."""
+"""The placer: the source of a leaf block's values, and the destination of its terms."""
 
 from typing import Any
 
@@ -15,22 +15,22 @@ from ..tokens import PAIR, found, joined, lookup, token
 from .layouts import placed
 
 WAITING = 8
-"""Items that wait for the accumulator's answer: its latency, and some slack."""
+"""Items that can wait for the accumulator's answer: its latency, plus some slack."""
 
 
 class Placer(wiring.Component):
-    """Gives the leaf's blocks their bases in memory and their places in the accumulator.
+    """Computes the leaf blocks' base positions, and looks up their places in the accumulator.
 
     ``i`` has the joined blocks of every ``context`` token that is not null. Where the nest
     accumulates, the result's blocks are looked up (in DOT once a fiber, otherwise once an item);
-    the blocks of a stale fiber are dropped, and lanes of a block that the pass doesn't keep are
-    cleared. Where it does not, `retired` gets an item for each row-0 token that ends.
+    the blocks of a stale fiber are dropped, and lanes of a block that the pass does not keep are
+    cleared. If the nest does not accumulate, `retired` has an item for each row-0 token that ends.
 
-    Where the kernel asks for 2 or 4 copies of a key, block b of a result fiber's n-th leaf fiber is
-    looked up as block ``copies * b + n mod copies``: rows that come back to the same lanes too soon
-    find other slots there. The combiner behind the drain adds the copies.
+    If the kernel uses 2 or 4 copies of a key, block b of a result fiber's n-th leaf fiber is looked
+    up as block ``copies * b + n mod copies``: successive fibers that touch the same lanes use
+    different slots. The combiner behind the drain adds the copies.
 
-    Two blocks a cycle. A fiber without blocks leaves an item only where a result fiber, a row-0
+    Two blocks per cycle. A fiber without blocks leaves an item only where a result fiber, a row-0
     token or the nest ends with it.
     """
 
@@ -77,14 +77,14 @@ class Placer(wiring.Component):
         dot = self.kernel.leaf_mode == LeafMode.DOT
         advance = Signal()
 
-        # So many fibers end with a row-0 token.
+        # Number of fibers that end with a row-0 token: the loops below row 0.
         inner = Signal(config.stop_bits)
         m.d.comb += inner.eq(inner_loops(config, self.kernel))
 
         context, item = self.context.payload, self.i.payload
         first = Signal(init=1)
-        # A fiber is skipped as a whole: a dot fiber's only lookup may be the one that begins the
-        # replay, while the rest of the fiber is still to come.
+        # A fiber is skipped as a whole: the only lookup of a dot fiber may be the one that causes
+        # the replay, while the rest of the fiber has yet to arrive.
         skip = Signal()
         skipped = Signal()
         m.d.comb += skip.eq(Mux(first, context.epoch != self.epoch, skipped))
@@ -116,12 +116,12 @@ class Placer(wiring.Component):
             entry.placed.fiber.final.eq(ends.final),
             entry.placed.last.eq(last),
             entry.retire.eq(ends.retire),
-            # The end of a skipped fiber asks too: the answer is that it is stale.
+            # The end of a skipped fiber is looked up too: it is answered as stale.
             entry.asks.eq(self.kernel.accumulate & (~dot | first | skip)),
             entry.epoch.eq(context.epoch),
             entry.copy.eq(self._turn(m, context, go & last, ends.end)),
         ]
-        # A fiber of no blocks matters only for what ends with it; a skipped one just for its end.
+        # A fiber without blocks matters only for what ends with it; a skipped one only for its end.
         matters = Mux(
             entry.placed.count == 0, last & Cat(ends.end, ends.retire, ends.final).any(), 1
         )
@@ -199,7 +199,7 @@ class Placer(wiring.Component):
             ]
 
     def _turn(self, m: Module, context: data.View, ends: Signal, result_ends: Value) -> Signal:
-        """Return the number of the leaf fiber in its result fiber, as far as it chooses a copy."""
+        """Return the number of the leaf fiber within its result fiber, modulo the copies."""
         # A replay begins with a new epoch, and with the result fiber's first leaf fiber.
         counted_epoch = Signal()
         count = Signal(MAX_LOG2_COPIES)
@@ -225,7 +225,7 @@ class Placer(wiring.Component):
         return block
 
     def _answer(self, m: Module, waiting: Queue) -> None:
-        """Fill the accumulator's answers in, and drop what this pass doesn't do."""
+        """Apply the accumulator's answers, and drop what is not part of this pass."""
         item = waiting.o.payload
         dot = self.kernel.leaf_mode == LeafMode.DOT
         single = self.kernel.leaf_mode != LeafMode.AXPY
@@ -244,7 +244,7 @@ class Placer(wiring.Component):
             self.o.payload.eq(item.placed),
             go.eq((self.o.valid & self.o.ready) | (waiting.o.valid & known & drop)),
             waiting.o.ready.eq(go),
-            # An item that retires leaves together with its retirement.
+            # An item that retires a token leaves together with that retirement.
             retiring.i.valid.eq(go & retires),
             self.found.ready.eq(go & item.asks),
         ]

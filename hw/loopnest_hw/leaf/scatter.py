@@ -1,4 +1,4 @@
-"""The scatter leaf: blocks taken apart into single lanes."""
+"""The scatter leaf: splits blocks into single lanes."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from ..unary import lowest
 
 
 class Scatter(wiring.Component):
-    """Where ``enable`` is set, sends each lane as a block of its own, a lane a cycle, in order.
+    """If ``enable`` is set, sends each lane as a block of its own, one lane per cycle, in order.
 
-    Otherwise items pass as they are. A cycle of latency, an item a cycle. ``enable`` is constant.
+    Otherwise items pass unchanged. A cycle of latency, an item per cycle. ``enable`` is constant.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -30,11 +30,11 @@ class Scatter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         item = Signal(self.i.payload.shape())
-        # The item's first block is the one at hand, with the lane that goes out; of it are left:
+        # The remaining lanes of the item's first block, which provides the lane at the output:
         rest = Signal(LANES)
-        # and the second block is still to come.
+        # the second block has yet to be split
         another = Signal()
-        more = Signal()  # of the item: either of them
+        more = Signal()  # lanes of the item remain in either block
         scatters = Signal()
         sent = Signal()
         m.d.comb += [

@@ -1,1 +1,1 @@
-"""The result's way out: blocks put together, filled up, run through the epilogue, and written."""
+"""The result path: assembles, combines and fills blocks, applies the epilogue, and writes them."""

@@ -1,4 +1,4 @@
-"""Terms that come in order are put together to result blocks, without an addition."""
+"""The assembler: groups terms that arrive in order into result blocks, without addition."""
 
 from functools import reduce
 from operator import or_
@@ -13,7 +13,9 @@ from ..format import BLOCK_COORDINATE_BITS
 
 
 def _step(config: ChipConfig) -> data.StructLayout:
-    """An item of terms, sorted by block: ``lanes[0]`` lie in the first one, ``lanes[1]`` next."""
+    """An item of terms, sorted by block: ``lanes[0]`` of the first block, ``lanes[1]`` of the
+    next.
+    """
     m = config.multipliers
     return data.StructLayout(
         {
@@ -31,16 +33,16 @@ def _step(config: ChipConfig) -> data.StructLayout:
 class Assembler(wiring.Component):
     """Blocks of a nest that does not accumulate.
 
-    The terms of a fiber come with ascending keys, each once; those of one item lie in at most two
-    blocks, lower multipliers first, and no two of them have the same lane. A block leaves when a
-    term of a later block, or the fiber's end, has come. An ``end`` with nothing stored gives an
-    item with mask 0 and ``last``.
+    The terms of a fiber have ascending keys, each once; those of one item are in at most two
+    blocks, in ascending order, and no two of them have the same lane. A block leaves when a term of
+    a later block, or the fiber's end, arrives. An ``end`` with nothing stored gives an item with
+    mask 0 and ``last``.
 
-    Latency is two cycles. An item takes as many cycles as it makes blocks leave, and at least one:
-    a fiber of one term passes every cycle. Without room at the output, items wait.
+    Latency is two cycles. An item takes one cycle for each block that it completes, and at least
+    one: fibers of one term pass at one per cycle. While the output is blocked, items wait.
 
-    Where keys do not ascend after all, or come twice, ``unordered`` rises within three cycles and
-    stays until reset; what comes out is anything.
+    If keys do not ascend, or repeat, ``unordered`` rises within three cycles and stays until reset;
+    the output is then undefined.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ class Assembler(wiring.Component):
     i : In(stream.Signature(tokens.terms(config)))
         Terms; ``place`` is the block coordinate, ``first`` is ignored.
     o : Out(stream.Signature(tokens.RESULT_BLOCK))
-        Blocks, with the fiber of the item that made them leave.
+        Blocks, with the fiber of the item that completed them.
     unordered : Out(1)
     """
 
@@ -87,13 +89,13 @@ class Assembler(wiring.Component):
                 m.d.comb += second_place.eq(terms.place[k])
             m.d.comb += in_second[k].eq(terms.place[k] != first_place)
 
-        # The block being put together.
+        # The block being assembled (the open block).
         is_open = Signal()
         coordinate = Signal(BLOCK_COORDINATE_BITS)
         mask = Signal(LANES)
         value = Signal(data.ArrayLayout(WIDE_BITS, LANES))
 
-        # Where the step's terms lie in a block. As no lane comes twice in a step, one crossing
+        # The step's terms, moved to their lanes. No lane occurs twice in a step, so one crossbar
         # serves both of its blocks.
         touched = [Signal(LANES, name=f"touched_{block}") for block in range(2)]
         crossed = Signal(data.ArrayLayout(WIDE_BITS, LANES))
@@ -110,8 +112,8 @@ class Assembler(wiring.Component):
         has_second = step.lanes[1].any()
         joins = Signal()  # the step's first block is the open one, or the first of its fiber
         passes = Signal()  # the open block leaves: the step's first one is another
-        splits = Signal()  # the step's first block leaves, with what was open of it
-        ends = Signal()  # the open block, with what is left of the step, leaves and ends the fiber
+        splits = Signal()  # the step's first block leaves, merged with the open block
+        ends = Signal()  # the open block, with the rest of the step, leaves and ends the fiber
         room = Signal()
         m.d.comb += [
             joins.eq(has_first & (~is_open | (coordinate == step.place[0]))),
@@ -119,7 +121,7 @@ class Assembler(wiring.Component):
             splits.eq(step_valid & ~passes & has_second),
             ends.eq(step_valid & ~passes & ~splits & step.end),
             room.eq(~self.o.valid | self.o.ready),
-            # The end takes a cycle of its own where another block leaves before.
+            # The end takes a cycle of its own if another block leaves before it.
             step_done.eq(
                 Mux(passes | splits, room & ~step.end & ~(passes & has_second), ~ends | room)
             ),
@@ -165,7 +167,7 @@ class Assembler(wiring.Component):
         with m.If(again | back):
             m.d.sync += self.unordered.eq(1)
 
-        # The next step is taken last: it overrides what is left of the one before.
+        # The next step is assigned last: it overrides the rest of the previous one.
         m.d.comb += self.i.ready.eq(~step_valid | step_done)
         with m.If(self.i.ready):
             m.d.sync += step_valid.eq(self.i.valid)

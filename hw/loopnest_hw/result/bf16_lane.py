@@ -17,21 +17,21 @@ NARROW_BITS = 16
 
 
 def _order(number: data.View) -> Value:
-    """Return a signed integer that is ordered as the numbers are; zeros are one."""
+    """Return a signed integer in the order of the numbers; both zeros map to the same."""
     magnitude = Cat(number.fraction, number.exponent)
     return Mux(number.sign, -magnitude, magnitude)
 
 
 class Bf16Lane(wiring.Component):
-    """``clamp(relu(threshold((value + bias) * scale)))`` in fp32, one a cycle.
+    """``clamp(relu(threshold((value + bias) * scale)))`` in fp32, one per cycle.
 
-    Sum, product and a narrow output are rounded to nearest even; subnormals are zeros. A NaN is in
-    no comparison: it passes threshold, relu and clamp.
+    Sum, product and a narrow output are rounded to nearest even; subnormals are zeros. Comparisons
+    with a NaN are false: it passes threshold, relu and clamp.
 
     Members
     -------
     advance : In(1)
-        The pipe moves. While it is low, everything stands still.
+        The pipeline advances. While it is low, all registers hold.
     value, bias, scale : In(32)
     settings : In
         The descriptor's ``epilogue``. Constant from the cycle before the first value on.
@@ -77,7 +77,7 @@ class Bf16Lane(wiring.Component):
         x = data.View(FLOAT32, multiply.o)
 
         def setting(raw: Value, name: str) -> tuple[data.View, Signal, Signal]:
-            """Return a bound, flushed, with its order and whether it is a number."""
+            """Return a bound with subnormals flushed, its order, and whether it is a number."""
             number = Signal(FLOAT32, name=name)
             order = Signal(signed(WIDE_BITS), name=f"{name}_order")
             valid = Signal(name=f"{name}_valid")
@@ -122,7 +122,7 @@ class Bf16Lane(wiring.Component):
         up = bits[below - 1] & (bits[: below - 1].any() | bits[below])
         output = Signal(WIDE_BITS, reset_less=True)
         with m.If(self.advance):
-            # NaN and infinity have zeros below and are not rounded up.
+            # The low bits of NaN and infinity are zeros, so they are not rounded up.
             m.d.sync += output.eq(Mux(self.narrow, (bits[below:] + up)[:NARROW_BITS], bits))
         m.d.comb += self.o.eq(output)
         return m

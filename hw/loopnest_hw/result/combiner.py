@@ -1,4 +1,4 @@
-"""Copies of a key are added to one."""
+"""The combiner: adds the copies of each key."""
 
 from functools import reduce
 from operator import or_
@@ -18,14 +18,14 @@ from ..queue import Queue
 from ..tokens import RESULT_BLOCK
 
 COPIES = 1 << MAX_LOG2_COPIES
-"""Most copies of a key."""
+"""Maximum number of copies of a key."""
 
 LANE_BITS = LANES.bit_length() - 1
 
 HEADER = data.StructLayout(
     {"coordinate": BLOCK_COORDINATE_BITS, "fiber": POSITION_BITS, "last": 1, "final": 1}
 )
-"""A block but for its lanes."""
+"""A block without its lanes."""
 
 ARRIVAL = data.StructLayout(
     {
@@ -35,37 +35,38 @@ ARRIVAL = data.StructLayout(
         "closes": 1,
     }
 )
-"""A block that waits, but for its values: which key it is a copy of, and whether the block before
-it had the same key; ``closes``: it is the last copy, whatever came before."""
+"""A waiting block without its values: the block coordinate that it is a copy of, and whether the
+block before it had the same one; ``closes``: it is the last copy.
+"""
 
 VALUES = data.ArrayLayout(WIDE_BITS, LANES)
 
 TAG = data.StructLayout({"valid": 1, "lane": LANE_BITS})
-"""A lane that is added; not ``valid``: none."""
+"""A lane in the adders, if ``valid``."""
 
 
 class Combiner(wiring.Component):
-    """Adds the blocks ``coordinate * 2**copies + n`` up to one, lane by lane, in the order of n.
+    """Adds the blocks ``coordinate * 2**copies + n``, lane by lane, in the order of n.
 
-    The copies of a block come one after the other, with ascending n; what a lane has in one only
-    stays as it is. Blocks first go through a queue of two. Where ``copies`` is 0, they pass behind
-    it unchanged, in the same cycle.
+    The copies of a block arrive one after the other, with ascending n; a lane with a term in one
+    copy only passes unchanged. Blocks first enter a queue of two. If ``copies`` is 0, they leave
+    the queue unchanged.
 
-    Otherwise a block is taken in a cycle, until all its copies are there: the last one stays at the
-    queue's head while two lanes a cycle go on, lowest first, or one with more than two copies. The
-    lanes' values go through a chain of adders, and are put together again behind it: three
-    additions and two cycles of latency.
+    Otherwise copies are stored, one per cycle, until the last one is at the queue's head. Then the
+    lanes are added, lowest first: two per cycle, the second only if it has at most two copies. The
+    lanes' values pass through a chain of adders and are reassembled into a block. The latency is
+    three additions and two cycles.
 
     Members
     -------
     copies : In(2)
-        0, 1, 2: one copy, two or four. Constant while blocks come.
+        0, 1, 2: one copy, two or four. Constant while blocks arrive.
     reduction : In(Reduction)
-        Taken for the sum; constant while blocks come.
+        Replaces the sum; constant while blocks arrive.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
     o : Out(stream.Signature(tokens.RESULT_BLOCK))
     overflow : Out(1)
-        int8: a sum left int32. Stays until reset.
+        int8: a sum does not fit int32. Stays until reset.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -108,10 +109,10 @@ class Combiner(wiring.Component):
         return m
 
     def _arrive(self, m: Module, arrivals: Queue) -> data.View:
-        """Compare keys before the queue: behind it there is no time.
+        """Compare keys before the queue, where the timing is less critical.
 
-        Return the values that belong to the queue's head. They stay where they are: that a block is
-        taken is known too late to move so many.
+        Return the values that belong to the queue's head. They are not moved through the queue: the
+        signal that a block is taken arrives too late in the cycle to drive so many registers.
         """
         item = self.i.payload
         arrival = arrivals.i.payload
@@ -145,13 +146,13 @@ class Combiner(wiring.Component):
     def _gather(
         self, m: Module, arrivals: Queue, values: Any, adders: "Chains", headers: Queue
     ) -> Signal:
-        """Store copies until the last one is there, then send the lanes on.
+        """Store copies until the last one arrives, then send the lanes to the adders.
 
-        Return that the arriving copy is done with.
+        Return whether the arriving copy is done.
         """
         item = arrivals.o.payload
 
-        # A lane's copies are stored in the order in which they came: `stored[n]` are lanes with
+        # A lane's copies are stored in order of arrival: `stored[n]` are lanes with
         # more than n of them.
         stored = [Signal(LANES, name=f"stored_{n}") for n in range(COPIES - 1)]
         value = [
@@ -167,7 +168,7 @@ class Combiner(wiring.Component):
         sends = Signal()
         arriving = Signal(LANES)
         m.d.comb += [
-            # What is stored is of the block before.
+            # The stored copies belong to the previous block.
             joins.eq(~some | item.same),
             closes.eq(joins & item.closes),
             keeps.eq(arrivals.o.valid & (self.copies != 0) & joins & ~closes),
@@ -191,7 +192,7 @@ class Combiner(wiring.Component):
             end.eq(rest == second),
             go.eq(sends & adders.ready),
         ]
-        # The queue has room for all that the adders can hold; a cycle later is early enough.
+        # The queue can take all that the adders hold, so a registered ready is sufficient.
         m.d.sync += [
             headers.i.valid.eq(go & end),
             headers.i.payload.coordinate.eq(Mux(some, header.coordinate, item.key)),
@@ -217,7 +218,7 @@ class Combiner(wiring.Component):
                 port.tag.valid.eq(chosen.any()),
                 port.tag.lane.eq(number(chosen, LANE_BITS)),
             ]
-            # What arrives is the lane's last copy.
+            # The arriving copy is the lane's last one.
             before: Value = Value.cast(1)
             for n in range(COPIES):
                 if n < COPIES - 1:
@@ -292,16 +293,16 @@ class Combiner(wiring.Component):
 
 
 class Chains(wiring.Component):
-    """Two chains of adders: of up to four values, and of up to two. One each a cycle.
+    """Two chains of adders: of up to four values, and of up to two. One each per cycle.
 
     Members
     -------
     reduction : In(Reduction)
     ready : Out(1), valid : In(1), end : In(1), i : In, array of 2
-        Taken with ``valid``, only where ``ready``: ``present[n]`` says which of the values count;
-        if one does, so do those before it.
+        Taken with ``valid``, only if ``ready``: ``present[n]`` marks the valid values; if one is
+        valid, so are those before it.
     advance : In(1), o_valid, o_end : Out(1), o : Out, array of 2
-        The outputs stay until ``advance``, which must be set while there is none.
+        The outputs hold until ``advance``, which must be set while there is none.
     overflow : Out(1)
         A sum wrapped; stays until reset.
     """

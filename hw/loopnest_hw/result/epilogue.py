@@ -1,4 +1,4 @@
-"""Bias, scale, threshold, relu, clamp and the output's type, on the way out."""
+"""The epilogue: bias, scale, threshold, ReLU, clamp and conversion to the output's type."""
 
 from functools import reduce
 from operator import or_
@@ -27,13 +27,13 @@ from .bf16_lane import Bf16Lane
 from .int8_lane import Int8Lane
 
 BIAS, SCALE = range(2)
-"""Halves of the gather stream's lanes."""
+"""The two halves of the gather's lanes."""
 
 VALUE, FIBER, COORDINATE = range(3)
 """Where a bias or a scale comes from: the descriptor's ``bias_mode`` and ``scale_mode``."""
 
 WIDTH = 2
-"""Neighbouring lanes that go through the arithmetic at once."""
+"""Neighbouring lanes that are computed at once."""
 
 GROUP = data.StructLayout(
     {
@@ -44,13 +44,15 @@ GROUP = data.StructLayout(
         "reply_end": 1,
     }
 )
-"""Lanes ``WIDTH * place`` and on, on their way; ``end`` is set in a block's last group, and
-``reply_end`` where the next one has another reply. In a block without lanes none is present."""
+"""A group of lanes from ``WIDTH * place`` on; ``end`` is set in a block's last group, and
+``reply_end`` if the next group uses another reply. A block without lanes has a group with none
+present.
+"""
 
 HEADER = data.StructLayout(
     {"coordinate": BLOCK_COORDINATE_BITS, "fiber": POSITION_BITS, "last": 1, "final": 1}
 )
-"""A block but for its lanes."""
+"""A block without its lanes."""
 
 PLACE = data.StructLayout(
     {
@@ -59,18 +61,19 @@ PLACE = data.StructLayout(
         "lanes": EPILOGUE_READS,
     }
 )
-"""Whose biases and scales: ``lanes`` from ``EPILOGUE_READS * key`` on."""
+"""A request for biases and scales: of the lanes from ``EPILOGUE_READS * key`` on."""
 
 
 class Epilogue(wiring.Component):
     """Applies the epilogue to every value, or passes blocks unchanged.
 
-    Not enabled, a block leaves a cycle after it came, one each cycle. Enabled, lanes go two a
-    cycle, an even one and the next, through the chip's arithmetic (`int8_lane`, `bf16_lane`); what
-    is then 0 leaves the mask, and a block without lanes vanishes, unless it has ``last``.
+    If disabled, a block leaves one cycle after it arrives, one per cycle. If enabled, two lanes per
+    cycle, an even one and the next, pass through the chip's arithmetic (`int8_lane`, `bf16_lane`);
+    lanes that become 0 are removed from the mask, and a block without lanes is dropped, unless it
+    has ``last``.
 
-    Biases and scales that come from memory are asked for as lanes enter, up to
-    ``config.stream_depth`` pairs of lanes ahead of their use, with a request for every four lanes.
+    Biases and scales in memory are requested as lanes enter, up to ``config.stream_depth`` pairs of
+    lanes ahead of their use, with one request for every four lanes.
 
     Parameters
     ----------
@@ -89,7 +92,7 @@ class Epilogue(wiring.Component):
         The biases of neighbouring lanes, then their scales, 4 bytes each.
     reply : In(stream.Signature(tokens.gather_reply(2 * EPILOGUE_READS)))
     overflow : Out(1)
-        int8: a value and its bias left int32. Stays until reset.
+        int8: the sum of a value and its bias does not fit int32. Stays until reset.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -119,8 +122,8 @@ class Epilogue(wiring.Component):
         walked = self._walk(m, groups, headers, places, gathers)
         self._ask(m, places, from_memory)
 
-        # Compute: lanes whose bias and scale are there enter the pipe, which never holds one back
-        # but where its output stands still.
+        # Compute: lanes whose bias and scale have arrived enter the pipeline, which stalls only
+        # while its output is blocked.
         integer = self._config.dtype is NumberFormat.INT8
         units = [(Int8Lane if integer else Bf16Lane)(settings.shape()) for _ in range(WIDTH)]
         item = groups.o.payload
@@ -165,7 +168,7 @@ class Epilogue(wiring.Component):
         done_place = piped(item.place, latency)
         done_end = piped(item.end, latency)
 
-        # Collect: the block is put together where it leaves.
+        # Collect: the block is assembled at the output.
         block = self.o.payload
         header = headers.o.payload
         room = ~self.o.valid | self.o.ready
@@ -216,7 +219,7 @@ class Epilogue(wiring.Component):
     def _walk(
         self, m: Module, groups: Queue, headers: Queue, places: Queue, gathers: Any
     ) -> Signal:
-        """Send the arriving block's lanes on, lowest first; return that its last ones go."""
+        """Send the arriving block's lanes on, lowest first; return whether its last ones leave."""
         arriving = self.i.payload
         count = LANES // WIDTH
         reads = EPILOGUE_READS // WIDTH  # groups of a reply
@@ -246,7 +249,7 @@ class Epilogue(wiring.Component):
         m.d.comb += [
             rest.eq(left & ~lowest),
             end.eq(~rest.any()),
-            # The queues' readies are registers: they fall only when something is put.
+            # The queues' readies are registers: they fall only after a transfer.
             go.eq(
                 self.i.valid
                 & self.settings.enable
@@ -282,7 +285,7 @@ class Epilogue(wiring.Component):
         return walked
 
     def _ask(self, m: Module, places: Queue, from_memory: list[Any]) -> None:
-        """Turn places to addresses."""
+        """Turn places into addresses."""
         settings = self.settings
         place = places.o.payload
         request = self.request.payload

@@ -1,4 +1,4 @@
-"""Full result fibers: untouched coordinates get the semiring's zero."""
+"""The filler: gives untouched coordinates of full result fibers the semiring's zero."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from ..config import COORDINATE_BITS, LANES, WIDE_BITS
 
 _LANE_BITS = LANES.bit_length() - 1
 _COUNT_BITS = COORDINATE_BITS + 1 - _LANE_BITS
-"""Bits of a number of blocks."""
+"""Bits of a block count."""
 
 
 class Filler(wiring.Component):
-    """Completes each result fiber to ``size`` coordinates, or passes everything.
+    """Completes each result fiber to ``size`` coordinates, or passes items unchanged.
 
-    Where ``full``, missing blocks are inserted and masks completed, the last block's being cut at
-    ``size``; what was untouched is ``fill``. A fiber of size 0 is one item with mask 0. Blocks from
-    ``size`` on pass as they are; items with mask 0 and without ``last`` vanish.
+    With ``full``, missing blocks are inserted and masks completed, up to ``size`` in the last
+    block; untouched lanes are ``fill``. A fiber of size 0 is one item with mask 0. Blocks from
+    ``size`` on pass unchanged; items with mask 0 and without ``last`` are dropped.
 
-    A block leaves a cycle after it came; one leaves each cycle.
+    The latency is one cycle; one block leaves per cycle.
 
     Members
     -------
@@ -46,7 +46,7 @@ class Filler(wiring.Component):
         last_mask = Signal(LANES)
         m.d.sync += [
             blocks.eq((self.size + (LANES - 1)) >> _LANE_BITS),
-            # A whole last block has no lanes beyond the size: all bits are set.
+            # If the size is a multiple of 16, all lanes of the last block are set.
             last_mask.eq(
                 Mux(
                     self.size[:_LANE_BITS].any(),
@@ -66,7 +66,7 @@ class Filler(wiring.Component):
         fills = Signal()  # a missing block leaves
         ends = Signal()  # an item without lanes leaves, to end the fiber
         last = Signal()
-        done = Signal()  # nothing is left of the arriving item
+        done = Signal()  # the arriving item is done
         m.d.comb += [
             passes.eq(has_block & ((arriving.coordinate == following) | ~inside)),
             fills.eq(inside & ~passes & (has_block | arriving.last)),

@@ -10,7 +10,7 @@ from ..arith.integer import IntAdd
 from ..config import WIDE_BITS
 
 PIECE_BITS = 3
-"""Bits of the multiplier that are multiplied in one piece."""
+"""Bits of the multiplier that are multiplied at once."""
 
 PRODUCT_BITS = 2 * WIDE_BITS
 NARROW_BITS = 8
@@ -28,7 +28,7 @@ def _limited(value: Value, bits: int) -> Value:
 
 
 class Int8Lane(wiring.Component):
-    """``clamp(relu(threshold(round_half_even((value + bias) * scale >> shift))))``, one a cycle.
+    """``clamp(relu(threshold(round_half_even((value + bias) * scale >> shift))))``, one per cycle.
 
     The sum wraps in int32; product and quotient are exact up to the rounding, then saturated to
     int32; a narrow output is saturated to int8.
@@ -36,7 +36,7 @@ class Int8Lane(wiring.Component):
     Members
     -------
     advance : In(1)
-        The pipe moves. While it is low, everything stands still.
+        The pipeline advances. While it is low, all registers hold.
     value, bias, scale : In(32)
     settings : In
         The descriptor's ``epilogue``. Constant from the cycle before the first value on.
@@ -110,7 +110,7 @@ class Int8Lane(wiring.Component):
         product = Signal(signed(PRODUCT_BITS))
         m.d.comb += product.eq(parts[0][1])
 
-        # 7, 8: shifted; below the quotient are its half and a bit that stands for all the others
+        # 7, 8: shifted; below the quotient are the guard bit and a sticky bit
         shifted: Value = Cat(Const(0, 2), product)
         for bits in ((5, 4, 3), (2, 1, 0)):
             for k in bits:

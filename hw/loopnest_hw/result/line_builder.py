@@ -1,4 +1,4 @@
-"""Chunks of bytes are gathered to lines."""
+"""The line builder: merges chunks of bytes into line writes."""
 
 from typing import Any
 
@@ -11,7 +11,9 @@ from ..config import ADDRESS_BITS, LINE_BYTES
 from ..queue import Queue
 
 OFFSET_BITS = ADDRESS_BITS + 5
-"""Bits of a byte offset from an array's start: too far a place must show, not wrap."""
+"""Bits of a byte offset from an array's start: wide enough that an offset too large does not
+wrap.
+"""
 
 LINE_NUMBER_BITS = ADDRESS_BITS - 5
 
@@ -23,8 +25,8 @@ def chunk(chunk_bytes: int) -> data.StructLayout:
     """Return the layout of up to ``chunk_bytes`` bytes to write.
 
     Byte k, if its strobe is set, goes to ``offset + k`` bytes from the array's start. ``end`` is
-    the offset past the last strobed byte. ``final``: nothing follows. A chunk without strobes has
-    no place.
+    the offset past the last strobed byte. ``final``: it is the last chunk. A chunk without strobes
+    writes nothing.
     """
     return data.StructLayout(
         {
@@ -38,19 +40,20 @@ def chunk(chunk_bytes: int) -> data.StructLayout:
 
 
 class LineBuilder(wiring.Component):
-    """An array's chunks, gathered to line writes while successive ones stay in a line.
+    """Merges an array's chunks into line writes, as long as successive chunks are in the same line.
 
-    A line is handed over when a chunk touches another one, and after the final chunk; bytes written
-    twice take the later value. A chunk that ends behind ``room`` is dropped whole, and ``full``
-    rises and stays.
+    A line is output when a chunk touches another line, and after the final chunk; bytes written
+    twice have the later value. A chunk that ends beyond ``room`` is dropped whole, and ``full``
+    rises.
 
     A chunk a cycle, as long as it makes at most one line change. Latency from a chunk to the line
-    that it completes is three cycles: place in line, merge, hand over. ``i.ready`` is a register's.
+    that it completes is three cycles: place in line, merge, output. ``i.ready`` comes from a
+    register.
 
     Parameters
     ----------
     chunk_bytes : int
-        Most bytes of a chunk, a power of two.
+        Maximum bytes of a chunk, a power of two.
     unit_bytes : int
         Chunks start at multiples of it, a power of two, at most ``chunk_bytes``.
 
@@ -59,12 +62,12 @@ class LineBuilder(wiring.Component):
     base : In(27)
         Number of the array's first line.
     room : In(33)
-        Bytes of the array. Both are constant while chunks come.
+        Size of the array's region in bytes. Both are constant while chunks arrive.
     i : In(stream.Signature(chunk(chunk_bytes)))
     o : Out(stream.Signature(tokens.LINE_WRITE))
-        Lines with strobes; bytes not strobed hold anything.
+        Lines with strobes; bytes without a strobe are undefined.
     flushed : Out(1)
-        The final chunk has come and every line is handed over. Stays until reset.
+        The final chunk has arrived and every line is output. Stays until reset.
     full : Out(1)
         A chunk was dropped. Stays until reset.
     """
@@ -84,12 +87,13 @@ class LineBuilder(wiring.Component):
         )
 
     def _place(self, offset: Value, content: Value, strobe: Value) -> tuple[Value, Value]:
-        """Return the bytes moved to their place in a line, and the strobes of two lines."""
+        """Return the bytes, rotated to their place in a line, and the strobes of two lines."""
         steps = range(self._unit_bytes.bit_length() - 1, PLACE_BITS)
         line = content.replicate(LINE_BYTES // self._chunk_bytes)
         strobe = Cat(strobe, Value.cast(0).replicate(2 * LINE_BYTES - self._chunk_bytes))
         for k in steps:
-            # What leaves a line at its end enters it, or the next one, at its beginning.
+            # Bytes beyond a line's end wrap around to its beginning, which belongs to the next
+            # line.
             line = Mux(offset[k], line.rotate_left(8 << k), line)
             strobe = Mux(offset[k], strobe.rotate_left(1 << k), strobe)
         return line, strobe
@@ -100,7 +104,7 @@ class LineBuilder(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), queue.i)
         item = queue.o.payload
 
-        # Place: the chunk in its line, and what of it goes to the next one.
+        # Place: the chunk in its line, and its part in the next line.
         placed_valid = Signal()
         placed = Signal(
             data.StructLayout(
@@ -124,7 +128,7 @@ class LineBuilder(wiring.Component):
         has_here = placed.here.any()
         has_next = placed.next.any()
         skips = Signal()  # the chunk has nothing in its first line
-        leaves = Signal()  # the current line is another, and is handed over
+        leaves = Signal()  # the current line is another one, and is output
         merges = Signal()  # the current line, if any, takes the chunk
         ends = Signal()  # the final chunk has been placed
         hand_over = Signal()
@@ -156,7 +160,7 @@ class LineBuilder(wiring.Component):
             ]
 
         with m.If(skips | (leaves & room)):
-            # What goes to the next line becomes what is to be placed.
+            # The part in the next line becomes the chunk to place.
             m.d.sync += [
                 placed.line.eq(placed.line + 1),
                 placed.here.eq(placed.next),
@@ -178,14 +182,14 @@ class LineBuilder(wiring.Component):
             with m.Elif(placed.final):
                 m.d.sync += line_valid.eq(0)
         with m.If(ends & room):
-            # Only once the last line, too, has left is everything handed over.
+            # Everything is output only once the last line has left, too.
             m.d.sync += [line_valid.eq(0), self.flushed.eq(~line_valid)]
 
         with m.If(room):
             m.d.sync += self.o.valid.eq(hand_over)
             m.d.sync += self.o.payload.eq(handed)
 
-        # The next chunk is taken last: it overrides what is left of the one before.
+        # The next chunk is assigned last: it overrides the rest of the previous one.
         m.d.comb += queue.o.ready.eq(~placed_valid | placed_done)
         with m.If(queue.o.ready):
             m.d.sync += placed_valid.eq(queue.o.valid)

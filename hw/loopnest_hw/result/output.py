@@ -1,4 +1,4 @@
-"""The way out: filler, epilogue, writer."""
+"""The result path: filler, epilogue, writer."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ from .filler import Filler
 from .writer import Writer
 
 FULL_ERROR = data.StructLayout({"valid": 1, "where": 2})
-"""Room was too small: for block words (``where`` 0), else for values (1), else the table (2)."""
+"""The first region that was too small: block words (``where`` 0), values (1), the table (2)."""
 
 
 class ResultPath(wiring.Component):
-    """Takes a nest's result blocks to memory.
+    """Writes a nest's result blocks to memory.
 
-    One item a cycle without an epilogue, else two lanes a cycle (see `Filler`, `Epilogue` and
-    `Writer`). Blocks wait where writes find no room.
+    One item per cycle without an epilogue, else two lanes per cycle (see `Filler`, `Epilogue` and
+    `Writer`). Blocks wait while the memory port accepts no writes.
 
     Parameters
     ----------
@@ -40,19 +40,19 @@ class ResultPath(wiring.Component):
     request : Out(stream), reply : In(stream)
         The epilogue's.
     done : Out(1)
-        The final block has come and all lines are handed over. Stays until reset.
+        The final block has arrived and all lines are output. Stays until reset.
     full : Out(FULL_ERROR)
-        Something had no room and was not written. It is raised just before `done`, so that
-        ``where`` does not depend on which room was found too small first. Stays until reset.
+        Something did not fit and was not written. It rises just before `done`, so that ``where``
+        does not depend on timing. Stays until reset.
     overflow : Out(1)
-        int8: the epilogue's sum left int32. Stays until reset.
+        int8: the epilogue's sum does not fit int32. Stays until reset.
     line_written : Out(1)
-        A line is handed over in this cycle.
+        A line is output in this cycle.
     blocks_counted, values_counted : Out
         As `Writer`'s.
     state : Out(tokens.StageState)
-        The write stage: STALLED where a line waits for `o`, BUSY where something is inside, STARVED
-        between the first block and `done`, else IDLE.
+        The write stage: STALLED if a line waits for `o`, BUSY if a block or a line is inside,
+        STARVED between the first block and `done`, else IDLE.
     """
 
     def __init__(self, config: ChipConfig) -> None:

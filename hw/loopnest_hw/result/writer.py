@@ -1,4 +1,4 @@
-"""Result blocks go to memory: compressed, or as dense values."""
+"""The writer: writes result blocks to memory, compressed or as dense values."""
 
 from functools import reduce
 from operator import or_
@@ -20,7 +20,7 @@ from .line_builder import PLACE_BITS, LineBuilder
 ROOM_BITS = ADDRESS_BITS + 1
 
 FULL = data.StructLayout({"blocks": 1, "values": 1, "table": 1})
-"""Which room was too small."""
+"""Which regions were too small."""
 
 _INDEX_BITS = POSITION_BITS + 1
 """Bits of a value's index in the result."""
@@ -51,21 +51,22 @@ def _highest(lanes: Value) -> Value:
 
 
 class Writer(wiring.Component):
-    """Writes result blocks as `format` says.
+    """Writes result blocks in the layout of `format`.
 
     Compressed: the values are packed in order of arrival from ``result.values`` on, the block words
     from ``result.blocks`` on; the item with ``last`` writes the fiber's entry {first block, first
     child, end of blocks, 0} at ``result.table + 16 * fiber``. Dense: lane l's value goes to
-    ``result.values + (fiber + 16 * coordinate + l) * bytes``. Of a narrow value the low bits count.
+    ``result.values + (fiber + 16 * coordinate + l) * bytes``. A narrow value is in the low bits.
 
-    Values move in chunks: the first 8 of a compressed item, then the others (the second block's
-    come behind the first one's); the lower and the upper 8 lanes of a dense one. A chunk that does
-    not end at or before ``values_end`` is dropped whole, as are an item's block words that do not
-    end at or before ``blocks_end``, and an entry beyond ``table_end``; ``full`` tells. All else
-    goes on.
+    Values are written in chunks: the first 8 of a compressed item, then the others (the second
+    block's after the first one's); the lower and the upper 8 lanes of a dense one. A chunk that
+    ends beyond ``values_end`` is dropped whole, as are an item's block words that end beyond
+    ``blocks_end``, and an entry beyond ``table_end``; ``full`` reports it. Everything else is
+    written.
 
-    A chunk of values, an item's block words and an entry go on in each cycle, as long as the lines
-    they complete find room at the output. Latency from an item to its line is at least five cycles.
+    A chunk of values, an item's block words and an entry are processed in each cycle, as long as
+    the output accepts the lines that they complete. Latency from an item to its line is at least
+    five cycles.
 
     Parameters
     ----------
@@ -78,16 +79,16 @@ class Writer(wiring.Component):
         Constant from the cycle before the first block on.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
     o : Out(stream.Signature(tokens.LINE_WRITE))
-        The three arrays' lines, in turn where several are ready.
+        The three arrays' lines, round-robin if several are ready.
     done : Out(1)
-        A final item has come and all its lines are handed over. Stays until reset.
+        The final item has arrived and all lines are output. Stays until reset.
     full : Out(FULL)
         Something was dropped. Complete when `done` rises; stays until reset.
     blocks_counted : Out(range(3)), values_counted : Out(range(17))
-        So many block words and values of a compressed result went to their builders in the cycle
-        before, whether they have room or not.
+        Numbers of block words and values of a compressed result that went to their builders in the
+        previous cycle, including those that do not fit.
     busy : Out(1)
-        A block or a part of a line is inside.
+        A block or part of a line is inside.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -120,7 +121,7 @@ class Writer(wiring.Component):
         builders = [values, words, entries]
 
         def room(begin: Value, end: Value, name: str) -> Signal:
-            """A register: reading the settings over and over would lengthen the path."""
+            """Return a register: using the settings directly would lengthen the path."""
             size = Signal(ROOM_BITS, name=name)
             m.d.sync += size.eq(Mux(begin < end, end - begin, 0))
             return size
@@ -138,7 +139,7 @@ class Writer(wiring.Component):
         narrow = result.output == Output.NARROW
         scale = Mux(narrow, narrow_bytes.bit_length() - 1, WORD_BYTES.bit_length() - 1)
 
-        # Count: the block's lanes, and where they will lie.
+        # Count: the block's lanes, and their addresses.
         block = Signal(tokens.RESULT_BLOCK)
         block_valid = Signal()
         block_done = Signal()
@@ -155,7 +156,7 @@ class Writer(wiring.Component):
         low = arriving.mask[:CHUNK_LANES].any()
         high = arriving.mask[CHUNK_LANES:].any()
 
-        # Compact: a chunk's values from lane 0 on, or, where dense, each in its lane.
+        # Compact: a chunk's values from lane 0 on or, if dense, each in its lane.
         taken = Signal(CHUNK_LANES)  # slots of the chunk that hold a value
         lanes = Signal(LANES)  # of both blocks
         slots = [Signal(WIDE_BITS, name=f"slot_{s}") for s in range(CHUNK_LANES)]
@@ -180,7 +181,7 @@ class Writer(wiring.Component):
         wide_strobe = Cat(taken[s].replicate(WORD_BYTES) for s in range(CHUNK_LANES))
         narrow_strobe = Cat(taken[s].replicate(narrow_bytes) for s in range(CHUNK_LANES))
 
-        # Values before this chunk, block words before this block; both at the fiber's start.
+        # Values before this chunk, block words before this block, and both at the fiber's start.
         value_count = Signal(_INDEX_BITS)
         block_count = Signal(POSITION_BITS)
         first_child = Signal(POSITION_BITS)
@@ -214,7 +215,7 @@ class Writer(wiring.Component):
         go = Signal()
         m.d.comb += [
             finishes.eq(block.final & last_chunk),
-            # The builders' readies are registers, and fall only with a chunk.
+            # The builders' readies are registers, and fall only after a transfer.
             go.eq(block_valid & values.i.ready & words.i.ready & entries.i.ready),
             block_done.eq(go & last_chunk),
             values.i.valid.eq(go & (taken.any() | finishes)),
@@ -255,7 +256,7 @@ class Writer(wiring.Component):
                 with m.If(block.last):
                     m.d.sync += [first_block.eq(block_count_next), first_child.eq(end_index)]
 
-        # The next block is taken last: it overrides what is left of the one before.
+        # The next block is assigned last: it overrides the rest of the previous one.
         m.d.comb += self.i.ready.eq(~block_valid | block_done)
         with m.If(self.i.ready):
             m.d.sync += [
@@ -286,7 +287,9 @@ class Writer(wiring.Component):
         return m
 
     def _arbitrate(self, m: Module, builders: list[LineBuilder], platform: Any) -> None:
-        """Let the builders' lines out in turn; a line once shown stays until it is taken."""
+        """Output the builders' lines round-robin; a line that is offered holds until it is
+        taken.
+        """
         n = len(builders)
         m.submodules.turn = turn = RoundRobin(n)
         waiting = Signal()

@@ -1,1 +1,1 @@
-"""A row of the nest: its fibers joined, its coordinates expanded into tokens for the next row."""
+"""A row of the nest: joins its fibers, and expands the coordinates into tokens for the next row."""

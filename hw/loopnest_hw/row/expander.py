@@ -1,4 +1,4 @@
-"""The expander: joined blocks to tokens, one coordinate a cycle."""
+"""The expander: turns joined blocks into tokens, one coordinate per cycle."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ from .scale import ScaledSum
 class Expander(wiring.Component):
     """Turns the joined blocks of each context token into tokens for the next row.
 
-    A token a cycle; a block costs as many cycles as it has lanes, an empty fiber one. Four cycles
-    of latency. The blocks of a stale context (its epoch is not ``epoch``) pass one a cycle and
-    leave one null token. See docs/architecture.md, "A row". Golden function:
+    One token per cycle; a block takes as many cycles as it has lanes, an empty fiber one. The
+    latency is four cycles. The blocks of a stale context (its epoch is not ``epoch``) are dropped,
+    one per cycle, and give one null token. See docs/architecture.md, "A row". Golden function:
     `loopnest_sim.model.expand.expand`.
     """
 
@@ -45,8 +45,8 @@ class Expander(wiring.Component):
         item = self.i.payload
         block = item.block[0]
 
-        # Pick: a block at a time, and of what is left of it the lowest lane. The lane is found a
-        # cycle ahead, so that the block's end is known early.
+        # Pick: the lowest remaining lane of the current block. The lane is found one cycle ahead,
+        # so that the block's end is known early.
         picked = data.StructLayout(
             {
                 "token": token(config),
@@ -58,7 +58,7 @@ class Expander(wiring.Component):
         pick_valid = Signal()
         pick = Signal(picked)
         rest = Signal(LANES)
-        more = Signal()  # of the block: `rest` is not 0
+        more = Signal()  # the current block: `rest` is not 0
         # The stop of the block's last token.
         stop = Signal(config.stop_bits)
         skip = Signal()
@@ -84,7 +84,7 @@ class Expander(wiring.Component):
         empty = context.null | skip | (item.count == 0)
         with m.If(take):
             m.d.sync += [
-                # Only the last one leaves a token of the blocks that are skipped.
+                # Of skipped blocks, only the last one gives a token.
                 pick_valid.eq(here & (context.null | ~skip | item.last)),
                 pick.token.eq(context),
                 pick.token.null.eq(empty),
@@ -98,7 +98,7 @@ class Expander(wiring.Component):
         with m.Elif(advance):
             m.d.sync += [pick.lane.eq(rest_lane), rest.eq(rest_rest), more.eq(rest_rest.any())]
 
-        # Number: each cell's coordinate or rank, and who is present.
+        # Number: each cell's coordinate or rank, and which operands are present.
         number_valid = Signal()
         number_token = Signal(token(config))
         coordinate = Signal(COORDINATE_BITS)
@@ -111,7 +111,7 @@ class Expander(wiring.Component):
                 number_valid.eq(pick_valid),
                 number_token.eq(pick.token),
                 number_token.stop.eq(Mux(more, 0, stop)),
-                # What a null token's block holds is anything: its parent's result place stays.
+                # A null token's block is undefined: it keeps its parent's result fiber and key.
                 coordinate.eq(Mux(pick.token.null, 0, Cat(lane_index, pick.block.coordinate))),
             ]
         lower = Signal(LANES)
@@ -154,7 +154,7 @@ class Expander(wiring.Component):
             result.advance.eq(advance),
         ]
 
-        # Scale: the sums' own pipeline, with the rest of the token beside it.
+        # Scale: the pipeline of the sums, with the rest of the token delayed alongside.
         valid, rest_of_token = number_valid, number_token
         for n in range(ScaledSum.latency):
             next_valid = Signal(name=f"scale_valid_{n}")

@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 
 class Fork(wiring.Component):
-    """Offers each item to every output whose ``wanted`` bit is set, and is done when all took it.
+    """Offers each item to every output whose ``wanted`` bit is set, until all have taken it.
 
-    No latency; an item a cycle. ``wanted`` must hold as long as the item does. Eager: an output
+    No latency; an item per cycle. ``wanted`` must hold as long as the item does. Eager: an output
     that is ready never waits for another that is not.
     """
 

@@ -1,4 +1,4 @@
-"""The front of a row: tokens in, the joined blocks of their fibers out."""
+"""The front of a row: requests each token's fibers and joins their blocks."""
 
 from typing import Any
 
@@ -17,14 +17,13 @@ from .ones import Ones
 
 
 class RowFront(wiring.Component):
-    """Sends each token's fibers to the scanners, and joins what they send back.
+    """Requests each token's fibers from the scanners, and joins the answers.
 
     ``request[o]``, ``blocks[o]``, ``ahead[o]`` and ``bound[o]`` belong to operand o's scanner.
     ``o`` has the joined blocks of every token that is neither null nor stale; ``context`` has all
-    tokens, in the same order. A token whose epoch is not ``epoch`` belongs to a replay's past and
-    turns null.
+    tokens, in the same order. A token whose epoch is not ``epoch`` is stale and becomes null.
 
-    Up to ``fifo_depth`` fibers are asked for ahead of their use.
+    Up to ``fifo_depth`` fibers are requested ahead of their use.
     """
 
     def __init__(self, config: ChipConfig, pair: int) -> None:
@@ -60,7 +59,7 @@ class RowFront(wiring.Component):
         m.submodules.tokens = tokens = Queue(token(config), config.fifo_depth)
         to_ones, to_present, to_tokens = (fork.o[config.operands + n] for n in range(3))
 
-        # A token may grow stale while the fork still has it: whether it is live is settled before.
+        # A token may become stale while the fork holds it, so whether it is live is decided before.
         m.submodules.settled = settled = SkidBuffer(token(config))
         stale = self.i.payload.epoch != self.epoch
         m.d.comb += [

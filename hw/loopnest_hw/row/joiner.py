@@ -1,4 +1,4 @@
-"""The joiner: the fibers of a row merged block by block, and the lanes with work in them."""
+"""The joiner: merges the fibers of a row block by block, and selects the lanes to keep."""
 
 from functools import reduce
 from operator import or_
@@ -14,7 +14,7 @@ from ..tokens import AHEAD, BOUND, BOUND_BITS, FIBER_BLOCKS, joined
 
 
 def merged(config: ChipConfig, pair: int) -> data.StructLayout:
-    """Blocks as they leave the merge: ``member[o]`` says that operand o has the block."""
+    """Merged blocks: ``member[o]`` is set if operand o has the block."""
     operands = config.operands
     block = data.StructLayout(
         {
@@ -38,16 +38,16 @@ def merged(config: ChipConfig, pair: int) -> data.StructLayout:
 class Joiner(wiring.Component):
     """Merges one fiber of each operand in ``join``, and keeps the lanes that the tables keep.
 
-    For each fiber ``context`` gives the operands that are present at all; it is taken with the
-    fiber's end. Every operand in ``join`` has a fiber for each context, an absent one's is empty.
+    For each fiber, ``context`` has the operands that are present; it is taken at the fiber's end.
+    Every operand in ``join`` has a fiber for each context; that of an absent operand is empty.
 
-    One merge step a cycle. With ``pair`` = 2 and one operand to join there is nothing to merge:
-    both blocks of an item pass at once. Three cycles of latency; the last block kept waits for the
-    next or for the end of all fibers, which tells ``last``.
+    One merge step per cycle. With ``pair`` = 2 and one operand to join there is nothing to merge:
+    both blocks of an item pass at once. The latency is three cycles; the last kept block waits for
+    the next one or for the end of all fibers, which determines ``last``.
 
-    ``bound[o]`` tells operand o's scanner which blocks are dropped in any case, since those that
-    they would have to meet are further on: of ``ahead`` and of what is at ``i`` a cycle ago
-    (`BlockReader` has the rules).
+    ``bound[o]`` tells operand o's scanner which blocks cannot match, since the other operands are
+    further ahead. It is computed from ``ahead`` and from the blocks at ``i`` a cycle ago (the rules
+    are in `BlockReader`).
 
     See docs/architecture.md, "A row". Golden function: `loopnest_sim.model.join.join`.
     """
@@ -81,7 +81,7 @@ class Joiner(wiring.Component):
         return m
 
     def _merge(self, m: Module, advance: Signal, alone: Signal) -> tuple[Signal, data.View]:
-        """Take the smallest block, or both blocks where there is one fiber."""
+        """Take the smallest block, or both blocks if there is only one fiber."""
         operands = range(self._config.operands)
         valid = Signal(name="merge_valid")
         stage = Signal(merged(self._config, self._pair), name="merge_stage")
@@ -159,7 +159,7 @@ class Joiner(wiring.Component):
         half: Signal,
         coordinate: list[Value],
     ) -> None:
-        """Look how far each operand's fiber may be passed over."""
+        """Compute how far each operand's fiber may be skipped."""
         operands = range(self._config.operands)
         nothing = 1 << BLOCK_COORDINATE_BITS
         bounds = []
@@ -176,18 +176,18 @@ class Joiner(wiring.Component):
                 with m.Elif(item.last):
                     m.d.comb += following.eq(nothing)
                 with m.Else():
-                    # Nothing is known: it is above the head at least.
+                    # Not known, but above the head.
                     known = self.ahead[o].valid
                     m.d.comb += following.eq(Mux(known, self.ahead[o].coordinate, coordinate[o]))
             bounds.append((head, following))
         for o in operands:
-            # What has the fiber's end at `i` is not to be followed by another fiber's bound.
+            # Once a fiber's end is at `i`, no bound of the next fiber may apply to it.
             ended = done[o] | (self.i[o].valid & self.i[o].payload.last)
             needed = []
             for q in operands:
                 if q == o:
                     continue
-                # No table entry keeps a block of o that q does not have.
+                # The block table keeps no block of o that q does not have.
                 needs = Signal(name=f"needs_{o}_{q}")
                 without = [p for p in range(1 << len(operands)) if p >> o & 1 and not p >> q & 1]
                 kept = Cat(self.block_table[p] for p in without).any()
@@ -202,7 +202,7 @@ class Joiner(wiring.Component):
                 m.d.sync += self.bound[o][name].eq(reduce(_larger, candidates))
 
     def _second_block(self, m: Module, alone: Signal, selected: Signal, stage: data.View) -> None:
-        """Fill the second block in where a fiber is alone."""
+        """Pass the second block on if there is only one fiber."""
         second = stage.block[1]
         m.d.sync += [stage.valid[1].eq(0), second.member.eq(0)]
         for o, port in enumerate(self.i):
@@ -222,7 +222,7 @@ class Joiner(wiring.Component):
     def _lanes(
         self, m: Module, advance: Signal, merge_valid: Signal, merge: data.View
     ) -> tuple[Signal, data.View]:
-        """Look every lane's presence pattern up."""
+        """Look up the presence pattern of every lane."""
         operands = range(self._config.operands)
         valid = Signal(name="lanes_valid")
         stage = Signal(joined(self._config, self._pair), name="lanes_stage")
@@ -234,7 +234,7 @@ class Joiner(wiring.Component):
             ]
         for n in range(self._pair):
             source, target = merge.block[n], stage.block[n]
-            # An operand that does not join has every block and lane, if it is present at all.
+            # An operand without a join input has every block and lane if it is present.
             member = Signal(len(operands), name=f"member_{n}")
             bits = [Signal(LANES, name=f"bits_{n}_{o}") for o in operands]
             keep = Signal(name=f"keep_{n}")
@@ -268,11 +268,11 @@ class Joiner(wiring.Component):
     ) -> None:
         """Hold one kept block back until it is known whether it is the fiber's last.
 
-        What leaves a fiber alone needs no holding: its tables keep all of its blocks or none,
-        since every lane of a mask has the same pattern.
+        With only one fiber this is not needed: the tables keep all of its blocks or none, since
+        every lane of a mask has the same pattern.
         """
         held_valid = Signal()
-        # The item leaves whatever comes next: it is its fiber's last, or it is alone.
+        # The item leaves without waiting: it is its fiber's last, or there is only one fiber.
         released = Signal()
         held = Signal(joined(self._config, self._pair))
         count = Signal(range(self._pair + 1))

@@ -1,4 +1,4 @@
-"""The all-ones fiber: every coordinate of a dense index, without memory."""
+"""The all-ones fiber: every coordinate of a dense index, without memory reads."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from ..tokens import FIBER_BLOCKS, FIBER_REQUEST, PAIR
 PAIR_BITS = BLOCK_COORDINATE_BITS - 1
 
 ENDING = data.StructLayout({"pair": PAIR_BITS, "count": range(PAIR + 1), "last": 1, "cut": PAIR})
-"""An item of the fiber: the pair's number; ``cut[n]``: block n is the last one, and cut."""
+"""An item of the fiber: the pair's number; ``cut[n]``: block n is the last one and truncated."""
 
 
 class Ones(wiring.Component):
-    """For every request, a fiber with all of the coordinates 0 to ``size - 1``.
+    """Answers every request with a fiber of the coordinates 0 to ``size - 1``.
 
-    Two blocks a cycle, the first one a cycle after the request; ``rank`` and ``child`` are 0. An
-    ``empty`` request, or a size of 0, gives the empty fiber.
+    Two blocks per cycle, the first one per cycle after the request; ``rank`` and ``child`` are 0.
+    An ``empty`` request, or a size of 0, gives the empty fiber.
     """
 
     i: In(stream.Signature(FIBER_REQUEST))
@@ -54,7 +54,7 @@ class Ones(wiring.Component):
             m.d.sync += pair.eq(Mux(item.last, 0, pair + 1))
 
         out = self.o.payload
-        # Lanes of the last block: all of them where the size is a multiple of 16.
+        # Lanes of the last block: all of them if the size is a multiple of 16.
         last_lanes = Signal(LANES)
         every_lane = (1 << LANES) - 1
         m.d.comb += [

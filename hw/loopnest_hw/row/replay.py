@@ -1,4 +1,4 @@
-"""The replay buffer: row 0's tokens until the accumulator is done with them."""
+"""The replay buffer: keeps row 0's tokens until the accumulator retires them."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from ..tokens import token
 class ReplayBuffer(wiring.Component):
     """Passes tokens on, and keeps each until it is retired.
 
-    A retired item with ``again`` = 0 frees the oldest token. One with ``again`` = 1 turns ``epoch``
-    over and sends the tokens out once more from the oldest on, stamped with the new epoch. Tokens
-    of the old one that are on their way are stale.
+    A retired item with ``again`` = 0 frees the oldest token. One with ``again`` = 1 inverts
+    ``epoch`` and sends the tokens again from the oldest on, with the new epoch. Tokens of the old
+    epoch that are in flight are stale.
 
-    A token a cycle; ``depth`` tokens are in flight at most.
+    One token per cycle; ``depth`` tokens are in flight at most.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -61,13 +61,13 @@ class ReplayBuffer(wiring.Component):
         ]
 
         m.submodules.head = head = Queue(token(self._config), HEAD)
-        # A token is at the memory's output, until there is room.
+        # A token waits at the memory's output until it can move on.
         reading = Signal()
         fetch = Signal()
         passes = Signal()
         connect(m, head.o, flipped(self.o))
         m.d.comb += [
-            # Where nothing waits, a token need not go through the memory; it is kept there.
+            # If no token waits, a token bypasses the memory; it is stored there nevertheless.
             passes.eq(put & (unsent == 0) & ~reading & head.i.ready & ~again),
             fetch.eq((unsent != 0) & (~reading | head.i.ready) & ~again),
             read.en.eq(fetch),

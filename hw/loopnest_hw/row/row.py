@@ -1,4 +1,4 @@
-"""A row between the first and the leaf: its front and its expander, or nothing where bypassed."""
+"""A row between the first and the leaf: front and expander, with a bypass."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from .front import RowFront
 
 
 class Row(wiring.Component):
-    """Expands each token by one loop; a bypassed row passes tokens as they are, without latency."""
+    """Expands each token by one loop; a bypassed row passes tokens unchanged, without latency."""
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""``base + number * step``: the one formula of every cell, pipelined."""
+"""``base + number * step``, the formula of every cell, pipelined."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ DIGIT = 10
 class ScaledSum(wiring.Component):
     """``o = base + number * step`` modulo 2^32, `latency` advances later.
 
-    ``advance`` moves the pipeline; while it is low nothing changes. ``step`` is constant.
+    ``advance`` moves the pipeline; while it is low, all registers hold. ``step`` is constant.
     """
 
     latency = 2

@@ -1,1 +1,1 @@
-"""Reads from memory: gathers and scanners, and the line pool they share."""
+"""Reads from memory: gathers and scanners, and the line pool that they share."""

@@ -23,7 +23,7 @@ from .pool import LinePool, ring
 from .scanner import Scanner
 
 EPILOGUE_LANES = 2 * EPILOGUE_READS
-"""Items a step of the epilogue's stream: biases and scales."""
+"""Items per request of the epilogue's stream: biases and scales."""
 
 SCAN = wiring.Signature(
     {
@@ -38,11 +38,11 @@ SCAN = wiring.Signature(
         "fault": Out(LEVEL_FAULT),
     }
 )
-"""A scanner's ports and settings (see `Scanner`), seen from it."""
+"""A scanner's ports and settings (see `Scanner`), from the scanner's side."""
 
 
 def gather_port(lanes: int) -> wiring.Signature:
-    """A gather's ports (see `Gather`), seen from it."""
+    """A gather's ports (see `Gather`), from the gather's side."""
     return wiring.Signature(
         {
             "i": In(stream.Signature(gather_request(lanes))),
@@ -52,7 +52,7 @@ def gather_port(lanes: int) -> wiring.Signature:
 
 
 def equal_rings(streams: int, lines: int) -> list[tuple[int, int]]:
-    """Return (base, last) of each stream's ring where all have the same part of the pool."""
+    """Return (base, last) of each stream's ring if all have equal parts of the pool."""
     size = lines // streams
     return [(n * size, (n + 1) * size - 1) for n in range(streams)]
 
@@ -60,12 +60,12 @@ def equal_rings(streams: int, lines: int) -> list[tuple[int, int]]:
 class StreamBank(wiring.Component):
     """Scanners, value gathers and, optionally, the epilogue's gather, around one `LinePool`.
 
-    ``scan``, ``value`` and ``epilogue`` are there only where there are such streams. The
+    ``scan``, ``value`` and ``epilogue`` exist only if there are such streams. The
     order of ``ring`` is: positions and blocks of scanner 0, of scanner 1, ..., then each operand's
     values, then the epilogue. Rings must not overlap and lie below ``lines``.
 
-    ``error`` (a read failed) and ``pool_full`` are the pool's; the first one stays until reset. At
-    reset, no read may be under way.
+    ``error`` (a read failed; stays until reset) and ``pool_full`` are the pool's. At reset, no read
+    may be in flight.
     """
 
     def __init__(

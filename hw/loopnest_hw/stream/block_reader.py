@@ -1,4 +1,4 @@
-"""Blocks of fibers: runs of block words, two a cycle, or a line of unwanted ones."""
+"""The block reader: reads runs of block words, two per cycle, and skips those below a bound."""
 
 from typing import Any
 
@@ -49,33 +49,34 @@ PIECE = data.StructLayout(
 )
 """A fiber's part of a line.
 
-The line is the next one where ``take``, else the same again. ``words`` are the fiber's, without
-the line's last one where that ``leaves``: it is the next piece's ``lead``, so that pairs need not
-end with a line. ``opens`` and ``last``: the fiber's first and last piece.
+With ``take``, the line is the next one, otherwise the same again. ``words`` are the fiber's,
+without the line's last one if ``leaves`` is set: that word is the next piece's ``lead``, so that
+pairs may cross lines. ``opens`` and ``last``: the fiber's first and last piece.
 """
 
 
 class BlockReader(wiring.Component):
     """Answers each run with its words, their ranks and the fiber's child.
 
-    Two words a cycle, from whatever lines; a fiber a cycle where it has up to two in one line.
+    Two words per cycle, also across lines; one fiber per cycle if it has up to two words in one
+    line.
 
-    Words below the bound may be left out: those of a line that come before a word that is not below
-    cost no cycle, nor those behind it up to ``bound.next``; a line of nothing else costs one.
-    ``bound`` and ``ahead`` belong to the fiber that the next item at ``o`` is of:
+    Words below the bound may be skipped. Before the first word of a line that is not below the
+    bound, and after it up to ``bound.next``, skipping takes no cycle; a line of skipped words alone
+    takes one. ``bound`` and ``ahead`` refer to the fiber of the next item at ``o``:
 
-    - ``bound.head``: nobody wants words below it. ``bound.next``: nor those below this one, if a
-      word that is not below ``head`` has been handed on. 0 where there is no bound.
+    - ``bound.head``: words below it cannot match. ``bound.next``: nor can words below this one,
+      once a word that is not below ``head`` has been passed on. 0 if there is no bound.
     - ``ahead``: the first coordinate of the item after the one at ``o``, if it is of the same fiber
-      and there already.
+      and has been read.
 
-    A bound may come late. Within a fiber it only rises, or is 0; in the cycle after the transfer of
-    a fiber's last item it is 0.
+    A bound may arrive at any time. Within a fiber it only rises, or is 0; in the cycle after the
+    transfer of a fiber's last item it is 0.
 
     From a run to its first line's request: 1 cycle; from a line's arrival to its first words: 4.
 
-    ``fault`` tells what is wrong with the words that were read, those left out too, until reset:
-    ``tensor`` for an empty mask and for blocks that do not ascend, ``coordinate`` for one at or
+    ``fault`` reports errors in the words that were read, including skipped ones, until reset:
+    ``tensor`` for an empty mask or blocks that do not ascend, ``coordinate`` for a coordinate at or
     above ``size``.
     """
 
@@ -105,7 +106,7 @@ class BlockReader(wiring.Component):
         return m
 
     def _ask(self, m: Module, lines: LineReader, pieces: Any) -> None:
-        """Cut runs into pieces, a piece a cycle."""
+        """Cut runs into pieces, one per cycle."""
         run = self.i.payload
         busy = Signal()
         line = Signal(LINE_BITS)
@@ -132,7 +133,7 @@ class BlockReader(wiring.Component):
             leaves.eq(~piece.last & (piece.lead ^ first[0])),
             end.eq(Mux(piece.last, first + left, LINE_WORDS - leaves)),
         ]
-        # A fiber may begin with the last word of the line that was asked for last.
+        # A fiber may begin with the last word of the most recently requested line.
         same = wire(m, "same", known & (run.line == line))
         jumps = wire(m, "jumps", same & (run.first == LINE_WORDS - 1) & (run.length > 1))
         ends = wire(
@@ -168,21 +169,22 @@ class BlockReader(wiring.Component):
             ]
 
     def _pick(self, m: Module, lines: Any, pieces: Any) -> None:
-        """Choose the next words of the piece that is here, and go on to the next piece."""
+        """Choose the next words of the current piece, and advance to the next piece."""
         fresh = LINE(lines.payload)
         here = Signal()
-        piece = Signal(PIECE)  # its `words` are those left; its `lead` is gone after one cycle
+        piece = Signal(PIECE)  # `words` are the remaining ones; `lead` is used in the first cycle
         line = Signal(LINE)
         ones = [Signal(ONES_BITS, name=f"ones_{n}") for n in range(LINE_WORDS)]
         lead = Signal(BLOCK_WORD)
         lead_ones = Signal(ONES_BITS)
-        # Below the bound, as it was a cycle ago; and below the one for what follows the first word
-        # that is not, as it was when the line came.
+        # Compared with `bound.head` of the previous cycle, and with `bound.next` of the cycle in
+        # which the line arrived.
         low = Signal(LINE_WORDS)
         low_next = Signal(LINE_WORDS)
         low_lead = Signal()
 
-        # The lead is compared once; while it waits, the bound may pass it and what follows.
+        # The lead is compared once; while it waits, the bound may rise above it and the words after
+        # it.
         wants_lead = wire(m, "wants_lead", piece.lead & ~low_lead)
         unwanted = wire(m, "unwanted", piece.words & Mux(wants_lead, 0, low))
         wanted = wire(m, "wanted", piece.words & ~unwanted)
@@ -190,7 +192,7 @@ class BlockReader(wiring.Component):
         others = wire(m, "others", wanted & ~lowest_wanted)
         following_low = wire(m, "following_low", Mux(wants_lead, 0, low_next))
         first = wire(m, "first", Mux(wants_lead, 0, lowest_wanted))
-        # Where others are left out behind the first word, it goes alone.
+        # If words after the first one are skipped, the first one leaves alone.
         second = wire(m, "second", Mux(wants_lead, lowest_wanted, lowest(others) & ~following_low))
         some_low = at_least(m, "low", wanted & following_low, PAIR)[-1]
         some_high = at_least(m, "high", wanted & ~following_low, PAIR + 1)[-1]
@@ -205,7 +207,7 @@ class BlockReader(wiring.Component):
         )
         advance = Signal()
         moves = Signal()
-        leaves = Signal()  # the piece is done with
+        leaves = Signal()  # the piece is done
         loads = Signal()
         m.d.comb += [
             moves.eq(here & advance),
@@ -228,7 +230,8 @@ class BlockReader(wiring.Component):
         with m.Elif(moves):
             m.d.sync += [piece.words.eq(others & ~second & ~following_low), piece.lead.eq(0)]
 
-        # The item and what is left out before and behind it, to be counted in the next cycle.
+        # The item and the words skipped before and after it, whose masks are counted in the next
+        # cycle.
         choices = [*zip(first, line, ones, strict=True), (wants_lead, lead, lead_ones)]
         chosen = [
             one_of((flag, Cat(word, count)) for flag, word, count in choices),
@@ -242,7 +245,7 @@ class BlockReader(wiring.Component):
         item_valid = Signal()
         skipped = [Signal(ONES_BITS, name=f"skipped_{n}") for n in range(LINE_WORDS + 1)]
         dropped = [Signal(ONES_BITS, name=f"dropped_{n}") for n in range(LINE_WORDS)]
-        reach = Signal(BLOCK_COORDINATE_BITS)  # the last coordinate picked, of this fiber
+        reach = Signal(BLOCK_COORDINATE_BITS)  # the last picked coordinate of this fiber
         reaches = Signal()
         word_bits = BLOCK_MASK_BITS + BLOCK_COORDINATE_BITS
         with m.If(advance):
@@ -272,8 +275,8 @@ class BlockReader(wiring.Component):
 
         foreign = self._hand_on(m, advance, item_valid, item, item_ones, skipped, dropped)
 
-        # The bound belongs to what is at `o`: it counts only while no fiber has ended since. Once a
-        # word at or above `head` is picked, what comes is compared with `next`.
+        # The bound refers to the item at `o`, so it applies only if no fiber has ended since. Once
+        # a word at or above `head` is picked, later words are compared with `next`.
         head, following = self.bound.head, self.bound.next
         bound = Signal(BOUND_BITS)
         bound_next = Signal(BOUND_BITS)
@@ -312,7 +315,7 @@ class BlockReader(wiring.Component):
         skipped: list[Signal],
         dropped: list[Signal],
     ) -> Value:
-        """Put the ranks in, and queue the items; return whether one of them ends its fiber."""
+        """Add the ranks, and queue the items; return whether one of them ends its fiber."""
         rank = Signal(COORDINATE_BITS)
         behind = Signal(FIBER_BLOCKS)
         behind_valid = Signal()
@@ -350,7 +353,7 @@ class BlockReader(wiring.Component):
         )
 
     def _check(self, m: Module, loads: Signal, piece: Any, line: Any, lead: Any) -> None:
-        """Look at a piece's words in the cycle after it has come."""
+        """Check a piece's words in the cycle after its arrival."""
         # The largest coordinate, as block and lanes.
         most = Signal(COORDINATE_BITS)
         none = Signal()
@@ -360,8 +363,8 @@ class BlockReader(wiring.Component):
             none.eq(self.size == 0),
             lanes.eq((2 << most[:LANE_BITS]) - 1),
         ]
-        # The fiber's words in this line, and the one before them, which may be the last one of the
-        # line before.
+        # The fiber's words in this line, and the word before them, which may be in the previous
+        # line.
         here = Signal(LINE_WORDS + 1)
         follows = Signal(LINE_WORDS + 1)  # a word of the same fiber comes before
         inside = Cat(piece.lead, piece.words[:-1], piece.words[-1] | piece.leaves)

@@ -1,4 +1,4 @@
-"""A read stream: items at any addresses, in the order they are asked for."""
+"""A gather: answers requests for items at any addresses, in order."""
 
 from typing import Any
 
@@ -18,35 +18,37 @@ from .pool import pool_client, ring
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
 
 REPLIES = 2
-"""Replies being made or waiting."""
+"""Replies in progress or waiting."""
 
 
 def serving(lanes: int) -> data.StructLayout:
-    """What the asking side did in a cycle, for the using side to repeat.
+    """What the requesting side did in a cycle; the answering side repeats it.
 
     ``take``: the next line replaces the current one. Each ``valid`` lane's item is at ``offset`` in
-    the current line, or, where ``fresh``, in the taken one. ``end``: the step is complete.
+    the current line or, with ``fresh``, in the taken one. ``end``: the step is complete.
     """
     lane = data.StructLayout({"valid": 1, "fresh": 1, "offset": LINE_SHIFT})
     return data.StructLayout({"take": 1, "end": 1, "lane": data.ArrayLayout(lane, lanes)})
 
 
 class Gather(wiring.Component):
-    """Answers every step with its lanes' items, in order.
+    """Answers every step's request with its lanes' items, in order.
 
-    An item is what its aligned 32-bit word holds from the address on, filled up with zeros; a lane
-    that is not valid is 0. Steps without lanes are answered too.
+    An item is the contents of its aligned 32-bit word from the address on, extended with zeros; a
+    lane that is not valid is 0. Steps without lanes are answered too.
 
-    Lanes are looked at in order, and a line is read wherever a lane's line differs from that of the
-    lane before, over all steps. The asking side sends at most one line a cycle and so handles a
-    step a cycle, or a step of n > 1 new lines in n cycles. It runs ahead of the using side by
-    ``config.stream_depth`` such cycles and by the ring's lines. The using side does the same work
-    in as many cycles: one step a cycle is sustained even where each has a new line.
+    Lanes are processed in order, and a line is read whenever a lane's line differs from that of the
+    lane before, across steps too. The requesting side sends at most one line per cycle, so it
+    handles one step per cycle, or a step with n > 1 new lines in n cycles. It runs ahead of the
+    answering side by ``config.stream_depth`` such cycles and by the ring's lines. The answering
+    side takes the same number of cycles: one step per cycle is sustained even if each has a new
+    line.
 
     From a step to its line's request: 1 cycle; from the line's arrival to the reply: 2.
 
-    ``ring`` may change only until the first step; it is seen in the step's cycle and later. A line
-    is asked for only when its slot is free, so no answer is ever refused; slots go round the ring.
+    ``ring`` may change only until the first step, and is used from the step's cycle on. A line is
+    requested only when its slot is free, so no answer is ever refused; slots are used in ring
+    order.
     """
 
     def __init__(self, config: ChipConfig, *, lanes: int) -> None:
@@ -72,12 +74,12 @@ class Gather(wiring.Component):
         return m
 
     def _ask(self, m: Module, work: Any, lines: LineReader) -> None:
-        """Turn steps into line requests and the work to be done with the lines."""
+        """Turn steps into line requests and into work for the answering side."""
         step = self.i.payload
         lanes = range(self._lanes)
 
-        # Which lanes need a new line depends on addresses alone. It is found before a step is
-        # entered, so that the loop below, which is taken once for each new line, is on bits only.
+        # Which lanes need a new line depends on addresses alone. It is computed when a step enters,
+        # so that the loop below, which runs once for each new line, works on bits only.
         busy = Signal()
         pending = Signal(self._lanes)
         new = Signal(self._lanes)
@@ -117,8 +119,8 @@ class Gather(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [last.eq(before[-1]), known.eq(compares[-1])]
 
-        # A cycle serves the lanes before the first new one from the current line, and then those
-        # up to the second new one from the line it asks for.
+        # In each cycle, the lanes before the first new line use the current line, and those up to
+        # the second new line use the line being requested.
         reached = Signal(self._lanes)
         first = Signal(self._lanes)
         later = Signal(self._lanes)
@@ -171,7 +173,7 @@ class Gather(wiring.Component):
             with m.If(lane.valid):
                 m.d.comb += item[n].eq(found >> (lane.offset[:WORD_SHIFT] << 3))
 
-        # A step's lanes come together in the reply's place; its first part clears the others.
+        # A step's lanes are collected in the reply's place; its first part clears the others.
         reply = [Signal(gather_reply(self._lanes), name=f"reply_{r}") for r in range(REPLIES)]
         opens = Signal(init=1)
         put = Signal(range(REPLIES))

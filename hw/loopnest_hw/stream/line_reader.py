@@ -1,4 +1,4 @@
-"""A ring of the line pool: lines in the order they are asked for."""
+"""The line reader: reads lines through one ring of the pool, in order."""
 
 from typing import Any
 
@@ -16,15 +16,17 @@ LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
 
 class LineReader(wiring.Component):
-    """Reads lines by their number (byte address / 32), a line a cycle, ahead by its ring.
+    """Reads lines by number (byte address / 32), one per cycle, ahead of their use by up to its
+    ring.
 
-    A line is asked for only when its slot is free, so no answer is ever refused; slots go round the
-    ring. ``ring`` is seen a cycle late, and constant from the cycle before the first number on.
+    A line is requested only when its slot is free, so no answer is ever refused; slots are used in
+    ring order. ``ring`` is registered; it must be constant from the cycle before the first number
+    on.
 
-    ``wants`` is high where there is a number, even if it cannot be sent for other reasons: then a
-    full ring is why it waits (``pool.waiting``).
+    ``wants`` is high if there is a number, even if it cannot be sent for other reasons; with it, a
+    full ring sets ``pool.waiting``.
 
-    A number is asked for in the same cycle; from the line's arrival to ``o`` it takes a cycle.
+    A number is requested in the same cycle; from the line's arrival to ``o`` it takes a cycle.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -42,7 +44,7 @@ class LineReader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pool = self.pool
-        # Other streams ask as well: a number that has to wait does not hold the next ones up.
+        # Other streams send requests too; a queue lets the numbers after a waiting one be accepted.
         m.submodules.requests = requests = SkidBuffer(pool.request.payload.shape())
         m.d.comb += [
             pool.request.valid.eq(requests.o.valid),
@@ -54,7 +56,7 @@ class LineReader(wiring.Component):
         fetched = Signal()
         m.d.sync += fetched.eq(taken)
 
-        # Until the first line is asked for, the state follows the settings.
+        # Until the first request, the state follows the settings.
         started = Signal()
         with m.If(asked):
             m.d.sync += started.eq(1)
@@ -70,7 +72,7 @@ class LineReader(wiring.Component):
         free = Signal(range(self._config.pool_lines + 1))
         room = free != 0
         with m.If(started | asked):
-            # A taken line is out of the pool a cycle later.
+            # A taken line's slot is free a cycle later.
             m.d.sync += free.eq(free - asked + fetched)
         with m.Else():
             m.d.sync += free.eq(self.ring.last - self.ring.base + 1)
@@ -83,10 +85,11 @@ class LineReader(wiring.Component):
             pool.waiting.eq(self.wants & ~room),
         ]
 
-        # Arrival is looked at in ring order, one slot a cycle, ahead of the takes.
+        # Arrival is checked in ring order, one slot per cycle, ahead of the takes.
         seen = Signal()
-        turn = Signal(init=1)  # what `arrived` is when the slot's next line is there
-        available = Signal(range(self._config.pool_lines + 1))  # but for the one seen just now
+        turn = Signal(init=1)  # value of `arrived` once the slot's next line has arrived
+        # without the one seen in this cycle
+        available = Signal(range(self._config.pool_lines + 1))
         m.d.comb += [
             pool.probe.eq(ring_pointer("probe_slot", seen)),
             seen.eq(pool.arrived == turn),
@@ -95,9 +98,9 @@ class LineReader(wiring.Component):
             m.d.sync += turn.eq(~turn)
         m.d.sync += available.eq(available + seen - taken)
 
-        # The next line is fetched before anybody wants it, so that streams which ask for theirs at
-        # the same time do not slow each other down. It comes from the pool (`fetched`) and is taken
-        # at once or kept (`held`).
+        # The next line is prefetched, so that streams that take their lines at the same time do not
+        # slow each other down. It comes from the pool (`fetched`) and is taken immediately or kept
+        # (`held`).
         held = Signal()
         kept = Signal(8 * LINE_BYTES)
         sent = Signal()
@@ -114,7 +117,7 @@ class LineReader(wiring.Component):
             m.d.sync += kept.eq(pool.data)
 
         if platform == FORMAL:
-            # The contract: the ring holds, and no line arrives that was not asked for.
+            # The contract: the ring is constant, and only requested lines arrive.
             ring_before = Signal.like(self.ring)
             due = Signal(range(self._config.pool_lines + 1))
             m.d.sync += [ring_before.eq(self.ring), due.eq(due + asked - seen)]
@@ -125,7 +128,7 @@ class LineReader(wiring.Component):
                 ),
                 Assume(~seen | (due != 0)),
             ]
-            # A line of the ring is free, asked for, available or on its way out of the pool.
+            # A line of the ring is free, requested, available or being read from the pool.
             lines = Mux(started, ring_before.last - ring_before.base + 1, free)
             m.d.comb += [
                 Assert(started | (free == 0) | (free == ring_before.last - ring_before.base + 1)),

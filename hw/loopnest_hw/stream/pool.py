@@ -1,4 +1,4 @@
-"""The line pool: the memory in which lines wait for the streams that asked for them."""
+"""The line pool: the memory that holds lines between their arrival and their use."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def ring(config: ChipConfig) -> data.StructLayout:
 
 
 def pool_client(config: ChipConfig) -> wiring.Signature:
-    """What a stream has from the pool, seen from the stream.
+    """A stream's interface to the pool, from the stream's side.
 
     Members
     -------
@@ -28,10 +28,10 @@ def pool_client(config: ChipConfig) -> wiring.Signature:
         ``arrived`` answers for slot ``probe`` in the same cycle. It is 0 at reset and changes with
         each line that arrives there: 1 after the first line, 0 after the second, ...
     take, data
-        ``take`` asks for the line in a slot; it is on ``data`` in the cycle after the transfer, and
+        ``take`` requests the line in a slot; it is on ``data`` in the cycle after the transfer, and
         only then.
     waiting
-        The stream would ask for a line, but its ring is full.
+        The stream has a line to request, but its ring is full.
     """
     return wiring.Signature(
         {
@@ -48,12 +48,13 @@ def pool_client(config: ChipConfig) -> wiring.Signature:
 class LinePool(wiring.Component):
     """``lines`` lines of 1R1W memory between ``streams`` streams and the memory port.
 
-    Requests and takes are served round-robin, one a cycle each. A request is on ``request`` one
+    Requests and takes are served round-robin, one per cycle each. A request is on ``request`` one
     cycle after its transfer. Answers come in any order and are never refused; a line has arrived in
-    the cycle after its answer. Every slot has at most one request under way: the streams see to it.
+    the cycle after its answer. A slot must have at most one request in flight: the streams
+    guarantee that.
 
     ``error`` rises when an answer reports one (its line counts as arrived) and stays until reset.
-    ``pool_full``: some stream waits for room in its ring.
+    ``pool_full``: some stream waits for a free line of its ring.
     """
 
     def __init__(self, config: ChipConfig, *, streams: int, lines: int) -> None:
@@ -113,7 +114,8 @@ class LinePool(wiring.Component):
             self.pool_full.eq(Cat(client.waiting for client in clients).any()),
         ]
         with m.If(self.reply.valid):
-            # A flip needs no clearing when the line is taken: the stream knows whose turn it is.
+            # The flag needs no clearing when the line is taken: the stream knows which value to
+            # expect.
             m.d.sync += arrived.eq(arrived ^ (1 << reply.slot[:slot_bits]))
             with m.If(reply.error):
                 m.d.sync += self.error.eq(1)

@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 class RoundRobin(wiring.Component):
     """Grants the first request after the last granted one; no latency.
 
-    ``grant`` is one-hot, or 0 without requests. The turn passes in the cycles in which ``granted``
-    is set: the grant was used.
+    ``grant`` is one-hot, or 0 without requests. The turn passes in cycles in which ``granted`` is
+    set: the grant was used.
     """
 
     def __init__(self, clients: int) -> None:
@@ -30,7 +30,7 @@ class RoundRobin(wiring.Component):
                 m.d.comb += reached[n].eq(requests[: n + 1].any())
             return requests & ~(reached << 1)
 
-        # Both are there before it is known which one counts.
+        # Both are computed before it is known which one is used.
         m.d.comb += self.grant.eq(
             Mux(ahead.any(), first(ahead, "ahead"), first(self.requests, "any"))
         )

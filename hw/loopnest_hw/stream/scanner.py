@@ -1,4 +1,4 @@
-"""A scanner: the block words of compressed fibers."""
+"""The scanner: reads the block words of compressed fibers."""
 
 from typing import Any
 
@@ -28,25 +28,25 @@ LINE_WORD_BITS = (LINE_WORDS - 1).bit_length()
 
 
 class Scanner(wiring.Component):
-    """Answers each request with the blocks of its fiber, two words a cycle.
+    """Answers each request with the blocks of its fiber, two words per cycle.
 
-    Requests are answered in order; an ``empty`` one gives an empty fiber without a read, whose
-    child is 0. No bubble separates fibers. Position entries are read up to ``config.fifo_depth``
+    Requests are answered in order; an ``empty`` one gives an empty fiber with child 0, without a
+    read. There are no bubbles between fibers. Position entries are read up to ``config.fifo_depth``
     fibers ahead of the walk, which itself runs ahead of the output by its stream's depth and ring.
     From a request to its first blocks it takes 15 cycles and the memory's latency twice.
 
-    Words below ``bound`` may be left out, a line of them a cycle: see `BlockReader`, for ``ahead``
+    Words below ``bound`` may be skipped, a line of them per cycle: see `BlockReader`, for ``ahead``
     too.
 
-    With ``flush`` the fibers asked for that are not walked yet turn empty: nobody wants them.
+    With ``flush``, requested fibers that are not walked yet become empty: they are stale.
 
-    ``fault`` tells what was found wrong in the fibers that were read, and stays until reset:
-    ``tensor`` for a table that runs backwards (its fiber counts as empty), an empty mask, or blocks
-    that do not ascend; ``coordinate`` for one at or above ``size``. So no fiber without a fault is
-    longer than ``size`` allows.
+    ``fault`` reports errors in the fibers that were read, and stays until reset: ``tensor`` for a
+    table that runs backwards (its fiber counts as empty), an empty mask, or blocks that do not
+    ascend; ``coordinate`` for a coordinate at or above ``size``. So a fiber without a fault is
+    never longer than ``size`` allows.
 
     ``table`` and ``blocks`` are byte addresses of lines; their low bits are ignored. Addresses wrap
-    at 2^32. The settings hold while requests are under way, and two cycles before.
+    at 2^32. The settings must be constant while requests are in flight, and for two cycles before.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -99,7 +99,7 @@ class Scanner(wiring.Component):
         return m
 
     def _locate(self, m: Module, entries: Any) -> None:
-        """Find the position entry's address: request -> address."""
+        """Compute the position entry's address: request -> address."""
         busy = Signal()
         empty = Signal()
         # Entries are aligned to two words: those start at even words `first` and `third`.
@@ -157,8 +157,8 @@ class Scanner(wiring.Component):
         return fault
 
     def _walk(self, m: Module, fibers: Any, runs: Any) -> None:
-        """Hand the fibers on, those that are flushed as empty ones."""
-        # Fibers that are asked for and not walked yet; the first of them may be flushed.
+        """Pass the fibers on, flushed ones as empty fibers."""
+        # Fibers that are requested and not walked yet; the first of them may be flushed.
         ahead = Signal(range(2 * self._config.fifo_depth + 2 * self._config.stream_depth + 16))
         flushed = Signal.like(ahead)
         empty = Signal()

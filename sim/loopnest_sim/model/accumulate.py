@@ -29,14 +29,14 @@ def accumulate(
     Parameters
     ----------
     key, value, number : NDArray
-        Shape ``(n,)``, in the order of the tokens: 16 * block + lane, the wide value, and which of
-        the result fibers it belongs to, ascending.
+        Shape ``(n,)``, in the order of the tokens: 16 * block + lane, the wide value, and the
+        number of its result fiber, ascending.
     fiber : NDArray
         Shape ``(fibers,)``: the positions of the result fibers, the nest's last one last.
     fmt : NumberFormat
         The chip's number format.
     reduction : Reduction
-        What is done with the terms of a key.
+        How the terms of a key are combined.
     """
     fibers = len(fiber)
     chain = (np.asarray(number, np.int64) << COORDINATE_BITS) + key
@@ -63,13 +63,14 @@ def accumulate(
 
 
 WORD = 32
-"""Blocks of a word, which gives way as a whole where slots run out."""
+"""Blocks of a directory word, which is evicted as a whole when slots run out."""
 
 
 def give_way(held: Sequence[int], block: int) -> int:
-    """Return how many of the held blocks (ascending) stay where `block` finds no slot.
+    """Return how many of the held blocks (ascending) stay when `block` gets no slot.
 
-    The highest word gives way; within it the largest block, which may be `block`.
+    The highest word is evicted; if `block` is in that word, only the highest block, which may be
+    `block` itself.
     """
     if block > held[-1]:
         return len(held)
@@ -79,16 +80,16 @@ def give_way(held: Sequence[int], block: int) -> int:
 
 
 def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[int, int]:
-    """Return the passes that a result fiber takes, and the slots that it gives up.
+    """Return the number of passes of a result fiber, and of slots evicted from it.
 
-    ``lookups`` are the block coordinates of each lookup, in order. (It depends on nothing else:
+    ``lookups`` are the block coordinates of each lookup, in order. (They depend on nothing else:
     while another fiber has slots, a lookup waits.)
     """
     blocks = [block for lookup in lookups for block in lookup]
     lower, count, evictions = 0, 0, 0
     while True:
         count += 1
-        # the window begins with a whole word
+        # the window begins at a word
         upper = lower // WORD * WORD + window
         held: list[int] = []
         dropped: list[int] = []

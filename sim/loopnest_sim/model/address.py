@@ -1,4 +1,4 @@
-"""Golden function of the addresser: a step's lanes, with the addresses of their values."""
+"""Golden function of the addresser: a step's lanes and the addresses of their values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Values:
 
 @dataclass(frozen=True)
 class AddressedLane:
-    """A lane of a step; an address of None is not asked for."""
+    """A lane of a step; an address of None is not requested."""
 
     index: int
     place: int
@@ -50,7 +50,7 @@ def address(
     *,
     one_key: bool,
 ) -> list[AddressedLane]:
-    """Return the lanes that a step takes of its blocks, in the order of their slots.
+    """Return the lanes that a step takes from its blocks, in the order of the step's lanes.
 
     ``one_key``: the result's lane is the block's ``index`` (DOT, SCATTER), not the operands' lane.
     """

@@ -1,8 +1,8 @@
 """Multiply and add as the chip does, on whole arrays, bit for bit.
 
 Wide values are NumPy arrays: ``float32`` on a bf16 chip (never subnormal, NaN is 0x7fc00000),
-``int32`` on an int8 chip. Every function takes arrays of any shape. Where an operation can leave
-int32, it wraps, and the function returns which elements did; on a bf16 chip none ever does.
+``int32`` on an int8 chip. Every function takes arrays of any shape. An int32 operation that
+overflows wraps, and the function returns which elements did; on a bf16 chip none do.
 """
 
 from typing import Any
@@ -19,13 +19,15 @@ Wide = NDArray[Any]
 Flags = NDArray[np.bool_]
 
 SMALLEST = np.float32(2.0**-126)
-"""Smallest normal magnitude; whatever is exactly smaller is a zero of its sign."""
+"""Smallest normal magnitude; a result whose exact magnitude is smaller becomes a zero of its
+sign.
+"""
 
 NAN = np.uint32(0x7FC00000).view(np.float32)
 """The only NaN."""
 
 FEW_CHAINS = 64
-"""Below so many chains, `sum_chains` takes them one at a time."""
+"""Below this number of chains, `sum_chains` sums them one at a time."""
 
 
 def wide_type(fmt: NumberFormat) -> type[np.float32] | type[np.int32]:
@@ -40,7 +42,7 @@ def _none(shape: tuple[int, ...]) -> Flags:
 def _canonical(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return x with NaNs made canonical and subnormals flushed, in place."""
     magnitude = np.abs(x)
-    # one test for both rare cases: NaN compares false
+    # one test for both rare cases: a comparison with NaN is false
     rare = ~(magnitude >= SMALLEST)
     if rare.any():
         x[rare & (magnitude < SMALLEST)] *= np.float32(0)
@@ -94,7 +96,7 @@ def multiply(a: Wide, b: Wide, fmt: NumberFormat) -> tuple[Wide, Flags]:
         wrapped = exact.astype(np.int32)
         return wrapped, wrapped != exact
     with np.errstate(all="ignore"):
-        # two 24-bit significands: exact in float64, whose range is enough, too
+        # a product of two 24-bit significands is exact in float64, whose range is sufficient too
         exact = np.multiply(a, b, dtype=np.float64)
         # astype would round the largest tiny products up to 2^-126
         tiny = np.abs(exact) < SMALLEST
@@ -128,7 +130,7 @@ def _ordered(x: Wide) -> NDArray[np.int32]:
 
 
 def _from_ordered(x: NDArray[np.int32], dtype: Any) -> Wide:
-    """Return the numbers that `_ordered` made integers of."""
+    """Return the numbers whose integers by `_ordered` these are."""
     return (x ^ (x >> 31 & np.int32(0x7FFFFFFF))).view(dtype) if dtype == np.float32 else x
 
 
@@ -155,7 +157,7 @@ def sum_chains(
 ) -> tuple[NDArray[Any], Wide, bool]:
     """Sum the values of each chain in order, each with a rounding: ``((v0 + v1) + v2) + ...``.
 
-    Or find each chain's minimum or maximum.
+    With another `reduction`, find each chain's minimum or maximum.
 
     Parameters
     ----------
@@ -166,7 +168,7 @@ def sum_chains(
     fmt : NumberFormat
         The chip's number format.
     reduction : Reduction
-        What is done with them.
+        How they are combined.
 
     Returns
     -------
@@ -189,7 +191,7 @@ def sum_chains(
     sums = values[starts]
     overflow = False
 
-    # all chains at once, their n-th values together, longest chain first
+    # all chains at once, n-th value by n-th value, longest chain first
     longest = np.argsort(-lengths, kind="stable")
     shorter = lengths[longest][::-1]
     done = 1
@@ -201,7 +203,7 @@ def sum_chains(
         sums[some], flags = add(sums[some], values[starts[some] + done], fmt)
         overflow |= bool(flags.any())
         done += 1
-    # the few that are left, along their length
+    # the few remaining chains, each along its length
     for c in longest[:active]:
         rest = values[starts[c] + done : starts[c] + lengths[c]]
         sums[c], flag = _sum_in_order(sums[c], rest, fmt)
@@ -232,6 +234,6 @@ def _sum_in_order(first: Any, rest: Wide, fmt: NumberFormat) -> tuple[Any, bool]
             tiny = np.flatnonzero((np.abs(sums) < SMALLEST) & (sums != 0))
             if len(tiny) == 0:
                 return _canonical(sums[-1:])[0], False
-            # a sum is flushed: go on from there
+            # a sum is flushed: continue from there
             values = values[tiny[0] :]
             values[0] = np.copysign(np.float32(0), sums[tiny[0]])

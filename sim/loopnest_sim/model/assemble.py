@@ -1,4 +1,4 @@
-"""Terms that come in order, put together to blocks (hw result/assembler.py)."""
+"""Golden function of the assembler: groups ordered terms into blocks (hw result/assembler.py)."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def assemble(
     number: Any = np.cumsum(end) - end
     ends = np.flatnonzero(end)
 
-    # A block begins where a term's fiber or block is not the one before's.
+    # A block begins where a term's fiber or block differs from the previous term's.
     where = np.stack([number[item], place[item, term].astype(np.int64)])
     begins = np.ones(len(item), np.bool_)
     begins[1:] = (where[:, 1:] != where[:, :-1]).any(axis=0)

@@ -41,7 +41,7 @@ class Blocks:
         last: Any,
         final: Any,
     ) -> "Blocks":
-        """Return blocks of anything that makes such arrays."""
+        """Return blocks from anything that can be converted to these arrays."""
         return cls(
             np.asarray(coordinate, np.int64).reshape(-1),
             np.asarray(mask, np.int64).reshape(-1),
@@ -72,5 +72,5 @@ class Blocks:
 
     @property
     def fiber_number(self) -> NDArray[np.int64]:
-        """How many fibers have ended before each block."""
+        """The number of fibers that end before each block."""
         return np.cumsum(self.last) - self.last

@@ -1,4 +1,4 @@
-"""The rules a kernel descriptor must keep to be run (chip/check.py)."""
+"""The rules that a kernel descriptor must obey (hw chip/check.py)."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -29,7 +29,7 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
         if kernel[path] > limit:
             yield f"{path}={kernel[path]}: expected 0 to {limit}"
     if kernel["copies"] and not kernel["accumulate"]:
-        yield f"copies={kernel['copies']}: expected 0 where nothing is accumulated"
+        yield f"copies={kernel['copies']}: expected 0 with accumulate=0"
     for path in ("result.table", "result.blocks", "result.values"):
         if kernel[path] % LINE_BYTES:
             yield f"{path}={kernel[path]:#x}: expected a multiple of {LINE_BYTES}"
@@ -48,7 +48,7 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
             yield f"ring.{s}: first line {base} is above its last line {last}"
         if s and base <= kernel[f"ring.{s - 1}.last"]:
             yield f"ring.{s}: first line {base} is not above the ring before"
-    yield from _rooms(kernel)
+    yield from _regions(kernel)
 
     leaf = f"row.{config.rows - 1}"
     for row in ("row.0", leaf):
@@ -60,12 +60,12 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
         if kernel["leaf_mode"] != LeafMode.AXPY or kernel[f"{row}.bypass"]:
             continue
         if kernel[f"{row}.result_mode"] == ResultMode.KEY and step % LANES:
-            yield f"{row}.result_step={step}: expected a multiple of {LANES} where AXPY"
+            yield f"{row}.result_step={step}: expected a multiple of {LANES} with AXPY"
     mode, step = kernel[f"{leaf}.result_mode"], kernel[f"{leaf}.result_step"]
     if kernel["leaf_mode"] == LeafMode.AXPY and (mode != ResultMode.KEY or step != 1):
-        yield f"{leaf}.result_mode={mode}, result_step={step}: expected KEY, 1 where AXPY"
+        yield f"{leaf}.result_mode={mode}, result_step={step}: expected KEY, 1 with AXPY"
     if kernel["leaf_mode"] == LeafMode.DOT and mode != ResultMode.HOLD:
-        yield f"{leaf}.result_mode={mode}: expected HOLD where DOT"
+        yield f"{leaf}.result_mode={mode}: expected HOLD with DOT"
 
     owner: dict[int, str] = {}
     for r in range(config.rows):
@@ -80,22 +80,22 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
             if scanner >= config.scanners:
                 yield f"{cell}.scanner={scanner}: expected 0 to {config.scanners - 1}"
             if scanner in owner:
-                yield f"{cell}.scanner={scanner}: {owner[scanner]} has it"
+                yield f"{cell}.scanner={scanner}: already used by {owner[scanner]}"
             owner[scanner] = cell
 
 
-ROOMS = ("blocks", "values", "table")
-"""The result's rooms, by their number in an error's ``where``."""
+REGIONS = ("blocks", "values", "table")
+"""The result's regions, by their number in an error's ``where``."""
 
 
-def rooms(kernel: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Return first address and end of each room that the result has, by name."""
-    names = ROOMS if kernel["result.compressed"] else ("values",)
+def regions(kernel: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return first address and end of each region of the result, by name."""
+    names = REGIONS if kernel["result.compressed"] else ("values",)
     return {n: (kernel[f"result.{n}"], kernel[f"result.{n}_end"]) for n in names}
 
 
-def _rooms(kernel: Mapping[str, int]) -> Iterator[str]:
-    found = rooms(kernel)
+def _regions(kernel: Mapping[str, int]) -> Iterator[str]:
+    found = regions(kernel)
     for name, (begin, end) in found.items():
         if begin > end:
             yield f"result.{name}_end={end:#x}: expected {begin:#x}, where it begins, or more"

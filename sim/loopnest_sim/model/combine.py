@@ -1,4 +1,4 @@
-"""The sum of a key's copies (docs/architecture.md, "The accumulator")."""
+"""Golden function of the combiner: adds the copies of each key (hw result/combiner.py)."""
 
 import numpy as np
 
@@ -12,10 +12,11 @@ from .blocks import Blocks
 def combine(
     blocks: Blocks, copies: int, fmt: NumberFormat, reduction: Reduction = Reduction.SUM
 ) -> tuple[Blocks, bool]:
-    """Return the blocks with ``2**copies`` neighbours each added to one, and whether a sum wrapped.
+    """Return the blocks with each group of ``2**copies`` neighbours added, and whether a sum
+    wrapped.
 
-    Values are wide. A lane has the sum of what it has in the copies, in their order. A fiber's
-    closing item without lanes goes with the block before it, where that lacks its highest copy.
+    Values are wide. A lane's values in the copies are added in order. A fiber's last item, if it
+    has no lanes, is merged with the block before it unless that has its highest copy.
     """
     coordinate = blocks.coordinate >> copies
     highest = blocks.coordinate % (1 << copies) == (1 << copies) - 1

@@ -20,7 +20,7 @@ def dot(
 ) -> tuple[Wide, Flags, bool]:
     """Sum the fibers of a sequence of steps, as `dot_fibers` does; ``last[s]`` ends a fiber.
 
-    Steps behind the last end belong to no fiber yet.
+    Steps after the last end do not belong to a fiber yet.
     """
     ends = np.flatnonzero(last)
     n = int(ends[-1]) + 1 if len(ends) else 0
@@ -36,7 +36,7 @@ def dot_fibers(
     fmt: NumberFormat,
     reduction: Reduction = Reduction.SUM,
 ) -> tuple[Wide, Flags, bool]:
-    """Sum each fiber's lanes: a tree over the lanes, a ring over the steps, a tree over the ring.
+    """Sum each fiber: a tree over the lanes, partial sums over the steps, a tree over those.
 
     Parameters
     ----------
@@ -51,19 +51,19 @@ def dot_fibers(
     fmt : NumberFormat
         The chip's number format.
     reduction : Reduction
-        Taken for the sum.
+        Replaces the sum.
 
     Returns
     -------
     sums : NDArray
-        Shape ``(fibers,)``; 0 where there is none.
+        Shape ``(fibers,)``; 0 if the fiber has no valid lane.
     any : Flags
         Shape ``(fibers,)``: the fiber had a valid lane.
     overflow : bool
         Some addition overflowed.
     """
     steps, has_steps, overflow = _tree(values, valid, fmt, reduction)
-    # the ring: step s of a fiber goes to its entry s mod 4
+    # step s of a fiber is added to its partial sum s mod 4
     starts = np.searchsorted(fiber, np.arange(fibers))
     entry = (np.arange(len(fiber)) - starts[fiber]) % DOT_RING
     chain = (fiber * DOT_RING + entry)[has_steps]
@@ -79,7 +79,7 @@ def dot_fibers(
 def _tree(
     values: Wide, valid: Flags, fmt: NumberFormat, reduction: Reduction
 ) -> tuple[Wide, Flags, bool]:
-    """Add ``((0+1)+(2+3))+...`` along the last axis; an empty slot passes the other through."""
+    """Add ``((0+1)+(2+3))+...`` along the last axis; if one summand is absent, the other passes."""
     overflow = False
     values = np.where(valid, values, wide_type(fmt)(0))
     while values.shape[-1] > 1:

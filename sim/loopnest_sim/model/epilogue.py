@@ -31,10 +31,10 @@ def epilogue(
     Returns
     -------
     blocks : Blocks
-        Without what became 0, and without blocks that have nothing left, but for a fiber's last.
-        A narrow value is in the low bits.
+        Without lanes that became 0, and without blocks that have no lanes left, except a fiber's
+        last. A narrow value is in the low bits.
     overflow : bool
-        int8: a value and its bias left int32.
+        int8: the sum of a value and its bias does not fit int32.
     """
     if not kernel["epilogue.enable"]:
         return blocks, False
@@ -73,16 +73,16 @@ def epilogue(
 def finish(
     x: Wide, bias: Wide, scale: Wide, kernel: Mapping[str, int], fmt: NumberFormat
 ) -> tuple[NDArray[np.uint32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return what the epilogue makes of wide values, each with its bias and its scale.
+    """Apply the epilogue's arithmetic to wide values, each with its bias and its scale.
 
     Returns
     -------
     bits : uint32
         A narrow value is in the low bits.
     zero : bool
-        Where that is 0, or -0.
+        The output is 0 or -0.
     overflow : bool
-        int8: where a value and its bias left int32.
+        int8: the sum of the value and its bias does not fit int32.
     """
     bounds = {
         name: widen(np.array([kernel[f"epilogue.{name}"]], np.uint32), fmt, wide=True)[0]
@@ -95,7 +95,7 @@ def finish(
     else:
         x, _ = multiply(total, scale, fmt)
         magnitude = np.abs(x)
-    # a NaN is neither smaller nor larger
+    # comparisons with a NaN are false
     x = np.where(magnitude < bounds["threshold"], x.dtype.type(0), x)
     if kernel["epilogue.relu"]:
         x = np.where(x < 0, x.dtype.type(0), x)
@@ -120,7 +120,7 @@ def _requantised(total: Wide, scale: Wide, shift: int) -> NDArray[np.int32]:
 
 
 def _output(x: Wide, fmt: NumberFormat, narrow: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the bits of the output, and where it is 0."""
+    """Return the bits of the output, and which are 0."""
     if fmt is NumberFormat.INT8:
         if narrow:
             x = np.clip(x, -128, 127)

@@ -1,4 +1,4 @@
-"""Golden function of the expander: a fiber's joined blocks to tokens."""
+"""Golden function of the expander: turns a fiber's joined blocks into tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Cell:
-    """An operand's cell of a row."""
+    """An operand's cell in a row."""
 
     mode: CellMode
     ones: bool
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ResultCell:
-    """The result's cell of a row."""
+    """The result's cell in a row."""
 
     mode: ResultMode
     step: int

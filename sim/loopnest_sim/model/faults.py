@@ -1,7 +1,7 @@
-"""What is wrong with a run: the errors that the chip may end it with.
+"""The errors that the chip may report for a run.
 
-The chip ends at the first error that it finds, and in which order it comes upon several depends on
-time. So the model goes on after an error, and collects all of them.
+The chip ends at the first error that it detects; which of several is first depends on timing. So
+the model continues after an error, and collects all of them.
 """
 
 from loopnest_hw.registers import ErrorCode
@@ -17,9 +17,9 @@ class ModelError(Exception):
     ----------
     code : ErrorCode
     where : int
-        As `registers.ErrorCode` says for each.
+        As defined for each code in `registers.ErrorCode`.
     needed : int
-        Values that the compressed result has, where its room was too small.
+        Values of the compressed result, if its region was too small.
     """
 
     def __init__(self, code: ErrorCode, where: int, needed: int = 0) -> None:
@@ -30,7 +30,7 @@ class ModelError(Exception):
 
 
 class TooMuchWorkError(Exception):
-    """A run takes more work than the model was allowed."""
+    """A run takes more work than allowed."""
 
 
 class Faults:
@@ -38,8 +38,8 @@ class Faults:
 
     Parameters
     ----------
-    most_work : int, optional
-        Tokens, blocks and lanes that the model handles at the most.
+    max_work : int, optional
+        Maximum number of tokens, blocks and lanes that the model processes.
 
     Attributes
     ----------
@@ -48,17 +48,17 @@ class Faults:
     work : int
         Tokens, blocks and lanes so far.
     needed : int
-        Values of the compressed result, whether there was room or not.
+        Values of the compressed result, including those that did not fit.
     """
 
-    def __init__(self, most_work: int | None = None) -> None:
+    def __init__(self, max_work: int | None = None) -> None:
         self.found: list[Fault] = []
         self.work = 0
         self.needed = 0
-        self._most_work = most_work
+        self._max_work = max_work
 
     def add(self, code: ErrorCode, where: int) -> None:
-        """Note an error."""
+        """Record an error, once."""
         if (code, where) not in self.found:
             self.found.append((code, where))
 
@@ -68,10 +68,10 @@ class Faults:
         Raises
         ------
         TooMuchWorkError
-            If it is more than was allowed.
+            If it exceeds the maximum.
         """
         self.work += amount
-        if self._most_work is not None and self.work > self._most_work:
+        if self._max_work is not None and self.work > self._max_work:
             raise TooMuchWorkError
 
     def raise_first(self) -> None:

@@ -1,4 +1,4 @@
-"""A row's fibers: read, merged by block, expanded to lanes; many tokens at once."""
+"""Reads, joins and expands the fibers of a row, for many tokens at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from .nest import Indices, Row, Tokens, Words
 from .watch import Watch
 
 CHUNK_BLOCKS = 1 << 17
-"""Block words taken at once, which bounds the model's memory."""
+"""Block words processed at once, which bounds the model's memory."""
 
 READ_AHEAD = 1 << 12
-"""More block words than a stream reads ahead: those of all lines of a large pool."""
+"""Upper bound of the block words that a stream reads ahead: all lines of a large pool."""
 
 FORERUNNERS = 64
-"""More fibers than a stream has under way where a fault is found."""
+"""Upper bound of the fibers that a stream has in flight when a fault is found."""
 
 ADDRESS_MASK = (1 << 32) - 1
 KEY_MASK = np.uint32((1 << COORDINATE_BITS) - 1)
@@ -52,7 +52,7 @@ class Blocks:
     """Joined blocks with lanes, in order.
 
     ``token`` is the number of each block's token. ``mask`` and ``rank`` are each operand's own; an
-    operand without a join input has the mask of all lanes where it is present.
+    operand without a join input has the mask of all lanes if it is present.
     """
 
     token: Indices
@@ -78,7 +78,7 @@ class Lanes:
 def joined_chunks(
     row: Row, tokens: Tokens, image: Image, watch: Watch, faults: Faults
 ) -> Iterator[tuple[Tokens, Blocks]]:
-    """Join the fibers of all tokens; yield some tokens with all of their blocks at a time."""
+    """Join the fibers of all tokens; yield groups of tokens with all of their blocks."""
     fibers = {
         o: _open(row, o, tokens, image, watch, faults)
         for o, cell in enumerate(row.cells)
@@ -103,7 +103,7 @@ def _part(fibers: Fibers, begin: int, end: int) -> Fibers:
 
 
 def _open(row: Row, o: int, tokens: Tokens, image: Image, watch: Watch, faults: Faults) -> Fibers:
-    """Find operand o's fiber of each token; where it is absent, the fiber is empty."""
+    """Find operand o's fiber of each token; if the operand is absent, the fiber is empty."""
     cell = row.cells[o]
     n = len(tokens)
     present = (tokens.present >> o & 1).astype(np.bool_)
@@ -124,12 +124,13 @@ def _open(row: Row, o: int, tokens: Tokens, image: Image, watch: Watch, faults: 
     length = word(2).astype(np.int64) - first[present]
     if (length < 0).any():
         faults.add(ErrorCode.TENSOR, row.number)
-    # one that is longer than the index allows does not ascend, or leaves it: that much shows it
+    # a fiber longer than the index allows either does not ascend or exceeds it, which this many
+    # words show
     most = -(-row.size // LANES) + 1
     count[present] = np.clip(length, 0, most)
     beyond = np.flatnonzero(length > most)
     for begin, blocks in {(int(first[present][n]), int(length[n])) for n in beyond[:FORERUNNERS]}:
-        # the chip reads on until it has found that out
+        # the chip reads on until it detects that
         ahead = begin + np.arange(most, min(blocks, most + READ_AHEAD))
         watch.blocks(row.number, o, cell.blocks + WORD_BYTES * ahead & ADDRESS_MASK)
     return Fibers(first, count, child)
@@ -164,7 +165,7 @@ def _words(
     coordinate = words >> np.uint32(BLOCK_MASK_BITS)
     bad = _contradictions(row, number, coordinate, mask, faults)
     if bad.any():
-        # the chip is about to stop: what follows in the fiber matters no more
+        # the chip is about to stop, so the rest of the fiber does not matter
         seen = np.cumsum(bad)
         kept: NDArray[np.bool_] = seen == (seen - bad)[begin]
         token, coordinate, mask, rank = token[kept], coordinate[kept], mask[kept], rank[kept]
@@ -174,7 +175,7 @@ def _words(
 def _contradictions(
     row: Row, number: Indices, coordinate: Words, mask: Masks, faults: Faults
 ) -> NDArray[np.bool_]:
-    """Return which block words are no part of a sound fiber, and note why."""
+    """Return which block words are not part of a valid fiber, and record why."""
     unsound = mask == 0
     unsound[1:] |= (number[1:] > 0) & (coordinate[1:] <= coordinate[:-1])
     outside = coordinate.astype(np.int64) * LANES + np.where(mask, _highest(mask), 0) >= row.size
@@ -193,7 +194,7 @@ def _highest(mask: Masks) -> Indices:
 def _join(
     row: Row, tokens: Tokens, fibers: dict[int, Fibers], image: Image, watch: Watch, faults: Faults
 ) -> Blocks:
-    """Merge the tokens' fibers by block coordinate and look the two tables up."""
+    """Merge the tokens' fibers by block coordinate, and apply the two tables."""
     inputs = {o: _words(row, o, f, image, watch, faults) for o, f in fibers.items()}
     operands = range(len(row.cells))
     child = [fibers[o].child if o in fibers else np.zeros(0, np.uint32) for o in operands]
@@ -233,7 +234,7 @@ def _join(
 def _merge(
     inputs: dict[int, tuple[Indices, Words, Masks, Words]],
 ) -> tuple[Indices, Words, dict[int, tuple[NDArray[np.bool_], Masks, Words]]]:
-    """Return all blocks of the inputs by token and coordinate, and who has which."""
+    """Return all blocks of the inputs by token and coordinate, and which operands have each."""
     keys = [
         token << BLOCK_COORDINATE_BITS | coordinate for token, coordinate, _, _ in inputs.values()
     ]
@@ -261,7 +262,7 @@ def _merge(
 
 
 def expand(row: Row, tokens: Tokens, blocks: Blocks) -> Lanes:
-    """Return every lane with work, and where each operand's child of it is."""
+    """Return every kept lane, and its child position of each operand."""
     bits = np.unpackbits(blocks.lanes.astype("<u2").view(np.uint8), bitorder="little")
     number = np.flatnonzero(bits)
     block = number >> 4
@@ -285,12 +286,12 @@ def expand(row: Row, tokens: Tokens, blocks: Blocks) -> Lanes:
 
 
 def children(row: Row, tokens: Tokens, lanes: Lanes) -> Tokens:
-    """Return the tokens for the next row: a lane each, and null tokens of empty fibers."""
+    """Return the tokens for the next row: one for each lane, and null tokens for empty fibers."""
     count = np.bincount(lanes.token, minlength=len(tokens))
     empty = np.flatnonzero(count == 0)
     size = np.maximum(count, 1)
     last = np.cumsum(size) - 1
-    # each lane moves up by the null tokens before it
+    # each lane's place is shifted by the null tokens before it
     of_lane = np.arange(len(lanes.token)) + np.cumsum(count == 0)[lanes.token]
     total = len(lanes.token) + len(empty)
     parent = np.empty(total, np.int64)

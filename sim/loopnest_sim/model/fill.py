@@ -1,4 +1,4 @@
-"""Full result fibers (hw result/filler.py)."""
+"""Golden function of the filler: full result fibers (hw result/filler.py)."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from .blocks import Blocks
 def fill(blocks: Blocks, size: int, fill: int = 0) -> Blocks:
     """Return each fiber with all its ``size`` coordinates, untouched ones having the bits ``fill``.
 
-    The last block ends a fiber. A block at or above ``size`` stays as it is. A fiber has an item of
-    mask 0 where it has nothing else, or where such an item comes when all coordinates are there.
+    The last block ends a fiber. A block at or above ``size`` is unchanged. A fiber has an item of
+    mask 0 if it has no other, or if such an item arrives after all its coordinates.
     """
     whole = -(-size // LANES)
     number = blocks.fiber_number
@@ -28,7 +28,7 @@ def fill(blocks: Blocks, size: int, fill: int = 0) -> Blocks:
     if size % LANES:
         mask[:, -1] = (1 << size % LANES) - 1
 
-    # What else there is: blocks beyond, and ends that no block is left to carry.
+    # The other items: blocks beyond the size, and ends that no block can carry.
     reached = np.full(fibers, -1)
     np.maximum.at(reached, number[has], blocks.coordinate[has])
     bare = np.zeros(len(blocks), np.bool_)

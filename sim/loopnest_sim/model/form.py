@@ -9,11 +9,12 @@ Lane = tuple[int, int]
 def form(
     blocks: Sequence[int], multipliers: int, *, exclusive: bool, single: bool = False
 ) -> list[list[Lane]]:
-    """Return the steps of one leaf fiber, whose blocks have these lanes with work.
+    """Return the steps of one leaf fiber, whose blocks have these kept lanes.
 
     A step takes the head block's lowest lanes up to ``multipliers``; if that empties the block, it
-    fills up from the next block, lowest lane first. ``exclusive``: it stops at a lane that it took
-    already. ``single``: it stops at one lane. A fiber without lanes is one step without lanes.
+    fills up from the next block, lowest lane first. ``exclusive``: it stops at a lane that it has
+    already taken. ``single``: it stops at one lane. A fiber without lanes is one step without
+    lanes.
     """
     limit = 1 if single else multipliers
     left = [[lane for lane in range(16) if lanes >> lane & 1] for lanes in blocks]

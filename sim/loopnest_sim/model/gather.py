@@ -1,4 +1,4 @@
-"""A read stream: items by address, and the lines that takes."""
+"""Golden function of the gather: items by address, and the number of lines read."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ def gather(
         Shape ``(n, lanes)``: the aligned 32-bit word that holds the address, shifted down so that
         the item begins at bit 0. A lane that is not valid is 0.
     lines : int
-        How often an item's line differs from that of the item before; the first one counts.
+        How often an item's line differs from that of the item before, plus the first line.
     """
     words = memory.view("<u4")
     read = address[valid]

@@ -1,4 +1,4 @@
-"""Golden function of the joiner: fibers merged block by block, lanes kept by tables."""
+"""Golden function of the joiner: merges fibers block by block, and applies the tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Joined:
-    """A block with lanes to work on; masks and ranks are 0 for an operand without it."""
+    """A joined block: its kept lanes; masks and ranks are 0 for an operand without the block."""
 
     coordinate: int
     lanes: int
@@ -32,10 +32,10 @@ def join(
     block_table: int,
     lane_table: int,
 ) -> list[Joined]:
-    """Return the blocks that are left of the fibers of the operands that join, ascending.
+    """Return the joined blocks of the fibers, ascending.
 
-    ``fibers[o]`` is not looked at where operand o does not join: then its bit of a presence pattern
-    is ``present[o]``. See docs/architecture.md, "A row".
+    ``fibers[o]`` is ignored if operand o has no join input: its bit of a presence pattern is then
+    ``present[o]``. See docs/architecture.md, "A row".
     """
     operands = range(len(fibers))
 

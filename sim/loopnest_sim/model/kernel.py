@@ -1,4 +1,4 @@
-"""A whole kernel, as the chip leaves it in memory (docs/architecture.md)."""
+"""Runs a whole kernel on a memory image (docs/architecture.md)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .watch import Watch
 
 @dataclass(frozen=True)
 class KernelResult:
-    """What a kernel did.
+    """Result and counts of a kernel.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class KernelResult:
     fibers : int
         Result fibers that ended.
     overflow : bool
-        An int8 chip's arithmetic left int32 (and wrapped).
+        An int8 chip's arithmetic overflowed int32 (and wrapped).
     """
 
     image: Image
@@ -62,8 +62,8 @@ def run_kernel(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> 
     Raises
     ------
     ModelError
-        Where the chip would stop with an error; of several the first that the model found. (A
-        budget is never too small for it.)
+        If the chip would stop with an error: the first one that the model finds. (The model has no
+        cycle budget.)
     """
     result = run_watched(config, image, descriptor, Watch())
     if result.overflow:
@@ -74,7 +74,7 @@ def run_kernel(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> 
 def run_watched(
     config: ChipConfig, image: Image, descriptor: dict[str, int], watch: Watch
 ) -> KernelResult:
-    """Do what `run_kernel` does, and tell ``watch`` of every access; overflow is no error."""
+    """Do what `run_kernel` does, and report every access to ``watch``; overflow is not an error."""
     for _ in contradictions(config, descriptor):
         raise ModelError(ErrorCode.BAD_DESCRIPTOR, 0)
     faults = Faults()
@@ -90,7 +90,7 @@ def run_checked(
 ) -> KernelResult:
     """Run a kernel whose descriptor has no contradiction, and collect every error in ``faults``.
 
-    Where there are any, the result is one that the chip would not reach.
+    If there are any, the chip would not complete this result.
     """
     nest = Nest.of(config, descriptor)
     sums = Sums(nest, faults)

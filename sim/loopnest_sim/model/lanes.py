@@ -32,8 +32,8 @@ def lanes(
     values : NDArray
         Raw values from memory, shape ``(n, M, P)``, P being 2 or 3; a narrow one in the low bits.
     present : Flags
-        Shape ``(n, M, P)``: the operand has a value in this lane. Without one of its arguments, an
-        operator is the other; a lane without any is 0.
+        Shape ``(n, M, P)``: the operand has a value in this lane. If one argument of an operator is
+        absent, the result is the other; a lane without any is 0.
     valid : Flags
         Shape ``(n, M)``. A lane that is not valid is 0.
     op1, op2 : Op
@@ -80,7 +80,9 @@ def lanes(
 
 
 def _narrow(a: Wide, fmt: NumberFormat) -> Wide:
-    """Return a cut to the bits that a narrow value or its negation has: 16 upper or 9 low ones."""
+    """Return `a` truncated to the bits of a narrow value or its negation: the upper 16 or the low
+    9.
+    """
     if fmt is NumberFormat.INT8:
         return a << 23 >> 23
     return (a.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
@@ -89,7 +91,7 @@ def _narrow(a: Wide, fmt: NumberFormat) -> Wide:
 def _apply(
     op: Op, a: Wide, has_a: Flags, b: Wide, has_b: Flags, fmt: NumberFormat
 ) -> tuple[Wide, bool]:
-    """Return op(a, b), or the one that is there, and whether it overflowed anywhere.
+    """Return op(a, b), or the argument that is present, and whether it overflowed anywhere.
 
     `MUL` has its narrow factor in b.
     """

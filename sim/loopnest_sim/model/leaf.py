@@ -1,4 +1,6 @@
-"""The leaf of many tokens: their lanes' values, summed by fiber or not, and where they go."""
+"""The leaf, for many tokens at once: computes their lanes' values, and sums them by fiber for
+DOT.
+"""
 
 from dataclasses import dataclass
 
@@ -30,18 +32,18 @@ class Terms:
 
 @dataclass
 class LeafCounts:
-    """What the leaf counted.
+    """Counts of the leaf.
 
     Attributes
     ----------
     multiplies : int
-        Lanes with work: one counts once, however many factors it has.
+        Lanes of steps; each counts once, however many factors it has.
     lane_steps : int
         Steps with lanes.
     empty_steps : int
         Steps of leaf fibers without lanes.
     overflow : bool
-        An int8 chip's arithmetic left int32.
+        An int8 chip's arithmetic overflowed int32.
     """
 
     multiplies: int = 0
@@ -71,7 +73,7 @@ def _values(nest: Nest, lanes: Lanes, image: Image, watch: Watch, counts: LeafCo
     """Read the operands' values and compute each lane."""
     fmt = nest.config.dtype
     n = len(lanes.token)
-    # without a third factor, op2 passes the second one through
+    # without a third factor, op2 returns the second one
     factors = nest.operands if nest.operands[-1].used else nest.operands[:2]
     raw = np.zeros((n, 1, len(factors)), np.uint32)
     present = np.zeros((n, 1, len(factors)), np.bool_)

@@ -21,7 +21,7 @@ LINE_MASK = ~(LINE_BYTES - 1)
 
 @dataclass(frozen=True)
 class Cell:
-    """An operand's cell; the addresses are its scanner's, whichever that is."""
+    """An operand's cell, with the addresses of its scanner."""
 
     mode: CellMode
     ones: bool
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor's values and where it starts."""
+    """A tensor's values and its start position."""
 
     used: bool
     wide: bool
@@ -68,7 +68,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Nest:
-    """A kernel descriptor without its result."""
+    """A kernel descriptor's fields, except the result's."""
 
     config: ChipConfig
     rows: tuple[Row, ...]
@@ -83,18 +83,18 @@ class Nest:
 
     @property
     def replayable(self) -> bool:
-        """Each result fiber is one row-0 token's."""
+        """Each result fiber belongs to one row-0 token."""
         return self.drain_stop == sum(not row.bypass for row in self.rows[1:])
 
     @classmethod
     def of(cls, config: ChipConfig, descriptor: Mapping[str, int]) -> "Nest":
-        """Return the nest of an unpacked descriptor. What a bypassed row's other fields hold is
+        """Return the nest of an unpacked descriptor. The other fields of a bypassed row are
         ignored.
 
         Raises
         ------
         ModelError
-            ``BAD_DESCRIPTOR`` for a value without a meaning.
+            ``BAD_DESCRIPTOR`` for an undefined value.
         """
         d = descriptor
         patterns = np.arange(config.table_bits)
@@ -158,10 +158,10 @@ class Nest:
 
 @dataclass
 class Tokens:
-    """Some tokens of a row, in order, a field an array.
+    """Some tokens of a row, in order, with an array for each field.
 
-    A null token is one with no operand present: it has the fiber and the key of the token whose
-    fiber was empty.
+    A null token has no operand present; it has the fiber and the key of the token whose fiber was
+    empty.
     """
 
     position: list[Words]
@@ -185,7 +185,7 @@ class Tokens:
 
 
 def root(nest: Nest, result_start: int) -> Tokens:
-    """Return the token that a nest begins with."""
+    """Return the first token of a nest."""
     used = sum(operand.used << o for o, operand in enumerate(nest.operands))
     return Tokens(
         position=[np.array([operand.start], np.uint32) for operand in nest.operands],

@@ -1,4 +1,4 @@
-"""Golden function of the placer: what it looks up, and where it puts the leaf's blocks."""
+"""Golden function of the placer: its lookups, and the places of the leaf's blocks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ POSITIONS = 1 << POSITION_BITS
 
 @dataclass(frozen=True)
 class Leaf:
-    """A kernel's settings of the leaf; ``inner`` loops run below row 0."""
+    """A kernel's leaf settings; ``inner`` is the number of loops below row 0."""
 
     cells: tuple[Cell, ...]
     result: ResultCell
@@ -30,7 +30,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Lanes of blocks that are about to be touched; see `loopnest_hw.tokens.lookup`."""
+    """Lanes of blocks that need slots; see `loopnest_hw.tokens.lookup`."""
 
     blocks: tuple[tuple[int, int], ...]
     """Number of each block, and its lanes."""
@@ -41,7 +41,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer for a block: its slot, and which of its lanes are new; or it is not kept."""
+    """The answer for a block: whether it is kept, its slot, and which of its lanes are new."""
 
     keep: bool
     slot: int
@@ -50,10 +50,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Item:
-    """Up to two blocks of a leaf fiber on their way to the accumulator's answer.
+    """Up to two blocks of a leaf fiber that wait for the accumulator's answer.
 
-    ``lanes`` of each block have work; each `PlacedBlock` lacks what the answer tells.
-    ``lookup`` is None where the answer before counts for this item too.
+    ``lanes`` of each block are kept; the answer completes each `PlacedBlock`. ``lookup`` is None if
+    the previous answer applies to this item too.
     """
 
     lanes: tuple[int, ...]
@@ -66,7 +66,7 @@ class Item:
 
 
 class Placer:
-    """The items of leaf fibers, in order; it counts the fibers for their copies."""
+    """Computes the items of leaf fibers, in order; counts the fibers to select their copies."""
 
     def __init__(self, leaf: Leaf) -> None:
         self._leaf = leaf
@@ -80,9 +80,10 @@ class Placer:
         *,
         stale: bool = False,
     ) -> list[Item]:
-        """Return the items of one leaf fiber, whose blocks come in these groups.
+        """Return the items of one leaf fiber, whose blocks arrive in these groups.
 
-        Of a ``stale`` fiber only its end is left, if anything else ends with it.
+        Of a ``stale`` fiber only its end remains, if a result fiber, row-0 token or nest ends with
+        it.
         """
         leaf = self._leaf
         stop = context.stop + 1
@@ -159,7 +160,7 @@ class Placer:
 def answered(
     leaf: Leaf, item: Item, found: Sequence[Found]
 ) -> tuple[tuple[int, ...], tuple[PlacedBlock, ...]]:
-    """Return an item's lanes and blocks as the accumulator's answer leaves them.
+    """Return an item's lanes and blocks with the accumulator's answer applied.
 
     In DOT, all blocks of a fiber have its first one's answer.
     """

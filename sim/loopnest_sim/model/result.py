@@ -1,7 +1,7 @@
-"""The result's way out, for many fibers at once: fill, epilogue, memory.
+"""The result path, for many fibers at once: fill, epilogue, memory.
 
-It does what `fill` and `write` do with a stream of blocks, on arrays of single values; from here on
-a value is its bits.
+It does what `fill` and `write` do for a stream of blocks, on arrays of single values. Values are
+represented by their bits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from loopnest_hw.registers import ErrorCode
 
 from ..image import Image
 from .blocks import Blocks
-from .check import ROOMS
+from .check import REGIONS
 from .epilogue import epilogue
 from .faults import Faults
 from .nest import Indices
@@ -24,10 +24,10 @@ from .sums import Finished
 from .watch import Watch
 
 FILL_VALUES = 1 << 22
-"""Values of `full` result fibers at once, which bounds the model's memory."""
+"""Values of `full` result fibers processed at once, which bounds the model's memory."""
 
 EPILOGUE_VALUES = 1 << 18
-"""Values in the epilogue at once: each may take a block of its own."""
+"""Values in the epilogue at once: each may need a block of its own."""
 
 
 class Result:
@@ -36,7 +36,7 @@ class Result:
     Attributes
     ----------
     overflow : bool
-        In an int8 chip's epilogue, a value and its bias left int32.
+        In an int8 chip's epilogue, the sum of a value and its bias does not fit int32.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Result:
         self._size = config.dtype.narrow_bytes if narrow else WIDE_BITS // 8
         self._blocks = 0
         self._children = 0
-        self._full = dict.fromkeys(ROOMS, False)
+        self._full = dict.fromkeys(REGIONS, False)
         self.overflow = False
 
     def write(self, finished: Finished) -> None:
-        """Write these fibers, after those before."""
+        """Write these fibers after the previous ones."""
         if len(finished.fiber) == 0:
             return
         for some in self._filled(finished) if self._kernel["result.full"] else (finished,):
@@ -72,9 +72,9 @@ class Result:
                 self._values(done, index, done.key % LANES >= CHUNK_LANES)
 
     def finish(self) -> None:
-        """End the nest: what had no room is not written, and the first such room is a fault."""
+        """End the nest: record a fault for the first region that was too small."""
         self._faults.needed = self._children
-        for where, name in enumerate(ROOMS):
+        for where, name in enumerate(REGIONS):
             if self._full[name]:
                 self._faults.add(ErrorCode.RESULT_FULL, where)
                 return
@@ -82,7 +82,7 @@ class Result:
     def _filled(self, finished: Finished) -> Iterator[Finished]:
         """Give the fibers every coordinate below the result's size, untouched ones filled.
 
-        What lies in blocks above the last of these stays behind them.
+        Blocks above the last of these coordinates follow them unchanged.
         """
         size = self._kernel["result.size"]
         whole = -(-size // LANES) * LANES
@@ -107,7 +107,7 @@ class Result:
             yield Finished(fiber, number, key, value)
 
     def _finished(self, some: Finished) -> Finished:
-        """Apply the epilogue; what becomes 0 is gone."""
+        """Apply the epilogue, and drop zeros."""
         bits = some.value.view(np.uint32)
         if not self._kernel["epilogue.enable"]:
             return Finished(some.fiber, some.number, some.key, bits)
@@ -126,7 +126,7 @@ class Result:
                     mask,
                     value,
                     some.fiber[number[start]],
-                    # it keeps a fiber's last block even when empty: so rows stay as they are
+                    # it keeps a fiber's last block even if empty, so rows keep their numbers
                     last=np.ones(len(start)),
                     final=np.zeros(len(start)),
                 ),
@@ -153,9 +153,9 @@ class Result:
             bit = np.uint32(1) << (some.key % LANES).astype(np.uint32)
             word = np.bitwise_or.reduceat(bit, start)
             word |= (some.key[start] // LANES).astype(np.uint32) << np.uint32(BLOCK_MASK_BITS)
-            room = self._kernel["result.blocks_end"] - self._kernel["result.blocks"]
+            capacity = self._kernel["result.blocks_end"] - self._kernel["result.blocks"]
             offset = (self._blocks + np.arange(len(word))) * WORD_BYTES
-            fits = offset + WORD_BYTES <= room
+            fits = offset + WORD_BYTES <= capacity
             self._full["blocks"] |= not fits.all()
             addresses = self._kernel["result.blocks"] + offset[fits]
             self._watch.result_blocks(addresses)
@@ -180,18 +180,18 @@ class Result:
             self._image.scatter(addresses + word_number * WORD_BYTES, entry[fits, word_number])
 
     def _values(self, some: Finished, index: Indices, upper: NDArray[np.bool_]) -> None:
-        """Put values at these indices; ``upper`` are in their block's second chunk."""
+        """Write values at these indices; ``upper`` marks those in their block's second chunk."""
         if len(index) == 0:
             return
         raw = some.value
-        room = self._kernel["result.values_end"] - self._kernel["result.values"]
-        if (int(index.max()) + 1) * self._size > room:
+        capacity = self._kernel["result.values_end"] - self._kernel["result.values"]
+        if (int(index.max()) + 1) * self._size > capacity:
             # a chunk of a block is dropped whole
             chunk = (some.number << BLOCK_MASK_BITS | some.key // LANES) << 1 | upper
             ends = np.ones(len(chunk), np.bool_)
             ends[:-1] = chunk[1:] != chunk[:-1]
             chunk_end = index[ends][np.cumsum(ends) - ends] + 1
-            fits = chunk_end * self._size <= room
+            fits = chunk_end * self._size <= capacity
             self._full["values"] = True
             index, raw = index[fits], raw[fits]
         addresses = self._kernel["result.values"] + index * self._size

@@ -1,4 +1,4 @@
-"""A list of kernels as it lies in memory, from the first descriptor's address on."""
+"""Runs a list of kernels in memory, from the first descriptor's address on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,14 @@ from loopnest_hw.descriptor import descriptor_lines, unpack
 from loopnest_hw.registers import ErrorCode
 
 from ..image import Image
-from .check import ROOMS, contradictions, rooms
+from .check import REGIONS, contradictions, regions
 from .faults import Fault, Faults, TooMuchWorkError
 from .kernel import run_checked
 from .watch import Watch
 
 SPACE = 1 << ADDRESS_BITS
 WORK_A_CYCLE = 64
-"""More tokens, blocks and lanes than a chip handles in a cycle."""
+"""Upper bound of the tokens, blocks and lanes that a chip processes in a cycle."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Run:
     Attributes
     ----------
     errors : list of (ErrorCode, int)
-        The chip ends with one of them; empty if it ends without. Whether a cycle budget is enough
-        depends on time: the model only tells where it cannot be.
+        The chip ends with one of them; empty if it ends without an error. Whether a cycle budget
+        suffices depends on timing: the model reports only a budget that cannot suffice.
     completed : int
-        Kernels that are done before the one that has the errors.
+        Kernels that complete before the one with the errors.
     work : int
         Tokens, blocks and lanes of the last kernel.
-    rooms : list of (int, int)
-        First addresses and ends of what kernels that were begun may write.
+    regions : list of (int, int)
+        First address and end of each region that the started kernels may write.
     reads : NDArray[np.int64]
         Lines that were read, each once, by address.
     """
@@ -43,12 +43,12 @@ class Run:
     errors: list[Fault]
     completed: int
     work: int
-    rooms: list[tuple[int, int]]
+    regions: list[tuple[int, int]]
     reads: NDArray[np.int64]
 
 
 class Reads(Watch):
-    """Collects the lines that are read."""
+    """Collects the lines read."""
 
     def __init__(self) -> None:
         self._lines: list[NDArray[Any]] = []
@@ -83,7 +83,7 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
     config : ChipConfig
         The chip.
     image : Image
-        The memory, which is changed; where there are errors, it need not be what the chip leaves.
+        The memory, which is changed; if there are errors, its contents may differ from the chip's.
     address : int
         Byte address of the first descriptor.
     """
@@ -108,7 +108,7 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
         address = (address + size) % SPACE
         if any(True for _ in contradictions(config, kernel)):
             return ended([(ErrorCode.BAD_DESCRIPTOR, completed)])
-        written += rooms(kernel).values()
+        written += regions(kernel).values()
         reads = Reads()
         faults = Faults(WORK_A_CYCLE * (kernel["budget"] + LINE_BYTES))
         try:
@@ -128,9 +128,9 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
 
 
 def _overlaps(kernel: dict[str, int], lines: NDArray[np.int64]) -> list[Fault]:
-    """Return an `OVERLAP` for each room of the result that one of the lines lies in."""
+    """Return an `OVERLAP` for each region of the result that contains one of the lines."""
     found: list[Fault] = []
-    for name, (begin, end) in rooms(kernel).items():
+    for name, (begin, end) in regions(kernel).items():
         if ((lines >= begin) & (lines < end)).any():
-            found.append((ErrorCode.OVERLAP, ROOMS.index(name)))
+            found.append((ErrorCode.OVERLAP, REGIONS.index(name)))
     return found

@@ -1,4 +1,4 @@
-"""A scanner: the block words of compressed fibers."""
+"""Golden function of the scanner: the block words of compressed fibers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ def scan(
     memory : NDArray[np.uint8]
         The whole memory from byte address 0 on, a multiple of 4 bytes.
     positions : iterable of int or None
-        None stands for an empty request.
+        None is an empty request.
     table, blocks : int
         Byte addresses of the position table and the block words; the bits within a line are
         ignored.
@@ -37,11 +37,11 @@ def scan(
     Returns
     -------
     items : list of dict
-        As the layout's constants are written. Words past the fiber's end are 0; ranks go on.
+        Constants of the layout. Words past the fiber's end are 0; their ranks continue.
     fault : dict of int
-        `tokens.LEVEL_FAULT`: ``tensor`` where a fiber ended before its first word (it counts as
-        empty), a mask was empty, or blocks did not ascend; ``coordinate`` where one was at or above
-        ``size``.
+        `tokens.LEVEL_FAULT`: ``tensor`` if a fiber ended before its first word (it counts as
+        empty), a mask was empty, or blocks did not ascend; ``coordinate`` if a coordinate was at or
+        above ``size``.
     """
     words = memory.view("<u4")
 
@@ -70,7 +70,7 @@ def fiber_items(
     tensor = coordinate = False
     rank = 0
     before = -1
-    # An empty fiber has one item all the same.
+    # An empty fiber has one item, too.
     for at in range(0, max(len(words), 1), PAIR):
         pair = words[at : at + PAIR]
         both = [*pair, *[0] * (PAIR - len(pair))]

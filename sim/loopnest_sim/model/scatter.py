@@ -1,4 +1,4 @@
-"""Golden function of the scatter leaf: blocks taken apart into single lanes."""
+"""Golden function of the scatter leaf: splits blocks into single lanes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How the leaf's blocks become steps (docs/architecture.md, "The leaf"); all fibers at once."""
+"""Cuts the leaf's blocks into steps (docs/architecture.md, "The leaf"), for all fibers at once."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +17,7 @@ from .nest import Indices
 class Steps:
     """The steps of some blocks.
 
-    ``taken[b]`` lanes of block b went to the step that emptied the block before it, behind that
+    ``taken[b]`` lanes of block b filled up the step that emptied the block before it, after that
     step's ``filled[b]`` lanes; then ``count[b]`` steps begin in block b.
     """
 
@@ -27,7 +27,7 @@ class Steps:
 
     @property
     def total(self) -> int:
-        """Steps altogether, those without lanes left out."""
+        """Total number of steps that have lanes."""
         return int(self.count.sum())
 
 
@@ -53,11 +53,12 @@ def form_steps(fiber: Indices, lanes: Masks, multipliers: int, mode: LeafMode) -
     fiber : NDArray
         Shape ``(n,)``: each block's fiber, ascending.
     lanes : NDArray
-        Shape ``(n,)``: each block's lanes with work, none of them 0.
+        Shape ``(n,)``: each block's kept lanes, none of them 0.
     multipliers : int
         M.
     mode : LeafMode
-        In ``AXPY`` a step stops at a lane it took already; in ``SCATTER`` it has one lane.
+        In ``AXPY`` a step stops at a lane that it has already taken; in ``SCATTER`` it has one
+        lane.
     """
     count = np.bitwise_count(lanes).astype(np.int64)
     n = len(lanes)
@@ -78,9 +79,10 @@ def _taken(
 ) -> Indices:
     """Return `Steps.taken` of all blocks but the first.
 
-    What a block loses depends on what the one before it lost, 0 to M-1 lanes. So each block is
-    first a function on these M values; then functions are composed, twice as many blocks a round,
-    until each is a constant. Most are so at once: a fiber's first block loses nothing.
+    The number of lanes that a block loses to the previous step depends on how many the block before
+    it lost, 0 to M-1. So each block is first a function on these M values; then functions are
+    composed over twice as many blocks per round, until each is a constant. Most are constant
+    immediately: a fiber's first block loses none.
     """
     m, n = multipliers, len(lanes) - 1
     first = fiber[1:] != fiber[:-1]
@@ -96,11 +98,12 @@ def _taken(
             again = highest.take((in_last_step.astype(np.intp) << LANES) + before) & after
             no_conflict = np.bitwise_count((again & -again) - np.uint16(1) & after)
             lost = np.minimum(lost, no_conflict.view(np.int8))
-        # nothing left: the block was emptied as a filler, and a fresh step begins after it
+        # no lane remains: the block was used up by the previous step, and a new step begins after
+        # it
         lost *= left > 0
         lost *= ~first
         table[lost_before] = lost
-    # before the first block nothing was lost
+    # no lane is lost before the first block
     table[:, :1] = table[0, :1]
 
     def is_open(part: NDArray[np.int8]) -> NDArray[np.bool_]:
@@ -123,7 +126,7 @@ def _taken(
 
 
 def places(steps: Steps, block: Indices, multipliers: int) -> tuple[Indices, Indices]:
-    """Return the number of each lane's step and its slot in it.
+    """Return the number of each lane's step and its place in that step.
 
     ``block`` is the block of each lane, lanes in order.
     """

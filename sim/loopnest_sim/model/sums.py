@@ -1,4 +1,4 @@
-"""The accumulator of the whole nest: terms with keys become the result fibers' values."""
+"""The accumulator, for a whole nest: sums terms by key into the values of result fibers."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,14 @@ from .leaf import Terms
 from .nest import Indices, Nest, Tokens, Words
 
 DIGIT_BITS = 16
-"""Keys are sorted by digits of this size: the widest that NumPy sorts in linear time."""
+"""Keys are sorted by digits of this many bits: the widest that NumPy sorts in linear time."""
 
 
 @dataclass
 class Finished:
-    """Result fibers that ended: ``fiber`` of each, and their values by ``number`` and key."""
+    """Result fibers that ended: their positions (``fiber``), and their values by ``number`` and
+    key.
+    """
 
     fiber: Words
     number: Indices
@@ -31,16 +33,16 @@ class Finished:
 class Sums:
     """Sums the terms of each key of each result fiber, in order.
 
-    Where the kernel asks for 2 or 4 copies of a key, the n-th leaf fiber of a result fiber adds to
-    copy n mod copies; a fiber that ends has the sums of its copies, added in their order.
+    If the kernel uses 2 or 4 copies of a key, the n-th leaf fiber of a result fiber adds to copy n
+    mod copies; at a fiber's end, the copies are added in order.
 
-    Chunks of leaf tokens go in, in the nest's order; the fibers that end with them come out. The
-    one that is open is carried over: its sum so far is a key's first term in the next chunk.
+    Leaf tokens are fed in chunks, in the nest's order; each call returns the fibers that end in its
+    chunk. An open fiber is carried over: its sum so far is a key's first term in the next chunk.
 
     Attributes
     ----------
     overflow : bool
-        An int8 chip's sum left int32.
+        An int8 chip's sum overflowed int32.
     """
 
     def __init__(self, nest: Nest, faults: Faults) -> None:
@@ -70,7 +72,7 @@ class Sums:
         elif self._unordered or (chain[1:] <= chain[:-1]).any():
             self._faults.add(ErrorCode.KEYS, 0)
             self._unordered = True
-            # the chip stops here: nothing is finished any more
+            # the chip stops here: no further fiber is finished
             self._key, self._value = self._key[:0], self._value[:0]
             self._fiber = tokens.fiber[:0]
             nothing = np.zeros(0, np.int64)
@@ -84,14 +86,14 @@ class Sums:
         return Finished(tokens.fiber[ends], chain >> COORDINATE_BITS, _keys(chain), value)
 
     def finish(self) -> Finished:
-        """Return the fiber that is still open where the nest ends, if one is."""
+        """Return the fiber that is still open at the nest's end, if there is one."""
         key, value = self._merged(self._key, self._value)
         return Finished(self._fiber, np.zeros(len(key), np.int64), key, value)
 
     def _check_slots(self, chain: Indices) -> None:
-        """Find fibers that need another pass, and can't have one.
+        """Record fibers that need a further pass but cannot take one.
 
-        Of a fiber that is still open this tells early what its end would tell.
+        For a fiber that is still open, this detects early what its end would show.
         """
         config = self._nest.config
         if not self._nest.accumulate or self._nest.replayable:
@@ -103,7 +105,9 @@ class Sums:
             self._faults.add(ErrorCode.SLOTS, 0)
 
     def _spread(self, key: Words) -> Indices:
-        """Make room for the copy's number, between block and lane; the key's top bits go."""
+        """Insert bits for the copy's number between block and lane; the key's top bits are
+        dropped.
+        """
         block, lane = np.divmod(key.astype(np.int64), LANES)
         block = block << self._nest.copies & ((1 << BLOCK_COORDINATE_BITS) - 1)
         return block * LANES | lane
@@ -126,15 +130,16 @@ class Sums:
 def result_fibers(
     nest: Nest, tokens: Tokens, leaf_fibers: int = 0
 ) -> tuple[NDArray[np.bool_], Indices, Indices]:
-    """Return where result fibers end, and of each leaf token the number of its result fiber and of
-    the leaf fibers before it in that; the first one has had ``leaf_fibers`` before these tokens.
+    """Return where result fibers end and, for each leaf token, the number of its result fiber and
+    the number of leaf fibers before it in that fiber; the first result fiber has had
+    ``leaf_fibers`` before these tokens.
     """
     # the leaf's own fiber ends with each of its tokens
     ends = tokens.stop.astype(np.int64) + 1 >= nest.drain_stop
     number: Indices = np.cumsum(ends) - ends
     fiber = (tokens.present != 0).astype(np.int64)
     before = np.cumsum(fiber) - fiber
-    # a result fiber begins behind the last token of the one before
+    # a result fiber begins after the last token of the previous one
     begins = np.concatenate([[-leaf_fibers], (before + fiber)[ends]])
     return ends, number, before - begins[number]
 
@@ -144,7 +149,7 @@ def _keys(chain: Indices) -> Indices:
 
 
 def _stable_order(chain: Indices) -> NDArray[np.int64] | None:
-    """Return the stable order of non-negative numbers, or None where they ascend already."""
+    """Return the stable order of non-negative numbers, or None if they already ascend."""
     if not (chain[1:] < chain[:-1]).any():
         return None
     order = np.argsort(chain.astype(np.uint16), kind="stable")

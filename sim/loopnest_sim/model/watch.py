@@ -1,4 +1,4 @@
-"""What a run of the model lets others see of it."""
+"""The observer interface of a model run."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 
 class Watch:
-    """Is told of every access, as byte addresses in the order of the nest. This one ignores them.
+    """Receives every access, as byte addresses in the order of the nest. This base class ignores
+    them.
 
     A stream's accesses may come in several calls; those of one stream keep their order.
     """
@@ -18,7 +19,7 @@ class Watch:
         """Block words that a cell reads."""
 
     def values(self, operand: int, addresses: NDArray[Any], size: int) -> None:
-        """Values of lanes with work, of ``size`` bytes each."""
+        """Values of kept lanes, of ``size`` bytes each."""
 
     def epilogue(self, addresses: NDArray[Any]) -> None:
         """Biases and scales that the epilogue reads, of 4 bytes each."""

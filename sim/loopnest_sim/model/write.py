@@ -1,4 +1,4 @@
-"""Result blocks in memory (hw result/writer.py)."""
+"""Golden function of the writer: result blocks in memory (hw result/writer.py)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Written:
     entries, blocks, values : NDArray[np.int64]
         Byte addresses of the fibers' entries, of the block words and of the values, each in order.
     blocks_full, values_full, table_full : bool
-        The room was too small for some, which were not written.
+        The region was too small for some of them, which were not written.
     """
 
     entries: Addresses
@@ -38,7 +38,7 @@ class Written:
 
     @property
     def lines(self) -> int:
-        """Lines written: each array begins another one whenever its line changes."""
+        """Lines written: one more whenever an array's line changes."""
         return sum(_changes(a // LINE_BYTES) for a in (self.entries, self.blocks, self.values))
 
 
@@ -49,8 +49,8 @@ def _changes(lines: Addresses) -> int:
 def write(blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: Image) -> Written:
     """Write result blocks into ``image``, with a kernel descriptor's ``result`` settings.
 
-    Dropped chunks do not stop the others: the chip writes what has room, then reports the error.
-    (It may have packed two blocks into a chunk, and then drops others than here.)
+    Dropped chunks do not stop the others: the chip writes all that fits, then reports the error.
+    (It may pack two blocks into a chunk, and then drop other chunks than this function.)
     """
     narrow = kernel["result.output"] == Output.NARROW
     size = fmt.narrow_bytes if narrow else WORD_BYTES
@@ -71,8 +71,8 @@ def write(blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: I
     ends_chunk = np.ones(len(chunk), np.bool_)
     ends_chunk[:-1] = chunk[1:] != chunk[:-1]
     chunk_end = index[ends_chunk][np.cumsum(ends_chunk) - ends_chunk] + 1
-    room = kernel["result.values_end"] - kernel["result.values"]
-    fits = chunk_end * size <= room
+    capacity = kernel["result.values_end"] - kernel["result.values"]
+    fits = chunk_end * size <= capacity
     values = kernel["result.values"] + index[fits] * size
     image.scatter(values, blocks.value[row[fits], lane[fits]].astype(dtype))
 
@@ -82,8 +82,8 @@ def write(blocks: Blocks, kernel: Mapping[str, int], fmt: NumberFormat, image: I
 
     has_word = blocks.mask != 0
     ends = np.cumsum(has_word)
-    room = kernel["result.blocks_end"] - kernel["result.blocks"]
-    word_fits = ends[has_word] * WORD_BYTES <= room
+    capacity = kernel["result.blocks_end"] - kernel["result.blocks"]
+    word_fits = ends[has_word] * WORD_BYTES <= capacity
     words = kernel["result.blocks"] + (ends[has_word][word_fits] - 1) * WORD_BYTES
     content = blocks.coordinate << LANES | blocks.mask
     image.scatter(words, content[has_word][word_fits].astype(np.uint32))
