@@ -297,6 +297,8 @@ class Chip:
         shapes = [operand.shape for operand in operands]
         sizes = view_sizes(statement, shapes) if viewed else {}
         statement, operands = semiring.prepare(statement, operands)
+        for operand in {id(operand): operand for operand in operands}.values():
+            operand.warn_beyond()
         return statement, [
             operand if access.places is None else View(operand, access, sizes)
             for access, operand in zip(statement.accesses, operands, strict=True)

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from loopnest_hw.config import ChipConfig, NumberFormat
 
 from .arguments import flag, sequence
-from .formats.numbers import is_real
-from .formats.sources import dense_array
+from .formats.numbers import is_real, to_float64, warn_beyond
+from .formats.sources import dense_array, from_library
 
 if TYPE_CHECKING:
     from .loops.plan import Plan
@@ -73,6 +73,8 @@ class Epilogue:
         if self.out not in ("wide", "narrow"):
             raise ValueError(f"out={self.out!r}: expected wide or narrow")
         flag("relu", self.relu)
+        for name in ("bias", "scale", "threshold", "clamp"):
+            self._convert(name)
         for name in ("bias", "scale"):
             _check_numbers(name, getattr(self, name))
         if not _is_number(self.threshold):
@@ -91,6 +93,18 @@ class Epilogue:
             )
             if not low <= high:
                 raise ValueError(f"clamp={self.clamp!r}: expected low <= high")
+
+    def _convert(self, name: str) -> None:
+        """Take other libraries' numbers for NumPy's."""
+        value = getattr(self, name)
+        try:
+            if name == "clamp" and isinstance(value, tuple | list):
+                found: Any = tuple(from_library(bound) for bound in value)
+            else:
+                found = from_library(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from None
+        object.__setattr__(self, name, found)
 
     @property
     def narrow(self) -> bool:
@@ -146,13 +160,13 @@ def lower_epilogue(
     integer = config.dtype is NumberFormat.INT8
     fields: dict[str, int] = {"epilogue.enable": 1, "epilogue.relu": int(epilogue.relu)}
     bias = np.asarray(0 if epilogue.bias is None else epilogue.bias)
-    words = _int32("bias", bias) if integer else _fp32(bias)
+    words = _int32("bias", bias) if integer else _fp32("bias", bias)
     fields |= _place("bias", words, plan, put)
     scale = np.asarray(1 if epilogue.scale is None else epilogue.scale)
     if integer:
         words, fields["epilogue.shift"] = multipliers(scale)
     else:
-        words = _fp32(scale)
+        words = _fp32("scale", scale)
     fields |= _place("scale", words, plan, put)
     low, high = epilogue.clamp or (None, None)
     limits = np.iinfo(np.int32)
@@ -162,7 +176,7 @@ def lower_epilogue(
         ("threshold", epilogue.threshold, 0),
     ):
         number = np.asarray(default if value is None else value)
-        word = _int32(name, number) if integer else _fp32(number)
+        word = _int32(name, number) if integer else _fp32(name, number)
         fields[f"epilogue.{name}"] = int(word)
     return fields
 
@@ -175,7 +189,7 @@ def multipliers(scale: NDArray[Any]) -> tuple[NDArray[np.uint32], int]:
     ValueError
         For a scale that is not finite or 2^31 or more.
     """
-    exact = scale.astype(np.float64)
+    exact = to_float64(scale)
     largest = float(np.max(np.abs(exact), initial=0.0))
     if not largest < 2.0**MULTIPLIER_BITS:
         raise ValueError(f"scale={largest}: expected finite numbers below 2^{MULTIPLIER_BITS}")
@@ -187,15 +201,17 @@ def multipliers(scale: NDArray[Any]) -> tuple[NDArray[np.uint32], int]:
 
 def _int32(name: str, values: NDArray[Any]) -> NDArray[np.uint32]:
     limits = np.iinfo(np.int32)
-    numbers = np.asarray(values, np.float64)
-    good = (numbers == np.floor(numbers)) & (numbers >= limits.min) & (numbers <= limits.max)
+    good = (values >= limits.min) & (values <= limits.max)
+    if values.dtype.kind == "f":
+        good &= values == np.floor(values)
     if not np.all(good):
         bad = values.reshape(-1)[int(np.argmin(good))]
         raise ValueError(f"{name}={bad}: expected a 32-bit integer on an int8 chip")
-    return numbers.astype(np.int32).view(np.uint32)
+    return values.astype(np.int32).view(np.uint32)
 
 
-def _fp32(values: NDArray[Any]) -> NDArray[np.uint32]:
+def _fp32(name: str, values: NDArray[Any]) -> NDArray[np.uint32]:
+    warn_beyond(values, True, lambda k: np.unravel_index(k, values.shape), name)
     with np.errstate(over="ignore"):
         return values.astype(np.float32).view(np.uint32)
 

@@ -32,13 +32,6 @@ def test_pydata_sparse(kind):
     assert CHIP.compute("y[i] = A[i,j] * x[j]", A=large, x=np.ones(1 << 20)).sum() == 1
 
 
-def test_torch():
-    torch = pytest.importorskip("torch")
-    a = torch.tensor(A)
-    for operand in (a, a.to_sparse(), a.to_sparse_csr(), a.to(torch.bfloat16).to_sparse()):
-        np.testing.assert_array_equal(product(operand, torch.tensor(X)), A @ X)
-
-
 def test_coo_of_any_order():
     cube = np.zeros((2, 3, 4, 2))
     cube[1, 2, 3, 0] = cube[0, 0, 1, 1] = 2

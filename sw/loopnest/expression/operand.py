@@ -90,7 +90,7 @@ def as_source(name: str, source: Any) -> Any:
         found = known(source)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    if found.dtype.kind not in "biufc" and found.dtype.name != "bfloat16":
+    if not numbers.is_real(found.dtype) and found.dtype.kind != "c":
         raise TypeError(
             f"{name} is {type(source).__name__} of {found.dtype}: expected a "
             f"scipy.sparse array, a NumPy array or a loopnest.Tensor"
@@ -162,6 +162,25 @@ class Operand:
             numbers.check_real(values, locate)
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
+
+    def warn_beyond(self) -> None:
+        """Warn of values that the chip stores as infinity (`numbers.warn_beyond`)."""
+        source = self.source
+        if self.dtype is not NumberFormat.BF16 or isinstance(source, Tensor):
+            return
+        if not sp.issparse(source):
+            numbers.warn_beyond(
+                source, False, lambda k: np.unravel_index(k, source.shape), self.name
+            )
+        elif source.dtype.kind == "f":
+            coo = source.tocoo()
+            # duplicates are summed
+            if numbers.magnitude(coo.data) * coo.nnz >= 2.0**127:
+                coo = coo.astype(np.promote_types(coo.dtype, np.float64))
+                coo.sum_duplicates()
+                numbers.warn_beyond(
+                    coo.data, False, lambda k: [c[k] for c in coo.coords], self.name
+                )
 
     @property
     def wide(self) -> bool:
@@ -250,6 +269,7 @@ class Operand:
             return self.source.convert(levels, modes, keep_zeros=True)
         make = Tensor.from_scipy if sp.issparse(self.source) else Tensor.from_dense
         try:
-            return make(self.source, levels=levels, mode_order=modes, dtype=self.dtype)
+            with numbers.without_warnings():
+                return make(self.source, levels=levels, mode_order=modes, dtype=self.dtype)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None

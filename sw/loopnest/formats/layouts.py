@@ -28,9 +28,12 @@ def checked(matrix: Any) -> Any:
         For indices that are no integers.
     """
     if matrix.format in COMPRESSED_LAYOUTS:
-        for name in ("indptr", "indices"):
-            _check_integers(name, getattr(matrix, name))
         sound = copy.copy(matrix)  # it converts its arrays, and cuts them to their length
+        for name in ("indptr", "indices"):
+            array = getattr(matrix, name)
+            _check_integers(name, array)
+            if array.dtype.kind == "u":
+                setattr(sound, name, array.astype(np.int64))
         sound.check_format(full_check=True)
         if (sound.indptr[1:] < sound.indptr[:-1]).any():  # it skips this without indices
             raise ValueError("indptr must be a non-decreasing sequence")

@@ -1,12 +1,17 @@
 """Numbers as the chip stores them: int8/int32 or bf16/fp32, from and to NumPy arrays.
 
 A bf16 chip's narrow values are 16 bits (`uint16`), its wide ones `float32`; an int8 chip's are
-`int8` and `int32`. Rounding to bf16 is to nearest even, once, from whatever precision comes in. A
-magnitude below 2^-126 becomes a zero of its sign, and every NaN the one canonical NaN, as in the
-chip's arithmetic.
+`int8` and `int32`. Rounding to bf16 is to nearest even, once, from whatever type comes in. A
+magnitude below 2^-126 becomes a zero of its sign, one beyond the format's range an infinity (with a
+warning), and every NaN the one canonical NaN, as in the chip's arithmetic.
 """
 
-from collections.abc import Callable, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import SupportsInt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +21,12 @@ from loopnest_hw.config import NumberFormat
 CANONICAL_NAN = np.uint32(0x7FC0_0000)
 SMALLEST_NORMAL = 2.0**-126
 
-Locate = Callable[[int], Sequence[int]]
+STICKY_BITS = 12
+"""Low bits of an integer of 64 bits that round alike, but for whether they are 0."""
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+Locate = Callable[[int], Sequence[SupportsInt]]
 """Returns the index of the k-th value, for error messages."""
 
 
@@ -55,7 +65,7 @@ def check_real(values: NDArray, locate: Locate) -> None:
 
 
 def summable(values: ArrayLike, locate: Locate) -> NDArray:
-    """Return values as int64 or float64, in which duplicates are summed.
+    """Return values as int64, uint64, float64 or longdouble, in which duplicates are summed.
 
     Raises
     ------
@@ -63,22 +73,48 @@ def summable(values: ArrayLike, locate: Locate) -> NDArray:
         For complex numbers and for what is no number; the message quotes the first value.
     """
     array = np.asarray(values)
-    if array.dtype.kind in "biu" and array.dtype != np.uint64:
-        return array.astype(np.int64)
     if array.size == 0 and array.dtype.kind != "c":
         return array.reshape(-1).astype(np.float64)
     check_real(array, locate)
-    return array.astype(np.float64)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+        small = array.max() <= np.iinfo(np.int64).max
+        return array.astype(np.int64 if small else np.uint64)
+    if array.dtype.kind in "biu":
+        return array.astype(np.int64)
+    wider = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    return array.astype(np.longdouble if wider else np.float64)
+
+
+def sum_runs(values: NDArray, starts: NDArray[np.int64]) -> NDArray:
+    """Return the sums of summable values from each start to the next.
+
+    Raises
+    ------
+    ValueError
+        For a sum of integers that 64 bits don't hold.
+    """
+    sums = np.add.reduceat(values, starts)
+    if values.dtype.kind in "iu":
+        near = np.add.reduceat(values.astype(np.float64), starts)
+        wrong = np.abs(near - sums) > 2.0**62
+        if wrong.any():
+            raise ValueError(f"duplicates with a sum of {near[wrong][0]:g}: expected 64 bits")
+    return sums
 
 
 def encode(values: NDArray, dtype: NumberFormat, wide: bool, locate: Locate) -> NDArray:
-    """Return int64 or float64 values in the chip's storage type.
+    """Return summable values in the chip's storage type.
 
     Raises
     ------
     ValueError
         On an int8 chip, for a value that is no integer or does not fit; the message names the
         value and its index.
+
+    Warns
+    -----
+    RuntimeWarning
+        On a bf16 chip, as `warn_beyond`.
     """
     if dtype is NumberFormat.INT8:
         kind = storage_dtype(dtype, wide)
@@ -93,12 +129,66 @@ def encode(values: NDArray, dtype: NumberFormat, wide: bool, locate: Locate) -> 
                 f"expected an integer from {limits.min} to {limits.max}"
             )
         return values.astype(kind)
+    warn_beyond(values, wide, locate)
     bits = _fp32_bits(values, odd=not wide)
     if wide:
         return bits.view(np.float32)
     rounded = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
     narrow = np.where(np.isnan(values), CANONICAL_NAN, rounded) >> np.uint32(16)
     return narrow.astype(np.uint16)
+
+
+def magnitude(values: NDArray) -> float:
+    """Return the largest magnitude of floating-point values; NaN do not count, infinities do."""
+    if not values.size:
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        largest, least = (f.reduce(values, axis=None) for f in (np.fmax, np.fmin))
+    return float(np.fmax(largest, -least))
+
+
+def warn_beyond(values: NDArray, wide: bool, locate: Locate, what: str = "") -> None:
+    """Warn of finite values that a bf16 chip stores as infinity, with the first one's index.
+
+    Parameters
+    ----------
+    what : str
+        Whose values they are, in front of the message.
+    """
+    if _quiet.get() or values.dtype.kind != "f" or values.dtype.itemsize < 4:
+        return
+    # from here on, the nearest number is the next power of two
+    limit = (2 - 2.0 ** (-24 if wide else -8)) * 2.0**127
+    if magnitude(values) < limit:
+        return
+    flat = values.reshape(-1)
+    beyond = np.flatnonzero((np.abs(flat) >= limit) & np.isfinite(flat))
+    if len(beyond):
+        first = int(beyond[0])
+        more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+        _warn(
+            f"{what}{': ' * bool(what)}value {flat[first]} at {_index(locate, first)}{more}: "
+            f"beyond the range of {'fp32' if wide else 'bf16'}, stored as infinity"
+        )
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Encode values of which there was a warning already."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def _warn(text: str) -> None:
+    """Warn of what the caller of this package did."""
+    frame, level = sys._getframe(1), 2
+    package = __name__.partition(".")[0]
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, RuntimeWarning, stacklevel=level)
 
 
 def decode(stored: NDArray) -> NDArray:
@@ -108,20 +198,41 @@ def decode(stored: NDArray) -> NDArray:
     return stored
 
 
+def to_float64(values: NDArray) -> NDArray[np.float64]:
+    """Return values as float64 that round to 40 bits or fewer as the values do.
+
+    What float64 does not hold is rounded to odd: cut towards zero, and the lowest bit set.
+    """
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        mask = values.dtype.type((1 << STICKY_BITS) - 1)
+        low = values & mask
+        sticky = (values - low) | np.where(low != 0, (mask >> 1) + 1, 0).astype(values.dtype)
+        large = values >= 1 << 53
+        if values.dtype.kind == "i":
+            large |= values <= -(1 << 53)
+        return np.where(large, sticky, values).astype(np.float64)
+    if values.dtype.kind != "f" or values.dtype.itemsize <= 8:
+        return values.astype(np.float64)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return _odd(values, values.astype(np.float64), np.uint64).view(np.float64)
+
+
+def _odd(exact: NDArray, nearest: NDArray, bits: type[np.uint32] | type[np.uint64]) -> NDArray:
+    """Return the bits of the values that are nearest to exact ones, with these rounded to odd."""
+    away = np.abs(nearest.astype(exact.dtype)) > np.abs(exact)
+    inexact = nearest.astype(exact.dtype) != exact
+    return (nearest.view(bits) - away.astype(bits)) | inexact.astype(bits)
+
+
 def _fp32_bits(values: NDArray, odd: bool) -> NDArray[np.uint32]:
     """Return the bits of values as fp32, subnormals flushed, NaN canonical.
 
-    ``odd``: rounded to odd, so that a second rounding to fewer bits acts on the exact value:
-    an inexact value is cut towards zero and gets its lowest bit set.
+    ``odd``: rounded to odd, so that a second rounding to fewer bits acts on the exact value.
     """
-    exact = values.astype(np.float64)
+    exact = to_float64(values)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         nearest = exact.astype(np.float32)
-        bits = nearest.view(np.uint32)
-        if odd:
-            away = np.abs(nearest.astype(np.float64)) > np.abs(exact)
-            inexact = nearest.astype(np.float64) != exact
-            bits = (bits - away.astype(np.uint32)) | inexact.astype(np.uint32)
+        bits = _odd(exact, nearest, np.uint32) if odd else nearest.view(np.uint32)
         bits = np.where(np.abs(exact) < SMALLEST_NORMAL, bits & np.uint32(1 << 31), bits)
         return np.where(np.isnan(exact), CANONICAL_NAN, bits).astype(np.uint32)
 

@@ -23,11 +23,8 @@ def known(source: Any) -> Any:
     TypeError
         For one whose coordinates are no integers, or without real numbers.
     """
-    try:
-        source = _converted(source)
-        return checked(source) if sp.issparse(source) else dense_array(source)
-    except (IndexError, KeyError, OverflowError, RuntimeError, ZeroDivisionError) as error:
-        raise ValueError(f"{type(source).__name__}: {error}") from error
+    source = from_library(source)
+    return checked(source) if sp.issparse(source) else dense_array(source)
 
 
 def dense_array(source: Any) -> np.ndarray:
@@ -40,7 +37,7 @@ def dense_array(source: Any) -> np.ndarray:
     """
     if np.ma.is_masked(source):
         raise ValueError("masked array with masked values: expected one without (`filled`)")
-    source = _converted(source)
+    source = from_library(source)
     try:
         return np.asarray(source)
     except ValueError:
@@ -51,10 +48,19 @@ def dense_array(source: Any) -> np.ndarray:
         ) from None
 
 
-def _converted(source: Any) -> Any:
-    """Return other libraries' tensors as arrays of SciPy and NumPy, and the rest as it is."""
-    if is_torch(source):
-        return from_torch(source)
-    if is_pydata(source):
-        return from_pydata(source)
-    return from_pandas(source) if is_pandas(source) else source
+def from_library(source: Any) -> Any:
+    """Return another library's tensor as an array of SciPy or NumPy, and anything else as it is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `known`.
+    """
+    try:
+        if is_torch(source):
+            return from_torch(source)
+        if is_pydata(source):
+            return from_pydata(source)
+        return from_pandas(source) if is_pandas(source) else source
+    except (ArithmeticError, LookupError, RuntimeError) as error:
+        raise ValueError(f"{type(source).__name__}: {error}") from error

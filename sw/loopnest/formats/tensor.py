@@ -400,4 +400,5 @@ def _sorted_unique(
     if not same.any():
         return ordered, values
     starts = np.flatnonzero(np.concatenate([[True], ~same]))
-    return [column[starts] for column in ordered], np.add.reduceat(values, starts)
+    columns = [column[starts] for column in ordered]
+    return columns, numbers.sum_runs(values, starts)
