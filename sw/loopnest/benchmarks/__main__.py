@@ -25,6 +25,7 @@ from .graphs import CountedChip, GraphOutcome, graph_outcomes
 from .layer import layer_cases
 from .orders import order_cases
 from .outcome import Outcome, run_cases
+from .picks import Pick, run_picks, table_of
 from .skipping import skipping_cases
 
 WITHOUT_FILES = ("dense", "layer", "convolution", "skipping")
@@ -35,6 +36,9 @@ ORDERS = "orders"
 
 ON_GRAPHS = "graphs"
 """Name of the graph algorithms, instead of the others."""
+
+PICKS = "picks"
+"""Name of the random statements, instead of the others."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if isinstance(chip, CountedChip):
         return _run_graphs(console, options, chip)
+    if PICKS in options.names:
+        return _run_picks(console, options, chip)
     outcomes: list[Outcome] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -106,6 +112,25 @@ def _run_graphs(console: Console, options: argparse.Namespace, chip: CountedChip
     return int(wrong > 0)
 
 
+def _run_picks(console: Console, options: argparse.Namespace, chip: Chip) -> int:
+    """Run random statements in all orders and print a table; return 0 if all bounds are kept."""
+    outcomes: list[Pick] = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("statement 1")
+        for pick in run_picks(chip, options.count, options.seed):
+            outcomes.append(pick)
+            progress.update(task, description=f"statement {len(outcomes) + 1}")
+            _save(options, outcomes)
+    console.print(table_of(outcomes, f"{_title(options)}, seed {options.seed}"))
+    wrong = sum(not pick.right for pick in outcomes)
+    missed = sum(not pick.met for pick in outcomes)
+    console.print(
+        f"{len(outcomes)} statements, {wrong} wrong, {missed} over a bound; {options.output}"
+    )
+    return int(wrong + missed > 0)
+
+
 def _title(options: argparse.Namespace) -> str:
     return f"{options.preset}, {options.dtype}, memory latency {options.latency}"
 
@@ -129,7 +154,7 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
         yield from matrix_cases(folder, matrices)
 
 
-def _save(options: argparse.Namespace, outcomes: Sequence[Outcome | GraphOutcome]) -> None:
+def _save(options: argparse.Namespace, outcomes: Sequence[Outcome | GraphOutcome | Pick]) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {
         name: getattr(options, name)
@@ -167,7 +192,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         help="matrices by name, 'dense', 'layer', 'convolution', 'skipping'; default all; "
-        "with 'orders', all loop orders; with 'graphs', graph algorithms",
+        "with 'orders', all loop orders; with 'graphs', graph algorithms; with 'picks', "
+        "all loop orders of random statements",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
     parser.add_argument("--preset", default="single")
@@ -178,9 +204,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
     parser.add_argument("--latency", type=int, default=4, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    parser.add_argument("--count", type=int, default=30, help="random statements of 'picks'")
+    parser.add_argument("--seed", type=int, default=0, help="of 'picks'")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks.json"))
     options = parser.parse_args(arguments)
-    needed = set(options.names) - {*WITHOUT_FILES, ON_GRAPHS}
+    needed = set(options.names) - {*WITHOUT_FILES, ON_GRAPHS, PICKS}
+    if PICKS in options.names and options.backend != "rtl":
+        parser.error(f"{PICKS}: expected --backend rtl, which counts cycles")
     if options.matrices is None and needed:
         parser.error(f"{', '.join(options.names)}: expected --matrices FOLDER with such files")
     return options

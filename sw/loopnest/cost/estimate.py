@@ -39,9 +39,12 @@ from .profile import Profile
 START = 120
 """Cycles of a kernel's start and end, at no memory latency."""
 
-OPEN = 50
+OPEN = 45
 """Cycles that the accumulator keeps a result fiber open, beside the memory's latency: it looks
 blocks up as soon as their coordinates are known."""
+
+OPEN_EMPTY = 2
+"""Cycles that a result fiber without terms takes a context of the accumulator, as measured."""
 
 LOOKUP = 15
 """Cycles from a fiber's request to its first block, beside two memory latencies."""
@@ -51,6 +54,10 @@ PAIR = 2
 
 ONES_CYCLES = 1.6
 """Cycles of a leaf fiber of all coordinates, however short, as measured."""
+
+REPLAY = 140
+"""Cycles that a further pass takes to begin, beside the memory's latency for what the rows below
+the first one read, as measured."""
 
 OTHERS = 0.02
 """Part of the cycles of all stages but the slowest that does not overlap with it."""
@@ -72,6 +79,12 @@ class Estimate:
         Lanes with work.
     entries : float
         Touched coordinates of the result, over all fibers.
+    ended : float
+        Result fibers whose end comes to the way out, empty ones included.
+    opened : float
+        Those of them that have terms.
+    replays : float
+        Further passes of these, for blocks beyond the window.
     scans : mapping of (row, column) to float
         Fibers of a scanned cell.
     position_lines, block_lines : mapping of (row, column) to float
@@ -87,6 +100,9 @@ class Estimate:
     held: float = 0.0
     multiplies: float = 0.0
     entries: float = 0.0
+    ended: float = 0.0
+    opened: float = 0.0
+    replays: float = 0.0
     scans: dict[tuple[int, int], float] = field(default_factory=dict)
     position_lines: dict[tuple[int, int], float] = field(default_factory=dict)
     block_lines: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -132,12 +148,16 @@ def estimate(
     visits = Visits(1.0, (1.0,) * len(columns), 0.0)
     loops: tuple[str, ...] = ()
     fibers = [Fibers(1.0, np.ones(1))] * len(columns)
+    work: list[tuple[float, float, float]] = []
     for row in nest.rows:
         below = loops if row.index is None else (*loops, row.index)
         kept = joins.tokens(below)
         present = tuple(joins.tokens(below, {c}) for c in columns)
         filled = joins.filled(loops, row)
         empty = visits.tokens - filled + visits.null
+        if set(loops) == set(result.fiber_loops):
+            found.ended, work = visits.tokens + visits.null, []
+        work.append((visits.tokens, filled, kept))
         leaf = row is nest.rows[-1]
         merged = joins.merged(loops, row, PAIR if leaf else 1)
         words = joins.words(loops, row)
@@ -191,6 +211,7 @@ def estimate(
                 gaps = child_gaps(row, profiles, c, visits.present[c] / max(1.0, present[c]))
                 fibers[c] = Fibers(present[c], cell.step * gaps)
         visits, loops = Visits(kept, present, empty), below
+    found.opened = work[0][0] * _alive(work)
     found.stages["fetch"] = found.lines
     terms = found.multiplies
     if result.leaf_mode is LeafMode.DOT:
@@ -239,12 +260,38 @@ def waits(
 ) -> dict[str, float]:
     """Return the cycles of the stages that wait for memory, with as much under way as they can."""
     found = {}
-    if result.accumulate:
-        found["open"] = result.fibers * (latency + OPEN) / config.fibers_in_flight
+    if result.accumulate and expected.ended:
+        # a fiber that waits for memory holds up those behind it; what is open then waits with it
+        share = expected.opened / expected.ended
+        alone = expected.opened * (latency + OPEN) + OPEN_EMPTY * (expected.ended - expected.opened)
+        found["open"] = alone / (1 + (config.fibers_in_flight - 1) * share)
     for (row, column), fibers in expected.scans.items():
         if row:
             found[f"ahead {row} {column}"] = fibers * (2 * latency + LOOKUP) / config.fifo_depth
     return found
+
+
+def replay_cycles(config: ChipConfig, nest: Nest, expected: Estimate, latency: int) -> float:
+    """Return the cycles of further passes: each begins with an empty pipeline, and does again what
+    the fibers in flight have done.
+    """
+    if not expected.replays:
+        return 0.0
+    reads = 2 * (len(nest.rows) - 1) - 1
+    again = config.fibers_in_flight * expected.stages["leaf"] / expected.ended
+    return expected.replays * (REPLAY + reads * latency + again)
+
+
+def _alive(work: Sequence[tuple[float, float, float]]) -> float:
+    """Return the share of a row's tokens that come to a term: given, for it and each row below, its
+    tokens, how many of them it finds work for, and how many tokens it makes of these.
+    """
+    share = 1.0
+    for tokens, filled, kept in reversed(work):
+        if not filled:
+            return 0.0
+        share = filled / tokens * (1 - (1 - share) ** max(1.0, kept / filled))
+    return share
 
 
 def _drained(share: float, lanes: float) -> float:
@@ -283,13 +330,20 @@ def _result(
     if result.accumulate:
         if result.compressed and not result.full and blocks:
             items = _drained(blocks / every, found.entries / blocks) * every
+        opened = max(1.0, found.opened)
         found.stages["drain"] = items
-        found.drain_last = items / result.fibers
-        passes = blocks / result.fibers / min(config.slots, config.window)
+        found.drain_last = items / opened
+        passes = blocks / opened / min(config.slots, config.window)
         if passes > 1:
             for stage in found.stages:
                 found.stages[stage] *= passes
+        windows = of_fiber / config.window
+        if windows > 1 and blocks and passes <= 1:
+            # a further pass begins at the first block behind the window of the one before
+            found.replays = opened * (windows - 1) / (1 + windows * opened / blocks)
     values = found.entries * 4 / LINE_BYTES
-    entries = result.fibers * OPEN_STRIDE * WORD_BYTES / LINE_BYTES
+    # entries of successive fibers are neighbours
+    of_line = LINE_BYTES / (OPEN_STRIDE * WORD_BYTES)
+    entries = found.ended / (1 + (of_line - 1) * found.ended / result.fibers)
     lines = values + (entries + blocks / LINE_WORDS if result.compressed else 0.0)
     found.stages["write"] = max(lines, items, found.entries / CHUNK_LANES)

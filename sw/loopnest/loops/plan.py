@@ -14,7 +14,7 @@ from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
 
 from ..arguments import sequence
-from ..cost.estimate import Estimate, estimate, holds, waits
+from ..cost.estimate import Estimate, estimate, holds, replay_cycles, waits
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
 from ..expression.operand import Operand, Stored
 from ..expression.semiring import PLUS_TIMES, Semiring
@@ -45,8 +45,9 @@ LATENCY = 100
 class Plan:
     """A kernel before its operands are packed; ``operands`` are those of the nest's columns.
 
-    ``cycles`` is what it is expected to take, ``score`` that and what it costs the host; ``ends``
-    is whether it is sure to end (`cost.holds`).
+    ``cycles`` is what it is expected to take, ``converting`` what the tensors that the host
+    converts count, ``score`` both with what else is done on the host; ``ends`` is whether it is
+    sure to end (`cost.holds`).
     """
 
     statement: Statement
@@ -58,6 +59,7 @@ class Plan:
     scanners: dict[tuple[int, int], int]
     expected: Estimate
     cycles: float
+    converting: float
     score: float
     ends: bool
     semiring: Semiring
@@ -302,8 +304,10 @@ class _Kernel:
         in_order = tuple(i for i in loops if i in target) == target
         expected.stages |= waits(config, nest, result, expected, self.latency)
         cycles = expected.cycles + TRIPS * len(nest.rows) * self.latency
+        cycles += replay_cycles(config, nest, expected, self.latency)
         score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
-        score += CONVERTING_TENSOR * sum(o.nnz for o in moved if isinstance(o.source, Tensor))
+        tensors = [o for o in moved if isinstance(o.source, Tensor)]
+        converting = CONVERTING_TENSOR * sum(o.nnz for o in tensors)
         return Plan(
             statement=self.statement,
             loops=loops,
@@ -314,7 +318,8 @@ class _Kernel:
             scanners=scanners,
             expected=expected,
             cycles=cycles,
-            score=score,
+            converting=converting,
+            score=score + converting,
             ends=holds(config, result, expected, len(loops)),
             semiring=self.semiring,
         )
