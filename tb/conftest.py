@@ -1,4 +1,4 @@
-"""pytest's side of the benches."""
+"""pytest hooks of the benches."""
 
 import warnings
 from typing import Any
@@ -18,10 +18,10 @@ def pytest_configure() -> None:
 
 
 def pytest_report_header() -> list[str]:
-    """Say which simulators are left out."""
+    """Report which simulators are not installed."""
     return MISSING_SIMULATORS
 
 
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> list[Any] | None:
-    """Leave cocotb's tests, which live in the same files, to `run_bench`."""
+    """Do not collect cocotb's tests, which are in the same files: `run_bench` runs them."""
     return [] if isinstance(obj, TestGenerator) else None

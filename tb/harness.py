@@ -1,6 +1,6 @@
 """Runs a component's cocotb tests on its generated Verilog, in Verilator and in Icarus.
 
-A bench is one file with both sides: pytest's names the component, cocotb's drives it::
+A bench is one file with both sides: a pytest function names the component, cocotb tests drive it::
 
     @pytest.mark.parametrize("simulator", SIMULATORS)
     def test_adder(simulator):
@@ -14,8 +14,8 @@ A bench is one file with both sides: pytest's names the component, cocotb's driv
         ...
 
 Every run prints its seed when it fails; ``LOOPNEST_SEED`` replays it. ``LOOPNEST_WAVES=1`` records
-waves. ``LOOPNEST_COVERAGE=folder`` runs Verilator alone and leaves what each run covered in the
-folder (`tb.coverage` reads it). Runs and builds are in ``build/tb``.
+waves. ``LOOPNEST_COVERAGE=folder`` runs only Verilator and writes the coverage of each run to the
+folder (read by `tb.coverage`). Runs and builds are in ``build/tb``.
 """
 
 import json
@@ -51,7 +51,7 @@ PERIOD_NS = 2
 ALL_SIMULATORS = ("verilator", "icarus")
 
 COVERAGE = os.environ.get("LOOPNEST_COVERAGE", "")
-"""Folder that takes the coverage of each run, if it is wanted."""
+"""Folder for the coverage of each run, if enabled."""
 
 SIMULATORS = [
     name
@@ -65,7 +65,7 @@ MISSING_SIMULATORS = [
     for name in ALL_SIMULATORS
     if name not in SIMULATORS
 ]
-"""One line for each simulator that is left out, and how to get it."""
+"""One line for each simulator that is not installed, and how to install it."""
 
 
 def run_bench(
@@ -112,14 +112,14 @@ def run_bench(
     if recorder is not None:
         recorder(run, component)
         return
-    # coverage is reported by the lines of the source
+    # coverage is reported by source lines
     text = to_verilog(component, top, sources=bool(COVERAGE))
     simulate(run, text, simulator)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a bench: the top module, its input ports, and what `run_bench` was called with."""
+    """A run of a bench: the top module, its input ports, and the arguments of `run_bench`."""
 
     top: str
     inputs: list[str]
@@ -130,7 +130,7 @@ class Run:
 
 
 recorder: Callable[[Run, wiring.Component], None] | None = None
-"""Takes the runs instead of the simulator, where it is set (`tb.mutation` looks for them)."""
+"""If set, receives the runs instead of the simulator (used by `tb.mutation`)."""
 
 
 def simulate(run: Run, text: str, simulator: str, *, plusargs: Sequence[str] = ()) -> None:
@@ -180,7 +180,7 @@ def simulate(run: Run, text: str, simulator: str, *, plusargs: Sequence[str] = (
 
 
 def _keep_coverage(folder: Path, source: Path, data: Path) -> None:
-    """Put a run's coverage beside the Verilog that it is about."""
+    """Store a run's coverage next to its Verilog."""
     folder = folder / source.parent.name
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, folder / source.name)
@@ -198,7 +198,7 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
             _compile_icarus(folder, source, top, waves)
             return
         libraries = cocotb_tools.config.libs_dir
-        # a bench sees the ports of its unit; what else is public can't be optimized
+        # a bench accesses only the ports of its unit; other public signals could not be optimized
         public = folder / "public.vlt"
         public.write_text(f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n')
         compile_verilog(
@@ -215,7 +215,7 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
             [cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp", public, source],
             top=top,
             output=top,
-            # a bench's build takes longer than its run: hardly optimize
+            # a bench's build takes longer than its run, so optimize little
             make_variables=("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"),
         )
 
@@ -251,7 +251,7 @@ def _results(path: Path) -> tuple[list[str], list[str]]:
 
 
 class Bench:
-    """The setting of the running bench, inside the simulator."""
+    """The settings of the running bench, inside the simulator."""
 
     def __init__(self) -> None:
         self._generators = 0
@@ -265,7 +265,7 @@ class Bench:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What was given to `run_bench`, after a trip through JSON."""
+        """The parameters given to `run_bench`, as JSON returns them."""
         parameters: dict[str, Any] = self._setting["parameters"]
         return parameters
 

@@ -18,7 +18,7 @@ NAMES = ["spmv", "spgemm by rows", "spgemm by inner products", "gemm", "add of t
 SMALL = {"i": 5, "j": 40, "k": 9}
 LARGE = {"i": 5, "j": 150, "k": 6}
 TALL = {"i": 40, "j": 20, "k": 3}
-"""Sizes of the indices: results that the slots of ``shrunk`` don't hold; rows of several blocks."""
+"""Sizes of the indices: results that exceed the slots of ``shrunk``; rows of several blocks."""
 
 
 class Recorder(ModelBackend):
@@ -34,7 +34,7 @@ class Recorder(ModelBackend):
 def lowered(
     preset: str, config: ChipConfig, name: str, seed: int, sizes: Mapping[str, int] = SMALL
 ) -> Kernel:
-    """Return a kernel of this kind, whose result on the model NumPy confirms."""
+    """Return a kernel of this kind, whose result on the model equals NumPy's."""
     kind, dtype = KINDS[name], config.dtype.value
     chip = Chip(preset, dtype=dtype, backend="model", multipliers=config.multipliers)
     chip._backend = recorder = Recorder(config)
@@ -49,7 +49,7 @@ def fields_of(config: ChipConfig, kernel: Kernel) -> dict[str, int]:
 
 
 def loaded(kernel: Kernel) -> Image:
-    """Return a memory with a kernel and its operands, and room for its result."""
+    """Return a memory with a kernel and its operands, up to the end of its result's regions."""
     image = Image()
     for address, array in kernel.segments:
         image.write(address, array)

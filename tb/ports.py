@@ -1,4 +1,4 @@
-"""A device's ports as the values of their layouts."""
+"""Access to a device's ports by the values of their layouts."""
 
 import random
 import warnings
@@ -10,11 +10,11 @@ from amaranth.lib import wiring
 from tb.streams import decode, encode
 
 UNKNOWN = str.maketrans("XxZz", "1111")
-"""What bits without a value read as."""
+"""The value that undefined bits read as."""
 
 
 class Ports:
-    """Reads and drives ports that are no streams, as ``ports["name"]``.
+    """Reads and drives ports that are not streams, as ``ports["name"]``.
 
     Values are what `encode` takes; path elements of a name are joined by two underscores.
 
@@ -23,11 +23,11 @@ class Ports:
     dut : handle
         The device.
     component : Component
-        What the device was made of, with the same configuration.
+        The component that the device was generated from, with the same configuration.
     """
 
     def __init__(self, dut: Any, component: wiring.Component) -> None:
-        # it is there for its ports alone
+        # it is used for its ports only
         warnings.simplefilter("ignore", UnusedElaboratable)
         self._dut = dut
         self._shapes = {
@@ -42,7 +42,7 @@ class Ports:
     def __getitem__(self, name: str) -> Any:
         handle = self._handle(name)
         bits = "" if handle is None else str(handle.value)
-        # what was never written may be looked at, as long as nobody needs it
+        # memory that was never written may be read, as long as its value is not used
         bits = bits.translate(UNKNOWN)
         return decode(self._shapes[name], int(bits or "0", 2))
 
@@ -53,7 +53,7 @@ class Ports:
             handle.value = bits
 
     def noise(self, name: str, rng: random.Random) -> None:
-        """Drive a port with anything."""
+        """Drive a port with random bits."""
         handle = self._handle(name)
         if handle is not None:
             handle.value = rng.getrandbits(Shape.cast(self._shapes[name]).width)

@@ -1,6 +1,6 @@
 """Drivers and monitors of streams for cocotb tests.
 
-Values are what Amaranth's layouts take: dicts for structures, lists for arrays, integers otherwise.
+Values are as for Amaranth's layouts: dicts for structures, lists for arrays, integers otherwise.
 """
 
 import random
@@ -41,7 +41,7 @@ def encode(shape: Any, value: Any) -> int:
 
 
 def decode(shape: Any, number: int) -> Any:
-    """Return the nested dict, list or integer that the bits mean."""
+    """Return the nested dict, list or integer that the bits represent."""
     if isinstance(shape, data.ArrayLayout):
         width = Shape.cast(shape.elem_shape).width
         return [decode(shape.elem_shape, number >> i * width) for i in range(shape.length)]
@@ -66,9 +66,9 @@ class Source:
     layout : ShapeLike
         Shape of the payload.
     rng : random.Random
-        For stalls, and for the noise on the payload while there is nothing valid.
+        For stalls, and for random payloads while ``valid`` is low.
     stall : float
-        Probability of every cycle before an item to be left out.
+        Probability of a stall in each cycle before an item.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Source:
         self.set_idle()
 
     def set_idle(self) -> None:
-        """Offer nothing; what was being sent is left where its task was cancelled."""
+        """Offer nothing; an item whose task was cancelled is abandoned."""
         self._valid.value = 0
         if self._payload is not None:
             self._payload.value = self._rng.getrandbits(self._width)
@@ -104,7 +104,7 @@ class Source:
         while not int(self._ready.value):
             await RisingEdge(self._clock)
         self.sent.append(value)
-        # overwritten in the same instant if another item follows
+        # overwritten in the same time step if another item follows
         self.set_idle()
 
     async def send_all(self, values: Iterable[Any]) -> None:
@@ -114,18 +114,18 @@ class Source:
 
 
 class Sink:
-    """Takes from an output stream of the device, from the end of the reset on.
+    """Receives from an output stream of the device, from the end of the reset on.
 
-    It asserts the stream law: once ``valid``, an item stays as it is until it is transferred. Where
-    it stalls, it also makes every other item wait until it was seen: a device that waits for
-    ``ready`` before it shows ``valid`` hangs.
+    It asserts the stream law: once ``valid`` is high, it and the payload hold until the transfer.
+    With stalls, it also raises ``ready`` for every other item only after ``valid``: a device whose
+    ``valid`` waits for ``ready`` hangs.
 
     Parameters
     ----------
     dut, name, layout, rng
         As `Source`.
     stall : float
-        Probability of every cycle not to be ready.
+        Probability of not being ready, in each cycle.
     check : callable, optional
         Called with each item when it is received.
     """

@@ -1,4 +1,6 @@
-"""Every unit has its bench: at its own path, or, where it is only a part, that of what it is in."""
+"""Every unit has a bench: at its own path or, if it is only a part, that of the unit that uses
+it.
+"""
 
 import importlib
 import inspect
@@ -18,7 +20,7 @@ ELSEWHERE = {
     "chip.command": "chip/test_chip.py",
     "leaf.lane": "leaf/test_lanes.py",
 }
-"""Modules whose units another bench drives."""
+"""Modules whose units are tested by another bench."""
 
 
 def units() -> set[str]:
@@ -40,5 +42,5 @@ def test_bench(unit: str) -> None:
     assert own.exists() or (BENCHES / ELSEWHERE[unit]).exists()
 
 
-def test_nothing_is_named_in_vain() -> None:
+def test_no_unused_entries() -> None:
     assert set(ELSEWHERE) <= units()

@@ -11,7 +11,7 @@ from loopnest_hw import unary
 from loopnest_hw.accumulate import priority
 
 MOST = 3
-"""How far is counted."""
+"""Limits of the counts."""
 
 
 def ones(value: int) -> int:
@@ -51,7 +51,7 @@ CASES: dict[str, tuple[Callable[[Module, Value], Any], Callable[[int, int], int]
         ),
     ),
 }
-"""Circuit and function of a value and its width."""
+"""Circuit and reference function, each of a value and its width."""
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8])

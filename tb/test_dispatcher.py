@@ -1,4 +1,4 @@
-"""The dispatcher against `scan` and `join`: row 0 of many nests, one a reset."""
+"""The dispatcher against `scan` and `join`: row 0 of many nests, with a reset before each."""
 
 import random
 from typing import Any
@@ -55,7 +55,7 @@ def place_fiber(
 
 
 class Nest:
-    """Row 0 of a random nest, its fibers in memory, and what is expected of it."""
+    """Row 0 of a random nest, its fibers in memory, and the expected items."""
 
     def __init__(self, image: NDArray[np.uint8], rng: random.Random) -> None:
         modes = [rng.choice(list(CellMode)) for _ in OPERANDS]
@@ -107,7 +107,7 @@ class Nest:
         self.kernel = encode(kernel_layout(CONFIG), kernel)
 
     def check(self, received: list[dict[str, Any]]) -> None:
-        """Compare the joined blocks that came."""
+        """Compare the received joined blocks."""
         expected: list[Joined | None] = list(self.blocks) or [None]
         assert [item["last"] for item in received] == [0] * (len(expected) - 1) + [1]
         for item, want in zip(received, expected, strict=True):
@@ -147,7 +147,7 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
         nest = Nest(image, rng)
         await restart(dut, nest.kernel)
         await sink.wait_for(done + max(1, len(nest.blocks)), idle=2000)
-        # no more comes, and every read is answered before the next reset
+        # nothing more arrives, and every read is answered before the next reset
         await ClockCycles(dut.clk, 100)
         nest.check(sink.received[done:])
         done = len(sink.received)
@@ -159,7 +159,7 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
 
 @cocotb.test()
 async def failed_read(dut: Any) -> None:
-    """A read that fails is reported, and stays so until the reset; the fiber still ends."""
+    """A failed read is reported until the reset; the fiber still ends."""
     rng = bench.rng()
     image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
     sink = Sink(dut, "o", joined(CONFIG, 1), bench.rng())

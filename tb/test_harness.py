@@ -1,4 +1,4 @@
-"""The harness itself: benches of sound components pass, benches of broken ones do not."""
+"""The harness itself: benches of correct components pass, benches of broken ones fail."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ ITEM = data.StructLayout(
 
 
 class Stage(wiring.Component):
-    """Doubles ``count``; one item a cycle, one cycle of latency. `fault` breaks it on purpose."""
+    """Doubles ``count``; one item per cycle, one cycle of latency. `fault` breaks it on purpose."""
 
     def __init__(self, fault: str = "") -> None:
         self.fault = fault
@@ -66,7 +66,7 @@ class Queue(wiring.Component):
 
 
 def reference(item: dict[str, Any]) -> dict[str, Any]:
-    """Return what `Stage` makes of an item."""
+    """Return the output of `Stage` for an item."""
     return item | {"count": item["count"] * 2 & 7}
 
 
@@ -96,7 +96,7 @@ async def stage_doubles(dut: Any) -> None:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("stalls", [(0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5)])
 def test_sound(simulator: str, stalls: tuple[float, float]) -> None:
-    """The sound component passes at all rates."""
+    """The correct component passes at all rates."""
     parameters = {"source": stalls[0], "sink": stalls[1]}
     run_bench(Stage(), module=__name__, simulator=simulator, parameters=parameters)
 
@@ -127,7 +127,7 @@ def test_no_tests() -> None:
 
 
 def test_proofs() -> None:
-    """The proof holds for sound components."""
+    """The proof succeeds for correct components."""
     prove_stream_law(Stage(), outputs=["o__0"], inputs_assumed=["i"], depth=6)
     prove_stream_law(Queue(), outputs=["o"], inputs_assumed=["i"], depth=6)
 
@@ -141,13 +141,13 @@ def test_proofs() -> None:
     ],
 )
 def test_disproofs(fault: str, message: str) -> None:
-    """The proof finds what is broken."""
+    """The proof finds the fault."""
     with pytest.raises(AssertionError, match=message):
         prove_stream_law(Stage(fault), outputs=["o__0"], inputs_assumed=["i"], depth=6)
 
 
 def test_codec() -> None:
-    """Values survive the trip; what does not fit is refused."""
+    """Values survive encoding and decoding; values that do not fit are refused."""
     item = {"count": 5, "value": [-128, 127], "inner": {"flag": 1}}
     assert decode(ITEM, encode(ITEM, item)) == item
     assert encode(ITEM, item) == ITEM.const(item).as_value().value

@@ -1,7 +1,7 @@
 """The PE against the golden model of whole kernels.
 
-The bench stands in for the dispatcher, which sends row 0's blocks, and for the memory, which
-answers late and in any order, and takes what is written.
+The bench replaces the dispatcher, which sends row 0's blocks, and the memory, which answers late
+and in any order, and accepts writes.
 """
 
 import re
@@ -38,13 +38,13 @@ PATIENCE = 50_000
 
 HUGE_AT = MEMORY_BYTES // 2
 HUGE = np.full(MEMORY_BYTES // 8, (1 << 31) - 1, np.int32)
-"""Values, behind all that a kernel has in memory, no two of which have a sum."""
+"""Address of values, after all that a kernel has in memory; the sum of any two overflows."""
 
 TIMINGS = [(1, 0, 0.0), (60, 50, 0.0), (1, 40, 0.4)]
-"""The memory's latency, how much it spreads, and the share of stalls of all streams."""
+"""The memory's latency, its variation, and the stall probability of all streams."""
 
 STAGES = encode(EVENTS, {"stage": [3] * EVENTS["stage"].shape.length})
-"""Bits of the events that tell what the stages do."""
+"""Bits of the events with the stages' states."""
 
 ADDRESS = re.compile(r"\.(values|table|blocks)(_end)?$|epilogue\.(bias|scale)$")
 """Fields of the descriptor that are addresses, by their paths."""
@@ -67,14 +67,14 @@ def register(config: ChipConfig, fields: Fields) -> int:
 
 
 def moved(fields: Fields, base: int) -> Fields:
-    """Return the fields with every address so much higher."""
+    """Return the fields with every address increased by ``base``."""
     return {
         path: value + base * (ADDRESS.search(path) is not None) for path, value in fields.items()
     }
 
 
 def row_0(config: ChipConfig, fields: Fields, image: Image) -> list[dict[str, Any]]:
-    """Return what the dispatcher sends: row 0's joined blocks."""
+    """Return the dispatcher's output: row 0's joined blocks."""
     nest = Nest.of(config, fields)
     first = root(nest, fields["result.start"])
     ((_, blocks),) = joined_chunks(nest.rows[0], first, image, Watch(), Faults())
@@ -92,7 +92,7 @@ def row_0(config: ChipConfig, fields: Fields, image: Image) -> list[dict[str, An
 
 
 def part(items: list[dict[str, Any]], lanes: int) -> list[dict[str, Any]]:
-    """Return row 0's items with only these of their lanes, and their end."""
+    """Return row 0's items with only these of their lanes, and their ends."""
     some: list[dict[str, Any]] = []
     for item in items:
         (block,) = item["block"]
@@ -104,13 +104,13 @@ def part(items: list[dict[str, Any]], lanes: int) -> list[dict[str, Any]]:
 
 
 def tokens(items: list[dict[str, Any]]) -> int:
-    """Return the row-0 tokens of these items: a lane each, or a null one."""
+    """Return the number of row-0 tokens of these items: one for each lane, or a null token."""
     lanes = sum(item["block"][0]["lanes"].bit_count() for item in items if item["count"])
     return max(1, lanes)
 
 
 class System:
-    """The PE between its memory and the bench, which plays the dispatcher."""
+    """The PE with its memory and the dispatcher that the bench replaces."""
 
     def __init__(self, dut: Any, config: ChipConfig, timing: tuple[int, int, float]) -> None:
         latency, spread, stall = timing
@@ -146,21 +146,21 @@ class System:
 
     @property
     def error(self) -> tuple[ErrorCode, int]:
-        """The error code, and where."""
+        """The error code and its ``where``."""
         error = decode(ERROR, int(self.dut.error.value))
         return ErrorCode(error["code"]), error["where"]
 
     def load(self, image: Image) -> None:
-        """Put an image into memory."""
+        """Load an image into memory."""
         self.image[:] = image.read(0, MEMORY_BYTES)
 
     async def run(
         self, fields: Fields, items: list[dict[str, Any]], bad_lines: Iterable[int] = ()
     ) -> tuple[ErrorCode, int]:
-        """Reset the PE and run a nest, anywhere in memory, to its end or its error."""
+        """Reset the PE and run a nest, at a random base address, to its end or its error."""
         dut = self.dut
         dut.rst.value = 1
-        # what the last run was about to write
+        # the last run's pending write
         await ClockCycles(dut.clk, 3)
         self.base = self.rng.randrange((1 << ADDRESS_BITS) // MEMORY_BYTES) * MEMORY_BYTES
         first = self.base // LINE_BYTES
@@ -181,7 +181,7 @@ class System:
         else:
             raise AssertionError("the nest does not end")
         if not self.error[0]:
-            # all that comes late: the retired items and the last error
+            # wait for late outputs: the retired items and the last error
             await ClockCycles(dut.clk, 20)
             assert int(dut.done.value)
         sender.cancel()
@@ -199,7 +199,7 @@ def golden(config: ChipConfig, fields: Fields, image: Image) -> tuple[KernelResu
 @cocotb.test()
 @cocotb.parametrize(timing=TIMINGS)
 async def kernels(dut: Any, timing: tuple[int, int, float]) -> None:
-    """Kernels of all kinds leave what the golden model leaves, and count what it counts."""
+    """Kernels of all kinds give the golden model's memory contents and counts."""
     config = make_config(**bench.parameters["config"])
     system = System(dut, config, timing)
     await bench.start(dut)
@@ -232,7 +232,7 @@ async def kernels(dut: Any, timing: tuple[int, int, float]) -> None:
 @cocotb.test()
 @cocotb.parametrize(timing=TIMINGS)
 async def shares_of_row_0(dut: Any, timing: tuple[int, int, float]) -> None:
-    """A dense result is whole once each of row 0's lanes was in some run's blocks."""
+    """A dense result is complete once each of row 0's lanes was in the blocks of some run."""
     config = make_config(**bench.parameters["config"])
     system = System(dut, config, timing)
     await bench.start(dut)
@@ -252,10 +252,10 @@ async def shares_of_row_0(dut: Any, timing: tuple[int, int, float]) -> None:
 
 @cocotb.test()
 async def errors(dut: Any) -> None:
-    """Nests that can't be right end with an error that the golden model finds; the next is right.
+    """Nests with errors end with an error that the golden model predicts; the next nest is correct.
 
-    The room for the result is too small, a row ends below coordinates that it has, terms are so
-    large that two of them leave int32, all rows of the result are one fiber, or a read fails.
+    A region of the result is too small, a row's size is below its coordinates, terms are so large
+    that the sum of two overflows int32, all rows of the result are one fiber, or a read fails.
     """
     config = make_config(**bench.parameters["config"])
     system = System(dut, config, TIMINGS[0])
@@ -287,7 +287,7 @@ async def errors(dut: Any) -> None:
                 assert error == (ErrorCode.NONE, 0)
                 np.testing.assert_array_equal(system.image, expected.read(0, MEMORY_BYTES))
             if error[0] is ErrorCode.RESULT_FULL:
-                # the runtime reserves what the counters say then
+                # the runtime then reserves what the counters report
                 await ClockCycles(dut.clk, 2)
                 assert system.events["result_values"] == faults.needed
             found[error[0]] += 1
@@ -315,7 +315,7 @@ async def errors(dut: Any) -> None:
     [("verilator", 2, "int8"), ("icarus", 1, "bf16"), ("icarus", 16, "int8")],
 )
 def test_pe(simulator: str, multipliers: int, dtype: str) -> None:
-    """A usual leaf; in Icarus, which is slow, one as narrow and one as wide as it gets."""
+    """The default leaf; in Icarus, which is slow, the narrowest and the widest."""
     if simulator not in SIMULATORS:
         pytest.skip(f"no {simulator}")
     all_of_it = simulator == "verilator"

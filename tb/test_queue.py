@@ -68,7 +68,7 @@ async def order(dut: Any, stalls: tuple[float, float]) -> None:
 
 @cocotb.test()
 async def latency(dut: Any) -> None:
-    """Cycles from an item's coming to its being shown, in an empty queue."""
+    """Cycles from an item's transfer into an empty queue to its appearance at the output."""
     await bench.start(dut)
     dut.i__valid.value, dut.i__payload.value = 1, COUNT
     cycles = 0

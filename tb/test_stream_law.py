@@ -1,7 +1,7 @@
 """The stream law on the outputs of every unit whose own bench does not prove it.
 
-Small configurations: the law does not depend on widths and depths. Every proof is for all times, by
-induction.
+The configurations are small: the law does not depend on widths and depths. Every proof is by
+induction, without a bound on time.
 """
 
 import importlib
@@ -52,9 +52,8 @@ CONFIG = make_config("shrunk", "int8", multipliers=1, operands=2, streams=4, poo
 class Law:
     """A proof of some outputs' law.
 
-    ``inputs``: streams that keep the law themselves; ``constant``: inputs that do not change, by
-    the beginning of their names; ``assume``: what always holds besides. ``depth``: length of the
-    induction.
+    ``inputs``: streams that are assumed to obey the law; ``constant``: prefixes of inputs that do
+    not change; ``assume``: further assumptions; ``depth``: length of the induction.
     """
 
     unit: Callable[[], wiring.Component]
@@ -172,14 +171,14 @@ LAWS = {
         inputs=["i", "reply"],
         constant=["result", "epilogue"],
     ),
-    # It withdraws a request where it gives up a silent bus: here the bus moves.
+    # It withdraws a request on a memory timeout, so the bus is assumed to make progress.
     "CommandProcessor": Law(
         unit=lambda: CommandProcessor(CONFIG),
         outputs=["request"],
         assume=lambda unit: unit.bus_moves | ~unit.bus_due,
         depth=2,
     ),
-    # Its clients may withdraw what they ask for.
+    # Its clients may withdraw requests.
     "ReadPort": Law(unit=lambda: ReadPort(CONFIG), outputs=["bus__ar"]),
     "WritePort": Law(unit=lambda: WritePort(CONFIG), outputs=["bus__aw", "bus__w"], inputs=["i"]),
     "RegisterFile": Law(unit=lambda: RegisterFile(CONFIG), outputs=["bus__b", "bus__r"]),
@@ -187,20 +186,21 @@ LAWS = {
 
 
 OUTPUT = r"Out\((stream\.Signature|axi_)|In\(AXI"
-"""How a unit's source shows that it has an output stream or a bus."""
+"""How a unit's source text shows that it has an output stream or a bus."""
 
 OWN_BENCH = {
     *("Queue", "SkidBuffer", "Fork", "Joiner", "Expander", "ReplayBuffer", "Gather"),
     *("Scatter", "Former", "Dot", "Assembler", "Filler", "Writer"),
 }
-"""Units whose own bench has the proof."""
+"""Units whose own bench contains the proof."""
 
 GRANTED = {"ReadPort": {f"reply__{n}" for n in range(READ_CLIENTS)}}
 """Outputs whose ``ready`` is always high."""
 
 PARTS = {"PE"}
-"""Units whose outputs are those of their parts, which are here. (So are the chip's, which are no
-streams by name.)"""
+"""Units whose outputs are those of their parts, which are proved here. (So are the chip's outputs,
+which are not declared as streams.)
+"""
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -239,7 +239,7 @@ def output_streams(unit: wiring.Component) -> set[str]:
     return {name.removesuffix("__") for name in outputs if flows.get(f"{name}ready") is In}
 
 
-def test_nothing_is_left_out() -> None:
+def test_every_output_is_proved() -> None:
     """Every output stream of every unit has its proof, here or in the unit's bench."""
     proved: dict[str, set[str]] = {}
     units: dict[str, wiring.Component] = {}

@@ -1,4 +1,6 @@
-"""What the leaf does for the accumulator: asks for blocks, then sends the terms of those kept."""
+"""A model of the leaf for the accumulator's benches: looks up blocks, then sends terms of kept
+ones.
+"""
 
 import random
 from collections import deque
@@ -17,7 +19,7 @@ from tb.harness import PERIOD_NS
 from tb.streams import Sink, Source
 
 Item = dict[int, dict[int, int]]
-"""A lookup's work: the bits of each value, by block and lane."""
+"""A lookup's values: the bits of each, by block and lane."""
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Fiber:
 
 @dataclass
 class Leaf:
-    """Sends a nest's lookups and terms to an accumulator, and replays what it has to.
+    """Sends a nest's lookups and terms to an accumulator, and replays fibers on request.
 
     ``extra`` is the probability of an empty step of terms after a lookup. ``taken`` are the cycles
     in which the steps of terms were taken.
@@ -65,7 +67,7 @@ class Leaf:
         return self._oldest == len(self.fibers)
 
     def start(self) -> None:
-        """Begin."""
+        """Start."""
         cocotb.start_soon(self._send_lookups())
         cocotb.start_soon(self._send_terms())
 
@@ -128,7 +130,7 @@ class Leaf:
         self.steps += len(steps)
 
     def _steps(self, work: list[Any]) -> Iterator[list[Any]]:
-        """Cut where a step is full or has the lane already."""
+        """Start a new step when the current one is full or already has the lane."""
         step: list[Any] = []
         for term in work:
             if len(step) == self.config.multipliers or any(term[1] == t[1] for t in step):

@@ -35,7 +35,7 @@ def random_value(rng: random.Random, fmt: NumberFormat) -> int:
 
 
 def random_item(rng: random.Random, blocks: list[int], lanes: int, fmt: NumberFormat) -> Item:
-    """Return work on some of the blocks, with up to `lanes` lanes each."""
+    """Return values for some of the blocks, with up to `lanes` lanes each."""
     chosen = sorted(set(rng.choices(blocks, k=rng.choice([0, 1, 2, 2]))))
     return {
         block: {
@@ -50,7 +50,7 @@ def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
     fmt, slots, window = config.dtype, config.slots, config.window
     count, shortest, length, lanes = 30, 1, 12, 4
     span = list(range(window))
-    if kind == "few":  # additions into the same places
+    if kind == "few":  # additions to the same lanes
         span, lanes = [3, 4, 20], 2
     elif kind == "short":  # fibers of one lookup
         length = 1
@@ -114,7 +114,7 @@ def expected(
 
 
 def normal(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return received blocks as expected ones: one by one, a last without a block merged."""
+    """Return received items as single blocks, with a separate ``last`` merged into its block."""
     out: list[dict[str, Any]] = []
     for item in apart(items):
         del item["second"]
@@ -137,7 +137,7 @@ async def run_fibers(
     reduction: Reduction = Reduction.SUM,
     pairs: int = 1,
 ) -> tuple[Leaf, Sink, int]:
-    """Run them through the device and compare; return leaf, sink, and evictions."""
+    """Send the fibers to the device and compare; return leaf, sink, and evictions."""
     config = configuration(bench.parameters)
     rng = bench.rng()
     items, overflow = expected(fibers, config, reduction)
@@ -200,7 +200,7 @@ async def sums(dut: Any, kind: str, stall: float) -> None:
 
 @cocotb.test()
 async def one_at_a_time(dut: Any) -> None:
-    """The same blocks, but each an item of its own."""
+    """The same blocks, each as an item of its own."""
     config = configuration(bench.parameters)
     _, sink, _ = await run_fibers(dut, fibers_of("random", bench.rng(), config), pairs=0)
     assert all(item["second"]["mask"] == 0 for item in sink.received)
@@ -209,7 +209,7 @@ async def one_at_a_time(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(reduction=[Reduction.MIN, Reduction.MAX])
 async def extremes(dut: Any, reduction: Reduction) -> None:
-    """The least or the largest term of each key."""
+    """The minimum or maximum term of each key."""
     config = configuration(bench.parameters)
     await run_fibers(dut, fibers_of("few", bench.rng(), config), reduction=reduction)
 
@@ -217,7 +217,7 @@ async def extremes(dut: Any, reduction: Reduction) -> None:
 def spread_fibers(
     rng: random.Random, config: ChipConfig, count: int, lookups: int, span: list[int], lanes: int
 ) -> list[Fiber]:
-    """Return fibers with lookups of two blocks of the span, with so many lanes together."""
+    """Return fibers with lookups of two blocks of the span, with this number of lanes together."""
     fibers = []
     for _ in range(count):
         items = []
@@ -237,7 +237,7 @@ def spread_fibers(
 
 @cocotb.test()
 async def lost(dut: Any) -> None:
-    """A fiber that cannot be replayed reports what it lost, and the others come out whole."""
+    """A fiber that cannot be replayed and loses blocks raises an error; the others are complete."""
     config = configuration(bench.parameters)
     rng = bench.rng()
     near, far = config.window - 1, config.window
@@ -264,7 +264,7 @@ async def lost(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(wrong=[[], [0x7FFFFFFF, 1], [0x80000000, 0xFFFFFFFF]])
 async def overflows(dut: Any, wrong: list[int]) -> None:
-    """A sum that leaves int32 is noticed; one that comes close is not."""
+    """A sum that overflows int32 is reported; one that just fits is not."""
     config = configuration(bench.parameters)
     if config.dtype is not NumberFormat.INT8:
         return
@@ -278,7 +278,7 @@ async def overflows(dut: Any, wrong: list[int]) -> None:
 
 @cocotb.test()
 async def step_rate(dut: Any) -> None:
-    """A step a cycle, where fibers have more steps than blocks."""
+    """One step per cycle, if fibers have more steps than blocks."""
     config = configuration(bench.parameters)
     if config.slots < 64:
         return
@@ -287,7 +287,7 @@ async def step_rate(dut: Any) -> None:
     fibers = spread_fibers(rng, config, 20, 48, span, 4)
     leaf, sink, _ = await run_fibers(dut, fibers)
     rate = leaf.steps / (leaf.taken[-1] - leaf.taken[0])
-    dut._log.info("%.3f steps a cycle, %d blocks", rate, len(sink.received))
+    dut._log.info("%.3f steps per cycle, %d blocks", rate, len(sink.received))
     # In a quarter of the steps, a lane was added to less than four cycles ago.
     assert rate >= (0.9 if config.dtype is NumberFormat.INT8 else 0.7)
 
@@ -295,7 +295,7 @@ async def step_rate(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(pairs=[0, 1])
 async def block_rate(dut: Any, pairs: int) -> None:
-    """Blocks a cycle, where nearly every block of a step is new."""
+    """Rate of blocks, if nearly every block of a step is new."""
     config = configuration(bench.parameters)
     if config.slots < 64:
         return
@@ -303,7 +303,7 @@ async def block_rate(dut: Any, pairs: int) -> None:
     fibers = spread_fibers(rng, config, 40, 10, list(range(config.window)), 2)
     leaf, sink, _ = await run_fibers(dut, fibers, pairs=pairs)
     rate = (len(apart(sink.received)) - 1) / (sink.cycles[-1] - sink.cycles[0])
-    dut._log.info("%.3f blocks a cycle, %d steps", rate, leaf.steps)
+    dut._log.info("%.3f blocks per cycle, %d steps", rate, leaf.steps)
     assert rate >= (1.3 if pairs else 0.9)
 
 
@@ -318,7 +318,7 @@ CASES = {
 @pytest.mark.parametrize("dtype", ["int8", "bf16"])
 @pytest.mark.parametrize("case", CASES)
 def test_accumulator(simulator: str, dtype: str, case: str) -> None:
-    """Few slots and a small window; enough for full speed; one context and one word."""
+    """Few slots and a small window; enough slots for full speed; one context and one word."""
     if (simulator == "icarus" and case != "shrunk") or (dtype == "bf16" and case == "narrow"):
         pytest.skip("the same in another case")
     parameters = {"dtype": dtype, **CASES[case]}

@@ -39,23 +39,23 @@ def test_directory(simulator: str, case: str) -> None:
 
 
 class Model:
-    """The contexts' blocks by word, those that wait to be entered, and the walk."""
+    """The contexts' blocks by word, the blocks that wait to be entered, and the walk."""
 
     def __init__(self, config: ChipConfig) -> None:
         words = config.window // BANKS
         self.contexts: list[dict[int, int]] = [{} for _ in range(config.fibers_in_flight)]
         self.waiting: list[deque[tuple[int, int, int]]] = [deque() for _ in range(min(PAIR, words))]
         self.walk: list[tuple[int, int]] | None = None
-        """Words and masks that are left to take, or None where nothing is walked."""
+        """Words and masks still to be taken, or None if nothing is walked."""
         self.walked = -1
-        """The context that they are of."""
+        """Their context."""
 
     def put(self, context: int, word: int, bank: int) -> None:
-        """Let a block wait."""
+        """Queue a block."""
         self.waiting[word % len(self.waiting)].append((context, word, bank))
 
     def enter(self) -> None:
-        """Enter what can be entered in a cycle."""
+        """Enter the blocks that can be entered in a cycle."""
         for half in self.waiting:
             if half:
                 context, word, bank = half.popleft()
@@ -77,14 +77,14 @@ class Model:
         return mask
 
     def waits(self, context: int) -> bool:
-        """Tell whether a block of the context waits."""
+        """Return whether a block of the context waits."""
         return any(of == context for half in self.waiting for of, _, _ in half)
 
 
 def random_puts(
     model: Model, config: ChipConfig, room: bool, blocks: range, rng: random.Random
 ) -> list[Any]:
-    """Return blocks that are not there yet, of contexts that are not walked."""
+    """Return new blocks of contexts that are not walked."""
     puts: list[Any] = []
     for _ in range(PAIR):
         context = rng.randrange(config.fibers_in_flight)
@@ -99,9 +99,8 @@ def random_puts(
 
 @cocotb.test()
 async def blocks(dut: Any) -> None:
-    """Blocks are entered, walked upwards and looked at from above, in every cycle that allows it.
-
-    An eviction is a look, and the mask that the word comes down to.
+    """Blocks are entered, walked upwards and evicted from above, in every cycle that allows it. An
+    eviction is a look, followed by the mask that the word keeps.
     """
     config = make_config(**bench.parameters)
     rng = bench.rng()
@@ -114,7 +113,7 @@ async def blocks(dut: Any) -> None:
     evicted_word = of = 0
     walked = kept = full = 0
     for cycle in range(CYCLES):
-        # many blocks and few, of all words and of one
+        # many blocks and few, in all words and in one
         pace = rng.random() < (0.9 if cycle // 200 % 2 else 0.3)
         span = range(config.window)
         if cycle // 40 % 3:
@@ -196,7 +195,7 @@ async def blocks(dut: Any) -> None:
 
 @cocotb.test()
 async def every_word(dut: Any) -> None:
-    """Each word of each context is entered with a block, looked at, and given up."""
+    """Each word of each context gets a block, is looked at, and is evicted."""
     config = make_config(**bench.parameters)
     rng = bench.rng()
     ports = Ports(dut, Directory(config))

@@ -23,7 +23,7 @@ WORDS = CONFIG.window // BANKS
 CONTEXTS = 60
 
 AT_ONCE = 2
-"""Places that the table takes before it reads them."""
+"""Places that the table queues before it reads them."""
 
 LANE_MASK = (1 << LANES) - 1
 
@@ -35,7 +35,7 @@ def test_drain(simulator: str) -> None:
 
 @dataclass
 class Block:
-    """A held block: its lanes, its slot and what the lanes hold."""
+    """A block with a slot: its lanes, its slot and its values."""
 
     number: int
     touched: int
@@ -71,7 +71,7 @@ class Context:
         return out or [()]
 
     def items(self, pairs: int) -> list[dict[str, Any]]:
-        """Return what the context puts out: blocks that are walked together are one item."""
+        """Return the context's items: blocks that are walked together are one item."""
         fiber = {"fiber": self.fiber, "last": 0, "final": 0}
         single = {
             block.number: {
@@ -142,7 +142,7 @@ class Slots:
     ],
 )
 async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) -> None:
-    """Every block, its values, and its slot, in order; a slot that is back is used again."""
+    """Every block, its values, and its slot, in order; freed slots are reused."""
     stall, table_stall, fill_pace = traffic
     rng = bench.rng()
     ports = Ports(dut, Drain(CONFIG))
@@ -154,11 +154,11 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
     complete: deque[Context] = deque()
     walk: list[tuple[int, int]] | None = None  # the directory's words
     mask: int | None = None
-    # places to be walked by the unit, those that the table has, and the blocks that they are
+    # places still to be walked by the unit, those queued in the table, and their blocks
     places: deque[tuple[dict[str, int], tuple[Block, ...]]] = deque()
     table: deque[tuple[Block, ...]] = deque()
     found: tuple[Block, ...] = ()  # what the table has read
-    due: deque[Block] = deque()  # blocks whose slots are not back
+    due: deque[Block] = deque()  # blocks whose slots are not free yet
     ahead: deque[int] = deque()  # the cycles in which their entries were read
     held: dict[int, Block] = {}  # by slot
     made = begun = cycle = blocks = steps = together = reads = 0
@@ -219,7 +219,7 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
         else:
             busy = StageState.BUSY, StageState.STALLED
             assert state in busy or (state is nothing and (not ahead or cycle - ahead[0] < 3))
-        # what is read, and the slots that are back
+        # the lanes read, and the freed slots
         lanes, slot = ports["lanes"], ports["slot"]
         following, second = ports["following"], ports["second"]
         assert lanes & ~ports["wanted"] == 0
@@ -285,10 +285,10 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
     received = await sink.wait_for(len(expected))
     assert received == expected
     assert blocks > CONTEXTS
-    # each lane once: a bank that is read in vain is one that the fill can't have
+    # each lane once: an unnecessary read would block the fill
     assert reads == sum(item["mask"].bit_count() for item in apart(expected))
     assert (together > CONTEXTS / 6) == bool(pairs)
-    # an item a cycle, or as often as the fill lets it
+    # an item per cycle, or as often as the fill allows
     cycles = cycle - first
     if fill_pace == 1:
         assert (PATIENCE + 0.4) * (blocks - together) < cycles <= (PATIENCE + 1) * steps + 20

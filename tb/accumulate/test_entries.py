@@ -24,13 +24,13 @@ ROUNDS = 8
 CYCLES = 400
 LAST_CYCLES = 2_000
 SPELL = 25
-"""Cycles in which the lookups stay with a few banks."""
+"""Cycles in which the lookups use only a few banks."""
 
 WRITTEN = 2
 """Cycles from a lookup's read to its write."""
 
 SWEPT = 2 * WORDS * CONTEXTS
-"""Cycle in which everything has been swept, whatever gets in the way."""
+"""Cycle by which everything has been swept, despite all other accesses."""
 
 Place = tuple[int, int, int]
 """Context, word and bank."""
@@ -66,14 +66,14 @@ class Traffic:
     rng: random.Random
     entries: dict[Place, dict[str, int]] = field(default_factory=dict)
     closing: set[int] = field(default_factory=set)
-    """Contexts whose walk is on its way, until they are closed."""
+    """Contexts that are being walked, until they are closed."""
     walks: deque[Walk] = field(default_factory=deque)
-    """Places that have to be walked and are not in the unit yet."""
+    """Places to walk that have not been sent to the unit yet."""
     gone: set[Place] = field(default_factory=set)
-    """Places that were evicted: nobody looks there before the context is closed."""
+    """Evicted places: they are not looked up before the context is closed."""
 
     def usable(self, context: int, word: int, swept: int, low_swept: bool) -> bool:
-        """Tell whether a lookup may read there."""
+        """Return whether a lookup may read this word."""
         return context not in self.closing and (context < swept or (low_swept and word < LOW_WORDS))
 
     def lookup(self, swept: int, low_swept: bool, banks: list[int]) -> list[Place | None]:
@@ -88,7 +88,7 @@ class Traffic:
         return places
 
     def plan(self, busy: set[int]) -> None:
-        """Begin the drain of a context that is not busy, or an eviction out of one."""
+        """Begin the drain of a context that is not busy, or an eviction from it."""
         free = [c for c in range(CONTEXTS) if c not in self.closing | busy]
         if not free:
             return
@@ -113,9 +113,8 @@ class Traffic:
 
 @cocotb.test()
 async def lookups_and_walks(dut: Any) -> None:
-    """Both readers find what was written, and nothing where all was cleared; no one waits long.
-
-    After each reset the memory is full of what was there before.
+    """Both readers read what was written, or 0 after a clear; neither waits long. A reset does not
+    clear the memory.
     """
     ports = Ports(dut, Entries(CONFIG))
     await bench.start(dut)
@@ -135,7 +134,7 @@ async def lookups_and_walks(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(hurry=[0, 1])
 async def lookups_that_never_end(dut: Any, hurry: int) -> None:
-    """A walk waits for lookups of its bank for a while, or not at all if it is in a hurry."""
+    """A walk waits for lookups of its bank for a bounded time, or not at all with ``hurry``."""
     ports = Ports(dut, Entries(CONFIG))
     await bench.start(dut)
     bank = 7
@@ -165,14 +164,14 @@ async def run_round(
     found: list[dict[str, int] | None] = [None, None]
     walked: list[dict[str, int]] = []
     offered: Walk | None = None
-    pending: list[Place | None] = [None, None]  # what the lookup that waits reads
-    # what comes of a lookup is written some cycles after its read
+    pending: list[Place | None] = [None, None]  # the data of the waiting lookup
+    # a lookup writes some cycles after its read
     writes: deque[list[tuple[Place, dict[str, int]]]] = deque([[]] * WRITTEN)
     late = swept = 0
     low_swept = False
     empty = {"touched": 0, "slot": None}
     banks = [0]
-    # at last all that is in the memory is looked at
+    # finally the whole memory is read
     everywhere = [
         [(context, word, bank), (context, word, bank + 1)]
         for context in range(CONTEXTS)
@@ -256,7 +255,7 @@ async def run_round(
                     found[n] = dict(entries.get(place, empty))  # type: ignore[arg-type]
                     seen["looked"] += 1
         goes = bool(ports["walked"])
-        # The first walk is read at once, if there is room and the lookups leave its bank alone.
+        # The first walk is read at once, if its data can be taken and no lookup uses its bank.
         first = inside[0] if inside else None
         assert first is not None or not goes
         if first is not None:

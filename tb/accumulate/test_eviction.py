@@ -18,10 +18,10 @@ CONFIG = make_config("shrunk", window=128, fibers_in_flight=4)
 WORDS = CONFIG.window // BANKS
 REQUESTS = 120
 DONE = 2
-"""Cycles from a request to what comes of it."""
+"""Cycles from a request to its effect."""
 
 AT_ONCE = 2
-"""Places that the table takes before it reads them."""
+"""Places that the table queues before it reads them."""
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
@@ -32,7 +32,7 @@ def test_eviction(simulator: str) -> None:
 @cocotb.test()
 @cocotb.parametrize(stall=[0.0, 0.5])
 async def evictions(dut: Any, stall: float) -> None:
-    """The bound, what the word comes down to, and every slot, in order."""
+    """The bound, the mask that the word keeps, and every freed slot, in order."""
     rng = bench.rng()
     ports = Ports(dut, Eviction(CONFIG))
     await bench.start(dut)
@@ -57,7 +57,7 @@ async def evictions(dut: Any, stall: float) -> None:
         asked: deque[int] = deque()  # places that are to be read
         slots: list[int] = []
         back: list[int] = []
-        reading: int | None = None  # the slot that is on its way
+        reading: int | None = None  # the slot being freed
         done = False
         idle = cycle = 0
         while idle < 3:

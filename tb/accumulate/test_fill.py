@@ -43,7 +43,7 @@ def random_value(rng: random.Random, fmt: NumberFormat) -> int:
 
 
 class Sums:
-    """What each lane of each slot has to hold."""
+    """The expected contents of each lane of each slot."""
 
     def __init__(self, fmt: NumberFormat, reduction: Reduction) -> None:
         self._fmt = fmt
@@ -52,7 +52,7 @@ class Sums:
         self.overflow = False
 
     def take(self, place: tuple[int, int], value: int, first: bool) -> int:
-        """Store or add a term, and return the bits of what is there then."""
+        """Store or add a term, and return the resulting bits."""
         new = widen(np.array([value], np.uint32), self._fmt, wide=True)
         new = new.astype(wide_type(self._fmt))
         if not first:
@@ -85,7 +85,7 @@ def random_step(rng: random.Random, config: ChipConfig, sums: Sums, slots: int) 
 
 @cocotb.test()
 @cocotb.parametrize(
-    # slots in use, stalls of the steps and of the reads, and what is done with terms
+    # slots in use, stall probabilities of the steps and of the reads, and the reduction
     traffic=[
         (5, 0.0, 0.0, Reduction.SUM),
         (1, 0.0, 0.0, Reduction.SUM),
@@ -94,9 +94,9 @@ def random_step(rng: random.Random, config: ChipConfig, sums: Sums, slots: int) 
     ]
 )
 async def sums(dut: Any, traffic: tuple[int, float, float, Reduction]) -> None:
-    """Every write, in order; reads of lanes that are free; the ends, and what is still on its way.
+    """Every write, in order; reads only of free lanes; the ends; and the terms in flight.
 
-    A slot is used again for first terms, and so may be read while it is written.
+    Slots are reused for first terms, and so may be read while they are written.
     """
     slots, stall, reserved_pace, reduction = traffic
     config = configuration()
@@ -131,7 +131,7 @@ async def sums(dut: Any, traffic: tuple[int, float, float, Reduction]) -> None:
     sending = cocotb.start_soon(source.send_all(steps))
 
     found: list[int | None] = [None] * LANES
-    going: deque[int] = deque()  # the steps that are on their way, by the cycle in which they went
+    going: deque[int] = deque()  # the steps in flight, by the cycle in which they entered
     accepted = busy = filled = done = overflowed = 0
     latency = BEFORE + fmt.add_latency
     cycle = 0
@@ -165,7 +165,7 @@ async def sums(dut: Any, traffic: tuple[int, float, float, Reduction]) -> None:
             end = ends.popleft()
             assert state is StageState.BUSY
             assert ports["fiber"] == end["fiber"] and ports["ends_nest"] == end["final"]
-        # writes: all of a step in one cycle, always as late
+        # writes: all of a step in one cycle, with constant latency
         put = {
             lane: (w["slot"], w["value"]) for lane, w in enumerate(ports["write"]) if w["enable"]
         }

@@ -14,7 +14,7 @@ from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports
 
 LATE = 4
-"""Cycles after which a slot that came back can be taken."""
+"""Cycles after which a freed slot can be taken."""
 
 GAP = 2
 """Cycles without a slot when the last fresh one is gone."""
@@ -25,7 +25,7 @@ CYCLES = 1500
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("slots", [2, 21])
 def test_free_list(simulator: str, slots: int) -> None:
-    """The fewest, and more than are at hand."""
+    """The smallest number of slots, and more than the registers hold."""
     if slots == 2 and simulator == "verilator":
         pytest.skip("left to the other simulator")
     run_bench(
@@ -38,7 +38,7 @@ def test_free_list(simulator: str, slots: int) -> None:
 
 @cocotb.test()
 @cocotb.parametrize(
-    # how many are taken and come back a cycle, in turn
+    # probabilities that slots are taken and freed in a cycle, in turn
     paces=[
         [(2.0, 0.5)],
         [(2.0, 1.0)],
@@ -49,12 +49,12 @@ def test_free_list(simulator: str, slots: int) -> None:
     ]
 )
 async def slots(dut: Any, paces: list[tuple[float, float]]) -> None:
-    """Every slot once, in order, and not later than it has to be there."""
+    """Every slot once, in order, and within its latency."""
     rng = bench.rng()
     count = bench.parameters["slots"]
     ports = Ports(dut, FreeList(make_config(slots=count)))
     await bench.start(dut)
-    # the slots that are free, and the cycle from which on they must be there
+    # the free slots, and the cycle from which on they must be available
     free = deque((slot, 0) for slot in range(count))
     out: list[int] = []
     taken = 0

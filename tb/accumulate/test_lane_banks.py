@@ -23,7 +23,7 @@ def test_lane_banks(simulator: str) -> None:
 
 @cocotb.test()
 async def reads_and_writes(dut: Any) -> None:
-    """Both readers and the writer in each cycle; a read finds what was there before its cycle."""
+    """Both readers and the writer in each cycle; a read does not see a write of its own cycle."""
     rng = bench.rng()
     ports = Ports(dut, LaneBanks(CONFIG))
     await bench.start(dut)

@@ -30,7 +30,7 @@ def test_passes(simulator: str) -> None:
 @cocotb.test()
 @cocotb.parametrize(replayable=[1, 0])
 async def passes(dut: Any, replayable: int) -> None:
-    """The bounds in every cycle, for random drops, blocks that give way, and ends."""
+    """The bounds in every cycle, for random drops, evictions and ends."""
     rng = bench.rng()
     ports = Ports(dut, Passes(CONFIG))
     await bench.start(dut)
@@ -47,7 +47,7 @@ async def passes(dut: Any, replayable: int) -> None:
         context = rng.randrange(2 * CONFIG.fibers_in_flight)
         base = lower // BANKS * BANKS  # blocks count from it
         most = BLOCKS - 1 - base
-        # Behind a replay, and until its bound has moved, everything is stale.
+        # After a replay starts, until its bound has moved, everything is stale.
         go = rng.random() < 0.7
         decides = go and not moving
         pair = sorted(rng.sample(range(min(most, 1 << rng.randrange(3, 17)) + 2), 2))

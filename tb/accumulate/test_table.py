@@ -34,7 +34,9 @@ def test_table(simulator: str) -> None:
 
 @dataclass
 class Lookups:
-    """Does lookups one after the other, with all slots that other contexts do not need."""
+    """Reference: executes lookups one after the other, with all slots that other contexts do not
+    use.
+    """
 
     replayable: bool
     epoch: int = 0
@@ -43,16 +45,16 @@ class Lookups:
     upper: int | None = None
     error: bool = False
     held: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Lanes and slot of each block that the pass holds; blocks count from `base`."""
+    """Lanes and slot of each block of the pass; blocks count from `base`."""
     dropped: set[int] = field(default_factory=set)
     slots: deque[int] = field(default_factory=deque)
-    """What the unit took, in order."""
+    """The slots that the unit took, in order."""
     writes: list[tuple[Place, int, int]] = field(default_factory=list)
     puts: list[Place] = field(default_factory=list)
     shorts: list[tuple[int, int]] = field(default_factory=list)
     """Contexts and blocks for which slots ran out."""
     ends: list[tuple[int, bool]] = field(default_factory=list)
-    """Each context's first word, and whether its fiber goes on in a further pass."""
+    """Each context's first word, and whether its fiber continues in a further pass."""
     retired: list[dict[str, int]] = field(default_factory=list)
 
     @property
@@ -61,7 +63,7 @@ class Lookups:
         return self.lower // BANKS * BANKS
 
     def step(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Do a lookup; return its answer, where ``slot`` is None for a block that is not kept."""
+        """Execute a lookup; return its answer, with ``slot`` None for a block that is not kept."""
         answer: dict[str, Any] = {"keep": 0, "slot": [None] * PAIR, "first": [0] * PAIR}
         if item["epoch"] != self.epoch:
             return {**answer, "stale": 1}
@@ -97,7 +99,7 @@ class Lookups:
         return CONFIG.window if self.upper is None else self.upper
 
     def _make_room(self, blocks: list[int], keep: list[bool]) -> None:
-        """Let blocks give way until those that are new have slots; drop what is above."""
+        """Evict blocks until the new ones have slots; drop those above."""
         while True:
             for n, block in enumerate(blocks):
                 if self.base + block >= self.lower and block >= self.window:
@@ -128,7 +130,7 @@ class Lookups:
 
 
 class Leaf:
-    """Sends the lookups of fibers, and those of a fiber again where it has to be replayed."""
+    """Sends the lookups of fibers, and resends those of a fiber that is replayed."""
 
     def __init__(
         self, dut: Any, fibers: list[list[dict[str, Any]]], model: Lookups, stall: float
@@ -180,7 +182,7 @@ class Leaf:
 
 
 def random_fibers(rng: random.Random, kind: str) -> list[list[dict[str, Any]]]:
-    """Return the lookups of fibers; each fiber is a token."""
+    """Return the lookups of fibers, one for each row-0 token."""
     fibers = []
     for _ in range(20):
         span = list(range(4))
@@ -216,13 +218,13 @@ def random_fibers(rng: random.Random, kind: str) -> list[list[dict[str, Any]]]:
     traffic=[("few", 0.3), ("bank", 0.0), ("crowded", 0.0), ("crowded", 0.3), ("wide", 0.2)]
 )
 async def lookups(dut: Any, traffic: tuple[str, float]) -> None:
-    """Every answer, and everything that is asked of the neighbours, in order."""
+    """Every answer, and every request to the neighbours, in order."""
     await run(dut, *traffic, replayable=1)
 
 
 @cocotb.test()
 async def lost(dut: Any) -> None:
-    """Without replays, what found no place is reported."""
+    """Without replays, dropped blocks are reported."""
     await run(dut, "crowded", 0.0, replayable=0)
 
 
@@ -240,7 +242,7 @@ async def run(dut: Any, kind: str, stall: float, *, replayable: int) -> None:
     entries: dict[Place, tuple[int, int]] = {}
     free = list(range(CONFIG.slots))
     rng.shuffle(free)
-    waiting: list[int] = []  # slots that come back one by one
+    waiting: list[int] = []  # slots freed one by one
     answers: list[tuple[int, int] | None] = [None] * PAIR
     writes: list[tuple[Place, int, int]] = []
     puts: list[Place] = []
@@ -263,7 +265,7 @@ async def run(dut: Any, kind: str, stall: float, *, replayable: int) -> None:
         swept = min(CONFIG.fibers_in_flight, max(cycle - 30, 0) // 20)
         low_swept = cycle >= 20
         ports["swept"], ports["low_swept"] = swept, low_swept
-        # the oldest context is drained some time
+        # the oldest context is drained eventually
         if freed < ended and not waiting and rng.random() < 0.2:
             old = freed % CONFIG.fibers_in_flight
             gone = [place for place in entries if place[0] == old]
@@ -284,17 +286,17 @@ async def run(dut: Any, kind: str, stall: float, *, replayable: int) -> None:
         ]
         await RisingEdge(dut.clk)
         cycle += 1
-        # reads and writes: a read finds what was there before
+        # reads and writes: a read does not see a write of its own cycle
         advance = ports["advance"]
         assert not (advance and refused)
         answers = [None] * PAIR
         for name in ("read", "write"):
             banks = [port["place"]["bank"] for port in ports[name] if port["enable"]]
-            assert len(set(banks)) == len(banks), f"{name}: a bank does one at a time"
+            assert len(set(banks)) == len(banks), f"{name}: two accesses to one bank"
         for n, read in enumerate(ports["read"]):
             if read["enable"] and advance:
                 place = place_of(read)
-                # what is not swept holds anything; stale lookups look there
+                # unswept words are undefined; stale lookups may read them
                 known = place[0] < swept or (low_swept and place[1] < LOW_WORDS)
                 touched = 0 if known else rng.getrandbits(LANES)
                 answers[n] = entries.get(place, (touched, rng.randrange(CONFIG.slots)))

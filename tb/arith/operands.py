@@ -1,4 +1,4 @@
-"""Operands that find what is wrong with arithmetic."""
+"""Operands that expose arithmetic errors."""
 
 import random
 
@@ -36,14 +36,14 @@ SPECIAL_INTEGERS = [
 
 
 def random_float(rng: random.Random) -> int:
-    """Return fp32 bits: a special value, or any, of any length."""
+    """Return fp32 bits: a special value, or random bits, of any length."""
     if rng.random() < 0.1:
         return rng.choice(SPECIAL_FLOATS)
     return rng.getrandbits(32) & rng.choice([-1, -1, -1 << 8, -1 << 16, -1 << 20]) & 0xFFFFFFFF
 
 
 def float_pairs(rng: random.Random, count: int) -> list[tuple[int, int]]:
-    """Return all pairs of special values, and ``count`` random ones of every interesting kind."""
+    """Return all pairs of special values, and ``count`` random pairs of each kind."""
     pairs = [(a, b) for a in SPECIAL_FLOATS for b in SPECIAL_FLOATS]
     for _ in range(count):
         a = random_float(rng)
@@ -71,7 +71,7 @@ def float_pairs(rng: random.Random, count: int) -> list[tuple[int, int]]:
 
 
 def integer_pairs(rng: random.Random, count: int) -> list[tuple[int, int]]:
-    """Return all pairs of special values, and ``count`` random ones of all lengths."""
+    """Return all pairs of special values, and ``count`` random pairs of all bit lengths."""
 
     def integer() -> int:
         bits = rng.randrange(1, 33)

@@ -1,4 +1,4 @@
-"""Drives pipes that have an ``advance`` instead of a stream."""
+"""Drives pipelines that have an ``advance`` instead of streams."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ async def run_pipe(
     stall: float,
     rng: random.Random,
 ) -> list[dict[str, int]]:
-    """Put items in, one each advance, and return what comes out of each.
+    """Feed items, one per advance, and return the output of each.
 
-    An output's latency is in advances. While the pipe stands still, its inputs change and its
-    outputs must not.
+    Latencies are in advances. While the pipeline stalls, its inputs change and its outputs must
+    hold.
     """
     total = len(items)
     results: list[dict[str, int]] = [{} for _ in items]
@@ -33,9 +33,9 @@ async def run_pipe(
             for name in items[0]:
                 getattr(dut, name).value = rng.choice(items)[name]
         await RisingEdge(dut.clk)
-        # what is read now was there before this edge
+        # values read here are those before this edge
         now = {name: int(getattr(dut, name).value) for name in latencies}
-        assert before is None or now == before, f"moved while it stood still: {before} to {now}"
+        assert before is None or now == before, f"changed during a stall: {before} to {now}"
         for name, latency in latencies.items():
             if advance and 0 <= advances - latency < total:
                 results[advances - latency][name] = now[name]

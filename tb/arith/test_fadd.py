@@ -23,7 +23,7 @@ def reference(pairs: list[tuple[int, int]], reduction: Reduction) -> list[int]:
 
 @cocotb.test()
 async def sums(dut: Any) -> None:
-    """Special and random pairs, each with one of the three."""
+    """Special and random pairs, each with one of the three operations."""
     rng = bench.rng()
     pairs = float_pairs(rng, 4000)
     kinds = [rng.choice(list(Reduction)) for _ in pairs]
@@ -51,5 +51,5 @@ async def sums(dut: Any) -> None:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("stall", [0, 0.3])
 def test_fadd(simulator: str, stall: float) -> None:
-    """With and without pauses."""
+    """With and without stalls."""
     run_bench(FpAdd(), module=__name__, simulator=simulator, parameters={"stall": stall})

@@ -24,11 +24,11 @@ def reference(pairs: list[tuple[int, int]], significant: int) -> list[int]:
 
 @cocotb.test()
 async def products(dut: Any) -> None:
-    """Special and random pairs; what b has below its significant bits is noise."""
+    """Special and random pairs; the bits of b below its significant ones are random."""
     rng = bench.rng()
     significant = bench.parameters["significant"]
     pairs = [
-        # a NaN that has only low bits is none where these are ignored: the chip never makes one
+        # a NaN with only low bits set is not one if these are ignored: the chip never generates it
         (a, b | 0x400000 if b & 0x7F800000 == 0x7F800000 and b & 0x7FFFFF else b)
         for a, b in float_pairs(rng, 4000)
     ]
@@ -45,7 +45,7 @@ async def products(dut: Any) -> None:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize(("significant", "stall"), [(8, 0), (8, 0.3), (24, 0.3)])
 def test_fmul(simulator: str, significant: int, stall: float) -> None:
-    """bf16 and fp32 factors, with and without pauses."""
+    """bf16 and fp32 factors, with and without stalls."""
     parameters = {"significant": significant, "stall": stall}
     run_bench(FpMul(significant), module=__name__, simulator=simulator, parameters=parameters)
 

@@ -38,7 +38,7 @@ def expected(a: np.float32, b: np.float32, operation: str) -> int:
         if operation == "add":
             return nearest(x + y, sign_a & sign_b)
         return nearest(x * y, sign_a ^ sign_b)
-    # infinities and NaNs are IEEE's, but there is only one NaN
+    # infinities and NaNs follow IEEE 754, but there is only one NaN
     with np.errstate(all="ignore"):
         special = a + b if operation == "add" else a * b
     return 0x7FC00000 if np.isnan(special) else int(special.view(np.uint32))
@@ -70,7 +70,7 @@ def test_integers(operation: object) -> None:
 
 
 def test_bf16() -> None:
-    """Rounding to bf16 is ml_dtypes', and widening undoes it."""
+    """Rounding to bf16 equals ml_dtypes', and widening inverts it."""
     bits = np.random.default_rng(1).integers(0, 1 << 32, 20000, np.uint32)
     x = widen(np.concatenate([bits, [0x3F808000, 0x3F818000, 0x7F7FFFFF]]), BF16, True)
     rounded = to_bf16(x)
@@ -91,7 +91,7 @@ def test_sum_chains(fmt: NumberFormat, chains: int) -> None:
     chain = (rng.random(n) ** 3 * chains).astype(np.int64)
     raw = rng.integers(0, 1 << 32, n, np.uint32)
     if fmt is BF16:
-        # magnitudes at the lower end, where sums are flushed on the way
+        # magnitudes near the smallest normal number, where partial sums are flushed
         raw = raw & np.uint32(0x807FFFFF) | rng.integers(1, 4, n, np.uint32) << np.uint32(23)
     values = widen(raw, fmt, True)
     found, sums, overflow = sum_chains(values, chain, fmt)

@@ -57,6 +57,6 @@ async def results(dut: Any) -> None:
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("stall", [0, 0.3])
 def test_integer(simulator: str, unit: str, stall: float) -> None:
-    """With and without pauses."""
+    """With and without stalls."""
     parameters = {"unit": unit, "stall": stall}
     run_bench(UNITS[unit](), module=__name__, simulator=simulator, parameters=parameters)

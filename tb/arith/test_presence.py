@@ -19,7 +19,7 @@ UNITS = {unit.__name__: unit for unit in (Adder, Multiplier)}
 
 
 def narrowed(x: Wide, fmt: NumberFormat) -> Wide:
-    """Return what a multiplier sees of its narrow factor."""
+    """Return the part of the narrow factor that a multiplier uses."""
     if fmt is NumberFormat.INT8:
         return x << 23 >> 23
     return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
@@ -32,7 +32,7 @@ async def present_or_not(dut: Any) -> None:
     fmt = NumberFormat(bench.parameters["dtype"])
     unit = bench.parameters["unit"]
     make = float_pairs if fmt is NumberFormat.BF16 else integer_pairs
-    # canonical, as what comes out of `Widen` is
+    # canonical, like outputs of `Widen`
     a, b = (widen(x, fmt, True) for x in np.array(make(rng, 1500), np.uint32).T)
     reduction = Reduction(bench.parameters["reduction"])
     if unit == "Adder":

@@ -1,1 +1,1 @@
-"""Benches of what surrounds the PE."""
+"""Benches of the units around the PE, and of the whole chip."""

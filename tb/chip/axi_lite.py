@@ -20,7 +20,7 @@ class AxiLiteManager:
         The ports are ``{prefix}{signal}``.
     rng : random.Random
     stall : float
-        Probability of every cycle to wait before the next signal rises.
+        Probability of waiting in each cycle before the next signal rises.
     """
 
     def __init__(self, dut: Any, prefix: str, rng: random.Random, stall: float = 0.0) -> None:
@@ -49,7 +49,7 @@ class AxiLiteManager:
             self._port(name).value = ~value & ((1 << len(self._port(name))) - 1)
 
     async def _receive(self, channel: str, *names: str) -> tuple[int, ...]:
-        """Wait for valid, then some more, then take what is there."""
+        """Wait for valid, then a random time, then take the payload."""
         valid, ready = self._port(f"{channel}valid"), self._port(f"{channel}ready")
         await RisingEdge(self._dut.clk)
         while not int(valid.value):

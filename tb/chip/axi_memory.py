@@ -23,10 +23,10 @@ class _Answer:
 
 
 class AxiMemory:
-    """Answers single-beat line reads and writes, or those of the two that the device has.
+    """Answers single-beat line reads and writes, whichever of the two the device has.
 
-    It asserts what AXI4 asks of a manager (valid holds with its payload, no read identifier is in
-    flight twice) and that only whole lines are asked for.
+    It asserts AXI4's rules for a manager (valid and the payload hold, no read identifier is in
+    flight twice) and that only whole lines are requested.
 
     Parameters
     ----------
@@ -35,24 +35,25 @@ class AxiMemory:
     prefix : str
     rng : random.Random
     latency : tuple of int
-        Least and greatest cycles from a request to its answer; a read answer may overtake others.
+        Minimum and maximum cycles from a request to its answer; read answers may overtake each
+        other.
     stall : float
-        Probability of each channel not to be ready, or not to answer, in a cycle.
+        Probability that a channel is not ready, or does not answer, in a cycle.
 
     Attributes
     ----------
     lines : dict
-        Content by line number; what is missing is a `blank` line.
+        Contents by line number; a missing line is a `blank` one.
     read_errors, write_errors : set
         Line numbers whose accesses fail.
     reads, writes : list
         Line numbers in order of the requests (reads) and of the completed transfers (writes).
-    most_in_flight : int
-        Greatest number of reads in flight.
+    max_in_flight : int
+        Maximum number of reads in flight.
     mute : bool
-        It takes and answers nothing.
+        It accepts and answers nothing.
     mute_writes : bool
-        It answers no write.
+        It answers no writes.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class AxiMemory:
         self.read_cycles: list[int] = []
         self.writes: list[int] = []
         self.write_cycles: list[int] = []
-        self.most_in_flight = 0
+        self.max_in_flight = 0
         self.mute = False
         self.mute_writes = False
         self.cycle = 0
@@ -88,7 +89,7 @@ class AxiMemory:
 
     @staticmethod
     def blank(line: int) -> int:
-        """Return what a line holds before it is written: every word tells its address."""
+        """Return the contents of a line that was never written: each word is its own address."""
         words = (line * LINE_BYTES + 4 * w for w in range(LINE_BYTES // 4))
         return sum((word ^ 0x5A5A0000) << 32 * w for w, word in enumerate(words))
 
@@ -98,7 +99,7 @@ class AxiMemory:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is in flight, and no address waits for its data or the reverse."""
+        """Whether nothing is in flight, and no write address or data waits for the other."""
         return not (
             self._pending_reads or self._pending_addresses or self._pending_data or self._responses
         )
@@ -163,7 +164,7 @@ class AxiMemory:
         self._pending_reads[identifier] = _Answer(self._due(), identifier, payload)
         self.reads.append(line)
         self.read_cycles.append(self.cycle)
-        self.most_in_flight = max(self.most_in_flight, len(self._pending_reads))
+        self.max_in_flight = max(self.max_in_flight, len(self._pending_reads))
 
     def _take_aw(self, identifier: int, address: int, length: int, size: int, burst: int) -> None:
         self._pending_addresses.append(

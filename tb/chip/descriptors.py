@@ -18,7 +18,7 @@ from tb.streams import encode
 
 
 def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
-    """Return a descriptor of random fields without a contradiction; its budget is endless."""
+    """Return a descriptor of random fields without contradictions; its budget is the maximum."""
     kernel = {f.path: rng.getrandbits(f.bits) for f in kernel_fields(config)}
     kernel |= {"magic": MAGIC, "last": 0, "budget": 0xFFFFFFFF}
     for path, limit in (
@@ -75,7 +75,7 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
 
 
 def register(config: ChipConfig, kernel: dict[str, int]) -> int:
-    """Return a descriptor's fields as the hardware holds them, a `kernel_layout`."""
+    """Return a descriptor's fields as a `kernel_layout`."""
     root: dict[str, Any] = {}
     for path, value in kernel.items():
         *parents, leaf = path.split(".")

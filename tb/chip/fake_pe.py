@@ -1,6 +1,6 @@
-"""Stand-ins for the PE and the dispatcher, of the same signatures, for benches of the chip.
+"""Replacements for the PE and the dispatcher, with the same signatures, for benches of the chip.
 
-What they do is set by fields of the descriptor that mean something else in the real ones:
+Their behaviour is set by fields of the descriptor that have another meaning in the real units:
 
 - the dispatcher reads ``row.0.size`` lines from ``dispatch.0.table`` on, in order, and sends a
   block token for each, whose lanes are the line's lowest 16 bits;
@@ -31,7 +31,7 @@ FAKE_WHERE = 77
 
 
 class Ending(IntEnum):
-    """What the fake PE does at its end."""
+    """How the fake PE ends."""
 
     DONE = 0
     ERROR = 1
@@ -43,7 +43,7 @@ class Ending(IntEnum):
 
 
 class FakePE(wiring.Component):
-    """See the module's text. One read and one write a cycle."""
+    """See the module's docstring. One read and one write per cycle."""
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
@@ -62,7 +62,7 @@ class FakePE(wiring.Component):
         )
 
     def elaborate(self, platform: Any) -> Module:
-        """Build the stand-in."""
+        """Build the circuit."""
         m = Module()
         config, kernel = self._config, self.kernel
         slots = config.pool_lines
@@ -152,7 +152,7 @@ class FakePE(wiring.Component):
 
 
 class FakeDispatcher(wiring.Component):
-    """See the module's text. One line in flight."""
+    """See the module's docstring. One line in flight."""
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
@@ -167,7 +167,7 @@ class FakeDispatcher(wiring.Component):
         )
 
     def elaborate(self, platform: Any) -> Module:
-        """Build the stand-in."""
+        """Build the circuit."""
         m = Module()
         kernel = self.kernel
         sent = Signal(32)

@@ -21,7 +21,7 @@ LATENCY = 2
 
 @cocotb.test()
 async def random_kernels(dut: Any) -> None:
-    """Sound descriptors, and some with up to two fields spoilt, one a cycle."""
+    """Valid descriptors, and some with up to two corrupted fields, one per cycle."""
     rng = bench.rng()
     fields = list(kernel_fields(CONFIG))
     judged = [f for f in fields if f.bits <= 3 or f.path.endswith(("size", "base", "last", "_end"))]
@@ -53,7 +53,7 @@ def test_check(simulator: str) -> None:
 
 
 def test_messages() -> None:
-    """The golden function names what is wrong."""
+    """The golden function's messages name the field and its value."""
     words = dict.fromkeys((f.path for f in kernel_fields(CONFIG)), 0)
     assert next(contradictions(CONFIG, words)) == "magic=0x0000: expected 0x4e50"
     kernel = sound(CONFIG, Random(1))

@@ -1,4 +1,4 @@
-"""The chip around stand-ins of PE and dispatcher, in front of a memory that delays and fails."""
+"""The chip with a fake PE and dispatcher, and a memory with delays and errors."""
 
 import random
 from typing import Any
@@ -28,7 +28,7 @@ VALUES_REGION = REGIONS.index("values")
 
 
 class Job:
-    """One kernel for the stand-ins, and what it leaves in memory."""
+    """One kernel for the fake PE, and the memory contents that it leaves."""
 
     def __init__(
         self, rng: random.Random, number: int, *, lines: int = 20, tokens: int = 4
@@ -51,7 +51,7 @@ class Job:
         }
 
     def check(self, memory: AxiMemory) -> None:
-        """Assert that the kernel ran to its end and wrote what it should."""
+        """Assert that the kernel ran to its end and wrote the expected lines."""
         for n in range(self.lines):
             expected = memory.blank(self.source // 32 + n) ^ ALL_BYTES
             assert memory.line(self.result // 32 + n) == expected
@@ -82,7 +82,9 @@ class System:
         self.kernels = 0x100
 
     def load(self, jobs: list[Job]) -> None:
-        """Put the jobs' descriptors into memory, the last one marked so, and forget the rest."""
+        """Load the jobs' descriptors into memory, with `last` set in the last one, and clear the
+        rest.
+        """
         self.memory.lines.clear()
         self.memory.writes.clear()
         self.memory.reads.clear()
@@ -125,7 +127,7 @@ class System:
         await self.wait()
 
     async def expect(self, code: ErrorCode, where: int, completed: int) -> None:
-        """Assert what the registers say of the run that ended, and clear ``done``."""
+        """Check the registers after a run, and clear ``done``."""
         found = [await self.read(name) for name in ("error", "error_where", "kernel_index")]
         assert found == [code, where, completed], (ErrorCode(found[0]), found)
         status = DONE | (FAILED if code else 0)
@@ -137,7 +139,7 @@ class System:
 
 
 async def begin(dut: Any) -> System:
-    """Reset the chip and return it with its surroundings."""
+    """Reset the chip, and return it with its memory and host."""
     system = System(dut)
     await bench.start(dut)
     return system
@@ -171,15 +173,15 @@ async def lists(dut: Any) -> None:
             "passes": count,
             "write_busy": written,
         }
-    assert system.memory.most_in_flight <= CONFIG.reads_outstanding
+    assert system.memory.max_in_flight <= CONFIG.reads_outstanding
     if system.memory.latency[0] > CONFIG.reads_outstanding:
-        assert system.memory.most_in_flight == CONFIG.reads_outstanding
+        assert system.memory.max_in_flight == CONFIG.reads_outstanding
     assert await system.read("identity")
 
 
 @cocotb.test()
 async def errors(dut: Any) -> None:
-    """Every kind of error in the second kernel of three; a sound list runs after each."""
+    """Every kind of error in the second kernel of three; a valid list runs after each."""
     system = await begin(dut)
     rng = system.rng
     second = system.kernels // 32 + LINES
@@ -224,7 +226,7 @@ async def errors(dut: Any) -> None:
     system.memory.read_errors.add(job.table // 32 + 2)
     await run(ErrorCode.READ_ERROR, job.table + 64, job)
 
-    # what a kernel reads lies where it writes, or where the one before it did
+    # a kernel reads where it writes, or where the previous one wrote
     for line in (0, 1):
         reader = Job(rng, 1, lines=1)
         reader.kernel["operand.0.values"] = reader.result + 0x4000 + line * LINE_BYTES
@@ -237,7 +239,7 @@ async def errors(dut: Any) -> None:
     jobs[0].check(system.memory)
     system.kernels = sound_place
 
-    # errors of a write in the middle, and of the last one, when the PE is done already
+    # errors of a write in the middle, and of the last write, after the PE is done
     for line in (3, job.lines):
         system.memory.write_errors.add(job.result // 32 + line)
         await run(ErrorCode.WRITE_ERROR, 0, job)
@@ -260,7 +262,7 @@ async def errors(dut: Any) -> None:
 
 @cocotb.test()
 async def soft_reset(dut: Any) -> None:
-    """A soft reset at any time ends the run; no transfer is cut off; the next run is sound."""
+    """A soft reset at any time ends the run; no transfer is cut off; the next run is correct."""
     system = await begin(dut)
     for delay in [*range(0, 60, 7), *(system.rng.randrange(60, 1000) for _ in range(6))]:
         storm = Job(system.rng, 1)
@@ -289,7 +291,7 @@ async def soft_reset(dut: Any) -> None:
 
 @cocotb.test()
 async def dead_memory(dut: Any) -> None:
-    """A memory that falls silent at any time ends the run; what comes late is dropped."""
+    """A memory that stops answering at any time ends the run; late answers are dropped."""
     system = await begin(dut)
     memory, rng = system.memory, system.rng
     # no answer to the last write: at the list's end, while the next kernel waits for it, and after
@@ -323,7 +325,7 @@ async def dead_memory(dut: Any) -> None:
         await ClockCycles(dut.clk, rng.choice((1, 5, 20, rng.randrange(200))))
         memory.mute = True
         late = rng.random() < 0.5
-        if trial % 3 == 0:  # a soft reset finds out by itself
+        if trial % 3 == 0:  # a soft reset detects the timeout itself
             await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
             await ClockCycles(dut.clk, 2 * CONFIG.watchdog + 50)
             assert not await system.read("status") & BUSY
@@ -348,7 +350,8 @@ async def dead_memory(dut: Any) -> None:
             await system.host.write(OFFSETS["control"], INTERRUPT | SOFT_RESET)
             await ClockCycles(dut.clk, 5)
             assert await system.read("status") & ~LATE == 0
-        if memory.mute:  # what was given up is in the way, or nothing answers still
+        # abandoned requests are still outstanding, or the memory still does not answer
+        if memory.mute:
             system.load([Job(rng, 4)])
             await system.host.write(OFFSETS["status"], DONE)
             await system.start()
@@ -375,7 +378,9 @@ async def dead_memory(dut: Any) -> None:
 
 @cocotb.test()
 async def rates(dut: Any) -> None:
-    """With a near memory: descriptors at a line a cycle, data at a line a cycle each way."""
+    """With a latency of a few cycles: descriptors at one line per cycle, data at one line per cycle
+    in each direction.
+    """
     if bench.parameters["case"] != "near":
         return
     system = await begin(dut)
@@ -400,7 +405,7 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_chip(simulator: str, case: str) -> None:
-    """With stand-ins for PE and dispatcher: near and far memories, and one that stalls."""
+    """With a fake PE and dispatcher: memories of short and long latency, and one that stalls."""
     run_bench(
         Chip(CONFIG, pe=FakePE(CONFIG), dispatcher=FakeDispatcher(CONFIG)),
         module=__name__,

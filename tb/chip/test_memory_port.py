@@ -31,7 +31,7 @@ def make_memory(dut: Any) -> AxiMemory:
 
 
 class Client:
-    """Asks for lines, each with a slot that it has free, and checks the answers."""
+    """Requests lines, each with a free slot, and checks the answers."""
 
     def __init__(self, dut: Any, number: int, memory: AxiMemory) -> None:
         self._memory = memory
@@ -74,7 +74,7 @@ class Client:
 
 @cocotb.test()
 async def reads(dut: Any) -> None:
-    """All clients read at once; every answer comes to whom it belongs."""
+    """All clients read at once; every answer goes to the client that requested it."""
     memory = make_memory(dut)
     clients = [Client(dut, number, memory) for number in range(READ_CLIENTS)]
     await bench.start(dut)
@@ -89,17 +89,17 @@ async def reads(dut: Any) -> None:
     assert int(dut.idle.value) and memory.quiet
     assert len(memory.reads) == READ_CLIENTS * READS
     assert bool(sum(client.errors for client in clients)) == bool(bench.parameters["errors"])
-    assert memory.most_in_flight <= CONFIG.reads_outstanding
+    assert memory.max_in_flight <= CONFIG.reads_outstanding
     if bench.parameters["latency"][0] > CONFIG.reads_outstanding:
-        assert memory.most_in_flight == CONFIG.reads_outstanding
+        assert memory.max_in_flight == CONFIG.reads_outstanding
     elif not bench.parameters["stall"] and not bench.parameters["memory_stall"]:
         cycles = memory.read_cycles[-1] - memory.read_cycles[0] + 1
-        assert cycles == READ_CLIENTS * READS, "one read a cycle"
+        assert cycles == READ_CLIENTS * READS, "one read per cycle"
 
 
 @cocotb.test()
 async def writes(dut: Any) -> None:
-    """Random strobed writes; the memory holds what a list of them says."""
+    """Random strobed writes; the memory holds what a reference holds."""
     memory = make_memory(dut)
     source = Source(dut, "i", LINE_WRITE, bench.rng(), stall=bench.parameters["stall"])
     await bench.start(dut)
@@ -125,7 +125,7 @@ async def writes(dut: Any) -> None:
     assert memory.writes == [item["line"] for item in items]
     assert memory.lines == expected
     if not bench.parameters["stall"] and not bench.parameters["memory_stall"]:
-        assert memory.write_cycles[-1] - memory.write_cycles[0] + 1 == WRITES, "one a cycle"
+        assert memory.write_cycles[-1] - memory.write_cycles[0] + 1 == WRITES, "one write per cycle"
 
     assert not int(dut.error.value)
     memory.write_errors.add(9)
@@ -144,7 +144,7 @@ async def writes(dut: Any) -> None:
 
 @cocotb.test()
 async def no_response(dut: Any) -> None:
-    """A memory that keeps its responses back gets `WRITES_OUTSTANDING` writes."""
+    """A memory that withholds its responses gets `WRITES_OUTSTANDING` writes."""
     memory = make_memory(dut)
     memory.latency = (2000, 2000)
     source = Source(dut, "i", LINE_WRITE, bench.rng())

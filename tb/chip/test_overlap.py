@@ -21,7 +21,7 @@ READS = 12
 
 
 def near(rng: random.Random, kernel: dict[str, int]) -> int:
-    """Return the address of a line at a room's edge, or of any."""
+    """Return the address of a line at a region's edge, or of any line."""
     edges = [kernel[f"result.{name}{end}"] for name in REGIONS for end in ("", "_end")]
     address = rng.choice([*edges, rng.getrandbits(32)]) + rng.choice((-64, -32, 0, 32))
     return address % (1 << 32) & ~31
@@ -29,7 +29,7 @@ def near(rng: random.Random, kernel: dict[str, int]) -> int:
 
 @cocotb.test()
 async def reads_at_the_edges(dut: Any) -> None:
-    """The first line in a room is found, and no line beside one."""
+    """The first line in a region is found, and no line next to one."""
     rng = bench.rng()
     layout = kernel_layout(CONFIG).members["result"]
     dut.read.value = dut.running.value = dut.clear.value = 0

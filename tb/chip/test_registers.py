@@ -44,7 +44,7 @@ class Pulses:
 
 @cocotb.test()
 async def accesses(dut: Any) -> None:
-    """Random reads and writes; a model of the registers says what comes of each."""
+    """Random reads and writes, against a model of the registers."""
     rng = bench.rng()
     bus = AxiLiteManager(dut, "bus__", bench.rng(), stall=bench.parameters["stall"])
     await bench.start(dut)
@@ -110,7 +110,7 @@ async def accesses(dut: Any) -> None:
 
 @cocotb.test()
 async def pulses_alone(dut: Any) -> None:
-    """The one write of a start is a start of one cycle."""
+    """A single write of the start bit is a start pulse of one cycle."""
     bus = AxiLiteManager(dut, "bus__", bench.rng())
     await bench.start(dut)
     pulses = Pulses(dut)

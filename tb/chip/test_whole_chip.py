@@ -32,13 +32,13 @@ DONE = 2
 PATIENCE = 20_000
 
 TIMINGS = (((1, 1), 0.0), ((60, 110), 0.0), ((1, 40), 0.4))
-"""Least and greatest latency of the memory, and its share of stalls."""
+"""Minimum and maximum latency of the memory, and its stall probability."""
 
 FUZZ = 600
 """Seeds of the fuzzer."""
 
 FAILING = 0.3
-"""Share of the kernels that are run again with an error of the bus."""
+"""Share of the kernels that are run again with a bus error."""
 
 
 class System:
@@ -56,7 +56,9 @@ class System:
         return code
 
     async def run_at(self, address: int, patience: int = PATIENCE) -> tuple[ErrorCode, int]:
-        """Run the kernels at an address to the interrupt; return their error and where it is."""
+        """Run the kernels at an address to the interrupt; return the error code and its
+        ``where``.
+        """
         self.memory.reads.clear()
         self.memory.writes.clear()
         await self.host.write(OFFSETS["kernels"], address)
@@ -74,7 +76,7 @@ class System:
         return ErrorCode(code), where
 
     async def check_end(self, case: corruption.Case) -> ErrorCode:
-        """Run a fuzzer's case; it ends as the golden model says. Return its error."""
+        """Run a fuzzer's case and compare with the golden model; return its error."""
         image = Image()
         for address, array in case.segments:
             image.write(address, array)
@@ -103,7 +105,7 @@ class System:
         return code
 
     async def check(self, kernel: Kernel) -> None:
-        """Run a kernel; memory is then what the golden model leaves."""
+        """Run a kernel, and compare memory with the golden model's."""
         expected = loaded(kernel)
         run_kernel(CONFIG, expected, fields_of(CONFIG, kernel))
         assert await self.run(kernel) is ErrorCode.NONE
@@ -113,7 +115,7 @@ class System:
 
 
 def lines(image: Image) -> dict[int, int]:
-    """Return an image as an `AxiMemory` has it."""
+    """Return an image in the form of an `AxiMemory`."""
     count = -(-image.extent // LINE_BYTES)
     raw = image.read(0, count * LINE_BYTES).tobytes()
     return {
@@ -123,7 +125,7 @@ def lines(image: Image) -> dict[int, int]:
 
 
 def segment_lines(segments: corruption.Segments) -> dict[int, int]:
-    """Return pieces of memory as an `AxiMemory` has them."""
+    """Return pieces of memory in the form of an `AxiMemory`."""
     image: dict[int, int] = {}
     for address, array in segments:
         for n, byte in enumerate(array.tobytes(), address):
@@ -135,10 +137,10 @@ def segment_lines(segments: corruption.Segments) -> dict[int, int]:
 
 @cocotb.test()
 async def fuzz(dut: Any) -> None:
-    """Kernels of the fuzzer, random nests among them, most of them spoilt."""
+    """Kernels of the fuzzer, including random nests, most of them corrupted."""
     pair = Pair(f"{PRESET}/{CONFIG.dtype.value}/multipliers={CONFIG.multipliers}")
     system = System(dut)
-    # what nobody wrote is zero in the golden model
+    # memory that was never written is zero in the golden model
     system.memory.blank = lambda line: 0  # type: ignore[method-assign]
     await bench.start(dut)
     rng = bench.rng()
@@ -158,7 +160,7 @@ async def fuzz(dut: Any) -> None:
 
 @cocotb.test()
 async def kernels(dut: Any) -> None:
-    """Kernels of all kinds, and some that the bus ends with an error; the next one runs right."""
+    """Kernels of all kinds, and some with a bus error; the next one is correct."""
     system = System(dut)
     await bench.start(dut)
     rng = bench.rng()
@@ -184,7 +186,7 @@ async def kernels(dut: Any) -> None:
     "icarus" not in SIMULATORS and not COVERAGE, reason="in Verilator, tests/rtl runs whole chips"
 )
 def test_whole_chip() -> None:
-    """As the PE's bench, with everything around it."""
+    """Like the PE's bench, with the whole chip."""
     run_bench(
         Chip(CONFIG),
         module=__name__,
@@ -194,7 +196,7 @@ def test_whole_chip() -> None:
 
 
 def test_whole_chip_fuzz() -> None:
-    """For coverage and mutation, where the chip that the fuzzer has otherwise is not at hand."""
+    """For coverage and mutation, which do not run the fuzzer's own tests."""
     if not COVERAGE and tb.harness.recorder is None:
         pytest.skip("tests/fuzz does it, and faster")
     run_bench(

@@ -1,7 +1,7 @@
-"""Runs all benches in Verilator with line coverage, and says what none of them ran.
+"""Runs all benches in Verilator with line coverage, and lists the lines that none of them executed.
 
 ``python -m tb.coverage`` (``make coverage``) ends with code 1 if a bench fails, a unit stays below
-95 %, or a waiver (waivers.toml) is for nothing.
+95 %, or a waiver (waivers.toml) does not apply.
 """
 
 import argparse
@@ -23,11 +23,13 @@ FOLDER = ROOT / "build" / "coverage"
 WAIVERS = Path(__file__).with_name("waivers.toml")
 
 BENCHES = "verilator or whole_chip"
-"""pytest's expression for what runs in Verilator (the chip's bench does, for coverage)."""
+"""pytest's expression for the benches that run in Verilator (including the chip's, for
+coverage).
+"""
 
 
 def run_benches(jobs: int) -> int:
-    """Run the benches and leave what they covered in `FOLDER`; return pytest's exit code."""
+    """Run the benches, with their coverage in `FOLDER`; return pytest's exit code."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "tb", "-k", BENCHES),

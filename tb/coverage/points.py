@@ -1,11 +1,11 @@
-"""What Verilator counted, by unit and independent of the configuration.
+"""Verilator's coverage points, by unit and independent of the configuration.
 
-Verilator's line coverage counts how often each block, each branch (also the ``else`` that is not
-written), each case and each side of a conditional expression was run. All of these are points here.
+Verilator's line coverage counts how often each block, each branch (including an implicit ``else``),
+each case and each side of a conditional expression was executed. Each of these is a point.
 
-The same unit is in many designs, with other parameters and so in other Verilog. A point is
-therefore named by what stays: the file in hw/loopnest_hw and the line where its module is built,
-the signal that its process drives, and its place among the process's branches.
+A unit occurs in many designs, with different parameters and so different Verilog. A point is
+therefore named by what does not change: the file in hw/loopnest_hw and the line where its module is
+built, the signal that its process drives, and its place among the process's branches.
 """
 
 import re
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = "hw/loopnest_hw/"
-"""The units' folder: modules that were built elsewhere (Amaranth's library) are not ours."""
+"""The units' folder: modules from elsewhere (Amaranth's library) are not counted."""
 
 _MODULE = re.compile(
     r'^\(\* src = "([^"]+):(\d+)" \*\)\n(?:\(\*[^\n]*\n)*module .*?^endmodule',
@@ -32,16 +32,16 @@ _TARGET = re.compile(r"^\s+(?:\{ )?([^\s(\[,]+).* <?= ")
 _BRANCH = re.compile(r"if |end else|casez |default:|\d+'\w[\w?, ']*:")
 _ATTRIBUTE = re.compile(r"\(\*.*?\*\) ")
 _NUMBER = re.compile(r"\$\d+ ?|\\")
-"""Numbers that the Verilog's writer adds to names, and what makes them names."""
+"""Numbers that the Verilog writer adds to names, and the syntax around names."""
 _WRITERS = "$auto$verilog_backend"
-"""In a line that Yosys adds to each process, to have it run at the start."""
+"""Part of a line that Yosys adds to each process so that it runs at the start."""
 
 _FIELD = re.compile(r"\x01(\w+)\x02([^\x01']*)")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A line of the Verilog, by what does not depend on the configuration.
+    """A line of the Verilog, identified independently of the configuration.
 
     Parameters
     ----------
@@ -50,10 +50,10 @@ class Place:
     module : int
         Line of the file where the module is built.
     process : str
-        The signal that the line's process drives; of a process that drives none with a name its
-        branches; the source of a conditional expression.
+        The signal that the line's process drives; its branches, if it drives no named signal; the
+        source location of a conditional expression.
     copy : int
-        Number among the module's processes that are named alike.
+        Number among the module's processes of the same name.
     path : tuple of pairs
         Indentation and number of each branch around the line, and its own.
     """
@@ -85,7 +85,9 @@ class Line:
 
     @property
     def label(self) -> str:
-        """What a person reads, and what waivers match: the signal and the line, without numbers."""
+        """The text that reports show and waivers match: the signal and the line, without
+        numbers.
+        """
         name = self.place.process if "\n" not in self.place.process else ""
         return f"{name}: {_NUMBER.sub('', _ATTRIBUTE.sub('', self.text))}"
 
@@ -169,7 +171,7 @@ def _short(path: str) -> str:
 
 
 def read_points(folder: Path) -> dict[Point, tuple[int, Line]]:
-    """Return how often each point was run, and a line that it stands for.
+    """Return how often each point was executed, and one of its lines.
 
     Parameters
     ----------

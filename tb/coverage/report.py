@@ -1,4 +1,4 @@
-"""Figures of each unit, and the waivers: lines that no bench can run, each with its reason."""
+"""Figures of each unit, and waivers: lines that no bench can execute, each with a reason."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from pathlib import Path
 from tb.coverage.points import Line, Point
 
 TARGET = 0.95
-"""Share of its lines that each unit's benches have to run."""
+"""Share of each unit's lines that its benches must execute."""
 
 
 @dataclass(frozen=True)
 class Waiver:
-    """Lines that no bench has to run.
+    """Lines that no bench has to execute.
 
     Parameters
     ----------
@@ -22,11 +22,11 @@ class Waiver:
     line : str
         The line as the report shows it, ``signal: text``.
     reason : str
-        Why nothing can run it.
+        Why it cannot be executed.
     kind : str
-        Verilator's name of the point (``if``, ``else``, ``case``); any, if left out.
+        Verilator's kind of point (``if``, ``else``, ``case``); any, if omitted.
     count : int
-        Lines that it is for.
+        Number of lines that it covers.
     """
 
     unit: str
@@ -38,18 +38,18 @@ class Waiver:
 
 @dataclass
 class UnitCoverage:
-    """Lines of a unit, and those that were run."""
+    """Lines of a unit, and those that were executed."""
 
     name: str
     lines: int = 0
     covered: int = 0
     waived: int = 0
     missed: list[tuple[str, Line]] = field(default_factory=list)
-    """Neither run nor waived: the point's kind and its line."""
+    """Points neither executed nor waived: kind and line."""
 
     @property
     def share(self) -> float:
-        """Lines run, of those that are not waived."""
+        """Share of executed lines among those not waived."""
         wanted = self.lines - self.waived
         return self.covered / wanted if wanted else 1.0
 
@@ -62,7 +62,7 @@ def read_waivers(path: Path) -> list[Waiver]:
 def summarize(
     points: Mapping[Point, tuple[int, Line]], waivers: Sequence[Waiver]
 ) -> tuple[list[UnitCoverage], list[str]]:
-    """Return each unit's figures, by name, and a message for each waiver that is not as it says."""
+    """Return each unit's figures, by name, and a message for each waiver that does not match."""
     units: dict[str, UnitCoverage] = {}
     used = dict.fromkeys(waivers, 0)
     for point, (count, line) in points.items():

@@ -1,4 +1,4 @@
-"""Points are found and named alike in all configurations; waivers must say what is so."""
+"""Points are found and named alike in all configurations; waivers must match the results."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def record(line: Line, kind: str, count: int) -> str:
 
 @pytest.fixture
 def points(tmp_path: Path) -> dict[Point, tuple[int, Line]]:
-    """Coverage of two designs: what one has run and the other has not is run."""
+    """Coverage of two designs: a point that either has executed counts."""
     for operands in (2, 3):
         folder = tmp_path / str(operands)
         folder.mkdir()

@@ -50,7 +50,7 @@ def random_takes(rng: random.Random) -> list[int]:
 
 
 def seen(item: dict[str, Any]) -> list[AddressedLane]:
-    """Return the lanes of what came out; valid ones come first."""
+    """Return the lanes of an output item; valid ones come first."""
     step, gather = item["step"], item["gather"]
     count = step["valid"].bit_count()
     assert step["valid"] == (1 << count) - 1
@@ -119,4 +119,4 @@ async def random_steps(dut: Any, mode: int, trial: int, stall: float) -> None:
         assert (step["fiber"], step["last"]) == (fiber["fiber"], last)
         assert (step["end"], step["final"]) == (fiber["end"] & last, fiber["final"] & last)
     if not stall:
-        assert sink.cycles[-1] - sink.cycles[0] == len(items) - 1, "not a step a cycle"
+        assert sink.cycles[-1] - sink.cycles[0] == len(items) - 1, "not one step per cycle"

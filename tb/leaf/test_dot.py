@@ -29,7 +29,9 @@ SLOW = ("verilator", "bf16", True)
 
 
 def random_wide(rng: random.Random, fmt: NumberFormat) -> int:
-    """Return the bits of a wide value: numbers whose order of addition shows, and special ones."""
+    """Return the bits of a wide value: numbers for which the order of additions matters, and
+    special ones.
+    """
     if fmt is NumberFormat.INT8:
         raw = rng.choice(SPECIAL_INTEGERS) if rng.random() < 0.002 else rng.getrandbits(16)
     elif rng.random() < 0.02:
@@ -45,7 +47,7 @@ def random_steps(config: ChipConfig, rng: random.Random, count: int) -> list[dic
     m = config.multipliers
     steps: list[dict[str, Any]] = []
     while len(steps) < count:
-        # lengths about the ring's, runs of fibers of one step, and long ones
+        # lengths near the number of partial sums, runs of fibers of one step, and long ones
         length = rng.choice([1, 1, 1, 1, rng.randint(1, 6), rng.randint(4, 30)])
         density = rng.choice([0.0, 0.3, 0.9, 1.0])
         for s in range(length):
@@ -83,7 +85,7 @@ def reference(
 
 @cocotb.test()
 async def fibers(dut: Any) -> None:
-    """Fibers of all lengths, at several rates, summed or for their extremes."""
+    """Fibers of all lengths, at several rates, for each reduction."""
     rng = bench.rng()
     config = make_config(**bench.parameters["config"])
     source = Source(dut, "i", dot_input(config, SIDE), rng)
@@ -104,7 +106,7 @@ async def fibers(dut: Any) -> None:
         await ClockCycles(dut.clk, bench.parameters["latency"] + 2)
         assert int(dut.overflow.value) == int(overflow)
         if not source.stall and not sink.stall:
-            # a step a cycle: the items are as far apart as the ends of their fibers
+            # one step per cycle: items are as far apart as the ends of their fibers
             ends = [n for n, step in enumerate(steps) if step["last"]]
             assert sink.cycles[-1] - sink.cycles[done] == ends[-1] - ends[0]
         done += len(expected)
@@ -133,13 +135,13 @@ def test_dot(simulator: str, dtype: str, multipliers: int) -> None:
 
 
 def test_stream_law() -> None:
-    """The output's law, proved; the adders' width of no account."""
+    """The stream law of the output; the adders' width does not matter."""
     config = make_config(dtype="int8", multipliers=1)
     prove_stream_law(Dot(config, 1), outputs=["o"], inputs_assumed=["i"], depth=6)
 
 
 def one_by_one(config: ChipConfig, steps: list[dict[str, Any]]) -> list[Any]:
-    """Return the fibers' sums, None without lanes: the order of additions as the docs say it."""
+    """Return the fibers' sums, None without lanes, in the documented order of additions."""
     fmt = config.dtype
     sums: list[Any] = []
 
@@ -168,7 +170,7 @@ def one_by_one(config: ChipConfig, steps: list[dict[str, Any]]) -> list[Any]:
 @pytest.mark.parametrize("dtype", ["bf16", "int8"])
 @pytest.mark.parametrize("multipliers", [1, 2, 4, 8, 16])
 def test_golden(dtype: str, multipliers: int) -> None:
-    """The golden function against additions one by one."""
+    """The golden function against single additions."""
     config = make_config(dtype=dtype, multipliers=multipliers)
     steps = random_steps(config, random.Random(multipliers), 1500)
     sums, some, _ = dot(*arrays(config, steps), config.dtype)

@@ -55,8 +55,8 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
 
 @cocotb.test()
 async def counts_at_the_limit(dut: Any) -> None:
-    """Each lane as the last one of a step and as the first that is too many, with any numbers of
-    lanes below it in the halves of its block, in the first block or behind others.
+    """Each lane as the last one of a step and as the first one beyond it, with any numbers of lanes
+    below it in the halves of its block, in the first block or after others.
     """
     limit = bench.parameters["multipliers"]
     rng = bench.rng()
@@ -119,7 +119,7 @@ async def run_fibers(dut: Any, fibers: list[list[int]], mode: str, stall: float)
 @cocotb.test()
 @cocotb.parametrize(lanes=[1, "half", 16])
 async def a_step_a_cycle(dut: Any, lanes: Any) -> None:
-    """One step from two sparse blocks, or many from a full one: there is no bubble."""
+    """One step from two sparse blocks, or many from a full one: no bubbles."""
     multipliers = bench.parameters["multipliers"]
     config = make_config("tiny", multipliers=multipliers)
     await bench.start(dut)
@@ -141,7 +141,7 @@ async def a_step_a_cycle(dut: Any, lanes: Any) -> None:
 def fiber_items(
     config: ChipConfig, fiber: int, blocks: list[int], rng: random.Random
 ) -> list[dict[str, Any]]:
-    """Return a fiber's blocks as the placer sends them; their places are their numbers."""
+    """Return a fiber's blocks in the placer's form; their places are their numbers."""
     layout = placed(config)
     owner = decode(fiber_layout(config), rng.getrandbits(fiber_layout(config).size))
     items = []

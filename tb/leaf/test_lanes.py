@@ -24,7 +24,7 @@ STEPS = 25
 
 
 def random_value(rng: random.Random, fmt: NumberFormat) -> int:
-    """Return a raw value: right for its width, with noise above a narrow one."""
+    """Return a raw value; the bits above a narrow one are random."""
     if fmt is NumberFormat.INT8:
         if rng.random() < 0.3:
             return rng.choice(SPECIAL_INTEGERS)

@@ -1,6 +1,6 @@
-"""The leaf as a whole: the golden functions of its units, one behind the other.
+"""The whole leaf, against the golden functions of its units in sequence.
 
-An accumulator that answers anything, and a memory whose every address has a value, stand around it.
+Its neighbours are an accumulator with random answers, and a memory with a value at every address.
 """
 
 import random
@@ -57,7 +57,7 @@ Term = tuple[int, int, int, int]
 
 @dataclass
 class Setting:
-    """What the leaf is set to, and what memory holds."""
+    """The leaf's settings, and the memory's contents."""
 
     leaf: place.Leaf
     values: list[Values]
@@ -67,7 +67,7 @@ class Setting:
     memory: list[int]
 
     def word(self, at: int) -> int:
-        """Return the 32 bits from a byte address on: anything, but always the same."""
+        """Return the 32 bits from a byte address on: arbitrary, but always the same."""
         return self.memory[(at * 0x9E3779B1 >> 7) % len(self.memory)]
 
     def kernel(self, config: ChipConfig) -> int:
@@ -100,7 +100,9 @@ def random_setting(config: ChipConfig, rng: random.Random, mode: int, accumulate
 
 @dataclass
 class Step:
-    """A step: where its lanes go, and the raw value and presence of each lane's operands."""
+    """A step: the destinations of its lanes, and the raw value and presence of each lane's
+    operands.
+    """
 
     where: list[tuple[int, int, int]]
     raw: list[list[int]]
@@ -196,7 +198,7 @@ def compute(
 
 
 def seen(items: list[dict[str, Any]]) -> list[tuple[list[Term], tuple[int, bool] | None]]:
-    """Return the terms that came out, result fiber by result fiber."""
+    """Return the received terms, result fiber by result fiber."""
     results: list[Any] = [([], None)]
     for item in items:
         for n in range(len(item["value"])):
@@ -211,7 +213,7 @@ def seen(items: list[dict[str, Any]]) -> list[tuple[list[Term], tuple[int, bool]
 
 
 def joined_to_ends(results: list[Any]) -> list[Any]:
-    """Put the leaf fibers of a result fiber together."""
+    """Merge the leaf fibers of a result fiber."""
     together: list[Any] = [([], None)]
     for found_terms, end in results:
         together[-1] = (together[-1][0] + found_terms, end)
@@ -221,9 +223,9 @@ def joined_to_ends(results: list[Any]) -> list[Any]:
 
 
 class Watch:
-    """Adds up what the leaf tells of its steps, and notes its states.
+    """Sums the leaf's counts of its steps, and records its states.
 
-    ``quiet``: cycles since it last did anything with one.
+    ``quiet``: cycles since its last activity.
     """
 
     def __init__(self, dut: Any) -> None:
@@ -292,7 +294,7 @@ async def random_fibers(dut: Any, mode: int, accumulate: int, stall: float) -> N
     dropped = False
     placer = place.Placer(leaf)
     for number in range(FIBERS):
-        # What is left of a replay's past comes first.
+        # Stale items come first.
         stale = bool(accumulate) and number < 6
         if number == 6:
             placer = place.Placer(leaf)
@@ -361,7 +363,7 @@ async def random_fibers(dut: Any, mode: int, accumulate: int, stall: float) -> N
 
 
 def scattered(group: list[Joined]) -> list[list[Joined]]:
-    """Return a group's lanes, each in a group of its own."""
+    """Return a group's lanes, each as a group of its own."""
     return [
         [Joined(group[n].coordinate, lane, group[n].mask, group[n].rank)]
         for n, lane in scatter([block.lanes for block in group])
@@ -374,7 +376,7 @@ def random_answer(rng: random.Random, config: ChipConfig) -> place.Found:
 
 
 def reply_value(answer: list[place.Found], stale: bool) -> dict[str, Any]:
-    """Return the answer for two blocks as the stream carries it."""
+    """Return the answer for two blocks as a stream item."""
     return {
         "keep": sum(f.keep << n for n, f in enumerate(answer)),
         "slot": [f.slot for f in answer],
@@ -384,7 +386,7 @@ def reply_value(answer: list[place.Found], stale: bool) -> dict[str, Any]:
 
 
 def first_difference(got: list[Any], want: list[Any]) -> str:
-    """Return where two lists of result fibers part."""
+    """Return the first difference between two lists of result fibers."""
     for n, (one, other) in enumerate(zip(got, want, strict=False)):
         if one != other:
             return f"result fiber {n}: {one} for {other}"
@@ -396,7 +398,7 @@ def first_difference(got: list[Any], want: list[Any]) -> str:
 def test_leaf(simulator: str, dtype: str, multipliers: int) -> None:
     """Both formats, with short queues."""
     if simulator == "verilator" and dtype == "bf16":
-        pytest.skip("the build takes long, and Icarus has it")
+        pytest.skip("the build takes long; Icarus runs it")
     config: dict[str, Any] = {
         "preset": "tiny",
         "dtype": dtype,

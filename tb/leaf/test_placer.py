@@ -1,4 +1,4 @@
-"""The placer against `place`, with an accumulator that answers anything."""
+"""The placer against `place`, with an accumulator with random answers."""
 
 import random
 from typing import Any
@@ -66,7 +66,7 @@ def kernel_bits(leaf: place.Leaf) -> int:
 
 
 def random_groups(rng: random.Random, mode: LeafMode) -> list[list[Joined]]:
-    """Return a fiber's blocks in items as the joiner, or the scatter unit, sends them."""
+    """Return a fiber's blocks as items of the joiner or the scatter unit."""
 
     def block() -> Joined:
         lanes = rng.randrange(1, 1 << 16)
@@ -83,7 +83,7 @@ def random_groups(rng: random.Random, mode: LeafMode) -> list[list[Joined]]:
 
 
 def item_value(group: list[Joined], child: list[int], last: bool) -> dict[str, Any]:
-    """Return a group of blocks as the stream carries it."""
+    """Return a group of blocks as a stream item."""
     blocks = [
         {"coordinate": b.coordinate, "lanes": b.lanes, "mask": list(b.mask), "rank": list(b.rank)}
         for b in group + [NO_BLOCK] * (PAIR - len(group))
@@ -92,13 +92,13 @@ def item_value(group: list[Joined], child: list[int], last: bool) -> dict[str, A
 
 
 def lookup_value(item: dict[str, Any]) -> place.Lookup:
-    """Return the lookup that the stream carried."""
+    """Return the lookup of a stream item."""
     blocks = tuple((item["block"][n], item["mask"][n]) for n in range(item["count"]))
     return place.Lookup(blocks, *(bool(item[name]) for name in ("end", "retire", "final")))
 
 
 def placed_value(item: dict[str, Any]) -> tuple[Any, ...]:
-    """Return lanes and blocks of an item that came out."""
+    """Return lanes and blocks of an output item."""
     blocks = item["block"][: item["count"]]
     return (
         tuple(b["lanes"] for b in blocks),
@@ -137,7 +137,7 @@ async def random_fibers(dut: Any, mode: int, accumulate: int, stall: float) -> N
     expected: list[tuple[Token, bool, place.Item]] = []
     for n in range(100):
         context = random_token(rng)
-        # What is left of a replay's past comes first.
+        # Stale items come first.
         stale = bool(accumulate) and n < 20
         if n == 20:
             placer = place.Placer(leaf)
@@ -204,7 +204,7 @@ async def random_fibers(dut: Any, mode: int, accumulate: int, stall: float) -> N
     assert len(sink.received) == len(results) >= 50
     if not stall:
         least = len(items) + sum(context["null"] for context in contexts)
-        assert sink.cycles[-1] - sink.cycles[0] < least, "not an item a cycle"
+        assert sink.cycles[-1] - sink.cycles[0] < least, "not one item per cycle"
     for got, (context, item, want) in zip(sink.received, results, strict=True):
         assert placed_value(got) == want
         fiber = got["fiber"]

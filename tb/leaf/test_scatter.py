@@ -39,7 +39,7 @@ def test_stream_law() -> None:
 
 
 def random_item(rng: random.Random, count: int) -> dict[str, Any]:
-    """Return an item as the joiner sends it; a block has at least a lane."""
+    """Return an item in the joiner's form; a block has at least one lane."""
 
     def block() -> dict[str, Any]:
         return {
@@ -58,7 +58,7 @@ def random_item(rng: random.Random, count: int) -> dict[str, Any]:
 
 
 def used(item: dict[str, Any]) -> dict[str, Any]:
-    """Return the item without the blocks that it does not have."""
+    """Return the item without its unused blocks."""
     return item | {"block": item["block"][: item["count"]], "last": bool(item["last"])}
 
 
@@ -89,4 +89,4 @@ async def random_items(dut: Any, enable: int, stall: float) -> None:
     await sender
     assert len(expected) >= 80
     if not stall:
-        assert sink.cycles[-1] - sink.cycles[0] == len(expected) - 1, "not one a cycle"
+        assert sink.cycles[-1] - sink.cycles[0] == len(expected) - 1, "not one item per cycle"

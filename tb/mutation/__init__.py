@@ -1,1 +1,1 @@
-"""Mutation of the RTL: how many random faults the benches notice (``make mutate``)."""
+"""Mutation of the RTL: how many random faults the benches detect (``make mutate``)."""

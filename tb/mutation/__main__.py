@@ -1,8 +1,8 @@
-"""Puts random faults into the units, and counts those that the benches notice.
+"""Injects random faults into the units, and counts those that the benches detect.
 
-``python -m tb.mutation 200 --seed 1`` (``make mutate``) goes on where it was ended; its results are
-in build/mutation/results.jsonl. A mutant that its unit's bench and the whole chip's both let pass
-is compared with the unit itself: what is proved to be the same is no fault.
+``python -m tb.mutation 200 --seed 1`` (``make mutate``) continues where it was interrupted; its
+results are in build/mutation/results.jsonl. A mutant that passes its unit's bench and the whole
+chip's is compared with the unit itself: one that is proved equivalent does not count.
 """
 
 import argparse
@@ -27,7 +27,7 @@ RESULTS = FOLDER / "results.jsonl"
 CHIP_BENCH = "tb.chip.test_whole_chip"
 
 BUILD_SECONDS = 1800.0
-"""For the first run of a design, which compiles it."""
+"""Time limit of the first run of a design, which compiles it."""
 
 
 def try_design(
@@ -76,7 +76,7 @@ def try_design(
 
 
 def settle(designs: dict[str, Design], console: Console) -> None:
-    """Look for proofs that mutants change nothing, and run the chip's bench on the others."""
+    """Try to prove mutants equivalent, and run the chip's bench on the others."""
     left = [
         (result, Mutation(result.options, result.wire, result.source))
         for result in load_results(RESULTS).values()
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, parts in of_design.items():
             try_design(designs[name], parts, options, console)
         settle(designs, console)
-    # what was found in other states of the RTL, or by other benches, does not count
+    # results for other versions of the RTL or of the benches do not count
     homes = {(share.unit, share.design) for share in planned}
     results = [r for r in load_results(RESULTS).values() if (r.unit, r.design) in homes]
     for result in results:

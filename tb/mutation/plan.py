@@ -1,7 +1,7 @@
-"""What is mutated: each unit in the designs of its bench.
+"""The plan: which units are mutated in which designs.
 
 A unit is a file of hw/loopnest_hw with modules of its own. Its bench is the one at the same path in
-tb/; where there is none, the one with the smallest design that the unit is in.
+tb/ or, if there is none, the one with the smallest design that contains the unit.
 """
 
 import json
@@ -25,7 +25,9 @@ ROOT = Path(__file__).parent.parent.parent
 UNITS = ROOT / "hw" / "loopnest_hw"
 
 DESIGNS = 2
-"""Designs of a unit's bench that its mutants are spread over: those that run most often."""
+"""Number of designs of a unit's bench that its mutants are spread over: those that run most
+often.
+"""
 
 TOOLS = ("coverage", "mutation")
 """Folders of tb/ without benches."""
@@ -49,7 +51,7 @@ class Design:
 
     @property
     def name(self) -> str:
-        """The top module and a hash, in which lines of the source don't count."""
+        """The top module and a hash, which ignores source locations."""
         return f"{self.runs[0].top}-{digest(_SOURCE.sub('', self.text))}"
 
     def modules(self) -> dict[str, list[tuple[str, int]]]:
@@ -129,8 +131,7 @@ def shares(designs: dict[str, Design], count: int) -> list[Share]:
 def load(folder: Path) -> dict[str, Design]:
     """Return the designs of all benches, by name.
 
-    They are kept in the folder, by bench: what neither the RTL nor the bench's text changes is not
-    made again.
+    They are stored in the folder, by bench, and reused until the RTL or the bench's text changes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rtl = digest(*(source.read_text() for source in sorted(UNITS.rglob("*.py"))))

@@ -1,4 +1,4 @@
-"""What became of each mutant, kept in a file as it is found out."""
+"""The outcome of each mutant, appended to a file."""
 
 import json
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.table import Table
 
 OUTCOMES = ("bench", "chip", "equivalent", "survived")
-"""Killed by the unit's bench, by the whole chip's; proved to change nothing; none of these."""
+"""Killed by the unit's bench, or by the whole chip's; proved equivalent; none of these."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A mutant and what became of it.
+    """A mutant and its outcome.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Result:
 
     @property
     def mutant(self) -> tuple[str, str]:
-        """What tells it from all others."""
+        """The mutant's key."""
         return self.design, self.options
 
 

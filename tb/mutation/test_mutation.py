@@ -1,4 +1,4 @@
-"""Mutants are chosen, switched on and proved equal as they should; nothing is simulated here."""
+"""Mutants are chosen, enabled and proved equivalent correctly; nothing is simulated here."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Chain(wiring.Component):
 
 
 class Masked(wiring.Component):
-    """An `and` with itself, one half of which is never needed."""
+    """An `and` with itself, one input of which is redundant."""
 
     a: In(4)
     o: Out(4)
@@ -56,7 +56,7 @@ class Masked(wiring.Component):
 
 
 class Half(wiring.Component):
-    """It has no need of all of its input."""
+    """A module that does not use all of its input."""
 
     a: In(4)
     o: Out(2)
@@ -164,7 +164,7 @@ def test_equivalence(tmp_path: Path) -> None:
     netlist = (tmp_path / "netlist.il").read_text()
     (cell,) = (line.split()[2] for line in netlist.split("\n") if "cell $or" in line)
     options = f"-mode inv -module masked -cell {cell} -port"
-    # what the `or` adds does not come through the `and`
+    # bits added by the `or` are masked by the `and`
     assert is_equivalent(tmp_path, Mutation(f"{options} B -portbit 0", "", ""))
     assert not is_equivalent(tmp_path, Mutation(f"{options} Y -portbit 0", "", ""))
 

@@ -1,4 +1,4 @@
-"""Runs benches on mutants: the first failure ends a run, and so does too much time."""
+"""Runs benches on mutants: the first failure or the time limit ends a run."""
 
 import multiprocessing
 import os
@@ -11,14 +11,14 @@ from loopnest_sim.build import BuildError
 from tb.harness import Run, simulate
 
 PATIENCE = 3.0
-"""Times what the sound design takes, after which a mutant hangs."""
+"""Multiple of the correct design's time after which a mutant counts as hung."""
 
 GRACE_SECONDS = 10.0
-"""Added to that: a busy machine may be slow."""
+"""Added to that, for loaded machines."""
 
 
 BROKEN = "no run"
-"""What a run says that did not get to the bench."""
+"""The outcome of a run that did not reach the bench."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ending:
 
 
 def try_mutant(run: Run, text: str, number: int, limit: float) -> Ending:
-    """Run a bench on a text with mutants, with one of them switched on.
+    """Run a bench on a text with mutants, with one of them enabled.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def try_mutant(run: Run, text: str, number: int, limit: float) -> Ending:
     sender.close()
     process.join(limit)
     if process.is_alive():
-        # it is the leader of its own group, which the simulation is in
+        # it leads its own process group, which contains the simulation
         os.killpg(process.pid or 0, signal.SIGKILL)
         process.join()
         return Ending("hung", "", time.monotonic() - start)
@@ -60,7 +60,7 @@ def try_mutant(run: Run, text: str, number: int, limit: float) -> Ending:
 
 
 def limit_of(sound: Ending) -> float:
-    """Return the seconds that a mutant may take."""
+    """Return the time limit of a mutant, in seconds."""
     return PATIENCE * sound.seconds + GRACE_SECONDS
 
 

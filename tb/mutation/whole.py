@@ -1,8 +1,8 @@
 """Mutants of a unit inside the whole chip.
 
 There a module has other names, and often other sizes. A cell's counterpart is the one of the same
-kind and size, from the same line of the source, at the same place among those; where modules of a
-unit are many, each gets the fault.
+kind and size, from the same source line, at the same place among those; if a unit has several
+instances, each gets the fault.
 """
 
 import re
@@ -18,7 +18,7 @@ _CELL = re.compile(r'^(?:  attribute \\src "([^"]*)"\n)?  cell (\S+) (\S+)\n((?:
 _OPTION = re.compile(r"-(module|cell) \S+")
 
 Key = tuple[str, ...]
-"""A cell's line of source, kind and parameters, and its place among those that are alike."""
+"""A cell's source line, kind and parameters, and its place among equal ones."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ def read_modules(netlist: str) -> dict[str, Module]:
 def counterparts(
     unit: dict[str, Module], mutation: Mutation, chip: dict[str, Module]
 ) -> Iterator[Mutation]:
-    """Yield the mutation at each place in the chip that it has."""
+    """Yield the mutation at each of its places in the chip."""
     module = unit[_named(mutation.module)]
     key = module.by_name[_named(mutation.cell)]
     for name, other in chip.items():
@@ -59,8 +59,8 @@ def counterparts(
 
 
 def write_chip_mutants(folder: Path, mutants: Sequence[Sequence[Mutation]]) -> str:
-    """Return the folder's netlist as Verilog, in which ``+mutant=N`` switches on the N-th mutant,
-    from 1 on, at all of its places.
+    """Return the folder's netlist as Verilog, in which ``+mutant=N`` enables the N-th mutant, from
+    1 on, at all of its places.
     """
     commands = [
         switch(number, mutation) for number, places in enumerate(mutants, 1) for mutation in places

@@ -1,1 +1,1 @@
-"""Benches of the result's way out."""
+"""Benches of the result path."""

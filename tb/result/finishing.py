@@ -1,4 +1,4 @@
-"""Checks the epilogue's arithmetic unit of either number format."""
+"""Tests the epilogue's arithmetic unit of either number format."""
 
 import random
 from collections.abc import Callable
@@ -19,7 +19,7 @@ ROUNDS = 60
 """Settings of a bench."""
 
 VALUES = 60
-"""Values for each of them."""
+"""Values for each setting."""
 
 Kernel = dict[str, int]
 Triple = tuple[int, int, int]
@@ -32,7 +32,7 @@ async def check_unit(
     make_kernel: Callable[[random.Random], Kernel],
     make_value: Callable[[random.Random, Kernel], Triple],
 ) -> None:
-    """Compare what comes out for random settings, and random values, biases and scales of each."""
+    """Compare the outputs for random settings, and random values, biases and scales for each."""
     rng = bench.rng()
     config = make_config("single", fmt.value)
     await bench.start(dut)
@@ -53,7 +53,7 @@ async def check_unit(
         results = await run_pipe(dut, items, latencies, stall=rng.choice((0, 0.3)), rng=rng)
         for n, (item, result) in enumerate(zip(items, results, strict=True)):
             wanted = {"o": int(bits[n]), "overflow": int(overflow[n])}
-            if zero[n] and result["o"] == 0:  # a zero is left out, whatever its sign
+            if zero[n] and result["o"] == 0:  # a zero is dropped, whatever its sign
                 wanted["o"] = 0
             assert result == wanted, (kernel, item)
         changed += int((bits != value.view(np.uint32)).sum())

@@ -21,7 +21,7 @@ class GatherMemory:
     image : Image
         The memory; it may be replaced.
     offsets : tuple of int
-        How far in front of their addresses, modulo 2^32, the memory has the biases and the scales.
+        Offsets to subtract from the addresses of biases and scales, modulo 2^32.
     requests : int
         Requests taken.
     """
@@ -40,7 +40,7 @@ class GatherMemory:
         cocotb.start_soon(self._answer())
 
     def _take(self, request: dict[str, Any]) -> None:
-        assert request["valid"], "a request for nothing"
+        assert request["valid"], "a request without items"
         found = []
         for lane, address in enumerate(request["address"]):
             at = (address - self.offsets[lane // EPILOGUE_READS]) % ADDRESS_SPACE

@@ -10,15 +10,15 @@ from loopnest_sim.model.blocks import Blocks
 from tb.streams import encode
 
 BLOCK_SIZES = (1, 1, 2, 3, 7, 8, 9, 15, 16)
-"""Lanes of a random block: the edges of chunks and blocks are common."""
+"""Lanes of a random block: edges of chunks and blocks occur often."""
 
 
 NO_BLOCK = {"coordinate": 0, "mask": 0}
-"""An item's second block where there is none."""
+"""The second block of an item that has none."""
 
 
 def paired(items: Sequence[dict[str, Any]], rng: random.Random) -> list[dict[str, Any]]:
-    """Return the items with most of those blocks as second ones that can be."""
+    """Return the items, with most blocks that can be second ones merged into the item before."""
     out: list[dict[str, Any]] = []
     for item in items:
         before = out[-1] if out else None
@@ -30,7 +30,7 @@ def paired(items: Sequence[dict[str, Any]], rng: random.Random) -> list[dict[str
 
 
 def joins(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Return whether an item can bring the block of the one after it along."""
+    """Return whether an item can include the block of the next one."""
     alone = not first["second"]["mask"] and not first["last"]
     return alone and first["mask"] & second["mask"] == 0 and first["mask"] and second["mask"]
 
@@ -47,7 +47,7 @@ def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def apart(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the items with a block each."""
+    """Return the items with one block each."""
     out: list[dict[str, Any]] = []
     for item in items:
         two = item["second"]["mask"] != 0

@@ -42,7 +42,7 @@ def random_terms(rng: random.Random, multipliers: int) -> list[dict[str, Any]]:
                 place = free[min(len(free) - 1, rng.choice((0, 0, 1, 5)))]
                 terms.append((block, place))
                 lane = place + 1
-            # not every multiplier holds a term
+            # not every lane has a term
             used = sorted(rng.sample(range(multipliers), len(terms)))
             at = dict(zip(used, terms, strict=True))
             ended = rng.random() < 0.3 or block > 65000
@@ -65,7 +65,7 @@ def random_terms(rng: random.Random, multipliers: int) -> list[dict[str, Any]]:
 
 
 def reference(items: list[dict[str, Any]], multipliers: int) -> list[dict[str, Any]]:
-    """Return what the model makes of the items."""
+    """Return the model's blocks of the items."""
     valid = np.array([item["valid"] for item in items])
     return to_items(
         assemble(
@@ -98,7 +98,9 @@ async def equals_the_model(dut: Any) -> None:
 
 @cocotb.test()
 async def keys_that_do_not_ascend(dut: Any) -> None:
-    """A key that comes twice, or below the one before, is reported; a new fiber begins anew."""
+    """A key that repeats, or is below the previous one, is reported; a new fiber restarts the
+    check.
+    """
     config = make_config(multipliers=bench.parameters["multipliers"])
     m = config.multipliers
     rng = bench.rng()
@@ -141,7 +143,7 @@ async def keys_that_do_not_ascend(dut: Any) -> None:
 
 @cocotb.test()
 async def a_fiber_a_cycle(dut: Any) -> None:
-    """Fibers of one term each, and then one long fiber, flow at an item a cycle."""
+    """Fibers of one term each, and then one long fiber, pass at one item per cycle."""
     config = make_config(multipliers=bench.parameters["multipliers"])
     source = Source(dut, "i", tokens.terms(config), bench.rng())
     sink = Sink(dut, "o", tokens.RESULT_BLOCK, bench.rng())

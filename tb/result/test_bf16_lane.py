@@ -19,7 +19,7 @@ SIGN = 1 << 31
 
 
 def make_kernel(rng: random.Random) -> Kernel:
-    """Return settings; in half of them nothing is cut off."""
+    """Return settings; in half of them nothing is clamped."""
     free = rng.random() < 0.5
     return {
         "epilogue.low": SIGN | INFINITY if free else random_float(rng),
@@ -29,8 +29,8 @@ def make_kernel(rng: random.Random) -> Kernel:
 
 
 def make_value(rng: random.Random, kernel: Kernel) -> Triple:
-    """Return a value, a bias and a scale: any, such that the sum or the product is of interest, or
-    a value near a bound, or halfway between two narrow ones, that goes through.
+    """Return a value, a bias and a scale: random ones, ones whose sum or product is a special case,
+    or ones that give a result near a bound or halfway between two narrow values.
     """
     kind = rng.randrange(4)
     if kind == 0:
@@ -41,7 +41,7 @@ def make_value(rng: random.Random, kernel: Kernel) -> Triple:
         return value, 0, scale
     near = kernel[f"epilogue.{rng.choice(('low', 'high', 'threshold'))}"]
     if kind == 2:
-        # a few steps beside it, or another bit
+        # a few units in the last place away, or with another bit
         value = near + rng.randint(-3, 3) if rng.random() < 0.5 else near ^ 1 << rng.randrange(32)
     else:
         value = random_float(rng) & -1 << 15 | rng.choice((0, 1 << 15, 1 << 15 | 1, (1 << 15) - 1))

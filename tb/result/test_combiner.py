@@ -26,7 +26,7 @@ def configuration(parameters: dict[str, Any]) -> ChipConfig:
 
 
 def random_value(rng: random.Random, fmt: NumberFormat, large: bool) -> int:
-    """Return the bits of a wide value as the accumulator holds it."""
+    """Return the bits of a wide value in the accumulator's form."""
     if fmt is NumberFormat.INT8:
         bits = 31 if large else 28
         return rng.randrange(-(1 << bits), 1 << bits) & 0xFFFFFFFF
@@ -114,7 +114,7 @@ async def extremes(dut: Any, reduction: Reduction) -> None:
 
 @cocotb.test()
 async def rate(dut: Any) -> None:
-    """One copy costs nothing; of two copies, two lanes are added a cycle."""
+    """One copy takes no extra cycles; with two copies, two lanes are added per cycle."""
     if bench.parameters["stall"]:
         return
     rng = bench.rng()
@@ -136,7 +136,7 @@ async def rate(dut: Any) -> None:
     assert await run(dut, 0, fiber(200, 16, 1)) == 199
     assert await run(dut, 1, fiber(200, 2, 1)) <= 200
     assert await run(dut, 1, fiber(200, 10, 1)) <= 100 * 6
-    # a chain of four takes one lane a cycle
+    # a chain of four takes one lane per cycle
     assert await run(dut, 2, fiber(200, 3, 1)) <= 50 * 6
 
 

@@ -34,7 +34,7 @@ BF16_WORDS = (
 
 
 def random_word(rng: random.Random, fmt: NumberFormat) -> int:
-    """Return a wide value: any bits, an edge, or one of a middle size."""
+    """Return a wide value: random bits, a limit, or one of medium magnitude."""
     kind = rng.randrange(4)
     if kind == 0:
         return rng.choice(INT8_WORDS if fmt is NumberFormat.INT8 else BF16_WORDS)
@@ -46,7 +46,9 @@ def random_word(rng: random.Random, fmt: NumberFormat) -> int:
 
 
 def random_kernel(rng: random.Random, fmt: NumberFormat) -> dict[str, int]:
-    """Return random settings, mild ones among them: results are no mere zeros and bounds."""
+    """Return random settings, including mild ones, so that results are not only zeros and
+    bounds.
+    """
     integer = fmt is NumberFormat.INT8
     mild = rng.random() < 0.6
     lowest, highest = (1 << 31, (1 << 31) - 1) if integer else (0xFF800000, 0x7F800000)
@@ -73,7 +75,7 @@ def random_kernel(rng: random.Random, fmt: NumberFormat) -> dict[str, int]:
 
 
 def random_values(rng: random.Random, blocks: Blocks, fmt: NumberFormat) -> None:
-    """Fill the blocks with wide values as the adders leave them."""
+    """Fill the blocks with wide values in the adders' output form."""
     raw = np.array(
         [[random_word(rng, fmt) for _ in row] for row in blocks.value], np.uint32
     ).reshape(-1, 16)
@@ -123,7 +125,7 @@ async def equals_the_model(dut: Any) -> None:
 
 @cocotb.test()
 async def rates(dut: Any) -> None:
-    """Two lanes a cycle where enabled, with memory behind or not; else a block a cycle."""
+    """Two lanes per cycle if enabled, with factors in memory or not; else one block per cycle."""
     config = make_config(bench.parameters["preset"], bench.parameters["dtype"])
     source = Source(dut, "i", tokens.RESULT_BLOCK, bench.rng())
     sink = Sink(dut, "o", tokens.RESULT_BLOCK, bench.rng())

@@ -17,10 +17,10 @@ from tb.streams import Sink, Source
 
 SIZES = (0, 1, 15, 16, 17, 31, 32, 100, 128)
 LARGE = 8
-"""Random sizes besides."""
+"""Number of further random sizes."""
 FIBERS = 40
 ITEMS = 2000
-"""Most blocks of a run."""
+"""Maximum blocks of a run."""
 
 
 @cocotb.test()

@@ -17,7 +17,7 @@ EDGES = (0, 1, -1, 127, 128, -128, -129, (1 << 31) - 1, -(1 << 31))
 
 
 def integer(rng: random.Random) -> int:
-    """Return a signed number of any length, or an edge."""
+    """Return a signed number of any length, or a limit."""
     if rng.random() < 0.2:
         return rng.choice(EDGES)
     bits = rng.randrange(1, 33)
@@ -25,7 +25,7 @@ def integer(rng: random.Random) -> int:
 
 
 def make_kernel(rng: random.Random) -> Kernel:
-    """Return settings; in half of them nothing is cut off."""
+    """Return settings; in half of them nothing is clamped."""
     free = rng.random() < 0.5
     lowest, highest = -(1 << 31), (1 << 31) - 1
     return {
@@ -37,15 +37,15 @@ def make_kernel(rng: random.Random) -> Kernel:
 
 
 def make_value(rng: random.Random, kernel: Kernel) -> Triple:
-    """Return a value, a bias and a scale: any, or such that the result is near a bound, an edge, or
-    halfway between two numbers.
+    """Return a value, a bias and a scale: random ones, or ones whose result is near a bound or a
+    limit, or halfway between two numbers.
     """
     shift = kernel["epilogue.shift"]
     scale, bias = integer(rng), integer(rng)
     if rng.random() < 0.3:
         return integer(rng) % WORD, bias % WORD, scale % WORD
     if rng.random() < 0.6:
-        # a power of two that the shift takes back, or as much of it as there is
+        # a power of two that cancels the shift, as far as possible
         scale = rng.choice((1, -1)) << min(shift, 30)
     bounds = [kernel[f"epilogue.{name}"] for name in ("low", "high", "threshold")]
     near = rng.choice([*EDGES, *bounds, -bounds[2], rng.randrange(-300, 300)])

@@ -1,4 +1,4 @@
-"""The line builder: chunks anywhere, byte by byte against what a line takes."""
+"""The line builder: chunks at any offset, compared byte by byte."""
 
 import random
 from typing import Any
@@ -20,7 +20,7 @@ RUNS = 8
 def ref_lines(
     chunks: list[dict[str, int]], base: int, room: int
 ) -> tuple[list[tuple[int, dict[int, int]]], bool]:
-    """Return the lines in order, each with its bytes, and whether a chunk had no room."""
+    """Return the lines in order, each with its bytes, and whether a chunk did not fit."""
     lines: list[tuple[int, dict[int, int]]] = []
     full = False
     for item in chunks:
@@ -47,7 +47,7 @@ def random_chunks(rng: random.Random, room: int) -> list[dict[str, int]]:
     jumps = rng.choice([0.1, 0.5])
     for n in range(CHUNKS):
         if rng.random() < jumps:
-            # anywhere, also far behind the room
+            # anywhere, also far beyond the region
             at = rng.choice([rng.randrange(room), 1 << 34]) // unit * unit
         every = (1 << size) - 1
         strobe = every if whole else rng.choice([every, rng.getrandbits(size), 0])
@@ -69,7 +69,7 @@ def random_chunks(rng: random.Random, room: int) -> list[dict[str, int]]:
 @cocotb.test()
 @cocotb.parametrize(stall=[0.0, 0.4])
 async def random_arrays(dut: Any, stall: float) -> None:
-    """Several arrays, each after a reset, with guards around what has room."""
+    """Several arrays, each after a reset, with guards around the region."""
     rng = bench.rng()
     source = Source(dut, "i", chunk(bench.parameters["chunk_bytes"]), bench.rng(), stall)
     sink = Sink(dut, "o", LINE_WRITE, bench.rng(), stall)
@@ -128,7 +128,7 @@ async def a_chunk_a_cycle(dut: Any) -> None:
     ]
     await source.send_all(chunks)
     await sink.wait_for(64)
-    # from line to line as many cycles as it has chunks
+    # one cycle for each chunk of a line
     assert sink.cycles[-2] - sink.cycles[0] == 62 * (LINE_BYTES // size)
 
 

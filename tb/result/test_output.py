@@ -1,4 +1,4 @@
-"""Bench of the way out as a whole."""
+"""Bench of the whole result path."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ RUNS = 8
 
 @cocotb.test()
 async def equals_the_models(dut: Any) -> None:
-    """Every choice of epilogue, format, fullness and room."""
+    """Every combination of epilogue, format, `full` and region sizes."""
     p = bench.parameters
     config = make_config("single", p["dtype"])
     rng = bench.rng()
@@ -66,7 +66,8 @@ async def equals_the_models(dut: Any) -> None:
             "result.values_end": VALUES + rng.choice((0xA000, 0x180)),
         }
         pairs = compressed and not full and not enabled
-        if pairs:  # without room, others would be dropped than of the model's single blocks
+        # in pairs, other chunks may be dropped than the model's: so everything fits
+        if pairs:
             kernel |= {"result.blocks_end": BLOCKS + 0x3000, "result.values_end": VALUES + 0xA000}
         if not enabled:
             kernel["result.output"] = Output.WIDE
@@ -120,9 +121,9 @@ async def equals_the_models(dut: Any) -> None:
         assert len(wrong) == 0, f"{len(wrong)} wrong bytes, the first at {wrong[0]:#x}, {kernel}"
         assert int(dut.overflow.value) == overflow
         error = int(dut.full.value)
-        full_rooms = [written.blocks_full, written.values_full, written.table_full]
-        assert error & 1 == any(full_rooms)
-        assert not error & 1 or error >> 1 == full_rooms.index(True)
+        full_regions = [written.blocks_full, written.values_full, written.table_full]
+        assert error & 1 == any(full_regions)
+        assert not error & 1 or error >> 1 == full_regions.index(True)
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

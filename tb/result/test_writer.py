@@ -31,7 +31,7 @@ from tb.streams import Sink, Source
 MEMORY = 1 << 16
 TABLE, BLOCKS, VALUES = 0x1000, 0x3000, 0x6000
 NEXT = {"table": BLOCKS, "blocks": VALUES, "values": MEMORY}
-"""Where the next array begins."""
+"""The begin of the next array."""
 
 
 def new_image(rng: random.Random) -> Image:
@@ -84,7 +84,7 @@ class Device:
     async def rtl_write(
         self, items: list[dict[str, Any]], kernel: dict[str, int], image: Image
     ) -> tuple[Memory, int]:
-        """Reset, and return what the device makes of the memory and the cycles it takes."""
+        """Reset, run, and return the memory and the cycles."""
         dut = self._dut
         self._memory = memory = Memory(image.copy())
         dut.rst.value = 1
@@ -113,8 +113,8 @@ class Device:
         items = paired(to_items(blocks), bench.rng()) if pairs else to_items(blocks)
         image = new_image(bench.rng())
         expected, written = ref_write(blocks, kernel, self._config.dtype, image)
-        full_rooms = written.blocks_full | written.values_full << 1 | written.table_full << 2
-        assert full_rooms == full
+        full_regions = written.blocks_full | written.values_full << 1 | written.table_full << 2
+        assert full_regions == full
         memory, cycles = await self.rtl_write(items, kernel, image)
         wrong = np.flatnonzero(memory.image.read(0, MEMORY) != expected.read(0, MEMORY))
         assert len(wrong) == 0, f"{len(wrong)} wrong bytes, the first at {wrong[0]:#x}"
@@ -150,7 +150,7 @@ async def compressed(dut: Any) -> None:
 
 @cocotb.test()
 async def dense(dut: Any) -> None:
-    """Fibers whose places have any alignment, in any order; some overlap."""
+    """Fibers at addresses of any alignment, in any order; some overlap."""
     device = Device(dut, bench.parameters["stall"])
     await bench.start(dut)
     rng = bench.rng()
@@ -163,7 +163,7 @@ async def dense(dut: Any) -> None:
 
 @cocotb.test()
 async def no_room(dut: Any) -> None:
-    """The rooms are by one byte too small, or just large enough; and far too small."""
+    """Regions that are one byte too small, just large enough, or far too small."""
     device = Device(dut)
     await bench.start(dut)
     rng = bench.rng()
@@ -193,12 +193,12 @@ async def no_room(dut: Any) -> None:
         for name in ("table", "blocks", "values"):
             end = kernel[f"result.{name}_end"]
             beyond = max(end, kernel[f"result.{name}"])
-            room = NEXT[name] - beyond
-            assert np.array_equal(memory.image.read(beyond, room), image.read(beyond, room))
+            size = NEXT[name] - beyond
+            assert np.array_equal(memory.image.read(beyond, size), image.read(beyond, size))
     # a table whose entries would wrap
     few = random_blocks(rng, [3, (1 << 32) - 1, 1 << 28, 7], size=64, most=4)
     await device.check(few, make_kernel(), full=4)
-    # dense: the last value of all, and a place whose address would wrap
+    # dense: the last value, and a position whose address would wrap
     blocks = random_blocks(rng, range(0, 20 * 300, 300), size=300, most=4)
     top = int((blocks.fiber + 16 * blocks.coordinate)[-1]) * value_bytes
     end = VALUES + top
@@ -225,7 +225,7 @@ async def nothing(dut: Any) -> None:
 
 @cocotb.test()
 async def rate(dut: Any) -> None:
-    """Blocks of eight values take a cycle each, also where the chunks straddle lines."""
+    """Blocks of eight values take one cycle each, even if their chunks cross lines."""
     device = Device(dut)
     await bench.start(dut)
     count = 200
@@ -245,13 +245,13 @@ async def rate(dut: Any) -> None:
         blocks.value[0] = 1
         cycles = await device.check(blocks, make_kernel())
         if bench.parameters["output"] == Output.WIDE:
-            # a line a cycle leaves, and those of words beside: one in nine
+            # one line per cycle leaves, and those of words beside: one in nine
             assert cycles < count * 9 / 8 + 20, cycles
 
 
 @cocotb.test()
 async def rate_of_pairs(dut: Any) -> None:
-    """Two blocks of four values each take a cycle."""
+    """Two blocks of four values take one cycle."""
     device = Device(dut)
     await bench.start(dut)
     count = 200

@@ -1,4 +1,4 @@
-"""A row's settings, its fibers and the scanners that have them, for the benches of the rows."""
+"""A row's settings, its fibers, and scanners that serve them, for the benches of the rows."""
 
 import random
 from collections import deque
@@ -26,7 +26,7 @@ FIBERS = 30
 
 @dataclass(frozen=True)
 class Level:
-    """What a row is set to, and the fibers of its operands by position."""
+    """A row's settings, and the fibers of its operands by position."""
 
     cells: tuple[Cell, ...]
     result: ResultCell
@@ -40,7 +40,7 @@ class Level:
         return [c.mode == CellMode.SCAN or c.ones for c in self.cells]
 
     def row(self) -> dict[str, Any]:
-        """Return the row's settings as the descriptor has them."""
+        """Return the row's settings as descriptor fields."""
         return {
             "cell": [{"mode": c.mode.value, "ones": c.ones, "step": c.step} for c in self.cells],
             "block_table": self.table,
@@ -71,8 +71,8 @@ class Level:
 
 
 def random_level(rng: random.Random, ones: int | None = None) -> Level:
-    """Return a level with a cell that scans at least, and one with all ones: if not that of the
-    operand ``ones``, any or none.
+    """Return a level with at least one scanning cell, and possibly an all-ones cell: that of the
+    operand ``ones``, or else any or none.
     """
     modes = [rng.choice(list(CellMode)) for _ in OPERANDS]
     modes[rng.choice([o for o in OPERANDS if o != ones])] = CellMode.SCAN
@@ -98,7 +98,7 @@ def random_level(rng: random.Random, ones: int | None = None) -> Level:
 
 
 def random_token(rng: random.Random) -> Token:
-    """Return a token whose fibers there are; one in six is null."""
+    """Return a token whose fibers exist; one in six is null."""
     return Token(
         tuple(rng.randrange(FIBERS) for _ in OPERANDS),
         tuple(rng.random() < 0.8 for _ in OPERANDS),
@@ -110,7 +110,7 @@ def random_token(rng: random.Random) -> Token:
 
 
 def items(words: list[Word], child: int) -> list[dict[str, Any]]:
-    """Return a fiber as the scanner sends it."""
+    """Return a fiber as items of the scanner."""
     sent = []
     for at in range(0, max(len(words), 1), 2):
         pair = words[at : at + 2]
@@ -128,7 +128,7 @@ def items(words: list[Word], child: int) -> list[dict[str, Any]]:
 
 
 class Scanners:
-    """Answers what is asked of each operand's scanner, in order; ``asked`` keeps the requests."""
+    """Answers the requests to each operand's scanner, in order; ``asked`` keeps the requests."""
 
     def __init__(self, dut: Any, level: Level, rng: random.Random, stall: float) -> None:
         self._clock = dut.clk

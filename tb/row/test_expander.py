@@ -45,7 +45,7 @@ def test_stream_law() -> None:
 
 
 def random_blocks(rng: random.Random, cells: list[Cell]) -> list[Joined]:
-    """Return blocks as a join would: lanes are some of those where a joining operand has a bit."""
+    """Return blocks like those of a join: lanes are some of those that a joining operand has."""
     blocks = []
     rank = [0] * len(OPERANDS)
     for coordinate in sorted(rng.sample(range(50), rng.choice([0, 1, 1, 2, 5]))):
@@ -61,7 +61,7 @@ def random_blocks(rng: random.Random, cells: list[Cell]) -> list[Joined]:
 
 
 def joined_items(blocks: list[Joined], child: list[int]) -> list[dict[str, Any]]:
-    """Return the blocks as the joiner sends them, one an item."""
+    """Return the blocks as items of the joiner, one each."""
     padded = blocks or [Joined(0, 0, (0,) * len(OPERANDS), (0,) * len(OPERANDS))]
     return [
         {
@@ -82,7 +82,7 @@ def joined_items(blocks: list[Joined], child: list[int]) -> list[dict[str, Any]]
 
 
 def token_value(t: Token) -> dict[str, Any]:
-    """Return the token as the stream carries it."""
+    """Return the token as a stream item."""
     return {
         "position": list(t.position),
         "present": sum(bit << o for o, bit in enumerate(t.present)),

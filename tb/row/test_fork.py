@@ -57,7 +57,7 @@ async def every_output_gets_its_items(dut: Any, stall: float, sometimes: bool) -
     assert [sink.received for sink in sinks] == expected
     assert all(len(items) > COUNT // 4 for items in expected)
     if not stall and not sometimes:
-        assert sinks[0].cycles[-1] - sinks[0].cycles[0] == COUNT - 1, "not an item a cycle"
+        assert sinks[0].cycles[-1] - sinks[0].cycles[0] == COUNT - 1, "not one item per cycle"
 
 
 @cocotb.test()

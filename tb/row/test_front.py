@@ -22,7 +22,7 @@ TOKENS = 60
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("pair", [1, 2])
 def test_front(simulator: str, pair: int) -> None:
-    """The fronts of the upper rows and of the leaf's."""
+    """The fronts of the upper rows and of the leaf row."""
     run_bench(
         RowFront(CONFIG, pair), module=__name__, simulator=simulator, parameters={"pair": pair}
     )
@@ -31,7 +31,9 @@ def test_front(simulator: str, pair: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(trial=[0, 1, 2, 3], stall=[0.0, 0.4])
 async def random_tokens(dut: Any, trial: int, stall: float) -> None:
-    """Tokens of the first epoch, then, as soon as they are in, both epochs after its turn."""
+    """Tokens of the first epoch, then, once they are accepted and the epoch has changed, of both
+    epochs.
+    """
     await bench.start(dut)
     rng = bench.rng()
     level = random_level(rng, ones=trial if trial in OPERANDS else None)
@@ -48,7 +50,7 @@ async def random_tokens(dut: Any, trial: int, stall: float) -> None:
             context = random_token(rng)
             its_epoch = epoch & int(rng.random() < 0.7)
             await source.send(token_value(context) | {"epoch": its_epoch})
-            # one of the past turns null
+            # a stale one becomes null
             sent.append((replace(context, null=context.null or its_epoch != epoch), its_epoch))
     live = [context for context, _ in sent if not context.null]
     expected: list[tuple[Any, Token, bool]] = []

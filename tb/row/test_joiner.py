@@ -43,10 +43,9 @@ def random_fiber(rng: random.Random, reach: int, most: int) -> list[Word]:
 
 
 class Scanner:
-    """Sends fibers as a scanner does, and leaves blocks out that the joiner does not want.
+    """Sends fibers like a scanner, and skips blocks below the joiner's bound.
 
-    ``fibers`` are the words of each fiber and its child. Of the words that may be left out, some
-    are.
+    ``fibers`` are the words of each fiber and its child. Some of the words that may be skipped are.
     """
 
     def __init__(self, dut: Any, operand: int, stall: float) -> None:
@@ -62,7 +61,7 @@ class Scanner:
         self.left_out = 0
 
     def _next(self, bound: dict[str, int]) -> dict[str, Any] | None:
-        """Return the next item, of what the bound leaves of the fiber."""
+        """Return the next item of the fiber, from the words that the bound leaves."""
         if self._left is None:
             if not self._fibers:
                 return None
@@ -112,7 +111,7 @@ class Scanner:
 
 
 class Checker:
-    """Drives fibers in, and holds what comes out against `join`."""
+    """Drives fibers, and compares the outputs with `join`."""
 
     def __init__(self, dut: Any, *, joins: int, block_table: int, lane_table: int, stall: float):
         self.clock = dut.clk
@@ -174,7 +173,7 @@ class Checker:
             last = bool(item["last"]) and k == item["count"] - 1
             got.append((item["block"][k], item["child"], last))
         if item["count"] == 0:
-            assert item["last"], "an item of no blocks that is not last"
+            assert item["last"], "an item without blocks that is not last"
             got.append((None, item["child"], True))
 
 
@@ -212,7 +211,7 @@ async def random_fibers(dut: Any, joins: int, stall: float) -> None:
 @cocotb.test()
 @cocotb.parametrize(joins=[0b001, 0b011])
 async def rate(dut: Any, joins: int) -> None:
-    """A block a cycle where fibers merge, two where one is alone and pairs may pass."""
+    """One block per cycle if fibers are merged, two if there is only one and pairs may pass."""
     await bench.start(dut)
     tables = {0b001: 0b10101010, 0b011: 0b10001000}[joins]
     checker = Checker(dut, joins=joins, block_table=tables, lane_table=tables, stall=0.0)
@@ -234,8 +233,8 @@ async def rate(dut: Any, joins: int) -> None:
 
 @cocotb.test()
 @cocotb.parametrize(operands=[0b011, 0b110, 0b111], stall=[0.0, 0.4])
-async def blocks_that_nobody_wants(dut: Any, operands: int, stall: float) -> None:
-    """Of long fibers that are intersected with short ones, scanners may leave most out."""
+async def blocks_that_cannot_match(dut: Any, operands: int, stall: float) -> None:
+    """When long fibers are intersected with short ones, scanners may skip most blocks."""
     await bench.start(dut)
     rng = bench.rng()
     table = sum(1 << pattern for pattern in range(8) if pattern & operands == operands)

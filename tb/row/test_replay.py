@@ -34,7 +34,9 @@ def test_stream_law() -> None:
 @cocotb.test()
 @cocotb.parametrize(stall=[0.0, 0.4], again=[0.0, 0.3])
 async def tokens_are_done_in_order(dut: Any, stall: float, again: float) -> None:
-    """A consumer that retires the oldest token, or asks for it again, sees every token in turn."""
+    """A consumer that retires the oldest token, or requests a replay, receives every token in
+    order.
+    """
     await bench.start(dut)
     layout = token(make_config("tiny"))
     rng = bench.rng()

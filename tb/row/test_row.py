@@ -1,4 +1,4 @@
-"""A row as a whole against `join` and `expand`: its front and its expander, replays, the bypass."""
+"""A whole row against `join` and `expand`: front and expander, replays, the bypass."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ TOKENS = 50
 
 
 class OneRow(Row):
-    """Under another name: Icarus finds no port that has its module's name."""
+    """A subclass with another name: in Icarus, a port cannot have its module's name."""
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
@@ -27,14 +27,14 @@ def test_row(simulator: str) -> None:
 
 
 def golden(level: Level, context: Token) -> list[Token]:
-    """Return the tokens that a row makes of one."""
+    """Return the tokens that a row gives for one."""
     child = [level.child(o, context.position[o]) for o in OPERANDS]
     blocks = [] if context.null else level.joined(context)
     return expand(context, blocks, child, level.cells, level.result)
 
 
 def check(got: dict[str, Any], want: Token) -> None:
-    """Compare a token; of a null one, and of an absent operand, not the positions."""
+    """Compare a token, without the positions of a null token or an absent operand."""
     value = token_value(want)
     names = ("stop", "null", "fiber", "key") if want.null else ("present", "stop", "fiber", "key")
     for name in names:
@@ -59,7 +59,7 @@ def fibers(tokens: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 @cocotb.test()
 @cocotb.parametrize(trial=[0, 1, 2, 3], stall=[0.0, 0.4])
 async def random_tokens(dut: Any, trial: int, stall: float) -> None:
-    """Tokens, then the epoch turns over: what is on its way keeps no more than its end."""
+    """Tokens, then the epoch changes: of tokens in flight, only the ends remain."""
     await bench.start(dut)
     rng = bench.rng()
     level = random_level(rng)
@@ -72,7 +72,7 @@ async def random_tokens(dut: Any, trial: int, stall: float) -> None:
         dut.epoch.value = epoch
         for n in range(TOKENS):
             context = random_token(rng)
-            # after the turn, some of the past come first
+            # after the change, some stale ones come first
             its_epoch = int(epoch and n >= 8)
             await source.send(token_value(context) | {"epoch": its_epoch})
             sent.append((context, its_epoch))
@@ -95,14 +95,14 @@ async def random_tokens(dut: Any, trial: int, stall: float) -> None:
         for one, other in zip(got, want, strict=bool(its_epoch)):
             check(one, other)
     assert live == count >= TOKENS - 8
-    # those that came after their time, if nothing else
+    # at least those that arrived after the change
     assert cut or not any(len(golden(level, c)) > 1 for c, _ in sent[TOKENS : TOKENS + 8])
 
 
 @cocotb.test()
 @cocotb.parametrize(stall=[0.0, 0.4])
 async def bypassed(dut: Any, stall: float) -> None:
-    """Tokens pass as they are, a token a cycle, and no fiber is asked for."""
+    """Tokens pass unchanged, one per cycle, and no fiber is requested."""
     await bench.start(dut)
     rng = bench.rng()
     level = random_level(rng)

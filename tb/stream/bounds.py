@@ -1,4 +1,4 @@
-"""Bounds of fibers that are intersected with others, as a joiner gives them."""
+"""Drives bounds like a joiner that intersects fibers with a partner."""
 
 import random
 from typing import Any
@@ -27,27 +27,26 @@ async def check_bounded(
     *,
     patience: float = 1.0,
 ) -> int:
-    """Let a partner want some of the words of the fibers that come out of ``<port>o``.
-
-    Every word that it wants has to come, as it is in the fiber.
+    """Drive the bound for a partner that matches some of the words of the fibers at ``<port>o``,
+    and check that every matching word arrives unchanged.
 
     Parameters
     ----------
     fibers : list of list of `tokens.FIBER_BLOCKS`
         All items of each.
     share : float
-        Of the words that the partner wants.
+        Share of the words that match.
     patience : float
-        Probability of a bound to be new in a cycle.
+        Probability that the bound is updated in a cycle.
 
     Returns
     -------
     int
-        The number of words that were handed on.
+        The number of words that were passed on.
     """
     rng = bench.rng()
     words = [[word for item in fiber for word in words_of(item)] for fiber in fibers]
-    # the partner has coordinates of its own too
+    # the partner also has coordinates that do not match
     wanted = [
         [c + rng.choice([0, 0, 0, 1]) for c, _, _ in fiber if rng.random() < share]
         for fiber in words
@@ -85,7 +84,7 @@ def words_of(item: dict[str, Any]) -> list[Word]:
 async def _bound(
     dut: Any, port: str, wanted: list[list[int]], patience: float, rng: random.Random
 ) -> None:
-    """Drive the bound: what is known of the partner's coordinates comes late at times."""
+    """Drive the bound, sometimes with a delay."""
     bound, valid, ready, payload = (
         getattr(dut, f"{port}{name}") for name in ("bound", "o__valid", "o__ready", "o__payload")
     )

@@ -14,7 +14,7 @@ from tb.streams import Sink, encode
 
 
 class LineMemory:
-    """Answers the requests at ``request`` on ``reply``, one line a cycle.
+    """Answers the requests at ``request`` on ``reply``, one line per cycle.
 
     Parameters
     ----------
@@ -23,13 +23,13 @@ class LineMemory:
     latency : int
         Cycles from the request to the answer, at least 1.
     spread : int
-        Up to this many more, differing from line to line: answers overtake each other.
+        Maximum additional cycles, different for each line: answers overtake each other.
     stall : float
         Probability of not taking a request in a cycle.
     bad_lines : set of int
         Lines that are answered with an error.
 
-    It asserts that no slot is asked for again before it is answered.
+    It asserts that no slot is requested again before it is answered.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LineMemory:
         self._waiting: list[tuple[int, dict[str, int]]] = []
         self._cycle = 0
         self.lines: list[int] = []
-        """The lines asked for, in order."""
+        """The requested lines, in order."""
         self.slots: list[int] = []
         """Their slots."""
         self._requests = Sink(
@@ -64,7 +64,7 @@ class LineMemory:
 
     @property
     def quiet(self) -> bool:
-        """Whether every request was answered, but for an answer that is there in this cycle."""
+        """Whether every request was answered, except one that is being answered in this cycle."""
         return not self._waiting
 
     def _ask(self, request: dict[str, int]) -> None:

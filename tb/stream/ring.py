@@ -1,4 +1,4 @@
-"""A ring of the line pool, as the stream that owns it sees it."""
+"""A model of the line pool, from the side of the stream that owns a ring."""
 
 import random
 from typing import Any
@@ -13,19 +13,19 @@ from tb.streams import Sink
 
 
 class RingMemory:
-    """Answers requests at ``pool__request`` late and in any order, and hands the lines on.
+    """Answers requests at ``pool__request`` late and in any order, and passes the lines on.
 
     Parameters
     ----------
     image : NDArray[np.uint8]
         The memory from address 0 on, whole lines.
     ring : (int, int)
-        Its first and last slot. It asserts that they are asked for in turn, each only after its
+        Its first and last slot. It asserts that they are requested in turn, each only after its
         line has been taken.
     latency, spread : int
         Cycles from a request to the arrival, and up to how many more.
     stall : float
-        Probability of not taking a request, or not handing on a line, in a cycle.
+        Probability of not taking a request, or not passing on a line, in a cycle.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RingMemory:
         self._cycle = 0
         self._taken: int | None = None
         self.lines: list[int] = []
-        """The lines asked for, in order."""
+        """The requested lines, in order."""
         Sink(dut, "pool__request", line_request(config), rng, stall=stall, check=self._ask)
         Sink(dut, "pool__take", config.pool_bits, rng, stall=stall, check=self._take)
         cocotb.start_soon(self._run())
@@ -71,7 +71,7 @@ class RingMemory:
     async def _run(self) -> None:
         dut, rng = self._dut, self._rng
         while True:
-            # In the middle of a cycle: what depends on registers alone is steady.
+            # In the middle of a cycle, when signals that depend only on registers are stable.
             await FallingEdge(dut.clk)
             self._cycle += 1
             due = [slot for slot, cycle in self._due.items() if cycle <= self._cycle]

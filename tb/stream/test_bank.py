@@ -21,7 +21,7 @@ from tb.streams import Sink, Source
 
 IMAGE_LINES = 1024
 GATHER_LINES = 512
-"""Lines that the gathers' addresses go about in; the levels are behind them."""
+"""Lines that the gathers address; the levels follow them."""
 
 
 def configuration() -> ChipConfig:
@@ -96,7 +96,7 @@ async def all_streams(dut: Any, timing: tuple[int, int, float]) -> None:
 
 @cocotb.test()
 async def fair(dut: Any) -> None:
-    """Streams that all want a line a cycle get equal parts, and together all of it."""
+    """Streams that each request one line per cycle get equal shares of the full bandwidth."""
     rng = bench.rng()
     config = configuration()
     shape = bench.parameters["bank"]
@@ -114,7 +114,7 @@ async def fair(dut: Any) -> None:
     for source in sources:
         steps = steps_of("lines", 300, config.multipliers, rng)
         cocotb.start_soon(source.send_all(steps))
-    # At first requests have to wait for each other; then the rings fill, and takes have to wait.
+    # First requests wait for each other; then the rings fill, and takes wait.
     for cycles, stall in ((80, 0.0), (80, 1.0), (20, 0.0), (100, 0.0)):
         for sink in sinks:
             sink.stall = stall
@@ -161,7 +161,7 @@ async def full_rings(dut: Any) -> None:
 def test_bank(simulator: str, kind: str) -> None:
     """The streams of a small PE, and those of its dispatcher."""
     if simulator == "verilator" and kind != "deep":
-        pytest.skip("the build takes long, and Icarus has them")
+        pytest.skip("the build takes long; Icarus runs them")
     depth = 1 if kind == "shallow" else 16
     setting = {
         "operands": 2,

@@ -126,7 +126,7 @@ async def runs(dut: Any, timing: tuple[int, int, float]) -> None:
 @cocotb.test()
 @cocotb.parametrize(case=[*range(24)])
 async def words_that_contradict_themselves(dut: Any, case: int) -> None:
-    """A sound memory, one with a word spoilt, and one with a coordinate too many."""
+    """A valid memory, one with a corrupted word, and one with a coordinate at its size."""
     rng = random.Random(case)
     image = sound_image()
     made = random_runs(rng, [rng.choice(LENGTHS) for _ in range(6)] + [3])
@@ -138,7 +138,7 @@ async def words_that_contradict_themselves(dut: Any, case: int) -> None:
         words[at] &= 0xFFFF0000
     elif case % 4 == 2:  # no more than the one before, if that is of the same run
         words[at] = int(words[at]) - (rng.choice([7, 8]) << 16) & 0xFFFFFFFF
-    elif case % 4 == 3:  # this block or a part of it is too many
+    elif case % 4 == 3:  # the size cuts this block off, or part of it
         block = int(words[at]) >> 16
         size = 16 * block + rng.choice([0, 1, 8, 15, 16]) if block < 1 << 16 else 0
     _, fault = await run_all(dut, image, made, latency=3, size=size)
@@ -149,7 +149,7 @@ async def words_that_contradict_themselves(dut: Any, case: int) -> None:
 @cocotb.test()
 @cocotb.parametrize(lengths=[[201, 100, 301, 64], [2] * 200, [1] * 200, [0] * 200])
 async def two_words_a_cycle(dut: Any, lengths: list[int]) -> None:
-    """From whatever lines, and a run a cycle where each has up to two words of a line."""
+    """Across lines, one run per cycle if each has up to two words of a line."""
     if bench.parameters["depth"] == 1:
         return
     made = []
@@ -160,7 +160,7 @@ async def two_words_a_cycle(dut: Any, lengths: list[int]) -> None:
         at += length
     cycles, _ = await run_all(dut, sound_image(), made, latency=4)
     least = sum(max(1, -(-length // 2)) for length in lengths)
-    # each fourth run of two words is in two lines, and takes a cycle more
+    # every fourth run of two words is in two lines, and takes another cycle
     assert cycles[-1] - cycles[0] + 1 <= least * (1.26 if lengths[0] == 2 else 1) + 4
 
 
@@ -169,7 +169,7 @@ async def two_words_a_cycle(dut: Any, lengths: list[int]) -> None:
     share=[0.0, 0.02, 0.3, 1.0], timing=[(1.0, 0.0, 4), (0.5, 0.0, 1), (0.9, 0.4, 30)]
 )
 async def unwanted_words(dut: Any, share: float, timing: tuple[float, float, int]) -> None:
-    """Runs of all lengths where some words are wanted, and the rest may be left out."""
+    """Runs of all lengths in which some words match, and the rest may be skipped."""
     rng = bench.rng()
     patience, stall, latency = timing
     image = sound_image()
@@ -183,7 +183,7 @@ async def unwanted_words(dut: Any, share: float, timing: tuple[float, float, int
 
 @cocotb.test()
 async def lines_of_unwanted_words(dut: Any) -> None:
-    """A line a cycle, also where a word is wanted and what follows it is known."""
+    """One line per cycle, also if one word matches and the next bound is known."""
     if bench.parameters["depth"] == 1:
         return
     image = sound_image()

@@ -29,7 +29,9 @@ def configuration(lanes: int, depth: int) -> ChipConfig:
 def steps_of(
     kind: str, count: int, lanes: int, rng: random.Random, *, far: bool = False
 ) -> list[dict[str, Any]]:
-    """Return `count` steps whose addresses go about the image in one way, or anywhere beyond it."""
+    """Return `count` steps with one of several address patterns in the image, or anywhere beyond
+    it.
+    """
     size = rng.choice([1, 2, 4])
     span = IMAGE_LINES * LINE_BYTES // size
     at = rng.randrange(span)
@@ -137,13 +139,13 @@ async def smallest_ring(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(kind=["lines", "packed"])
 async def rates(dut: Any, kind: str) -> None:
-    """A step a cycle, also where each has a new line, unless the queues are too shallow."""
+    """One step per cycle, even if each has a new line, unless the queues are too shallow."""
     if bench.parameters["depth"] < 8:
         return
     steps = steps_of(kind, 400, bench.parameters["lanes"], bench.rng())
     cycles = await run_steps(dut, steps, ring=(0, 31), latency=4)
     rate = (len(cycles) - 1) / (cycles[-1] - cycles[0])
-    dut._log.info("%s: %.3f steps a cycle, first reply in cycle %d", kind, rate, cycles[0])
+    dut._log.info("%s: %.3f steps per cycle, first reply in cycle %d", kind, rate, cycles[0])
     assert rate >= 0.95
 
 
@@ -164,7 +166,7 @@ def test_gather(simulator: str, lanes: int, depth: int) -> None:
 
 
 def test_stream_law() -> None:
-    """Whatever the asking side does, as long as the pool and the ring keep to the contract."""
+    """The stream law, for any requests, as long as the pool and the ring obey the contract."""
     for lanes, depth in ((2, 1), (4, 64)):
         prove_stream_law(
             Gather(configuration(lanes, depth), lanes=lanes),

@@ -25,7 +25,7 @@ async def run_lines(
     stall: float = 0.0,
     **memory_options: Any,
 ) -> Sink:
-    """Ask for these lines, and compare them with the memory's; return the sink."""
+    """Request these lines, and compare them with the memory's; return the sink."""
     rng = bench.rng()
     image = np.frombuffer(rng.randbytes(IMAGE_LINES * LINE_BYTES), np.uint8)
     source = Source(dut, "i", LINE_BITS, rng, stall=stall)
@@ -62,14 +62,16 @@ async def lines(dut: Any, size: int, timing: tuple[int, int, float]) -> None:
 
 @cocotb.test()
 async def a_line_a_cycle(dut: Any) -> None:
-    """Where the ring covers the latency; the first one a cycle after its arrival."""
+    """One line per cycle if the ring covers the latency; the first one a cycle after its
+    arrival.
+    """
     sink = await run_lines(dut, [*range(200)], (3, 18), latency=8)
     assert sink.cycles[-1] - sink.cycles[0] == 199
 
 
 @cocotb.test()
 async def a_full_ring(dut: Any) -> None:
-    """While nobody takes the lines, a ring's worth is asked for, and that is why a number waits."""
+    """While no lines are taken, requests stop when the ring is full, and `waiting` is set."""
     rng = bench.rng()
     image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
     source = Source(dut, "i", LINE_BITS, rng)

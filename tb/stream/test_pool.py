@@ -1,4 +1,4 @@
-"""The line pool alone: clients with rings of their own ask for lines and take them."""
+"""The line pool alone: clients with rings of their own request and take lines."""
 
 import random
 from typing import Any
@@ -19,7 +19,7 @@ from tb.streams import Source
 
 CLIENTS = 3
 LINES = 24
-"""Less than the configuration's pool, and no power of two."""
+"""Fewer than the configuration's pool lines, and not a power of two."""
 CONFIG = make_config("tiny", pool_lines=32)
 IMAGE_LINES = 64
 COUNT = 80
@@ -32,7 +32,7 @@ def test_pool(simulator: str) -> None:
 
 
 class Client:
-    """Asks for random lines while its ring has room, and takes them in the same order."""
+    """Requests random lines while its ring has a free slot, and takes them in the same order."""
 
     def __init__(
         self, dut: Any, number: int, image: NDArray[np.uint8], rng: random.Random, stall: float
@@ -52,7 +52,7 @@ class Client:
         self.taken = 0
 
     async def ask(self) -> None:
-        """Ask for all lines."""
+        """Request all lines."""
         for n in range(COUNT):
             while n - self.taken >= len(self._ring):
                 await RisingEdge(self._dut.clk)
@@ -64,7 +64,7 @@ class Client:
         """Take every line as soon as it has arrived, and compare it."""
         for n in range(COUNT):
             slot = self._ring[n % len(self._ring)]
-            # a slot's flag turns over with every line that arrives
+            # a slot's flag toggles with every line that arrives
             turn = n // len(self._ring) % 2
             self._probe.value = slot
             await RisingEdge(self._dut.clk)
@@ -103,7 +103,7 @@ async def random_lines(dut: Any, timing: tuple[int, int, float]) -> None:
 
 @cocotb.test()
 async def served_in_turn(dut: Any) -> None:
-    """A request a cycle goes out, the clients' in turn; nobody who asks waits longer than that."""
+    """One request per cycle leaves, round-robin; no client waits longer than one round."""
     rng = bench.rng()
     image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
     memory = LineMemory(dut, CONFIG, image, rng, latency=1)
@@ -125,7 +125,7 @@ async def served_in_turn(dut: Any) -> None:
 
 @cocotb.test()
 async def flags(dut: Any) -> None:
-    """`pool_full` while anyone waits; `error` from a failed read to the reset."""
+    """`pool_full` while a client waits; `error` from a failed read to the reset."""
     rng = bench.rng()
     image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
     LineMemory(dut, CONFIG, image, rng, latency=1, bad_lines=frozenset({5}))
@@ -143,7 +143,7 @@ async def flags(dut: Any) -> None:
         assert bool(int(dut.error.value)) == (line >= 5)
     dut.client__1__probe.value = first + 1
     await ClockCycles(dut.clk, 2)
-    assert int(dut.client__1__arrived.value), "a line that failed arrives all the same"
+    assert int(dut.client__1__arrived.value), "a line whose read failed counts as arrived"
     dut.rst.value = 1
     await ClockCycles(dut.clk, 2)
     assert not int(dut.error.value)

@@ -24,7 +24,7 @@ from tb.streams import Sink, Source
 IMAGE_LINES = 2048
 
 faults: list[int] = []
-"""What the runs have found, as `tokens.LEVEL_FAULT`."""
+"""The faults of the runs, as `tokens.LEVEL_FAULT`."""
 
 POOL_LINES = 64
 
@@ -44,7 +44,7 @@ async def run_fibers(
     sink_stall: float = 0.0,
     size: int = 1 << COORDINATE_BITS,
     sound: bool = False,
-    spoil: Callable[[NDArray[np.uint32]], None] = lambda words: None,
+    corrupt: Callable[[NDArray[np.uint32]], None] = lambda words: None,
     **memory_options: Any,
 ) -> list[int]:
     """Scan fibers of a random level and compare with the golden scan; return the items' cycles."""
@@ -52,7 +52,7 @@ async def run_fibers(
     config = configuration(bench.parameters["depth"])
     image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
     level, end = place_level(image, rng.randrange(5), lengths, stride, rng, sound=sound)
-    spoil(image[level.blocks :].view("<u4"))
+    corrupt(image[level.blocks :].view("<u4"))
     assert end <= IMAGE_LINES
     source = Source(dut, "scan__0__i", FIBER_REQUEST, rng, stall=source_stall)
     sink = Sink(dut, "scan__0__o", FIBER_BLOCKS, rng, stall=sink_stall)
@@ -127,19 +127,19 @@ async def tables_that_run_backwards(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(case=[*range(24)])
 async def words_that_contradict_themselves(dut: Any, case: int) -> None:
-    """A sound level, one with a word spoilt, and one with a coordinate too many."""
+    """A valid level, one with a corrupted word, and one with a coordinate at its size."""
     lengths = [3, 1, 4, 2, 7, 3]
     end = 20 + sum(lengths)  # of the words: they begin at any of the first 20
     rng = random.Random(case)
     at = rng.randrange(20, 31)
     amount, kept = rng.choice([(0, 0xFFFF0000), (-5 << 16, ~0), (7 << 16, ~0)])
 
-    def spoil(words: NDArray[np.uint32]) -> None:
+    def corrupt(words: NDArray[np.uint32]) -> None:
         words[at] = (int(words[at]) + amount) & kept & 0xFFFFFFFF
 
     changes: dict[str, Any] = {}
     if case % 3 == 1:
-        changes["spoil"] = spoil
+        changes["corrupt"] = corrupt
     if case % 3 == 2:
         block = rng.choice([0, 5 * at, 5 * end])
         changes["size"] = 16 * block + rng.choice([0, 1, 8, 15, 16])
@@ -152,20 +152,20 @@ async def words_that_contradict_themselves(dut: Any, case: int) -> None:
 
 @cocotb.test()
 async def long_fibers(dut: Any) -> None:
-    """Two words a cycle, and no bubble between fibers, where the queues are deep."""
+    """Two words per cycle, and no bubble between fibers, if the queues are deep."""
     if bench.parameters["depth"] == 1:
         return
     lengths = [201, 100, 301, 64]
     cycles = await run_fibers(dut, lengths, [*range(4)], stride=PACKED_STRIDE, latency=4)
     rate = sum(lengths) / (cycles[-1] - cycles[0] + 1)
-    dut._log.info("%.3f words a cycle, the first in cycle %d", rate, cycles[0])
+    dut._log.info("%.3f words per cycle, the first in cycle %d", rate, cycles[0])
     assert rate >= 1.9
 
 
 @cocotb.test()
 @cocotb.parametrize(share=[0.02, 0.3], timing=[(1.0, 0.0, 4), (0.9, 0.4, 30)])
 async def unwanted_words(dut: Any, share: float, timing: tuple[float, float, int]) -> None:
-    """Fibers where some words are wanted, and the rest may be left out."""
+    """Fibers in which some words match, and the rest may be skipped."""
     rng = bench.rng()
     patience, stall, latency = timing
     config = configuration(bench.parameters["depth"])
@@ -203,12 +203,12 @@ async def the_longest_fiber(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(length=[0, 1, 2])
 async def short_fibers(dut: Any, length: int) -> None:
-    """A fiber a cycle where each has up to two words, where the queues are deep."""
+    """One fiber per cycle if each has up to two words and the queues are deep."""
     if bench.parameters["depth"] == 1:
         return
     cycles = await run_fibers(dut, [length] * 400, [*range(400)], stride=PACKED_STRIDE, latency=4)
     rate = 400 / (cycles[-1] - cycles[0] + 1)
-    dut._log.info("%.3f fibers of %d words a cycle", rate, length)
+    dut._log.info("%.3f fibers of %d words per cycle", rate, length)
     assert rate >= 0.9
 
 

@@ -32,7 +32,7 @@ def test_short_rows_that_come_back_at_once(monkeypatch):
     a = sp.random_array((60, 600), density=0.06, format="csr", rng=rng)
     a.data[:] = rng.integers(1, 9, a.nnz)
     assert copies(monkeypatch, "bf16", A=a, B=sp.csr_array(a.T)) == 2
-    # additions of integers take a cycle
+    # integer additions take one cycle
     assert copies(monkeypatch, "int8", A=a, B=sp.csr_array(a.T)) == 0
 
 

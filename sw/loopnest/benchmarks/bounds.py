@@ -36,7 +36,7 @@ class Bound(ABC):
         Returns
         -------
         float or None
-            None where nothing is asked for.
+            None where nothing is requested.
         """
 
 

@@ -16,7 +16,9 @@ from .profile import Profile
 from .relation import Relation, total
 
 HANDED_ON = 2
-"""Blocks that a scanner hands on for each block that they might meet, where it passes over more."""
+"""Blocks that a scanner passes on for each block that they might meet, where it passes over
+more.
+"""
 
 BLOCK = " block"
 """Ends the index of a relation that has a loop's blocks instead of its coordinates."""

@@ -2,7 +2,7 @@
 
 A *position in front of level l* is ``node * span[l]``: the node's number among the level's nodes,
 times the product of the sizes of the dense levels that start at l (`spans`). So a dense level
-hands on ``position + coordinate * span[l + 1]``, a compressed one
+passes on ``position + coordinate * span[l + 1]``, a compressed one
 ``first child + rank * span[l + 1]``, and a position behind the last level is a value's.
 """
 
