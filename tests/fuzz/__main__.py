@@ -1,4 +1,4 @@
-"""`make fuzz`: any number of random cases on chips in the RTL simulator, each replayed by its seed.
+"""`make fuzz`: any number of random cases in the RTL simulator; each can be replayed by its seed.
 
 python -m tests.fuzz 1000 --seed 0 --kind expressions --chips shrunk/int8,tiny/bf16
 """
@@ -29,22 +29,24 @@ CHIPS = (
     "single/int8",
     "single/bf16",
 )
-"""Both formats, every preset, and steps of all lengths but one; `shrunk` has two thirds of the
-cases, so that rare paths are common.
+"""Both formats, every preset, and all numbers of multipliers but one; two thirds of the cases run
+on `shrunk`, so that rare paths are common.
 """
 
 STATUS = 500
-"""Cases after which there is a line where no progress bar can be."""
+"""Cases between lines of progress, if no progress bar can be shown."""
 
 KINDS: dict[str, Callable[[Pair, int], str]] = {
     "expressions": expressions.run_seed,
     "corruption": corruption.run_seed,
 }
-"""What runs a seed's case: it returns how it ended, or raises where something is wrong."""
+"""A function that runs a seed's case: it returns the outcome, or raises if the result is wrong."""
 
 
 def chip_of(seed: int, chips: Sequence[str]) -> str:
-    """Return the chip of a seed's case: `shrunk` two times of three, where there is one."""
+    """Return the chip of a seed's case: `shrunk` for two of three seeds, if it is among the
+    chips.
+    """
     rng = np.random.default_rng([seed, 1])
     shrunk = [name for name in chips if name.startswith("shrunk/")]
     others = [name for name in chips if name not in shrunk]
@@ -56,10 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; return 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("count", type=int, help="cases of each kind")
-    parser.add_argument("--seed", type=int, default=0, help="of the first case; others follow")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first case; others follow")
     parser.add_argument("--kind", choices=KINDS, action="append", help="by default all kinds")
     parser.add_argument("--chips", default=",".join(CHIPS), help=f"by default {','.join(CHIPS)}")
-    parser.add_argument("--model", action="store_true", help="expressions on the model alone")
+    parser.add_argument(
+        "--model", action="store_true", help="expressions, on the golden model only"
+    )
     chosen = parser.parse_args(arguments)
     kinds = dict(KINDS)
     if chosen.model:
@@ -97,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(
     console: Console, kind: str, pair: Pair, seed: int, error: Exception, *, rtl: bool
 ) -> None:
-    """Tell of a failure, how to see it again, and the smallest case that fails so, as a test."""
+    """Report a failure, how to replay it, and the smallest case that fails in the same way, as a
+    test.
+    """
     name = pair.name
     console.print(f"[red]{kind} seed {seed} on {name} failed[/red]")
     console.print("".join(traceback.format_exception(error, limit=-2)), markup=False)
@@ -114,8 +120,8 @@ def _report(
             case = expressions.make_case(seed, pair.dtype)
             smallest = shrink(case, lambda smaller: expressions.check(pair, smaller, rtl=rtl))
             console.print(f"the smallest case:\n\n{paste(smallest, name)}\n", markup=False)
-        except Exception as other:  # the fuzzer goes on whatever a broken chip does
-            console.print(f"not made smaller: {other!r}", markup=False)
+        except Exception as other:  # the fuzzer continues whatever a broken chip does
+            console.print(f"not minimised: {other!r}", markup=False)
 
 
 if __name__ == "__main__":

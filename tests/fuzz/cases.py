@@ -1,4 +1,6 @@
-"""A random case: a statement, its operands as they are handed in, and the options."""
+"""A random case: a statement, its operands in the form in which they are passed, and the
+options.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,7 +17,7 @@ from tests.rtl.chips import QUICK
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """An operand: its values, zeros where nothing is stored, and what it is handed in as.
+    """An operand: its values, zeros where nothing is stored, and the type in which it is passed.
 
     Attributes
     ----------
@@ -23,7 +25,7 @@ class Given:
     kind : str
         ``"array"``, ``"csr"``, ``"csc"``, ``"coo"``, or ``"tensor"`` with the rest:
     levels, modes, wide
-        As `loopnest.Tensor.from_dense` takes them.
+        Arguments of `loopnest.Tensor.from_dense`.
     """
 
     array: NDArray[Any]
@@ -33,7 +35,7 @@ class Given:
     wide: bool = False
 
     def make(self, dtype: str) -> Any:
-        """Return it as `loopnest.Chip.compute` takes it."""
+        """Return it as an argument of `loopnest.Chip.compute`."""
         if self.kind == "array":
             return self.array if self.array.ndim else float(self.array)
         if self.kind == "tensor":
@@ -47,7 +49,7 @@ class Given:
         return sp.coo_array(self.array).asformat(self.kind)
 
     def stored(self, dtype: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return its values as the chip holds them, and which it stores."""
+        """Return its values in the chip's number format, and which are stored."""
         tensor = self.make(dtype) if self.kind == "tensor" else None
         if tensor is None:
             tensor = Tensor.from_dense(self.array, dtype=dtype)
@@ -82,7 +84,7 @@ class Case:
     dtype, statement : str
     operands : mapping of str to Given
     order, out, epilogue, semiring, complement
-        As `loopnest.Chip.compute` takes them.
+        Arguments of `loopnest.Chip.compute`.
     mask : Given, optional
     memory : Memory
         Timing of the RTL's memory.
@@ -101,11 +103,11 @@ class Case:
 
     @property
     def exact(self) -> bool:
-        """Whether every sum is of integers, of which the fuzzer has small ones."""
+        """Whether every sum is of integers (which are small here), and so exact."""
         return all(np.all(g.array == np.rint(g.array)) for g in self.operands.values())
 
     def arguments(self) -> dict[str, Any]:
-        """Return what `loopnest.Chip.compute` takes beside the statement."""
+        """Return the arguments of `loopnest.Chip.compute` besides the statement."""
         mask = None if self.mask is None else self.mask.make(self.dtype)
         return {
             "order": self.order,
@@ -138,7 +140,7 @@ def as_array(result: Any) -> NDArray[np.float64]:
 
 
 def entries_of(result: Any) -> NDArray[np.bool_] | None:
-    """Return where a compressed result stores something, None of a dense one."""
+    """Return where a compressed result has entries; None for a dense one."""
     if isinstance(result, Tensor) and "compressed" in result.levels:
         coordinates = result.stored_entries()[0]
     elif sp.issparse(result):

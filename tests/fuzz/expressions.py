@@ -1,4 +1,4 @@
-"""Random tensor expressions, each determined by its seed, and whether they come out right."""
+"""Random tensor expressions, each determined by its seed, and the check of their results."""
 
 import string
 from dataclasses import replace
@@ -29,20 +29,20 @@ MAX_OPERANDS = 3
 MAX_INDICES = 4
 MAX_SIZE = 40
 MAX_ELEMENTS = 30_000
-"""Elements of the space that a term's indices span: NumPy walks all of them."""
+"""Maximum size of the space of a term's indices, all of which NumPy computes."""
 
 LATENCIES = (1, 4, 9, 30, 100)
 
 OTHER_RING = 0.35
 VIEWS = 0.35
 MASKS = 0.25
-"""Shares of the cases that have something else than (+, x), views, and masks."""
+"""Shares of the cases with a semiring other than (+, x), with views, and with masks."""
 
 
 def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
     """Return the case of this seed for a chip of this number format.
 
-    ``plain``: without what not all cases have: another semiring, views, masks.
+    ``plain``: without other semirings, views and masks.
     """
     rng = np.random.default_rng(seed)
     other = np.random.default_rng([seed, 3])
@@ -61,7 +61,7 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
     for access in statement.accesses:
         if access.tensor not in operands:
             array = random_array(rng, shapes[access.tensor], exact)
-            if semiring == "max_times":  # of which negative values make no semiring
+            if semiring == "max_times":  # with negative values this would not be a semiring
                 array = np.abs(array)
             viewed = viewed_modes(statement, access.tensor)
             operands[access.tensor] = random_format(rng, array, dense=viewed)
@@ -75,7 +75,7 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
     if rng.random() < 0.15:
         epilogue = Epilogue(relu=bool(rng.random() < 0.5), bias=float(rng.choice([0, 2])))
     if RINGS[semiring].zero:
-        # a zero that is not 0 stands in dense results alone, outside the compressed levels
+        # a zero that is not 0 occurs only in dense results, outside the compressed levels
         out = None if out is None else tuple(sorted(out, reverse=True))
         if out is None or "compressed" in out or dtype == "int8":
             epilogue = None
@@ -95,7 +95,7 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
 
 
 def run_seed(pair: Pair, seed: int, *, rtl: bool = True) -> str:
-    """Run a seed's case; return how it ended. Its error tells the case."""
+    """Run a seed's case; return the outcome. An error's message shows the case."""
     case = make_case(seed, pair.dtype)
     try:
         return "right" if check(pair, case, rtl=rtl) else "refused"
@@ -105,8 +105,8 @@ def run_seed(pair: Pair, seed: int, *, rtl: bool = True) -> str:
 
 
 def check(pair: Pair, case: Case, *, rtl: bool = True) -> bool:
-    """Compute the case, on the RTL too if ``rtl``; return False where it is refused: no number of
-    kernels has these loops, or a result fiber does not fit and no order that fits is possible.
+    """Compute the case, on the RTL too if ``rtl``; return False if it is refused: no kernels have
+    these loops, or a result fiber does not fit in any possible order.
 
     Raises
     ------
@@ -130,14 +130,14 @@ def check(pair: Pair, case: Case, *, rtl: bool = True) -> bool:
 
 
 def compare(case: Case, got: Any) -> None:
-    """Assert that a result is what NumPy says: exactly, or within a rounding bound."""
+    """Assert that a result equals NumPy's: exactly, or within a rounding bound."""
     found, stores, ring = as_array(got), entries_of(got), RINGS[case.semiring]
     wanted = reference(case)
     expected, magnitude = wanted.value, wanted.magnitude
     assert found.shape == expected.shape
     if case.epilogue is not None:
         bias = float(case.epilogue.bias or 0)
-        # what is not stored stays 0 unless it has to be visited
+        # an entry that is not stored stays 0 unless it has to be visited
         expected, magnitude = expected + bias, magnitude + abs(bias)
         if case.epilogue.relu:
             expected = np.maximum(expected, 0)
@@ -151,14 +151,14 @@ def compare(case: Case, got: Any) -> None:
         np.testing.assert_array_equal(found, expected)
         return
     same = found == expected  # infinities
-    # an addition, a product and the final rounding of each term, parts with theirs
+    # an addition, a product and the final rounding of each term, and those of its intermediates
     bound = 2.0**-23 * (wanted.terms + 8) * magnitude + wanted.terms * 2.0**-120
     with np.errstate(invalid="ignore"):
         assert np.all(same | (np.abs(found - expected) <= bound))
 
 
 def _lacks_slots(pair: Pair, case: Case, arguments: dict[str, Any]) -> bool:
-    """Return whether the model, too, ends for want of slots."""
+    """Return whether the model also runs out of slots."""
     try:
         pair.model.compute(case.statement, **arguments)
     except ChipError as error:
@@ -167,7 +167,7 @@ def _lacks_slots(pair: Pair, case: Case, arguments: dict[str, Any]) -> bool:
 
 
 def _masked(rng: np.random.Generator, case: Case, shape: list[int]) -> Case:
-    """Return the case where a random mask of all or of some of the result's indices has it."""
+    """Return the case with a random mask of all or some of the result's indices."""
     indices = parse(case.statement).result.indices
     complement = bool(rng.random() < 0.5)
     chosen = [n for n in range(len(indices)) if rng.random() < 0.7] or [0]
@@ -256,7 +256,7 @@ def _random_sizes(rng: np.random.Generator, statement: Statement) -> dict[str, i
     while True:
         sizes = {i: random_size(rng, MAX_SIZE) for i in statement.indices}
         if rng.random() < 0.5:
-            # tiny ones run quickest, and their edges are as many
+            # tiny ones run fastest, and have as many edge cases
             sizes = {i: min(n, int(rng.integers(1, 9))) for i, n in sizes.items()}
         if np.prod(list(sizes.values())) <= MAX_ELEMENTS:
             return sizes

@@ -1,4 +1,4 @@
-"""Random tensors in the shapes, patterns and formats that users have, and some that nobody has."""
+"""Random tensors in the shapes, patterns and formats that users have, and in unusual ones."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -11,7 +11,7 @@ from .cases import Given
 Pattern = NDArray[np.bool_]
 
 SIZES = (0, 1, 1, 2, 3, 15, 16, 17, 31, 33)
-"""Sizes at the edges of a block, and beside them."""
+"""Sizes at and next to the edges of a block."""
 
 DENSITIES = (0.02, 0.1, 0.3, 0.7)
 
@@ -19,7 +19,7 @@ LEVELS = ("dense", "compressed")
 
 
 def random_size(rng: np.random.Generator, most: int) -> int:
-    """Return an index's size up to ``most``: any, or one at an edge; 0 is rare."""
+    """Return an index's size up to ``most``: random, or one at an edge; 0 is rare."""
     size = int(rng.choice(SIZES) if rng.random() < 0.4 else rng.integers(1, most + 1))
     if size == 0 and rng.random() < 0.7:
         size = 1
@@ -90,7 +90,7 @@ PATTERNS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Pattern]] =
 
 
 def random_array(rng: np.random.Generator, shape: tuple[int, ...], exact: bool) -> NDArray[Any]:
-    """Return an array with zeros: small integers where ``exact``, or numbers of any size."""
+    """Return an array with zeros: small integers if ``exact``, or numbers of any magnitude."""
     pattern = PATTERNS[str(rng.choice(list(PATTERNS)))](rng, shape)
     if exact:
         values = rng.choice([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0], shape)
@@ -102,8 +102,8 @@ def random_array(rng: np.random.Generator, shape: tuple[int, ...], exact: bool) 
 def random_format(
     rng: np.random.Generator, array: NDArray[Any], *, dense: Collection[int] = ()
 ) -> Given:
-    """Return the array as something that `Chip.compute` takes; where it has to have ``dense``
-    modes, and no others, nothing sparse.
+    """Return the array in one of the types that `Chip.compute` takes; not a sparse one if all of
+    its modes have to be ``dense``.
     """
     rank = array.ndim
     kind = str(rng.choice(["array", "scipy", "scipy", "tensor", "tensor"]))

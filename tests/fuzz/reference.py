@@ -1,4 +1,4 @@
-"""What NumPy says of a case: every coordinate of every term, in the semiring."""
+"""The reference by NumPy: computes every coordinate of every term, in the semiring."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,7 +37,9 @@ SUBTRACTING = tuple(name for name, ring in RINGS.items() if ring.add is np.add)
 
 @dataclass(frozen=True)
 class Values:
-    """Values where they are, and what their rounding is relative to."""
+    """Values, where they are present, and the magnitude to which their rounding error is
+    relative.
+    """
 
     value: NDArray[np.float64]
     there: NDArray[np.bool_]
@@ -46,7 +48,9 @@ class Values:
 
 @dataclass(frozen=True)
 class Expected:
-    """A result: its values, zero where it has none; and the terms that a value sums at most."""
+    """A result: its values, the semiring's zero where it has none; and the maximum number of terms
+    of a value.
+    """
 
     value: NDArray[np.float64]
     there: NDArray[np.bool_]
@@ -56,7 +60,7 @@ class Expected:
 
 def reference(case: Case) -> Expected:
     """Return the result before an epilogue. A term of the statement is summed over its own indices,
-    as docs/expressions.md says.
+    as defined in docs/expressions.md.
     """
     ring = RINGS[case.semiring]
     statement = parse(case.statement)
@@ -95,7 +99,7 @@ def reference(case: Case) -> Expected:
         found = Values(
             ring.add(found.value, ring.add.reduce(value, axis=summed, initial=zero)),
             found.there | there.any(axis=summed),
-            # the least or the largest term is no further off than each of them
+            # the error of the minimum or maximum is at most the largest error of a term
             np.add(found.magnitude, magnitude.sum(axis=summed))
             if sums
             else np.maximum(found.magnitude, magnitude.max(axis=summed, initial=0)),
@@ -109,14 +113,16 @@ def reference(case: Case) -> Expected:
 
 
 def zero_of(case: Case) -> float:
-    """Return what a sum without terms is: an int8 chip's infinities are the utmost int32."""
+    """Return the value of a sum without terms: an int8 chip's infinities are the limits of
+    int32.
+    """
     zero = RINGS[case.semiring].zero
     limits = np.iinfo(np.int32)
     return float(np.clip(zero, limits.min, limits.max)) if case.dtype == "int8" else zero
 
 
 def kept_rows(case: Case) -> NDArray[np.bool_] | None:
-    """Return where the mask keeps the result, of the result's order; None without one."""
+    """Return where the mask keeps the result, in the result's order; None without a mask."""
     statement = parse(case.statement)
     if statement.mask is None and case.mask is None:
         return None
@@ -141,7 +147,7 @@ def _kept(case: Case, sizes: Mapping[str, int]) -> NDArray[np.bool_]:
 
 
 def _coordinates(place: Place, space: list[str], sizes: Mapping[str, int]) -> NDArray[np.int64]:
-    """Return a place's coordinate all over the space of its indices."""
+    """Return a place's coordinate for all of the space of its indices."""
     found = np.full((1,) * len(space), place.offset)
     for index, factor in place.terms:
         shape = [sizes[i] if i == index else 1 for i in space]
@@ -163,7 +169,7 @@ def _terms(expression: Expression, sign: int) -> Iterator[tuple[Expression, int]
 def _evaluate(
     expression: Expression, ring: Ring, leaf: Callable[[Access, bool], Values], kept: bool
 ) -> Values:
-    """Return an expression's values; where not ``kept``, its operands count as 1."""
+    """Return an expression's values; if not ``kept``, its operands count as 1."""
     match expression:
         case Access():
             return leaf(expression, kept)

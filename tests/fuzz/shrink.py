@@ -1,7 +1,7 @@
-"""A failing case made as small as it can be, and written as a test.
+"""Minimises a failing case, and writes it as a test.
 
-Greedy: of all that is a little simpler, the first that fails alike is gone on with, until nothing
-does.
+The search is greedy: it continues with the first simpler case that fails in the same way, until
+there is none.
 """
 
 import traceback
@@ -29,11 +29,11 @@ from .cases import Case, Given
 MAX_RUNS = 2000
 
 Failure = tuple[str, str, int]
-"""The error's type, and the file and line that it comes from."""
+"""The error's type, and its file and line."""
 
 
 def failure_of(run: Callable[[Case], object], case: Case) -> Failure | None:
-    """Return how a case fails, None where it does not."""
+    """Return how a case fails, or None if it does not."""
     try:
         run(case)
     except Exception as error:
@@ -43,8 +43,8 @@ def failure_of(run: Callable[[Case], object], case: Case) -> Failure | None:
 
 
 def shrink(case: Case, run: Callable[[Case], object], *, most: int = MAX_RUNS) -> Case:
-    """Return a case as small as can be that fails as this one does; ``run`` raises where one fails.
-    A case is run ``most`` times at most.
+    """Return a minimal case that fails in the same way; ``run`` raises if a case fails, and is
+    called at most ``most`` times.
     """
     failure = failure_of(run, case)
     assert failure is not None, "the case does not fail"
@@ -83,7 +83,7 @@ def paste(case: Case, chip: str) -> str:
 
 
 def _simpler(case: Case) -> Iterator[Case]:
-    """Yield cases that are simpler in one thing, those first that are much simpler."""
+    """Yield cases that are simpler in one respect, much simpler ones first."""
     for change in (_options, _expressions, _indices, _sizes, _formats, _values):
         for candidate in change(case):
             try:
@@ -91,7 +91,7 @@ def _simpler(case: Case) -> Iterator[Case]:
                 shapes = [candidate.operands[a.tensor].array.shape for a in statement.accesses]
                 view_sizes(statement, shapes)
             except (ValueError, KeyError):
-                continue  # it is no statement, or its operands do not fit
+                continue  # it is not a valid statement, or its operands do not fit
             yield candidate
 
 
@@ -113,7 +113,7 @@ def _options(case: Case) -> Iterator[Case]:
 
 
 def _expressions(case: Case) -> Iterator[Case]:
-    """Fewer operands, no signs, no mask, results of fewer indices."""
+    """Remove operands, signs, the mask, and indices of the result."""
     statement = parse(case.statement)
     if statement.mask is not None:
         yield _with(case, replace(statement, mask=None))
@@ -143,7 +143,7 @@ def _parts(expression: Expression) -> Iterator[Expression]:
 
 
 def _with(case: Case, statement: Statement) -> Case:
-    """Return the case with another statement, and what of its options fits."""
+    """Return the case with another statement, and the options that fit it."""
     used = {access.tensor for access in statement.accesses}
     known = {i for a in accesses(statement.expression) for i in a.indices}
     for index in statement.result.indices:
@@ -174,7 +174,7 @@ def _without_result(statement: Statement, index: str) -> Statement:
 
 
 def _indices(case: Case) -> Iterator[Case]:
-    """An index less, all at its first coordinate; a view that is less of one."""
+    """Remove an index, keeping its first coordinate; simplify a view."""
     statement = parse(case.statement)
     for index in statement.indices:
         operands = dict(case.operands)
@@ -210,7 +210,7 @@ def _indices(case: Case) -> Iterator[Case]:
 
 
 def _sizes(case: Case) -> Iterator[Case]:
-    """Smaller indices; operands without what no view reaches."""
+    """Reduce the sizes of indices; crop operands to what their views reach."""
     statement = parse(case.statement)
     shapes = [case.operands[a.tensor].array.shape for a in statement.accesses]
     sizes = view_sizes(statement, shapes)
@@ -231,8 +231,8 @@ def _sizes(case: Case) -> Iterator[Case]:
 def _cut(
     case: Case, statement: Statement, sizes: Mapping[str, int], index: str, skipped: int
 ) -> Case | None:
-    """Return the case with a part of an index, so many coordinates of it left out before; None
-    where a tensor's views would need different parts of it.
+    """Return the case with a part of an index, without the coordinates before it; None if a
+    tensor's views would need different parts.
     """
     parts: dict[tuple[str, int], list[slice]] = {}
     for access in statement.accesses:
@@ -254,7 +254,7 @@ def _cut(
 
 
 def _formats(case: Case) -> Iterator[Case]:
-    """Operands that are handed in more simply."""
+    """Pass operands in simpler types."""
     for put, given in _givens(case):
         others = [Given(given.array), Given(given.array, "coo")] if given.array.ndim else []
         if given.kind == "array":
@@ -271,7 +271,7 @@ def _formats(case: Case) -> Iterator[Case]:
 
 
 def _values(case: Case) -> Iterator[Case]:
-    """Fewer numbers that are not 0, and simpler ones."""
+    """Reduce the number of nonzeros, and simplify them."""
     for put, given in _givens(case):
         at = np.flatnonzero(given.array)
         if np.any(np.signbit(given.array) & (given.array == 0)):
@@ -289,7 +289,7 @@ def _values(case: Case) -> Iterator[Case]:
 
 
 def _givens(case: Case) -> Iterator[tuple[Callable[[Given], Case], Given]]:
-    """Yield each operand, and what puts another one in its place."""
+    """Yield each operand, and a function that replaces it."""
     for name, given in case.operands.items():
 
         def put(other: Given, name: str = name) -> Case:

@@ -1,4 +1,4 @@
-"""Some of the spoilt kernels of `make fuzz`."""
+"""Some of the corrupted kernels of `make fuzz`."""
 
 from collections import Counter
 
@@ -11,6 +11,6 @@ CASES = 45
 @on("shrunk/int8", "tiny/bf16")
 def test_corruption(pair: Pair) -> None:
     ended = Counter(run_seed(pair, seed) for seed in range(CASES))
-    # Many spoilt bits stand where no kernel looks; but some must hurt.
+    # Many corrupted bits are not used by the kernel, but some must cause errors.
     assert ended["right"] < 0.9 * CASES
     assert len(ended) > 4

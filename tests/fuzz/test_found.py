@@ -1,4 +1,4 @@
-"""What the fuzzer has found, made small: each was wrong once."""
+"""Minimised cases found by the fuzzer: each failed once."""
 
 import numpy as np
 import pytest

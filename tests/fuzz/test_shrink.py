@@ -1,4 +1,4 @@
-"""Failing cases are made small, and written as they are."""
+"""Failing cases are minimised, and their text reproduces them."""
 
 import re
 
@@ -16,7 +16,7 @@ MODEL = Pair("single/int8")
 
 
 def run(case: Case) -> None:
-    """Run a case on a model that makes no negative numbers of differences."""
+    """Run a case on a model whose differences are never negative."""
     check(MODEL, case, rtl=False)
     assert "-" not in case.statement or np.all(reference(case).value >= 0), "a broken chip"
 
@@ -40,7 +40,7 @@ def test_what_is_left_is_what_fails() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_case_can_be_pasted(seed: int) -> None:
-    """The text makes the same case, and asserts that it is right."""
+    """The text creates the same case, and asserts that it is correct."""
     case = make_case(seed, "bf16")
     text = paste(case, "shrunk/bf16")
     (made,) = re.findall(r"    case = (.*)", text)

@@ -25,7 +25,7 @@ def random_views(
 ) -> tuple[Statement, dict[str, tuple[int, ...]]] | None:
     """Return the statement with views of some of its operands, and the shape of each tensor.
 
-    None where nothing could be found: an index's size has to be told by the shapes.
+    None if there is none: the shapes have to determine every index's size.
     """
     if not all(sizes[i] for i in statement.indices):
         return None
@@ -41,7 +41,7 @@ def random_views(
         text = f"{statement.result} = {_written(statement.expression, changed)}"
         try:
             found = parse(text)
-        except ValueError:  # an index of the result is on the right no more
+        except ValueError:  # an index of the result no longer occurs on the right
             continue
         if all(access.places is None for access in found.accesses):
             continue
@@ -52,7 +52,7 @@ def random_views(
 
 
 def viewed_modes(statement: Statement, tensor: str) -> set[int]:
-    """Return the modes of a tensor that some view does not walk by an index of their own."""
+    """Return the modes of a tensor that some view does not access by an index of their own."""
     found = {mode for name, mode, _ in moved_modes(statement.accesses) if name == tensor}
     for access in statement.accesses:
         if access.tensor == tensor and access.places is not None:
@@ -84,14 +84,14 @@ def _view(rng: np.random.Generator, access: Access, indices: tuple[str, ...]) ->
 
 
 def _beside(rng: np.random.Generator, places: list[Place]) -> list[Place]:
-    """Return the same view, moved by up to two places."""
+    """Return the same view, shifted by up to two coordinates."""
     return [Place(p.terms, p.offset + int(rng.integers(0, 3))) for p in places]
 
 
 def _shapes(
     rng: np.random.Generator, statement: Statement, sizes: Mapping[str, int]
 ) -> dict[str, tuple[int, ...]] | None:
-    """Return the tensors' shapes, None where they would not tell the indices' sizes."""
+    """Return the tensors' shapes, or None if they would not determine the indices' sizes."""
     walks = {}
     for access in accesses(statement.expression):
         places = access.places or tuple(Place(((i, 1),), 0) for i in access.indices)

@@ -67,7 +67,7 @@ def test_config_errors(overrides: dict[str, int], message: str) -> None:
 
 @pytest.mark.parametrize("value", [8.0, True, "8", None])
 def test_config_types(value: object) -> None:
-    """Only integers are taken, NumPy's too: these become Python's, which have no overflow."""
+    """Only integers are accepted; NumPy's become Python's, which do not overflow."""
     with pytest.raises(TypeError, match=f"slots={value!r}: expected an integer"):
         make_config("single", "bf16", slots=value)  # type: ignore[arg-type]
     slots = make_config("single", "bf16", slots=np.uint8(128)).slots  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def test_places(config: ChipConfig) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_pack(config: ChipConfig) -> None:
-    """What is packed comes back; the magic is set; other fields are 0."""
+    """Packed values are unpacked unchanged; the magic is set; other fields are 0."""
     rng = random.Random(1)
     values = {f.path: rng.getrandbits(f.bits) for f in kernel_fields(config)}
     words = pack(config, values)
@@ -138,7 +138,7 @@ def test_registers() -> None:
 
 
 def test_configuration_word() -> None:
-    """The configuration register tells the chip's shape, a byte each."""
+    """The configuration register has the chip's parameters, one byte each."""
     assert configuration_word(make_config("single", "bf16")) == 0x01020403
     assert configuration_word(make_config("single", "int8", multipliers=16)) == 0x00040403
 
@@ -178,13 +178,13 @@ def test_c_header(tmp_path: Path) -> None:
 
 
 def test_member_docs() -> None:
-    """Every error code but NONE says what it means and where."""
+    """Every error code except NONE has a docstring with its meaning and its ``where``."""
     docs = member_docs(ErrorCode)
     assert set(docs) == {code.name for code in ErrorCode} - {"NONE"}
     assert all("where: " in doc for doc in docs.values())
 
 
 def test_docs_are_current() -> None:
-    """docs/registers.md is what `python -m loopnest_hw.export --docs` writes."""
+    """docs/registers.md equals the output of `python -m loopnest_hw.export --docs`."""
     page = Path(__file__).parents[2] / "docs" / "registers.md"
     assert page.read_text() == registers_markdown(make_config())

@@ -126,7 +126,7 @@ def test_small_design(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         return
     assert code == 0
     period = float(out.partition("clock period ")[2].split()[0])
-    # at least the memory's 0.4 ns and a flip-flop's 0.05 ns, at most an adder without any tricks
+    # at least the memory's 0.4 ns and a flip-flop's 0.05 ns, at most a ripple-carry adder
     assert 0.4 + 0.05 <= period <= 0.25 + 16 * 0.4
     assert "inner/count" in out
 

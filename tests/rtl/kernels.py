@@ -1,4 +1,4 @@
-"""Every kind of kernel: its statement, random operands, and what NumPy says."""
+"""Every kind of kernel: its statement, random operands, and the reference by NumPy."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Kind:
     reference : callable
         The operands as arrays, by position, to the result.
     order, out : str, optional
-        As `Chip.compute` takes them.
+        Arguments of `Chip.compute`.
     epilogue : bool
         Whether bias, scale and relu are applied, and the result is narrow.
     """
@@ -47,7 +47,7 @@ class Kind:
         return dict(part.strip("*").split(":") for part in self.operands.split())
 
     def arguments(self) -> dict[str, Any]:
-        """Return what `Chip.compute` takes besides the operands."""
+        """Return the arguments of `Chip.compute` besides the operands."""
         epilogue = Epilogue(bias=BIAS, scale=SCALE, relu=True, out="narrow")
         return {
             "order": self.order,
@@ -93,7 +93,7 @@ def random_sizes(kind: Kind, rng: np.random.Generator, most: int = 40) -> dict[s
 def random_operands(
     kind: Kind, sizes: Mapping[str, int], rng: np.random.Generator, dtype: str
 ) -> dict[str, Any]:
-    """Return operands in patterns that hardware may trip over."""
+    """Return operands in patterns with edge cases for the hardware."""
     found: dict[str, Any] = {}
     for part in kind.operands.split():
         name, indices = part.strip("*").split(":")
@@ -128,15 +128,15 @@ def dense(result: Any) -> NDArray[np.float64]:
 
 
 def check(kind: Kind, operands: Mapping[str, Any], dtype: str, got: Any) -> None:
-    """Assert that a result is what NumPy says: exactly, or within the rounding bound.
+    """Assert that a result equals NumPy's: exactly, or within the rounding bound.
 
     The bound of bf16, with u = 2^-24: a product of up to three bf16 numbers, 8 significant bits
     each, is exact in fp32's 24. A sum of n of them in any order is off by at most g(n - 1) times
     the sum of magnitudes, g(m) = m u / (1 - m u) (Higham, Accuracy and Stability, 4.2); with the
-    epilogue's bias and scale it has two roundings more, and one term. Relu brings no two numbers
-    further apart. Rounding x to bf16 is off by at most 2^-8 |x|. A result that is flushed to zero
-    adds less than 2^-126, of which there are at most 3 n + 2, each of them scaled up less than
-    twice by what follows.
+    epilogue's bias and scale it has two roundings more, and one term. Relu does not increase a
+    difference. Rounding x to bf16 is off by at most 2^-8 |x|. A result that is flushed to zero adds
+    less than 2^-126, of which there are at most 3 n + 2, each of them scaled up less than twice by
+    what follows.
     """
     arrays = [_stored(operand, dtype) for operand in operands.values()]
     expected = kind.reference(*arrays)
@@ -168,6 +168,6 @@ def check(kind: Kind, operands: Mapping[str, Any], dtype: str, got: Any) -> None
 
 
 def _stored(operand: Any, dtype: str) -> NDArray[np.float64]:
-    """Return an operand's values as the chip holds them."""
+    """Return an operand's values in the chip's number format."""
     convert = Tensor.from_scipy if sp.issparse(operand) else Tensor.from_dense
     return np.asarray(convert(operand, dtype=dtype).to_dense(), np.float64)

@@ -1,4 +1,4 @@
-"""Kernels that keep several copies of a key, which are added on the way out."""
+"""Kernels that keep several copies of a key, which the combiner adds."""
 
 from contextlib import AbstractContextManager
 
@@ -24,7 +24,7 @@ def random_matrix(
 
 
 def copies(setting: int) -> AbstractContextManager[None]:
-    """Ask for copies where the runtime may not."""
+    """Select copies whether or not the runtime would."""
 
     def change(kernel: Kernel) -> dict[str, int]:
         assert kernel.fields["accumulate"]
@@ -36,7 +36,7 @@ def copies(setting: int) -> AbstractContextManager[None]:
 @on("shrunk/int8", "tiny/bf16")
 @pytest.mark.parametrize("setting", [1, 2])
 def test_product(pair: Pair, setting: int) -> None:
-    """On `shrunk`, with passes: a block's copies may come out of two of them."""
+    """On `shrunk`, with further passes: a block's copies may be in two passes."""
     rng = np.random.default_rng(setting)
     A, B = random_matrix(rng, 20, 30, 0.3), random_matrix(rng, 30, 60, 0.1)
     with copies(setting):
@@ -49,7 +49,7 @@ def test_product(pair: Pair, setting: int) -> None:
 @on("tiny/bf16")
 @pytest.mark.parametrize("setting", [1, 2])
 def test_rounding(pair: Pair, setting: int) -> None:
-    """Sums that round: in which order copies are added is seen in the bits."""
+    """Sums that round: the order in which copies are added shows in the bits."""
     rng = np.random.default_rng(setting)
     A, B = random_matrix(rng, 12, 40, 0.5), random_matrix(rng, 40, 30, 0.5)
     for matrix in (A, B):

@@ -43,7 +43,7 @@ def test_elements(pair: Pair, statement: str, complement: bool) -> None:
 
 @on("shrunk/int8", "tiny/bf16")
 def test_a_bias_in_the_rows_that_a_mask_keeps(pair: Pair) -> None:
-    """All of a kept row is visited, nothing of another one."""
+    """All coordinates of a kept row are visited, and none of other rows."""
     rng = np.random.default_rng(5)
     A, b = (np.sign(random_array(rng, shape, pair.dtype)) for shape in ((9, 12), (12, 37)))
     for kept in ([], [2, 3, 8]):

@@ -1,4 +1,4 @@
-"""The paths that a large chip seldom takes happen on `shrunk`: its counters prove it."""
+"""Paths that a large chip rarely takes occur on `shrunk`: its counters prove it."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ PRODUCT = "C[i,j] = A[i,k] * B[k,j]"
 
 
 def spread(rng: np.random.Generator, rows: int, columns: int, count: int) -> sp.csr_array:
-    """Return a matrix of small integers with entries anywhere."""
+    """Return a matrix of small integers with entries at random places."""
     values = rng.integers(1, 5, count) * rng.choice([-1, 1], count)
     at = rng.integers(0, rows, count), rng.integers(0, columns, count)
     return sp.coo_array((values, at), (rows, columns)).tocsr()
@@ -21,7 +21,7 @@ def spread(rng: np.random.Generator, rows: int, columns: int, count: int) -> sp.
 @on("shrunk/int8", "shrunk/bf16")
 @pytest.mark.parametrize("memory", [Memory(latency=4), Memory(latency=9, stall=0.3, reorder=True)])
 def test_more_blocks_than_slots(pair: Pair, memory: Memory) -> None:
-    """8 blocks of a row in 4 slots: blocks are given up and come in a second pass."""
+    """8 blocks of a row in 4 slots: blocks are evicted and follow in a second pass."""
     rng = np.random.default_rng(1)
     A, B = spread(rng, 6, 20, 60), spread(rng, 20, 128, 250)
     got = pair.run(PRODUCT, A=A, B=B, order="ikj", memory=memory)
@@ -32,7 +32,7 @@ def test_more_blocks_than_slots(pair: Pair, memory: Memory) -> None:
 
 @on("shrunk/int8", "shrunk/bf16")
 def test_more_blocks_than_the_window(pair: Pair) -> None:
-    """Columns beyond the window's 1024 take passes though no slot runs out."""
+    """Columns beyond the window's 1024 need further passes even without running out of slots."""
     rng = np.random.default_rng(2)
     A = sp.csr_array(np.eye(5, dtype=int))
     at = [0, 0, 1, 3, 4], [3, 1999, 1024, 1023, 512]
@@ -59,8 +59,8 @@ def one_line_each(kernel: Kernel) -> dict[str, int]:
 @on("shrunk/int8", "shrunk/bf16")
 @pytest.mark.parametrize("latency", [1, 30])
 def test_rings_of_one_line_are_full(pair: Pair, latency: int) -> None:
-    """A stream of `shrunk` runs one step ahead, which fits into the two lines that the runtime
-    gives it. With one, the lanes of a step whose values are far apart wait for each other.
+    """A read stream of `shrunk` runs one step ahead, which fits into the two lines of its ring.
+    With one line, the lanes of a step whose values are in different lines wait for each other.
     """
     memory = Memory(latency=latency)
     rng = np.random.default_rng(3)
@@ -84,8 +84,8 @@ def test_the_pool_is_full(pair: Pair) -> None:
 @on("shrunk/int8", "shrunk/bf16")
 @pytest.mark.parametrize("latency", [1, 40])
 def test_a_replay_begins_within_a_dot_fiber(pair: Pair, latency: int) -> None:
-    """The last dot fiber of a row asks for its slot, and with that for a second pass, long before
-    all of it has come. Its key is one of the first pass, so none of it may be lost.
+    """The last dot fiber of a row looks up its slot, and so causes a second pass, long before all
+    of its blocks have arrived. Its key belongs to the first pass, so no term may be lost.
     """
     rng = np.random.default_rng(1)
     A = rng.integers(1, 3, (3, 2))
@@ -106,7 +106,7 @@ def test_a_replay_begins_within_a_dot_fiber(pair: Pair, latency: int) -> None:
 
 @on("shrunk/int8", "tiny/bf16")
 def test_every_cycle_is_counted_once(pair: Pair) -> None:
-    """No stage is in two states at once, and each worked."""
+    """No stage is in two states at once, and each was busy."""
     rng = np.random.default_rng(4)
     A, B = spread(rng, 30, 40, 200), spread(rng, 40, 50, 300)
     pair.run(PRODUCT, A=A, B=B, order="ikj")

@@ -1,4 +1,4 @@
-"""The README's example, as it stands there."""
+"""The README's example."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.mark.xdist_group("single/bf16")
 def test_python(capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints what the README says, every cycle of it."""
+    """It prints the output shown there, to the cycle."""
     found = re.search(r"```python\n(.*?)```\n+```\n(.*?)```", README.read_text(), re.S)
     assert found
     code, printed = found.groups()

@@ -11,7 +11,7 @@ from tests.sw.semirings import clipped, product, random_matrix, stored
 @on("shrunk/int8", "tiny/bf16")
 @pytest.mark.parametrize("name", SEMIRINGS)
 def test_products(pair: Pair, name: str) -> None:
-    """By rows, and by the dot; compressed, and dense with what no term touched."""
+    """By rows, and by inner products; compressed, and dense with untouched elements."""
     rng = np.random.default_rng(len(name))
     a, b = random_matrix(rng, (17, 23)), random_matrix(rng, (23, 37))
     expected, has = product(name, a, b)
@@ -27,7 +27,7 @@ def test_products(pair: Pair, name: str) -> None:
 @on("shrunk/int8", "tiny/bf16")
 @pytest.mark.parametrize("name", ["min_plus", "max_times"])
 def test_copies(pair: Pair, name: str) -> None:
-    """Many terms of few keys: copies of a key are reduced as well."""
+    """Many terms of few keys: copies of a key are combined by the same reduction."""
     rng = np.random.default_rng(7)
     a, b = random_matrix(rng, (2, 60), 0.9), random_matrix(rng, (60, 5), 0.9)
     expected, _ = product(name, a, b)

@@ -1,4 +1,4 @@
-"""Fibers that trail in an intersection are passed over as fast as their lines come."""
+"""In an intersection, blocks that cannot match are skipped as fast as their lines arrive."""
 
 import numpy as np
 import pytest

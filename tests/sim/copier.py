@@ -1,4 +1,4 @@
-"""A little chip for the simulator's tests: it copies lines, over the ports of a real one."""
+"""A small chip for the simulator's tests: it copies lines, and has the ports of a real one."""
 
 from typing import Any
 
@@ -124,7 +124,7 @@ class Copier(wiring.Component):
             m.d.sync += asked.eq(asked + 1)
 
     def _write(self, m: Module, values: dict[int, Signal], answered: Signal) -> None:
-        """Write an answer's line where it belongs."""
+        """Write an answer's line to its place."""
         m.submodules.addresses = addresses = fifo.SyncFIFOBuffered(width=32, depth=8)
         m.submodules.data = data = fifo.SyncFIFOBuffered(width=256, depth=8)
         room = addresses.w_rdy & data.w_rdy
@@ -153,7 +153,7 @@ class Copier(wiring.Component):
             addresses.r_en.eq(self.m_axi_awready),
             self.m_axi_wvalid.eq(data.r_rdy),
             self.m_axi_wdata.eq(data.r_data),
-            # byte 31 of each line is left alone
+            # byte 31 of each line is not written
             self.m_axi_wstrb.eq((1 << 31) - 1),
             self.m_axi_wlast.eq(1),
             data.r_en.eq(self.m_axi_wready),

@@ -1,4 +1,6 @@
-"""Random nests that no compiler makes: any legal descriptor, on any levels and values."""
+"""Random nests that the compiler would not generate: any legal descriptor, on any levels and
+values.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +58,7 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
         d[f"{row}.bypass"] = int(r in bypassed)
         d[f"{row}.block_table"] = int(rng.integers(1 << config.table_bits))
         d[f"{row}.lane_table"] = int(rng.integers(1 << config.table_bits))
-        if rng.random() < 0.7:  # mostly work for everybody
+        if rng.random() < 0.7:  # mostly kept lanes in every row
             d[f"{row}.block_table"] |= (1 << config.table_bits) - 2
             d[f"{row}.lane_table"] |= 1 << config.table_bits - 1 | 1 << 1
         d[f"{row}.size"] = int(rng.choice([0, 1, 3, 15, 16, 17, 40], p=[0.04] + [0.16] * 6))
@@ -149,7 +151,7 @@ def renumber_scanners(
 def random_epilogue(
     rng: np.random.Generator, config: ChipConfig, image: Image, address: int
 ) -> dict[str, int]:
-    """Return an epilogue's settings, its arrays being at the address; mostly none."""
+    """Return an epilogue's settings, with its arrays at the address; mostly disabled."""
     integer = config.dtype is NumberFormat.INT8
     shift = int(rng.integers(0, 40)) if integer else 0
 

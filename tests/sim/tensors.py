@@ -1,4 +1,4 @@
-"""Descriptors by hand: tensors put into a memory image, loops given cell by cell."""
+"""Descriptors by hand: places tensors in a memory image, and sets loops cell by cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,8 +49,8 @@ class Memory:
         self.free += -(-array.nbytes // LINE_BYTES) * LINE_BYTES
         return address
 
-    def room(self, nbytes: int) -> int:
-        """Return the address of fresh bytes."""
+    def reserve(self, nbytes: int) -> int:
+        """Reserve bytes; return their address."""
         return self.put(np.zeros(nbytes, np.uint8))
 
     def values(self, values: NDArray[Any]) -> int:
@@ -76,7 +76,7 @@ class Memory:
 
 @dataclass
 class Kernel:
-    """A descriptor in the making."""
+    """A descriptor builder."""
 
     memory: Memory
     fields: dict[str, int]
@@ -136,7 +136,9 @@ class Kernel:
     def descriptor(
         self, *, fibers: int, size: int, drain_stop: int, compressed: bool, **result: int
     ) -> dict[str, int]:
-        """Return the descriptor, with room for a result of that many fibers of that size."""
+        """Return the descriptor, with regions for a result of `fibers` fibers of `size`
+        coordinates.
+        """
         rows, memory = self.memory.config.rows, self.memory
         self.fields |= {f"row.{r}.bypass": 1 for r in range(self.loops - 1, rows - 1)}
         count = fibers * (size + LANES)
@@ -144,11 +146,11 @@ class Kernel:
             "drain_stop": drain_stop,
             "result.compressed": compressed,
             "result.size": size,
-            "result.table": memory.room(16 * fibers),
+            "result.table": memory.reserve(16 * fibers),
             "result.table_end": memory.free,
-            "result.blocks": memory.room(4 * count),
+            "result.blocks": memory.reserve(4 * count),
             "result.blocks_end": memory.free,
-            "result.values": memory.room(4 * count),
+            "result.values": memory.reserve(4 * count),
             "result.values_end": memory.free,
         }
         self.fields |= rings(memory.config)
@@ -174,7 +176,7 @@ def wide(config: ChipConfig) -> Any:
 def read_compressed(
     memory: Memory, d: dict[str, int], fibers: int, size: int
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return a compressed result, one row a fiber, and its pattern."""
+    """Return a compressed result, one row per fiber, and its pattern."""
     dense = np.zeros((fibers, size), wide(memory.config))
     pattern = np.zeros((fibers, size), np.bool_)
     table = memory.image.view(d["result.table"], 4 * fibers, np.uint32).reshape(fibers, 4)

@@ -1,4 +1,4 @@
-"""Copies of a key: which leaf fiber adds to which, and the order in which they are added."""
+"""Copies of a key: which leaf fiber adds to which copy, and the order in which they are added."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from loopnest_sim.model.sums import Sums
 
 CONFIG = make_config()
 HUGE = np.float32(2.0**30)
-"""Swallows a 1 that is added to it."""
+"""A value to which adding 1 changes nothing."""
 
 
 def nest(copies: int, **fields: int) -> Nest:
@@ -29,7 +29,7 @@ def tokens(present: list[int], stop: list[int]) -> Tokens:
 
 
 def run(copies: int, value: list[float], stop: list[int], present: list[int], chunk: int) -> list:
-    """Return the result fibers' sums; every leaf fiber that is none has a term of key 37."""
+    """Return the result fibers' sums; every leaf fiber that is not null has a term of key 37."""
     sums = Sums(nest(copies), Faults())
     found = []
     for at in range(0, len(value), chunk):

@@ -1,4 +1,4 @@
-"""The model of a whole kernel against the same, token by token, on random nests."""
+"""The model of a whole kernel against the token-by-token model, on random nests."""
 
 import numpy as np
 import pytest
@@ -27,9 +27,9 @@ def random_config(rng: np.random.Generator) -> ChipConfig:
 
 
 def work_of(config: ChipConfig, image: Image, d: dict[str, int]) -> int:
-    """Return the steps of a kernel, or -1 where they are none."""
-    room = {"result.blocks_end": 3 * OUTPUT, "result.values_end": 8 * OUTPUT}
-    result = run_checked(config, image.copy(), d | room, Watch(), Faults())
+    """Return the steps of a kernel, or -1 where it has none."""
+    regions = {"result.blocks_end": 3 * OUTPUT, "result.values_end": 8 * OUTPUT}
+    result = run_checked(config, image.copy(), d | regions, Watch(), Faults())
     return result.steps + result.empty_steps if result.steps else -1
 
 
@@ -39,7 +39,7 @@ def test_random_nests(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(seed)
     config = random_config(rng)
     image, d = random_kernel(rng, config)
-    # few random nests have much in common; a tenth of those without any work are enough
+    # many random nests have no kept lanes; a tenth of those is enough
     while (work := work_of(config, image, d)) > 800 or (work < 0 and rng.random() < 0.9):
         image, d = random_kernel(rng, config)
     # chunks of all sizes, down to a token
@@ -52,7 +52,7 @@ def test_random_nests(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         result = run_kernel(config, image, d)
     except ModelError as error:
-        # what has room is written all the same, and so are sums that wrapped
+        # what fits is written nevertheless, and so are sums that wrapped
         if error.code is ErrorCode.RESULT_FULL:
             full = (written.blocks_full, written.values_full, written.table_full)
             assert error.where == full.index(True)

@@ -1,4 +1,4 @@
-"""Work and roofs: the same counts in plain loops over a SciPy product."""
+"""Work and roofs, against counts in plain loops over a SciPy product."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ FIBER, KEY = (ResultMode.FIBER, 1), (ResultMode.KEY, 1)
 
 
 class Stream:
-    """Counts an item whose line is not the last one's."""
+    """Counts an item whose line differs from the last one's."""
 
     def __init__(self) -> None:
         self.line = -1

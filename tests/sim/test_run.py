@@ -18,7 +18,7 @@ SIZE = 40
 LEAF = f"row.{CONFIG.rows - 1}"
 
 PRESENT = 0xAA
-"""Table: what operand 0 has."""
+"""The table of operand 0."""
 
 WORDS = [0 << 16 | 0x0101, 2 << 16 | 0x0080]
 """Block words of the one fiber: coordinates 0, 8 and 39."""
@@ -63,7 +63,7 @@ def test_a_list() -> None:
     assert (found.errors, found.completed) == ([], 2)
     assert found.regions == [(RESULT, RESULT + 4 * SIZE)] * 2
     assert {TABLE, BLOCKS, VALUES} == set(found.reads)
-    # what follows is no descriptor
+    # what follows is not a descriptor
     found = run(d | {"last": 0})
     assert (errors(found), found.completed) == ({"BAD_DESCRIPTOR 1"}, 1)
 
@@ -92,7 +92,7 @@ def test_a_table_backwards() -> None:
 
 
 def test_a_fiber_that_is_too_long() -> None:
-    """The chip reads on until it has seen it, and may come upon the result."""
+    """The chip reads on until it detects that, and may read the result."""
     assert errors(run(copy_of_a_vector(), end=1 << 31)) == {"TENSOR 3", "OVERLAP 1"}
 
 
@@ -115,7 +115,7 @@ def test_a_result_over_the_next_descriptor() -> None:
     after = START + 4 * len(pack(CONFIG, d))
     found = run(d | {"last": 0} | over(after), d)
     assert (errors(found), found.completed) == ({"OVERLAP 1"}, 1)
-    # over its own it is harmless, since that has been read
+    # its own descriptor may be overwritten, since it has been read
     assert run_kernels(CONFIG, image_of(d | over(START)), START).errors == []
 
 
@@ -136,7 +136,7 @@ def test_work_that_no_budget_allows() -> None:
 
 
 def test_blocks_that_have_no_slot() -> None:
-    """Two rows of the nest make one result fiber, so nothing of it can be done again."""
+    """Two rows of the nest belong to one result fiber, so it cannot be replayed."""
     words = [n << 16 | 1 for n in range(CONFIG.slots + 1)]
     d = copy_of_a_vector() | {f"{LEAF}.size": 1 << 20, "accumulate": 1, "drain_stop": 2}
     d |= {"result.values_end": RESULT + 0x4000}

@@ -1,6 +1,6 @@
-"""The kernel once more, read off docs/architecture.md token by token: slow, and plainly so.
+"""An independent model of a kernel, token by token after docs/architecture.md: simple and slow.
 
-It shares the arithmetic and the way out (`write`) with the model, which have tests of their own.
+It shares the arithmetic and the result path (`write`) with the model; these have their own tests.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from loopnest_sim.model.lanes import lanes
 
 @dataclass(frozen=True)
 class Token:
-    """A token, as `tokens.token` has it, without its epoch."""
+    """A token (`tokens.token`) without its epoch."""
 
     position: tuple[int, ...]
     present: tuple[bool, ...]
@@ -52,7 +52,7 @@ class TokenByToken:
         self.multiplies = 0
 
     def run(self) -> Blocks:
-        """Return the result's blocks, in order, before the way out."""
+        """Return the result's blocks, in order, before the result path."""
         d = self.d
         token = Token(
             position=tuple(d[f"operand.{o}.start"] for o in self.operands),

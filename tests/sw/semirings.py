@@ -1,4 +1,4 @@
-"""What matrices multiply to in each semiring, by NumPy."""
+"""Products of matrices in each semiring, by NumPy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def random_matrix(
 
 
 def stored(array: sp.sparray | NDArray) -> tuple[NDArray, NDArray]:
-    """Return a matrix's values and where it stores any; of a dense one, everywhere."""
+    """Return a matrix's values and where it has entries; a dense one has them everywhere."""
     if isinstance(array, np.ndarray):
         return array.astype(float), np.ones(array.shape, bool)
     coo = array.tocoo()
@@ -50,7 +50,9 @@ def stored(array: sp.sparray | NDArray) -> tuple[NDArray, NDArray]:
 
 
 def product(name: str, a: sp.sparray | NDArray, b: sp.sparray | NDArray) -> tuple[NDArray, NDArray]:
-    """Return the product of two matrices, zeros where no term is, and where there is one."""
+    """Return the product of two matrices, with the semiring's zero where there is no term, and
+    where there is one.
+    """
     case = CASES[name]
     (x, has_x), (y, has_y) = stored(a), stored(b)
     both = has_x[:, :, None] & has_y[None]
@@ -59,6 +61,6 @@ def product(name: str, a: sp.sparray | NDArray, b: sp.sparray | NDArray) -> tupl
 
 
 def clipped(values: NDArray, dtype: str) -> NDArray:
-    """Return values as the chip has them: an int8 chip's infinities are the utmost int32."""
+    """Return values in the chip's format: an int8 chip's infinities are the limits of int32."""
     limits = np.iinfo(np.int32)
     return np.clip(values, limits.min, limits.max) if dtype == "int8" else values

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for arrays and matrices as users have them."""
+"""Hypothesis strategies for arrays and matrices."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,7 +10,7 @@ PATTERNS = ("random", "empty", "full row", "full column", "diagonal", "dense")
 
 @st.composite
 def shapes(draw: st.DrawFn, order: int, most: int = 40) -> tuple[int, ...]:
-    """Shapes with sizes from 0 and 1 up, most of them no multiple of 16."""
+    """Shapes with sizes from 0 or 1 on, most of them not multiples of 16."""
     size = st.one_of(st.sampled_from([0, 1, 16, 17]), st.integers(1, most))
     return tuple(draw(size) for _ in range(order))
 
@@ -19,7 +19,7 @@ def shapes(draw: st.DrawFn, order: int, most: int = 40) -> tuple[int, ...]:
 def arrays(
     draw: st.DrawFn, shape: tuple[int, ...], *, low: int = -9, high: int = 9
 ) -> NDArray[np.int64]:
-    """Arrays of small integers with many zeros, in a pattern that hardware may trip over."""
+    """Arrays of small integers with many zeros, in patterns with edge cases for the hardware."""
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     pattern = draw(st.sampled_from(PATTERNS))
     values = rng.integers(low, high + 1, shape)

@@ -1,4 +1,4 @@
-"""Tensors that contradict themselves are refused with a message that says where."""
+"""Inconsistent tensors are refused with a message that says where they are wrong."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_level_arrays_are_of_uint32(name, change, message):
 
 
 @pytest.mark.parametrize("other", [(u32(*PACKED), u32(*WORDS)), [[0], [1]], 5])
-def test_a_level_that_is_no_compressed_level(other):
+def test_a_level_of_another_type(other):
     with pytest.raises(TypeError, match=r"level 1: .*: expected a CompressedLevel or None"):
         Tensor((3, 20), "dense,compressed", [None, other], np.ones(4, np.int8), dtype="int8")
 

@@ -174,7 +174,7 @@ def test_a_tensor_used_twice():
     check(CHIPS["int8"].compute("C[i,j] = A[i,k] * A[k,j]", A=a), (a @ a).toarray())
 
 
-def test_results_without_enough_room_are_run_again(monkeypatch):
+def test_results_that_do_not_fit_are_run_again(monkeypatch):
     monkeypatch.setattr("loopnest.kernel.lower.ROOM", 0)
     monkeypatch.setattr("loopnest.kernel.lower.MIN_ROOM", 1)
     a = sparse(np.arange(400).reshape(20, 20) % 5)
@@ -229,7 +229,7 @@ def test_arguments_of_another_type(arguments, message):
         ({"slots": True}, "slots=True: expected an integer"),
     ],
 )
-def test_what_is_no_chip(arguments, message):
+def test_bad_chip_arguments(arguments, message):
     with pytest.raises(TypeError, match=message):
         Chip(backend="model", **arguments)
 
@@ -279,7 +279,7 @@ def test_the_largest_statements(text, expected):
     ],
 )
 def test_dense_results_larger_than_memory(text, size, shape):
-    """They are refused before the host makes room for them."""
+    """They are refused before the host allocates them."""
     made = {
         "a": np.ones(size), "b": np.ones(size), "A": sp.coo_array(([2], ([1], [1])), (size, size))
     }  # fmt: skip
@@ -302,7 +302,7 @@ def test_report(tmp_path):
 
 
 def test_another_order_where_slots_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the estimate takes for the best order may ask for more slots than there are."""
+    """The order with the lowest estimate may need more slots than there are."""
     monkeypatch.setattr("loopnest.loops.plan._worth", lambda plan: plan.result.replayable)
     chip = Chip("shrunk", dtype="int8", backend="model")
     A, x = sp.random_array((9, 200), density=0.5, rng=1), np.arange(200)

@@ -1,4 +1,4 @@
-"""The number of copies of a key that the runtime asks for."""
+"""The number of copies of a key that the runtime selects."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def copies(
 
 
 def test_short_rows_that_come_back_at_once(monkeypatch):
-    """A times its transpose: every row of the second meets the diagonal."""
+    """A times its transpose: every row of the second factor adds to the diagonal."""
     rng = np.random.default_rng(1)
     a = sp.random_array((60, 600), density=0.06, format="csr", rng=rng)
     a.data[:] = rng.integers(1, 9, a.nnz)

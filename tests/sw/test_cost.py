@@ -1,4 +1,4 @@
-"""The cost model: what it counts, against brute force and the golden model, and what it picks."""
+"""The cost model: its counts, against brute force and the golden model, and its picks."""
 
 import itertools
 
@@ -50,14 +50,14 @@ def test_joins_are_counted(sets):
     assert total(relations, over, SIZES) == pytest.approx(brute_force(relations, over))
 
 
-def test_a_join_of_nothing_is_empty():
+def test_a_join_without_fibers_is_empty():
     none = Relation(("i",), (np.zeros(0, np.int64),), np.zeros(0))
     assert total([none, none], "ij", SIZES) == 0
     assert total([], "ij", SIZES) == 30
 
 
 def sparse(rng, shape, density, skew=0.0):
-    """Return a matrix; with skew some of its rows and columns have far more entries."""
+    """Return a matrix; with skew, some of its rows and columns have far more entries."""
     count = int(np.prod(shape) * density)
     at = [np.minimum(n - 1, (n * rng.random(count) ** (1 + skew)).astype(int)) for n in shape]
     return sp.csr_array(sp.coo_array((rng.integers(1, 9, count) * 1.0, tuple(at)), shape))
@@ -106,7 +106,7 @@ def test_products_are_counted_exactly(text, order, skew):
     lines = chip.report.work[0].lines_read
     assert expected.lines == pytest.approx(lines, rel=0.35)
     scanned = sum(s.access.name in "ADE" for s in plan(text, order, **operands).nest.columns)
-    if scanned < 2:  # else where the lanes lie is estimated
+    if scanned < 2:  # otherwise the positions of the lanes are estimated
         empty = 60  # leaf fibers without lanes, at most
         assert 0 <= expected.stages["leaf"] - chip.report.leaf_steps <= empty
 
@@ -164,7 +164,7 @@ def test_many_short_result_fibers_wait_for_the_memory():
     assert slow > 2 * plan(text, "ikj", A=A, c=c, d=d, latency=4).cycles
 
 
-def test_a_tensor_is_rather_taken_as_it_is():
+def test_a_tensors_own_order_is_preferred():
     A = sparse(np.random.default_rng(5), (120, 120), 0.2)
     x = np.ones(120)
     assert picked("y[i] = A[i,j] * x[j]", A=A, x=x) == "ji"

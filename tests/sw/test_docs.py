@@ -1,4 +1,4 @@
-"""What the documentation shows does what it says."""
+"""The documentation's examples work as shown."""
 
 import doctest
 import re
@@ -37,7 +37,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) >= 6
     for line in lines:
         arguments = shlex.split(line)
-        if arguments[0] in ("einsum", "compute"):  # without the minutes of a compiler
+        if arguments[0] in ("einsum", "compute"):  # without compiling a simulator
             arguments += ["--backend", "model"]
         assert main(arguments) == 0, line
         if "-o" in arguments:
@@ -45,7 +45,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_targets() -> None:
-    """What is said of `make` is in the Makefile."""
+    """Every `make` target in the documentation is in the Makefile."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     for page in (ROOT / "README.md", *DOCS.glob("*.md")):
         named = set(re.findall(r"(?:^    |`)make ([a-z]+)", page.read_text(), re.M))

@@ -1,4 +1,4 @@
-"""The epilogue: what the chip does with results on their way out, against plain NumPy."""
+"""The epilogue, against plain NumPy."""
 
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ ORDERS = st.sampled_from(["ikj", "ijk", "jki", "kij", "kji", None])
 
 
 def to_int8(sums, epilogue, narrow=True):
-    """The int8 epilogue in exact arithmetic, without the multipliers' rounding."""
+    """The int8 epilogue in exact arithmetic, without rounding of the scale."""
     bias = np.broadcast_to(0 if epilogue.bias is None else epilogue.bias, sums.shape)
     scale = np.broadcast_to(1 if epilogue.scale is None else epilogue.scale, sums.shape)
     low, high = epilogue.clamp or (None, None)
@@ -44,7 +44,7 @@ def test_int8(data, order, out, varies, relu):
     shape = {"number": (), "row": (j,), "column": (i, 1)}[varies]
     epilogue = Epilogue(
         bias=rng.integers(-50, 50, shape),
-        scale=rng.integers(1, 64, shape) / 64,  # exact: its multiplier is a power of two's share
+        scale=rng.integers(1, 64, shape) / 64,  # exact: its multiplier is a power of two
         relu=relu,
         threshold=data.draw(st.sampled_from([0, 3])),
         clamp=data.draw(st.sampled_from([None, (-7, 100), (None, 5), (2, None)])),
@@ -162,7 +162,7 @@ def test_fields_of_another_type(fields, error, message):
 
 
 @pytest.mark.parametrize("epilogue", ["relu", 5, {"relu": True}, Epilogue, False])
-def test_what_is_no_epilogue(epilogue):
+def test_bad_epilogue_types(epilogue):
     with pytest.raises(TypeError, match=r"^epilogue=.*: expected an Epilogue or None"):
         INT8.compute("y[i] = x[i]", x=np.ones(3), epilogue=epilogue)
     with pytest.raises(TypeError, match=r"^epilogue=.*: expected an Epilogue or None"):

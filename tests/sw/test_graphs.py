@@ -93,7 +93,7 @@ def exact_pagerank(graph: sp.csr_array, damping: float) -> np.ndarray:
 
 @pytest.mark.parametrize("damping", [0.5, 0.85])
 def test_pagerank(damping: float) -> None:
-    """Within the bound that it states; some nodes have no edges."""
+    """Within its documented bound; some nodes have no edges."""
     graph = random_graph(4, density=0.01)
     assert (np.diff(graph.indptr) == 0).any()
     got = pagerank(CHIPS["bf16"], graph, damping=damping)
@@ -139,12 +139,12 @@ def test_errors() -> None:
         (ValueError, "source=-1: expected a node from 0 to 1", np.ones((2, 2)), -1),
     ],
 )
-def test_what_is_no_graph_or_node(run, error, message, graph, source) -> None:
+def test_bad_graphs_and_nodes(run, error, message, graph, source) -> None:
     with pytest.raises(error, match=message):
         run(CHIPS["bf16"], graph, source)
 
 
-def test_numbers_that_are_none() -> None:
+def test_bad_numbers() -> None:
     with pytest.raises(ValueError, match="graph: a weight is NaN"):
         sssp(CHIPS["bf16"], np.array([[0, np.nan], [0, 0]]), 0)
     with pytest.raises(ValueError, match="most=0: expected 1 or more"):

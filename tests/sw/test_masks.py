@@ -1,4 +1,4 @@
-"""Masks: results kept where a tensor stores something, or where it does not."""
+"""Masks: results are kept where a tensor has an entry, or where it has none."""
 
 import itertools
 
@@ -65,14 +65,14 @@ def test_the_pattern_is_structural():
         assert sp.issparse(got) and got.nnz == 1 and got[1, 2] == 1
         rest = chip.compute("X[i,j] = A[i,j]", A=ones, mask=mask, complement=True)
         assert rest.nnz == 11 and rest[1, 2] == 0
-    # of an array, what is not 0; the values are those of no number format
+    # an array's nonzeros; the values do not have to fit the number format
     mask = np.array([[0, 1e30, 0, 0], [0, np.nan, 0, 0], [0, 0, 0, 0]])
     assert chip.compute("X[i,j] = A[i,j]", A=ones, mask=mask).nnz == 2
     assert chip.compute("X[i,j] = A[i,j]", A=ones, mask=mask != 0).nnz == 2
 
 
 def test_a_mask_of_some_indices_makes_no_result_sparse():
-    """It leaves whole rows; only one that has all indices says of each element whether it is."""
+    """It keeps whole rows; only a mask of all indices determines each element."""
     a, b, some = np.ones((5, 4)), np.ones((4, 6)), sp.coo_array(np.array([0, 1, 0, 0, 1]))
     chip = CHIPS["bf16"]
     got = chip.compute("X[i,j] = a[i,k] * b[k,j] where M[i]", a=a, b=b, M=some)
@@ -130,7 +130,7 @@ def test_less_is_computed():
     kept = chip.report.multiplies
     chip.einsum("ik,kj->ij", a, b, mask=MASK, complement=True)
     assert kept + chip.report.multiplies == whole and 0 < kept < 0.5 * whole
-    # wanted places are visited, no others: a dense product by its mask
+    # only kept places are visited: a dense product limited by its mask
     chip.compute("X[i,j] = a[i,k] * b[k,j]", a=A, b=B, mask=MASK, order="ijk")
     assert chip.report.multiplies == MASK.nnz * DEPTH
 
@@ -155,7 +155,7 @@ def test_a_bias_where_whole_rows_are_kept(rows, out):
             text, M=sp.coo_array(kept), order=order, out=out, epilogue=epilogue, **named
         )
         np.testing.assert_array_equal(dense(got), expected)
-        # the loop k around the mask's takes the product first
+        # with loop k outside the mask's, the product is computed first
         assert len(CHIPS["bf16"].report._kernels) == 1 + (order == "kij" and rows != [])
 
 
@@ -183,12 +183,12 @@ def test_explain_shows_it():
         ("epilogue: .*expected one that keeps 0", {"mask": MASK, "epilogue": Epilogue(bias=1.0)}),
     ],
 )  # fmt: skip
-def test_nonsense_is_refused(message, arguments):
+def test_bad_masks_are_refused(message, arguments):
     with pytest.raises(ValueError, match=message):
         CHIPS["bf16"].compute("X[i,j] = C[i,j]", C=C, **arguments)
 
 
-def test_nonsense_about_names_is_refused():
+def test_bad_mask_names_are_refused():
     chip = CHIPS["bf16"]
     with pytest.raises(ValueError, match="mask: x is a number"):
         chip.compute("x = C[i,j]", C=C, mask=MASK)

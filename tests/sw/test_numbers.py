@@ -56,7 +56,9 @@ def test_bf16_rounds_doubles_once(values):
 
 
 def test_a_tie_that_single_precision_would_round_twice():
-    x = 1 + 2.0**-8 + 2.0**-40  # above the tie; as fp32 it would be the tie, and go down
+    x = (
+        1 + 2.0**-8 + 2.0**-40
+    )  # above the tie; rounded to fp32 it would be the tie, and be rounded down
     assert numbers.encode(np.array([x]), BF16, False, at) == 0x3F81
 
 
@@ -79,7 +81,7 @@ def test_int8_refuses_the_rest(value):
 
 
 @pytest.mark.parametrize("values", [np.array([1j]), np.array(["x"]), np.array([None])])
-def test_what_is_no_real_number(values):
+def test_values_that_are_not_real_numbers(values):
     with pytest.raises(TypeError, match=r"at \(0, 7\): expected real numbers"):
         numbers.summable(values, at)
 

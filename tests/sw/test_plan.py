@@ -1,4 +1,4 @@
-"""From statements to nests: orders, cells, tables, the result's place, and what can't be done."""
+"""From statements to nests: orders, cells, tables, the result's storage, and refused statements."""
 
 import itertools
 
@@ -143,7 +143,7 @@ def test_full_visits_every_fiber():
     assert fields["accumulate"] == 1
 
 
-def test_tensors_are_taken_as_they_are_where_the_loops_can_walk_them():
+def test_tensors_are_not_converted_if_the_loops_can_read_them():
     dense_tensor = Tensor.from_dense(dense(10, 25))
     plan, _ = plan_and_fields(
         "C[i,j] = A[i,k] * B[k,j]", order="ijk", A=sparse(25, 10), B=dense_tensor

@@ -46,7 +46,7 @@ def test_vector(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize(("name", "pick"), [("min_plus", np.minimum), ("max_times", np.maximum)])
 def test_union(name: str, pick: np.ufunc) -> None:
-    """A sum of matrices takes the one that is there, or the extreme."""
+    """A sum of matrices takes the entry that is present, or the minimum or maximum of both."""
     rng = np.random.default_rng(3)
     a, b = random_matrix(rng, (20, 50)), random_matrix(rng, (20, 50))
     (x, has_x), (y, has_y) = stored(a), stored(b)
@@ -60,7 +60,7 @@ def test_union(name: str, pick: np.ufunc) -> None:
 @pytest.mark.parametrize("dtype", CHIPS)
 @pytest.mark.parametrize("there", [False, True])
 def test_a_part_without_terms(there: bool, dtype: str) -> None:
-    """A part that is summed over all that it has is absent where it has no terms."""
+    """An intermediate that is summed over all of its indices is absent if it has no terms."""
     zero = CASES["min_plus"].zero
     a = sp.coo_array([3.0 * there, 0, 0])
     b, c = sp.coo_array([0, 5, 0]), sp.coo_array([2])
@@ -82,7 +82,7 @@ def test_split() -> None:
     rng = np.random.default_rng(4)
     a = random_matrix(rng, (25, 25), 0.15)
     two, has = product("min_plus", a, a)
-    # a sum of 0 is a term as well
+    # a sum of 0 is also a term
     ways = sp.coo_array((two[has], np.nonzero(has)), a.shape)
     four, reached = product("min_plus", ways, ways)
     chip = CHIPS["bf16"]
@@ -95,7 +95,7 @@ def test_split() -> None:
 
 @pytest.mark.parametrize("name", ["plus_first", "plus_second"])
 def test_wide(name: str) -> None:
-    """A wide factor whose values are kept loses no bit; one that is not may be wide as well."""
+    """A wide factor whose values are used loses no bit; an unused one may be wide, too."""
     rng = np.random.default_rng(5)
     a, b = random_matrix(rng, (12, 9), 0.5), random_matrix(rng, (9, 14), 0.5)
     a.data, b.data = a.data * 4097, b.data * 4099
@@ -107,7 +107,7 @@ def test_wide(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "expected"), [("plus_first", 0), ("plus_second", 1)])
 def test_a_tensor_beside_a_view_of_it(name: str, expected: int) -> None:
-    """One factor counts as 1, so it is another tensor; it is still a window of the same one."""
+    """One factor counts as 1, so it is a separate tensor, but still a view of the same one."""
     x = np.arange(1.0, 9.0)
     got = CHIPS["bf16"].compute("y[i] = x[i] * x[i+1]", x=x, semiring=name)
     np.testing.assert_array_equal(got, x[expected : expected + 7])
@@ -127,7 +127,9 @@ def test_mask_and_semiring() -> None:
 
 @pytest.mark.parametrize("out", ["dense,dense", "dense,compressed"])
 def test_fused(out: str) -> None:
-    """More loops than rows: what no term reached stays so when the loops are taken apart."""
+    """More loops than rows: elements without terms stay absent when the fused loops are
+    separated.
+    """
     a, b = sp.coo_array(np.zeros((2, 2, 2, 2))), sp.coo_array(np.zeros((2, 2, 2, 3)))
     a = sp.coo_array(([5.0], ([0], [1], [0], [1])), a.shape)
     b = sp.coo_array(([2.0], ([1], [0], [1], [2])), b.shape)

@@ -1,4 +1,4 @@
-"""Statements of any size: one kernel where one can, several where it can't, the same numbers."""
+"""Statements of any size: one kernel if possible, otherwise several, with the same result."""
 
 from typing import Any
 
@@ -94,9 +94,9 @@ def test_a_bias_for_each_element_is_not_fused():
 
 
 SLICED = {
-    # what one factor alone has is summed first; two sums would be two wide factors
+    # indices of one factor only are summed first; two sums would be two wide factors
     "X[a,d,c] = A[a,b,c,e] * B[d,b,c,f]": ((3, 4, 2, 3), (5, 4, 2, 6)),
-    # windows are not fused: an index goes, which is summed, and another one, which is not
+    # windows are not fused: slices along a summed index, and along one that is not
     "X[i,j,k] = A[i+r,j+s] * B[r,s,k]": ((6, 7), (3, 2, 4)),
     "X[i,j] = A[i+2*j,j] + B[i]": ((9, 3), (5,)),
 }
@@ -117,7 +117,9 @@ def test_more_loops_than_rows(text, rows, semiring):
 
 
 def test_a_result_that_the_accumulator_does_not_hold():
-    """In an order that allows no further passes it is computed in halves, but not in any number."""
+    """In an order that allows no further passes it is computed in halves, but only up to a
+    limit.
+    """
     rng = np.random.default_rng(3)
     A, B = (rng.integers(-3, 4, (20, 20)) * (rng.random((20, 20)) < 0.4) for _ in "AB")
     chip = Chip("shrunk", dtype="int8", backend="model")
@@ -130,7 +132,7 @@ def test_a_result_that_the_accumulator_does_not_hold():
         chip.einsum("ik,kj->ij", large, large, order="kij")
 
 
-def test_what_is_left_as_an_error():
+def test_statements_that_are_refused():
     a = Tensor.from_dense(np.ones((3, 3)), dtype="int8")
     wide = INT8.matmul(a, a)
     with pytest.raises(ValueError, match="at most one wide factor"):

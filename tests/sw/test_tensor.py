@@ -1,4 +1,4 @@
-"""The format: exact round trips, and inputs as users have them."""
+"""The format: exact round trips, and irregular inputs."""
 
 import itertools
 
@@ -235,7 +235,7 @@ def test_coordinates_of_another_type():
 
 
 def test_tensors_larger_than_the_chips_memory():
-    """They are refused before the host makes room for them."""
+    """They are refused before the host allocates them."""
     shape = (1 << 16, (1 << 16) - 1)
     message = r"of shape \(65536, 65535\) takes 8589803520 bytes: .*; use compressed levels"
     with pytest.raises(ValueError, match=f"a dense tensor {message}"):

@@ -81,7 +81,7 @@ def test_a_window_takes_no_more_memory_than_its_vector():
 
 
 def test_loops_that_cannot_walk_a_view():
-    """They walk a dense copy; where what is absent is no 0, there is none."""
+    """They use a dense copy, if absent entries are equivalent to 0."""
     text = "o[p,k] = S[p+q,c] * w[q,c,k]"
     _, operands = CASES[text]
     expected = CHIP.compute(text, out="dense,dense", **operands)
@@ -163,7 +163,7 @@ def test_only_what_is_wanted_is_computed():
 @pytest.mark.parametrize("dtype", ["bf16", "int8"])
 @pytest.mark.parametrize("share", [0, 0.3, 1])
 def test_a_bias_for_each_filter(dtype, share):
-    """It is added where a place is wanted, whether there are products or not."""
+    """It is added at every wanted place, whether there are products or not."""
     chip = Chip("tiny", dtype=dtype, backend="model")
     rng = np.random.default_rng(3)
     image, weights = values(9, 7, 20, density=0.05), values(3, 3, 20, 18, density=0.1)
@@ -222,7 +222,7 @@ def test_convolutions_that_do_not_fit(message, shapes, arguments):
          {"weights": sp.csr_array(np.ones((3, 3)))}),
     ],
 )  # fmt: skip
-def test_what_is_no_convolution(error, message, arguments):
+def test_bad_convolution_types(error, message, arguments):
     chip = Chip(dtype="int8", backend="model")
     given = {"image": np.ones((4, 4, 2)), "weights": np.ones((3, 3, 2, 1))}
     with pytest.raises(error, match=message):
@@ -230,7 +230,7 @@ def test_what_is_no_convolution(error, message, arguments):
 
 
 def test_a_step_of_an_index_of_size_1_is_never_taken():
-    """It may be larger than what any position is."""
+    """It may be larger than any position."""
     A = values(3, 5000)
     got = CHIP.compute("y[i,j] = A[1000000*i+1,j]", A=A)
     np.testing.assert_array_equal(got, A[1:2])
