@@ -125,6 +125,8 @@ class _Evaluation:
             # to visit all of the result would take for 0 what an operand lacks
             return self._after(goal)
         loops = None if self.order is None else [i for i in self.order if i in statement.indices]
+        # without an epilogue the pattern of a compressed result is that of its terms
+        skip_zeros = COMPRESSED not in goal.levels or epilogue is not None
 
         def plan(
             order: Sequence[str] | None, *, replayable: bool = False, relaxed: bool = False
@@ -139,6 +141,7 @@ class _Evaluation:
                 latency=self.latency,
                 replayable=replayable,
                 relaxed=relaxed,
+                skip_zeros=skip_zeros,
                 semiring=self.semiring,
             )
 

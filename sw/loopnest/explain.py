@@ -93,6 +93,7 @@ def _kernel(plan: Plan) -> list[str]:
     return [
         *lines,
         *cells,
+        *plan.stored,
         f"lane: {_lane(plan)}",
         f"leaf: {result.leaf_mode.name.lower()}, through {through}, to {result.fibers:,} {kind} "
         f"result fibers of {result.span:,}",

@@ -169,7 +169,8 @@ def test_explain_shows_it():
     shown = str(chip.explain(text, mask=MASK, complement=True, order="ij", **operands(text)))
     assert "where not mask[i,j]" in shown and "for j in (C | D) - mask" in shown
     assert "j: join (C | D) - mask; " in shown and "\nlane: C + D where (C | D) - mask\n" in shown
-    shown = str(chip.explain("X[i,j] = c[i,j]", c=C, mask=MASK, complement=True, order="ij"))
+    ones = np.ones(C.shape)
+    shown = str(chip.explain("X[i,j] = c[i,j]", c=ones, mask=MASK, complement=True, order="ij"))
     assert "for j in 0..37 - mask" in shown
 
 

@@ -6,6 +6,7 @@ where the loops can walk its levels; where they cannot, it is converted on the h
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,11 @@ class Operand:
         For an argument that is no tensor, array or number, or has complex values.
     ValueError
         For a tensor of another number format than the chip's, or one that contradicts itself.
+
+    Attributes
+    ----------
+    zeros : float or None
+        Of a dense operand that is stored compressed (`without`), the share that is left out.
     """
 
     def __init__(self, name: str, source: Any, dtype: NumberFormat) -> None:
@@ -145,7 +151,9 @@ class Operand:
             self._check_real()
             self.nnz = int(source.nnz) if sp.issparse(source) else source.size
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.source.shape)
+        self.zeros: float | None = None
         self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
+        self._without: dict[float, Operand | None] = {}
 
     def _check_real(self) -> None:
         source = self.source
@@ -237,6 +245,46 @@ class Operand:
         """Return whether a `Tensor` has to be converted to these levels."""
         source = self.source
         return isinstance(source, Tensor) and ((source.levels, source.mode_order) != stored.packing)
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest stored value, NaN where one is; 0 and 0 where none is."""
+        if isinstance(self.source, Tensor):
+            values = numbers.decode(self.source.values)
+        else:
+            values = self.source.data if sp.issparse(self.source) else self.source
+        if not values.size:
+            return 0.0, 0.0
+        return float(np.min(values)), float(np.max(values))
+
+    def without(self, zero: float, least: float) -> "Operand | None":
+        """Return a dense operand with compressed levels, which lack the entries that are ``zero``;
+        None where it is sparse, has levels that someone chose, or a smaller share of zeros than
+        ``least``.
+        """
+        if self.sparse or isinstance(self.source, Tensor) or not self.source.size:
+            return None
+        if zero not in self._without:
+            self._without[zero] = None
+            kept = self.source != zero
+            share = 1 - np.count_nonzero(kept) / kept.size
+            if share >= least and self.shape:
+                entries = np.nonzero(kept)
+                source = sp.coo_array((self.source[entries], entries), self.source.shape)
+                found = self.with_source(source)
+                found.zeros = share
+                self._without[zero] = found
+        return self._without[zero]
+
+    def stored_as(self, other: "Operand") -> "Operand":
+        """Return the operand with the source of another one that has the same values."""
+        found = self.with_source(other.source)
+        found.zeros = other.zeros
+        return found
+
+    def with_source(self, source: Any) -> "Operand":
+        """Return an operand of that name with another source."""
+        return Operand(self.name, source, self.dtype)
 
     def profile(self, stored: Stored) -> Profile:
         """Return what its levels hold when it is stored so."""

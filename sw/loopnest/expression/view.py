@@ -8,6 +8,7 @@ dense, and outermost; compressed ones beneath them are scanned as ever.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,7 @@ class View(Operand):
     def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
         super().__init__(access.name, base.source, base.dtype)
         self.base = base
+        self._access, self._sizes = access, sizes
         assert access.places is not None
         self.shape = tuple(sizes[i] for i in access.indices)
         self._places = access.places
@@ -73,6 +75,10 @@ class View(Operand):
             for m, (place, size) in enumerate(zip(access.places, base.shape, strict=True))
             if place.plain is None or seen.count(place.plain) > 1 or sizes[place.plain] != size
         ]
+
+    def with_source(self, source: Any) -> "View":
+        """Return the view of an operand of that name with another source."""
+        return View(self.base.with_source(source), self._access, self._sizes)
 
     def stored(
         self,

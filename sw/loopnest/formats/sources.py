@@ -13,7 +13,7 @@ def known(source: Any) -> Any:
     """Return a scipy.sparse array in the format CSR, CSC, BSR or COO, or a NumPy array.
 
     Those of pydata/sparse, PyTorch and pandas are taken too, and what `dense_array` takes. The
-    argument stays as it is.
+    argument stays as it is. A BSR array with zeros in its blocks is returned as COO without them.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def known(source: Any) -> Any:
         For one whose coordinates are no integers, or without real numbers.
     """
     source = from_library(source)
-    return checked(source) if sp.issparse(source) else dense_array(source)
+    return _unpadded(checked(source)) if sp.issparse(source) else dense_array(source)
 
 
 def dense_array(source: Any) -> np.ndarray:
@@ -64,3 +64,12 @@ def from_library(source: Any) -> Any:
         return from_pandas(source) if is_pandas(source) else source
     except (ArithmeticError, LookupError, RuntimeError) as error:
         raise ValueError(f"{type(source).__name__}: {error}") from error
+
+
+def _unpadded(matrix: Any) -> Any:
+    """Return BSR with zeros in its blocks as COO without them, and the rest as it is."""
+    if matrix.format != "bsr" or matrix.data.all():
+        return matrix
+    coo = matrix.tocoo()
+    kept = coo.data != 0
+    return sp.coo_array((coo.data[kept], tuple(c[kept] for c in coo.coords)), coo.shape)

@@ -44,6 +44,9 @@ class RunReport:
         Further passes of result fibers, and accumulator slots given up.
     stalls : mapping of str to (mapping of str to int)
         For each stage, the cycles in which it was busy, starved or stalled.
+    stored : tuple of str
+        The dense operands that were stored without their zeros: ``"W: 80 % zeros, stored
+        dense,compressed"``.
     """
 
     statement: str
@@ -56,6 +59,7 @@ class RunReport:
     passes: int | None
     evictions: int | None
     stalls: Mapping[str, Mapping[str, int]]
+    stored: tuple[str, ...]
     _config: ChipConfig = field(repr=False)
     _memory: Memory = field(repr=False)
     _kernels: tuple[Kernel, ...] = field(repr=False)
@@ -125,6 +129,8 @@ class RunReport:
         for stage, states in self.stalls.items():
             text = ", ".join(f"{states[state]:,} {state}" for state in STATES)
             table.add_row(f"{stage} stage", text)
+        for note in self.stored:
+            table.add_row(*note.split(": ", 1))
         return table
 
     def __str__(self) -> str:
@@ -158,6 +164,7 @@ def make_report(
             for stage in STAGES
             if f"{stage}_busy" in counted
         },
+        stored=kernel.plan.stored,
         _config=config,
         _memory=memory,
         _kernels=(kernel,),
@@ -187,5 +194,6 @@ def combine(statement: str, reports: Sequence[RunReport]) -> RunReport:
             stage: {state: sum(report.stalls[stage][state] for report in reports) for state in of}
             for stage, of in first.stalls.items()
         },
+        stored=tuple(dict.fromkeys(note for report in reports for note in report.stored)),
         _kernels=tuple(kernel for report in reports for kernel in report._kernels),
     )

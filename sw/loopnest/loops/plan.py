@@ -5,13 +5,14 @@ sure to end. Operands and results that the host converts count a little against 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import permutations
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import permutations, product
 
 import scipy.sparse as sp
 
 from loopnest_hw.config import ChipConfig
-from loopnest_hw.descriptor import Op
+from loopnest_hw.descriptor import CellMode, Op
 
 from ..arguments import sequence
 from ..cost.estimate import Estimate, estimate, holds, replay_cycles, waits
@@ -26,6 +27,7 @@ from .nest import Nest
 from .result import ResultPlan, fiber_loops, plan_result
 from .storage import Storage
 from .streams import assign_scanners, ring_cycles
+from .zeros import storages
 
 CONVERTING = 0.02
 """Share by which each operand or result that is converted on the host raises the cost of an order.
@@ -34,8 +36,13 @@ It costs the chip nothing, so it decides between orders that the chip runs alike
 CONVERTING_TENSOR = 1.0
 """Cycles an entry for a `Tensor` that is converted: about what reading and writing it takes."""
 
+SKIPPING = 0.05
+"""Share by which operands stored without their zeros raise the cost: what is saved has to be more
+than the estimate may err."""
+
 TRIPS = 2
-"""Memory latencies from a row's first token to its first one for the row below."""
+"""Memory latencies from a row's first token to its first one for the row below, where it scans; as
+many for the first values and the last results."""
 
 LATENCY = 100
 """Memory latency in cycles for which a nest is planned where none is given."""
@@ -63,6 +70,17 @@ class Plan:
     score: float
     ends: bool
     semiring: Semiring
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Which dense operands are stored without their zeros, in words, each once."""
+        columns = zip(self.operands, self.nest.columns, strict=True)
+        notes = (
+            f"{operand.name}: {100 * operand.zeros:.3g} % zeros, stored {','.join(stored.levels)}"
+            for operand, stored in columns
+            if operand.zeros is not None
+        )
+        return tuple(dict.fromkeys(notes))
 
 
 def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, int]:
@@ -181,6 +199,7 @@ def make_plan(
     latency: int = LATENCY,
     replayable: bool = False,
     relaxed: bool = False,
+    skip_zeros: bool = False,
     semiring: Semiring = PLUS_TIMES,
 ) -> Plan:
     """Plan one kernel.
@@ -202,6 +221,9 @@ def make_plan(
     relaxed : bool
         Whether operands may have dense levels for compressed ones, which takes more memory and
         cycles, where there is no nest otherwise.
+    skip_zeros : bool
+        Whether dense operands whose levels nobody chose may be stored without their zeros
+        (`zeros.storages`), where that is expected to take fewer cycles.
     semiring : Semiring
         What ``+`` and ``*`` mean.
 
@@ -215,11 +237,15 @@ def make_plan(
     lane = fit(statement, wide, config.operands)
     given = parse_order(order, statement)
 
-    kernel = _Kernel(
-        config, statement, operands, sizes, lane, compressed, full, latency, relaxed, semiring
-    )
+    def kernel(stored: Sequence[Operand]) -> _Kernel:
+        return _Kernel(
+            config, statement, stored, sizes, lane, compressed, full, latency, relaxed, semiring
+        )
+
+    skip_zeros &= not (full and semiring.zero != 0)
+    choices = storages(statement, operands, sizes, semiring) if skip_zeros else [operands]
     if given is not None:
-        return kernel.plan(given)
+        return _in_order([kernel(stored) for stored in choices], given)
     if len(statement.indices) > config.rows:
         raise OneKernelError(
             f"{statement}: {len(statement.indices)} loops; a single kernel of this chip has "
@@ -227,9 +253,9 @@ def make_plan(
         )
     best: Plan | None = None
     problem: OneKernelError | None = None
-    for loops in _orders(statement):
+    for stored, loops in product(choices, _orders(statement)):
         try:
-            plan = kernel.plan(loops)
+            plan = kernel(stored).plan(loops)
         except OneKernelError as error:
             problem = problem or error
             continue
@@ -242,6 +268,21 @@ def make_plan(
         assert problem is not None
         raise problem
     return best
+
+
+def _in_order(kernels: Sequence["_Kernel"], loops: tuple[str, ...]) -> Plan:
+    """Return the plan for these loops with the cheapest storage: the cheapest at the usual latency,
+    since the order of a sum may not depend on the memory where the loops are given.
+    """
+    best, *others = kernels
+    if others:
+        worth = _worth(replace(best, latency=LATENCY).plan(loops))
+        for kernel in others:
+            with suppress(OneKernelError):
+                own = _worth(replace(kernel, latency=LATENCY).plan(loops))
+                if own < worth:
+                    best, worth = kernel, own
+    return best.plan(loops)
 
 
 def _worth(plan: Plan) -> tuple[bool, float]:
@@ -303,9 +344,11 @@ class _Kernel:
         moved = [o for o, s in zip(operands, nest.columns, strict=True) if _repacked(o, s)]
         in_order = tuple(i for i in loops if i in target) == target
         expected.stages |= waits(config, nest, result, expected, self.latency)
-        cycles = expected.cycles + TRIPS * len(nest.rows) * self.latency
+        scanning = sum(any(c.mode is CellMode.SCAN for c in row.cells) for row in nest.rows)
+        cycles = expected.cycles + TRIPS * min(len(nest.rows), 1 + scanning) * self.latency
         cycles += replay_cycles(config, nest, expected, self.latency)
         score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
+        score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
         tensors = [o for o in moved if isinstance(o.source, Tensor)]
         converting = CONVERTING_TENSOR * sum(o.nnz for o in tensors)
         return Plan(
