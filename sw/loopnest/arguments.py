@@ -1,4 +1,4 @@
-"""Arguments as the runtime takes them: each is converted in one way, or refused by name."""
+"""Checks of arguments: each is converted to one type, or refused with its name and value."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -11,7 +11,9 @@ from loopnest_hw.config import ADDRESS_BITS, COORDINATE_BITS
 
 
 def integer(name: str, value: Any) -> int:
-    """Return an integer of Python or NumPy as an int; TypeError for anything else, a bool too."""
+    """Return an integer of Python or NumPy as an int; TypeError for anything else, including a
+    bool.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}={value!r}: expected an integer")
     return int(value)
@@ -25,14 +27,14 @@ def flag(name: str, value: Any) -> bool:
 
 
 def string(name: str, value: Any) -> str:
-    """Return a str as it is; TypeError for anything else."""
+    """Return a str; TypeError for anything else."""
     if not isinstance(value, str):
         raise TypeError(f"{name}={value!r}: expected a string")
     return value
 
 
 def sequence(name: str, values: Any, expected: str) -> tuple[Any, ...]:
-    """Return a sequence as a tuple; TypeError for what is none."""
+    """Return a sequence as a tuple; TypeError for anything else."""
     try:
         return tuple(values)
     except TypeError:
@@ -45,7 +47,7 @@ def check_shape(shape: Sequence[int], most: int) -> tuple[int, ...]:
     Raises
     ------
     TypeError
-        For sizes that are no integers.
+        For sizes that are not integers.
     ValueError
         For a size out of its range, or too many.
     """
@@ -60,14 +62,14 @@ def check_shape(shape: Sequence[int], most: int) -> tuple[int, ...]:
 
 
 def check_mode_order(mode_order: Sequence[int] | None, order: int) -> tuple[int, ...]:
-    """Return the mode that each level stores, by default its own.
+    """Return the mode that each level stores, by default the mode of the same number.
 
     Raises
     ------
     TypeError
-        For modes that are no integers.
+        For modes that are not integers.
     ValueError
-        If they are no permutation.
+        If they are not a permutation.
     """
     given = range(order) if mode_order is None else mode_order
     given = sequence("mode_order", given, "a sequence of integers")
@@ -80,7 +82,7 @@ def check_mode_order(mode_order: Sequence[int] | None, order: int) -> tuple[int,
 def check_coordinates(
     coordinates: Sequence[ArrayLike], shape: Sequence[int], values: int
 ) -> list[NDArray[np.int64]]:
-    """Return the entries' coordinates, an array for each mode.
+    """Return the entries' coordinates as an array for each mode.
 
     Parameters
     ----------
@@ -90,9 +92,9 @@ def check_coordinates(
     Raises
     ------
     TypeError
-        For coordinates that are no integers.
+        For coordinates that are not integers.
     ValueError
-        For one outside the shape, or for arrays of another number or length.
+        For a coordinate outside the shape, or for a wrong number or length of arrays.
     """
     given = sequence("coordinates", coordinates, "an array for each mode")
     if len(given) != len(shape):
@@ -118,12 +120,12 @@ def check_coordinates(
 
 
 def check_room(what: str, shape: Sequence[int], nbytes: int, instead: str) -> None:
-    """Refuse what is too large for the chip's memory, before the host makes room for it.
+    """Refuse an array that is too large for the chip's memory, before the host allocates it.
 
     Parameters
     ----------
     what, instead : str
-        What it is, and what the user can do, for the message.
+        What the array is, and what the user can do instead, for the message.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Convolution as a nest of loops: ``out[p,k] = in[p+q,c] * w[q,c,k]`` at the positions p wanted.
+"""Convolution as a nest of loops: ``out[p,k] = in[p+q,c] * w[q,c,k]`` at the wanted positions p.
 
-The image is a table of its pixels, with a border, row after row; a pixel is a compressed fiber of
-its channels. So a weight at (dy, dx) is an offset ``q = dy * width + dx`` in it, and those that are
-not 0 are a compressed level. The loops p and q follow the table, c intersects pixel and weights.
-Only positions that are wanted are visited, so a stride or a region of interest costs nothing extra.
+The image is an array of its pixels, with a border, row by row; a pixel is a compressed fiber of its
+channels. So a weight at (dy, dx) has the offset ``q = dy * width + dx`` in that array, and the
+nonzero weights are a compressed level. The loops p and q index the array, c intersects pixel and
+weights. Only wanted positions are visited, so a stride or a region of interest costs nothing extra.
 """
 
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ STATEMENT = "out[p,k] = image[p+q,c] * weights[q,c,k] where wanted[p]"
 ORDER = "pqck"
 
 SCANS = 4
-"""Compressed levels below the first loop where k is compressed too."""
+"""Compressed levels below the first loop, if k is compressed too."""
 
 
 class Places(TypedDict, total=False):
-    """Where weights are put on an image.
+    """The places of the weights on an image.
 
     Attributes
     ----------
@@ -39,8 +39,8 @@ class Places(TypedDict, total=False):
     padding : int
         Zeros around the image; 0 by default.
     wanted : array_like
-        Of the result's height and width: what is 0 in it is not computed, and 0 in the result.
-        By default all of it is wanted.
+        Array of the result's height and width: where it is 0, the result is not computed and 0. By
+        default the whole result is wanted.
     """
 
     stride: int
@@ -56,7 +56,8 @@ def convolve(
     epilogue: Epilogue | None = None,
     **places: Unpack[Places],
 ) -> NDArray[Any]:
-    """Convolve an image with weights, without turning them round, as neural networks do.
+    """Convolve an image with weights, without flipping them (a cross-correlation, as in neural
+    networks).
 
     Zeros of the image and of the weights are skipped.
 
@@ -67,19 +68,20 @@ def convolve(
     weights : array_like
         Shape ``(rows, columns, channels, filters)``.
     epilogue : Epilogue, optional
-        Of what is wanted. Its bias and scale are numbers, or one for each filter.
+        Applied at the wanted places. Its bias and scale are numbers, or arrays with one for each
+        filter.
     **places
-        Stride, padding and what is wanted: see `Places`.
+        Stride, padding and wanted places: see `Places`.
 
     Returns
     -------
     ndarray
-        Shape ``(result height, result width, filters)``; ``chip.report`` tells the run.
+        Shape ``(result height, result width, filters)``; the run is in ``chip.report``.
 
     Raises
     ------
     ValueError
-        If shapes don't fit, or an argument or a value is out of its range.
+        If shapes do not match, or an argument or a value is out of its range.
     TypeError
         For an argument of another type, or an unknown one.
     """
@@ -89,7 +91,7 @@ def convolve(
         shape = np.shape(getattr(epilogue, name))
         if shape not in ((), (np.shape(weights)[3],)):
             raise ValueError(f"{name} of shape {shape}: expected a number, or one for each filter")
-    # a bias makes every element of a pixel that is wanted other than 0
+    # with a bias, every element of a wanted pixel can be nonzero
     whole = epilogue is not None and not epilogue.keeps_zero
     result = chip.compute(
         STATEMENT,
@@ -103,7 +105,7 @@ def convolve(
 
 @dataclass(frozen=True)
 class PackedConvolution:
-    """The operands of `STATEMENT`, and where in its result the places of the weights are, as an
+    """The operands of `STATEMENT`, and the positions in its result of the weights' places, as an
     array of the convolution's height and width.
     """
 
@@ -120,7 +122,7 @@ def pack_convolution(
     padding: int = 0,
     wanted: ArrayLike | None = None,
 ) -> PackedConvolution:
-    """Pack a convolution's operands; the arguments, and what is raised, are those of `convolve`."""
+    """Pack a convolution's operands; arguments and errors are those of `convolve`."""
     stride, padding = integer("stride", stride), integer("padding", padding)
     pixels = _checked("image", image, config)
     kernel = _checked("weights", weights, config)
@@ -179,7 +181,7 @@ def _array(name: str, array: ArrayLike) -> NDArray[Any]:
 
 
 def _checked(name: str, array: ArrayLike, config: ChipConfig) -> NDArray[Any]:
-    """Return an array all of whose values the chip can hold."""
+    """Return an array, checked to have only values that the chip can represent."""
     found = _array(name, array)
     try:
         Tensor.from_dense(found, dtype=config.dtype)

@@ -1,12 +1,12 @@
-"""What happens to a result on its way out of the chip.
+"""The epilogue: operations on a finished result in the chip.
 
     int8: clamp(relu(threshold(round_half_even((sum + bias) * multiplier / 2^shift))))
     bf16: clamp(relu(threshold((sum + bias) * scale))), in fp32
 
-then the output type, wide or narrow (saturated, or rounded to nearest even). What is then 0 is not
-stored. An int8 chip multiplies by integers: a scale becomes ``multiplier / 2^shift``, with the
-largest shift up to 62 at which every multiplier is below 2^31. So a scale keeps 31 significant bits
-(less for one far smaller than the largest of an array), and a power of two or an integer is
+then conversion to the output type, wide or narrow (saturated, or rounded to nearest even). Zeros
+are not stored. An int8 chip multiplies by integers: a scale becomes ``multiplier / 2^shift``, with
+the largest shift up to 62 at which every multiplier is below 2^31. So a scale keeps 31 significant
+bits (less for one far smaller than the largest of an array), and a power of two or an integer is
 exact.
 """
 
@@ -43,9 +43,10 @@ class Epilogue:
         Added to the sum: a number, or an array that broadcasts to the result's shape and varies
         along its fibers or within them, not both. Integers on an int8 chip.
     scale : array_like, optional
-        Multiplies; like ``bias``. Any numbers: see the module for how an int8 chip does it.
+        Factor, of the same form as ``bias``; any real numbers (for an int8 chip, see the module's
+        docstring).
     threshold : float, optional
-        Smaller magnitudes become 0.
+        Values of smaller magnitude become 0.
     relu : bool
         Negative values become 0.
     clamp : tuple of (low, high), optional
@@ -56,10 +57,10 @@ class Epilogue:
     Raises
     ------
     ValueError
-        For an unknown ``out``, a negative threshold, bounds that cross, or a bias or scale that is
-        no array of real numbers.
+        For an unknown ``out``, a negative threshold, a clamp whose low bound exceeds the high one,
+        or a bias or scale that is not an array of real numbers.
     TypeError
-        For a ``relu`` that is no bool, or a threshold or bounds that are no numbers.
+        For a ``relu`` that is not a bool, or a threshold or bounds that are not numbers.
     """
 
     bias: ArrayLike | None = None
@@ -95,7 +96,7 @@ class Epilogue:
                 raise ValueError(f"clamp={self.clamp!r}: expected low <= high")
 
     def _convert(self, name: str) -> None:
-        """Take other libraries' numbers for NumPy's."""
+        """Convert numbers of other libraries to NumPy's."""
         value = getattr(self, name)
         try:
             if name == "clamp" and isinstance(value, tuple | list):
@@ -113,25 +114,25 @@ class Epilogue:
 
     @property
     def keeps_zero(self) -> bool:
-        """Whether a 0 stays 0, so that untouched coordinates need no visit."""
+        """Whether a 0 stays 0, so that untouched coordinates need not be visited."""
         low, high = self.clamp or (None, None)
         outside = (low is not None and low > 0) or (high is not None and high < 0)
         return not outside and (self.bias is None or not np.any(np.asarray(self.bias) != 0))
 
     @property
     def reads_memory(self) -> bool:
-        """Whether there is a bias or a scale that is no single number."""
+        """Whether there is a bias or a scale that is not a single number."""
         return any(x is not None and np.ndim(x) > 0 for x in (self.bias, self.scale))
 
 
 def check_epilogue(epilogue: Any) -> None:
-    """Refuse what is neither an `Epilogue` nor None with a TypeError."""
+    """Raise TypeError for anything but an `Epilogue` or None."""
     if not (epilogue is None or isinstance(epilogue, Epilogue)):
         raise TypeError(f"epilogue={epilogue!r}: expected an Epilogue or None")
 
 
 def _check_numbers(name: str, value: Any) -> None:
-    """Refuse a bias or scale that is neither None nor an array of real numbers."""
+    """Refuse a bias or scale that is not None or an array of real numbers."""
     if value is None:
         return
     try:
@@ -155,7 +156,7 @@ def lower_epilogue(
     Raises
     ------
     ValueError
-        For numbers that the chip can't hold, or a shape that does not broadcast.
+        For numbers that the chip cannot represent, or a shape that does not broadcast.
     """
     integer = config.dtype is NumberFormat.INT8
     fields: dict[str, int] = {"epilogue.enable": 1, "epilogue.relu": int(epilogue.relu)}
@@ -187,7 +188,7 @@ def multipliers(scale: NDArray[Any]) -> tuple[NDArray[np.uint32], int]:
     Raises
     ------
     ValueError
-        For a scale that is not finite or 2^31 or more.
+        For a scale that is not finite, or at least 2^31.
     """
     exact = to_float64(scale)
     largest = float(np.max(np.abs(exact), initial=0.0))
@@ -227,7 +228,7 @@ def _place(
         n not in (1, size) for n, size in zip(padded.shape, shape, strict=True)
     ):
         raise ValueError(f"{name} of shape {words.shape}: expected one that broadcasts to {shape}")
-    if 0 in shape:  # no element takes it, and memory need not hold it
+    if 0 in shape:  # no element uses it, so it need not be in memory
         return {f"epilogue.{name}_mode": SCALAR, f"epilogue.{name}_value": 0}
     varies = [i for i, n in zip(indices, padded.shape, strict=True) if n != 1]
     if not varies:
@@ -245,7 +246,7 @@ def _place(
             f"that varies along {','.join(result.fiber_loops) or 'nothing'} or along "
             f"{','.join(result.key_loops) or 'nothing'} is expected"
         )
-    # The chip takes word `fiber` or word `key`: each index adds its step of that.
+    # The chip reads word `fiber` or word `key`: each index adds its step to that.
     at = np.zeros((1,) * len(shape), np.int64)
     for axis, index in enumerate(indices):
         if index in loops:

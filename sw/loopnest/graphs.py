@@ -1,9 +1,9 @@
 """Graphs on the chip: breadth-first search, shortest paths, PageRank, triangles.
 
 A graph is a square matrix, sparse or dense, or a `Tensor`: an entry (i, j) is an edge from i to j.
-Its value is the weight for `sssp`, and does not matter elsewhere. A step goes along the edges of
-the nodes that it starts from (push), or looks at the edges that come in at the others (pull), as is
-expected to take fewer cycles. A push sums up as many nodes at once as the accumulator holds.
+Its value is the weight for `sssp` and is ignored by the others. A step follows the edges that leave
+the nodes it starts from (push), or those that enter the other nodes (pull), whichever is expected
+to take fewer cycles. A push sums as many nodes at once as the accumulator holds.
 """
 
 from typing import Any
@@ -21,19 +21,19 @@ from .expression.operand import as_source
 from .formats.tensor import Tensor
 
 WAYS = {"push": ("y[j] = x[i] * A[i,j]", "ij"), "pull": ("y[j] = x[i] * A[j,i]", "ji")}
-"""A step's statement and loops; a pull has the edges by the nodes that they lead to."""
+"""A step's statement and loops; for a pull, edges are stored by the nodes that they lead to."""
 
 EXACT = 1 << 24
-"""Below this, fp32 counts exactly."""
+"""Integers below this are exact in fp32."""
 
 UNREACHED = -1
 """The depth of a node that a search does not reach."""
 
 
 def bfs(chip: Chip, graph: Any, source: int) -> NDArray[np.int64]:
-    """Return each node's distance in edges from ``source``, -1 where there is no way.
+    """Return each node's distance in edges from ``source``, -1 if there is no path.
 
-    A step is one kernel: where the frontier's edges lead.
+    A step is one kernel: the nodes that the frontier's edges lead to.
 
     Raises
     ------
@@ -59,17 +59,16 @@ def bfs(chip: Chip, graph: Any, source: int) -> NDArray[np.int64]:
 
 
 def sssp(chip: Chip, graph: Any, source: int) -> NDArray[np.float64]:
-    """Return the lengths of the shortest paths from ``source``, infinite where there is none.
+    """Return the lengths of the shortest paths from ``source``, infinite if there is none.
 
-    Bellman and Ford's: a step takes the edges of the nodes whose distance has changed. The weights
-    are as the chip stores them, int8 or bf16; distances are wide, and on a bf16 chip each sum is
-    rounded to fp32.
+    Bellman-Ford: a step relaxes the edges of the nodes whose distance has changed. The weights are
+    stored as int8 or bf16; distances are wide, and on a bf16 chip each sum is rounded to fp32.
 
     Raises
     ------
     ValueError
-        If the graph is not square, has no node ``source``, has a weight that is NaN, or a cycle of
-        negative length, as the chip rounds it, that can be reached.
+        If the graph is not square, has no node ``source``, a weight that is NaN, or a reachable
+        cycle of negative length (with the chip's rounding).
     """
     matrix = _square(graph)
     if np.isnan(matrix.data).any():
@@ -99,19 +98,20 @@ def pagerank(
     tolerance: float = 1e-6,
     most: int = 200,
 ) -> NDArray[np.float64]:
-    """Return the nodes' PageRank; it sums to 1. Every edge counts alike.
+    """Return the nodes' PageRank, which sums to 1. All edges have the same weight.
 
-    A node without edges jumps anywhere. A step is one kernel: the ranks over the edges, then
-    damping and jumps on the way out.
+    From a node without edges, every node follows with equal probability. A step is one kernel: the
+    sum over the edges, with damping and jumps in the epilogue.
 
     Parameters
     ----------
     tolerance : float
-        The steps end when one changes the ranks by less than this in the 1-norm. The result is then
-        within ``(tolerance + rounding) * damping / (1 - damping)`` of the fixed point, rounding
-        being what fp32 makes of a step: for a sum of up to d terms (d + 3) * 2^-24 in the 1-norm.
+        The iteration ends when a step changes the ranks by less than this in the 1-norm. The result
+        is then within ``(tolerance + rounding) * damping / (1 - damping)`` of the fixed point,
+        where rounding is the error of a step in fp32: (d + 3) * 2^-24 in the 1-norm, for sums of up
+        to d terms.
     most : int
-        Steps at most.
+        Maximum number of steps.
 
     Raises
     ------
@@ -150,19 +150,19 @@ def pagerank(
 
 
 def count_triangles(chip: Chip, graph: Any) -> int:
-    """Return the number of triangles, whatever the edges' directions: one kernel.
+    """Return the number of triangles, ignoring the edges' directions, with one kernel.
 
     Raises
     ------
     ValueError
-        If the graph is not square, or has 2^24 triangles or more on a bf16 chip, whose sum is exact
-        only below.
+        If the graph is not square, or on a bf16 chip has 2^24 triangles or more, where fp32 is not
+        exact.
     ChipError
         If it has 2^31 or more on an int8 chip.
     """
     edges = _pattern(graph)
     both = sp.csr_array(edges + edges.T)
-    # an edge belongs to the end that has fewer: so no node has many
+    # an edge is stored at its end with fewer edges, so no node has many
     busiest = np.argsort(-np.diff(both.indptr), kind="stable")
     below = sp.csr_array(sp.tril(both[busiest][:, busiest], -1))
     total = chip.compute("t = A[i,j] * A[j,k] * A[i,k]", A=below, order="ijk", semiring="plus_pair")
@@ -172,8 +172,8 @@ def count_triangles(chip: Chip, graph: Any) -> int:
 
 
 class _Edges:
-    """A graph's edges, packed by the nodes that they come from, in as many parts of the nodes that
-    they lead to as the accumulator holds, and by those that they lead to.
+    """A graph's edges, packed by the nodes that they leave (in groups of the nodes that they enter,
+    each of which fits the accumulator), and by the nodes that they enter.
     """
 
     def __init__(self, chip: Chip, matrix: sp.csr_array) -> None:
@@ -218,7 +218,7 @@ class _Edges:
 
 
 def _square(graph: Any) -> sp.csr_array:
-    """Return the graph's matrix, its values as they are; explicit zeros stay edges."""
+    """Return the graph's matrix with unchanged values; explicit zeros remain edges."""
     graph = as_source("graph", graph)
     if len(graph.shape) != 2 or graph.shape[0] != graph.shape[1]:
         raise ValueError(f"graph of shape {graph.shape}: expected a square matrix")
@@ -235,7 +235,7 @@ def _pattern(graph: Any) -> sp.csr_array:
 
 
 def _node(edges: Any, source: int) -> int:
-    """Return the number of nodes; ``source`` has to be one."""
+    """Return the number of nodes, after checking that ``source`` is one."""
     nodes: int = edges.shape[0]
     if not 0 <= integer("source", source) < nodes:
         raise ValueError(f"source={source}: expected a node from 0 to {nodes - 1}")

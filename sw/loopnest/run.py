@@ -1,4 +1,4 @@
-"""One kernel on a backend: lowered, run, and its result read back."""
+"""Runs one kernel on a backend: lowers it, runs it, and reads its result back."""
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.registers import ErrorCode
@@ -12,20 +12,20 @@ from .kernel.readback import read_compressed, read_dense
 
 
 def run_task(config: ChipConfig, backend: Backend, task: Task) -> tuple[Tensor, Kernel, Counters]:
-    """Run a kernel, and once more where its result did not fit: the chip tells how large it is.
-    Return the result with the kernel.
+    """Run a kernel, and again with more capacity if its result did not fit: the chip reports the
+    size. Return the result, the kernel and the counters.
     """
     tensors = pack_operands(task.plan)
-    room: int | None = None
+    capacity: int | None = None
     while True:
-        kernel = lower(config, task.plan, tensors, epilogue=task.epilogue, room=room)
+        kernel = lower(config, task.plan, tensors, epilogue=task.epilogue, capacity=capacity)
         try:
             counters = backend.run(kernel)
             break
         except ChipError as error:
-            if error.code is not ErrorCode.RESULT_FULL or error.needed <= kernel.room:
+            if error.code is not ErrorCode.RESULT_FULL or error.needed <= kernel.capacity:
                 raise
-            room = error.needed
+            capacity = error.needed
     if COMPRESSED in task.levels:
         result = read_compressed(kernel, config.dtype, backend.read, task.levels)
     else:

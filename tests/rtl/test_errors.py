@@ -94,11 +94,11 @@ def test_the_runtime_tries_again_with_more_room(
 
     def small(config: Any, *args: Any, **options: Any) -> Kernel:
         kernel = lower(config, *args, **options)
-        rooms.append(kernel.room)
+        rooms.append(kernel.capacity)
         return kernel
 
-    monkeypatch.setattr("loopnest.kernel.lower.ROOM", 0)
-    monkeypatch.setattr("loopnest.kernel.lower.MIN_ROOM", 1)
+    monkeypatch.setattr("loopnest.kernel.lower.CAPACITY", 0)
+    monkeypatch.setattr("loopnest.kernel.lower.MIN_CAPACITY", 1)
     monkeypatch.setattr(loopnest.run, "lower", small)
     operands = matrices()
     expected = (operands["A"] + operands["B"]).toarray()

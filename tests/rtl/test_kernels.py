@@ -81,7 +81,7 @@ def test_a_million_columns(pair: Pair) -> None:
 
 @on("tiny/bf16", "single/bf16")
 def test_scattered_keys(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two indices of the result in one fiber, and no room to pad the inner one."""
+    """Two indices of the result in one fiber, and too many coordinates to pad the inner one."""
     monkeypatch.setattr(loopnest.loops.result, "KEYS", 25 * 10 + 1)
     rng = np.random.default_rng(2)
     A = sp.csr_array(rng.integers(1, 9, (25, 8)) * (rng.random((25, 8)) < 0.4))

@@ -175,8 +175,8 @@ def test_a_tensor_used_twice():
 
 
 def test_results_that_do_not_fit_are_run_again(monkeypatch):
-    monkeypatch.setattr("loopnest.kernel.lower.ROOM", 0)
-    monkeypatch.setattr("loopnest.kernel.lower.MIN_ROOM", 1)
+    monkeypatch.setattr("loopnest.kernel.lower.CAPACITY", 0)
+    monkeypatch.setattr("loopnest.kernel.lower.MIN_CAPACITY", 1)
     a = sparse(np.arange(400).reshape(20, 20) % 5)
     check(CHIPS["int8"].compute("C[i,j] = A[i,j] + B[i,j]", A=a, B=a), 2 * a.toarray())
 

@@ -56,9 +56,8 @@ def test_bf16_rounds_doubles_once(values):
 
 
 def test_a_tie_that_single_precision_would_round_twice():
-    x = (
-        1 + 2.0**-8 + 2.0**-40
-    )  # above the tie; rounded to fp32 it would be the tie, and be rounded down
+    # above the tie; rounded to fp32 it would be the tie, and be rounded down
+    x = 1 + 2.0**-8 + 2.0**-40
     assert numbers.encode(np.array([x]), BF16, False, at) == 0x3F81
 
 

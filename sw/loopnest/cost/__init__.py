@@ -1,1 +1,1 @@
-"""What a loop nest is expected to take, from what its operands' levels hold."""
+"""The cost model: the expected cycles of a loop nest, from the contents of its operands' levels."""

@@ -1,8 +1,8 @@
-"""How many copies of a key the accumulator keeps: as few as its additions need.
+"""Chooses the number of copies of a key in the accumulator: the fewest that avoid stalls.
 
-A step waits while the accumulator still adds to a lane that it wants. Whether that happens depends
-on the tensors: the golden model runs a sample of the nest, and what its steps would wait is counted
-for each number of copies. A sum's last bits depend on the choice; it is the same on all backends.
+A step waits while the accumulator still adds to one of its lanes. How often that happens depends on
+the tensors: the golden model runs a sample of the nest, and the stalls of its steps are counted for
+each number of copies. A sum's last bits depend on the choice; it is the same on all backends.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,18 +24,20 @@ from loopnest_sim.model.sums import result_fibers
 from loopnest_sim.model.watch import Watch
 
 SAMPLE = 4096
-"""Lanes of the sample, about."""
+"""Approximate number of lanes in the sample."""
 
 GROUPS = 4
-"""Places in the first loop that the sample comes from."""
+"""Number of places in the first loop that are sampled."""
 
 WORTH = 0.97
-"""More copies must take less than this share of the cycles."""
+"""More copies are chosen only if they reduce the cycles below this share."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Lanes in order: each one's step, result fiber, key, and leaf fiber in that result fiber."""
+    """Lanes in order: each one's step, result fiber, key, and number of its leaf fiber within the
+    result fiber.
+    """
 
     step: NDArray[np.int64]
     number: NDArray[np.int64]
@@ -50,9 +52,9 @@ def choose_copies(
     multiplies: float,
     held: float = 0.0,
 ) -> int:
-    """Return the descriptor's ``copies`` for a kernel in memory that has so many lanes.
+    """Return the descriptor's ``copies`` for a kernel in memory with this number of lanes.
 
-    ``held`` are the blocks that the accumulator has to hold at once, whatever comes.
+    ``held`` is the number of blocks that the accumulator must be able to hold at once.
     """
     latency = config.dtype.add_latency
     if not fields["accumulate"] or latency == 1:
@@ -76,7 +78,8 @@ def choose_copies(
                 return best
             if not copies and fields["result.compressed"]:
                 _, of_word = np.unique(blocks // BANKS, return_counts=True)
-                drained = int(((of_word + 1) // 2).sum())  # two of a word leave at once
+                # two blocks of a directory word leave at once
+                drained = int(((of_word + 1) // 2).sum())
             chain = block * LANES + sample.key % LANES
             cycles += max(drained, _fill_cycles(sample.step, chain, latency))
         if least is None or cycles < WORTH * least:
@@ -97,7 +100,7 @@ def _fill_cycles(step: NDArray[np.int64], lane: NDArray[np.int64], latency: int)
 
 
 def _samples(nest: Nest, image: Image, start: int, multiplies: float) -> list[Sample]:
-    """Return some lanes of the nest, from places spread over its first loop."""
+    """Return samples of the nest's lanes, from places spread over its first loop."""
     watch, faults = Watch(), Faults()
     first = nest.rows[0]
     found = []

@@ -1,4 +1,6 @@
-"""How many lines a nest's streams read: those of items whose line is not that of the one before."""
+"""Estimates the lines that a nest's streams read: one for each item whose line differs from the
+previous item's.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +18,8 @@ from .profile import Profile
 
 @dataclass(frozen=True)
 class Burst:
-    """How a stream's lines come: a share of its fibers lies across two lines, and reads both
-    again and again for ``steps`` steps; the others read none.
+    """The distribution of a stream's lines over time: a share of its fibers crosses a line
+    boundary, and reads both lines repeatedly for ``steps`` steps; the others read none.
     """
 
     share: float
@@ -26,16 +28,16 @@ class Burst:
 
 @dataclass(frozen=True)
 class Fibers:
-    """A column's fibers as a row comes to them: how often it comes to another one, and how many
-    positions that one is away from the one before, of some of them.
+    """The sequence of a column's fibers that a row visits: how often the fiber changes, and a
+    sample of the distances in positions between successive ones.
     """
 
     number: float
     distance: NDArray[np.float64]
 
     def lines(self, visits: float, span: float, stride: float, line: float) -> float:
-        """Return the lines of ``visits`` fibers, in items of which ``line`` are a line: a fiber's
-        lie within ``span``, and ``stride`` of them are between two neighbouring positions.
+        """Return the lines of ``visits`` fibers, with ``line`` items per line: a fiber's items lie
+        within ``span`` items, and neighbouring positions are ``stride`` items apart.
         """
         alone = self.alone(span, line)
         new = self.number * float(np.minimum(alone, self.distance * stride / line).mean())
@@ -45,11 +47,11 @@ class Fibers:
 
     @staticmethod
     def alone(span: float, line: float) -> float:
-        """Return the lines of a fiber of which nothing was read just now."""
+        """Return the lines of a fiber none of whose lines was read just before."""
         return 1 + max(0.0, span - 1) / line
 
     def bursts(self, span: float, line: float, visits: float, steps: float) -> Burst:
-        """Return how the lines of fibers that lie within ``span`` come, in so many steps."""
+        """Return the burst of the lines of fibers that lie within ``span``, in ``steps`` steps."""
         across = self.alone(span, line) - 1
         if visits < 1.5 * self.number or across >= 1 or not self.number:
             return Burst(1.0, 0.0)
@@ -59,8 +61,8 @@ class Fibers:
 def child_gaps(
     row: Row, profiles: Sequence[Profile], column: int, fibers: float
 ) -> NDArray[np.float64]:
-    """Return how many children of a column lie from one that a row visits to the next, where it
-    comes to ``fibers`` fibers for each.
+    """Return the distances, in children of a column, from one that a row visits to the next, if it
+    visits ``fibers`` fibers for each.
     """
     cell = row.cells[column]
     assert cell.level is not None
@@ -90,11 +92,11 @@ def value_lines(
     Parameters
     ----------
     fibers : Fibers
-        The operand's, at the leaf.
+        The operand's fibers at the leaf.
     visits, lanes : float
         Leaf fibers and lanes with the operand.
     blocks : float
-        Blocks with work, where the leaf row scans.
+        Kept blocks, if the leaf row scans.
     size : int
         Bytes of a value.
     """
@@ -110,6 +112,6 @@ def value_lines(
         return min(lanes, blocks * touched)
     # long fibers may be visited more often than others
     span = max(profile.fill(cell.level), lanes / max(1.0, visits)) * cell.step
-    # a position is a fiber's number where its values are found by rank
+    # a position is a fiber's number if its values are found by rank
     stride = span if cell.mode is CellMode.SCAN else 1.0
     return min(lanes, fibers.lines(visits, span, stride, line))

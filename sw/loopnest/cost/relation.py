@@ -1,8 +1,8 @@
-"""How many coordinates operands have in common, counted exactly from what each one stores.
+"""Counts the coordinates that operands have in common, exactly, from their stored entries.
 
-A relation is a set of coordinates of some loops, each with a weight. The join of some relations has
-the coordinates that all of them have, weighted by the product of their weights; of a loop that none
-of them has it takes every coordinate.
+A relation is a set of coordinate tuples of some loops, each with a weight. The join of relations
+has the tuples that all of them have, weighted by the product of their weights; in a loop that none
+of them has, it has every coordinate.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_DIRECT = 1 << 22
-"""Coordinates up to which a table is indexed by them, not searched."""
+"""Maximum number of coordinates for which a lookup table is used instead of a search."""
 
 MAX_TUPLES = 1 << 18
-"""Tuples up to which a join is made; a larger one is estimated."""
+"""Maximum tuples of a join that is computed; a larger one is estimated."""
 
 Columns = tuple[NDArray[np.int64], ...]
 
@@ -72,15 +72,15 @@ class Relation:
 def total(relations: Sequence[Relation], over: Collection[str], sizes: Mapping[str, int]) -> float:
     """Return the weight of the join of all relations over the indices ``over``.
 
-    It is exact but where three relations go round in a circle and have too many tuples: there the
-    last one is taken to be independent of the others.
+    It is exact except for cycles of three relations with too many tuples, where the last one is
+    assumed to be independent of the others.
     """
     having = {i for relation in relations for i in relation.indices}
     found = float(prod(sizes[i] for i in over if i not in having))
     found *= prod(float(r.weight.sum()) for r in relations if not r.indices)
     left = [r for r in relations if r.indices]
     while len(left) > 1 and found:
-        # an index of one relation alone matters by its sums only
+        # an index of only one relation is summed out first
         left = [r.onto({i for q in left if q is not r for i in q.indices}, sizes) for r in left]
         found *= prod(float(r.weight.sum()) for r in left if not r.indices)
         left = sorted((r for r in left if r.indices), key=lambda r: len(r.indices))
@@ -101,7 +101,7 @@ def total(relations: Sequence[Relation], over: Collection[str], sizes: Mapping[s
 
 
 def _product(a: Relation, b: Relation, sizes: Mapping[str, int]) -> Relation | None:
-    """Return the join of two relations, None where it is too large."""
+    """Return the join of two relations, or None if it is too large."""
     shared = [i for i in a.indices if i in b.indices]
     columns = [tuple(r.columns[r.indices.index(i)] for i in shared) for r in (a, b)]
     (in_a, in_b), _ = _codes(columns, [sizes[i] for i in shared])
@@ -122,7 +122,9 @@ def _product(a: Relation, b: Relation, sizes: Mapping[str, int]) -> Relation | N
 
 
 def _codes(sets: Sequence[Columns], sizes: Sequence[int]) -> tuple[list[NDArray[np.int64]], int]:
-    """Return a number for each tuple of each set, equal for equal tuples, and a bound of them."""
+    """Return a number for each tuple of each set, equal for equal tuples, and an upper bound of
+    these numbers.
+    """
     space = prod(sizes)
     if space < 1 << 62:
         found = []

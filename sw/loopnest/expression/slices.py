@@ -1,7 +1,8 @@
-"""A statement at some coordinates of an index: fewer loops, or fewer results at once.
+"""Slices: a statement restricted to some coordinates of an index, for fewer loops or a smaller
+result.
 
-What the loops of one kernel cannot do, or a result that the accumulator cannot hold, is computed in
-slices; the host cuts the operands and puts the results together.
+A statement with too many loops for one kernel, or whose result does not fit the accumulator, is
+computed in slices; the host slices the operands and concatenates the results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,14 @@ from .operand import Operand
 from .view import View
 
 MAX_SLICES = 64
-"""Slices of one coordinate each that a statement is cut into at most."""
+"""Maximum number of slices of one coordinate each."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Coordinates ``[start, stop)`` of an index; ``gone``: it is one, and no index any more."""
+    """Coordinates ``[start, stop)`` of an index; ``gone``: a single one, and the index is
+    removed.
+    """
 
     index: str
     start: int
@@ -35,7 +38,7 @@ class Slice:
         return statement.with_accesses(self.access)
 
     def access(self, access: Access) -> Access:
-        """Return the access; a view begins further on."""
+        """Return the access; a view gets another offset."""
         if self.index not in access.indices:
             return access
         left = tuple(i for i in access.indices if not (self.gone and i == self.index))
@@ -50,7 +53,7 @@ class Slice:
         return Access(name, left, tuple(places))
 
     def operand(self, access: Access, operand: Operand, sizes: Mapping[str, int]) -> Operand:
-        """Return the operand; ``sizes`` are those of the whole statement's indices."""
+        """Return the operand's slice; ``sizes`` are those of the whole statement's indices."""
         if self.index not in access.indices:
             return operand
         if isinstance(operand, View):
@@ -71,7 +74,7 @@ class Slice:
             del shape[mode]
 
         def entries(by_mode: Sequence[NDArray[np.int64]]) -> tuple[NDArray, list[NDArray]]:
-            """Return which entries there are, and their coordinates."""
+            """Return which entries are in the slice, and their coordinates."""
             there = (by_mode[mode] >= self.start) & (by_mode[mode] < self.stop)
             found = [c[there] - (self.start if m == mode else 0) for m, c in enumerate(by_mode)]
             if self.gone:
@@ -112,7 +115,7 @@ def join(
     levels: Sequence[str],
     slices: Sequence[tuple[Slice, Tensor]],
 ) -> Tensor:
-    """Return the result of a statement from those of its slices of an index of the result."""
+    """Return the result of a statement from those of its slices along an index of the result."""
     result = statement.result.indices
     at = result.index(slices[0][0].index)
     columns: list[list[NDArray[np.int64]]] = []

@@ -1,4 +1,4 @@
-"""Refuses level arrays that contradict themselves, with a message that says where."""
+"""Refuses inconsistent level arrays, with a message that says where they are wrong."""
 
 from collections.abc import Sequence
 
@@ -27,15 +27,15 @@ def check_levels(
         runs backwards, a position past the end of the words, tables or values, an empty mask,
         unsorted or repeated blocks, or a coordinate at or above the level's size.
     TypeError
-        For a table or block words that are no 1-D array of uint32.
+        For a table or block words that are not a 1-D array of uint32.
     """
     for l, array in enumerate(arrays):
         if array is not None:
             _check_types(array, f"level {l}")
             _check_table(array, f"level {l}")
-    # clamped to what is past any end: so products of them stay within 64 bits
+    # clamped to a number past any end, so that products stay within 64 bits
     span = [min(n, 1 << POSITION_BITS) for n in spans(sizes, levels)]
-    # The dense levels that follow reach `span` neighbours from each position.
+    # The dense levels below use `span` neighbours from each position.
     reached = np.zeros(1, np.int64)
     neighbours = span[0]
     for l, (size, array) in enumerate(zip(sizes, arrays, strict=True)):
@@ -87,7 +87,7 @@ def _check_table(array: CompressedLevel, where: str) -> None:
 
 
 def _check_reached(position: NDArray[np.int64], neighbours: int, count: int, where: str) -> None:
-    """Check that ``neighbours`` from each position on are there."""
+    """Check that ``neighbours`` positions from each one on exist."""
     if not neighbours:
         return
     past = position > max(count - neighbours, -1)

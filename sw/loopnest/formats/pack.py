@@ -1,4 +1,4 @@
-"""Coordinates to block words and position tables, and back; whole arrays at a time.
+"""Converts coordinates to block words and position tables, and back, for whole arrays at a time.
 
 A *position in front of level l* is ``node * span[l]``: the node's number among the level's nodes,
 times the product of the sizes of the dense levels that start at l (`spans`). So a dense level
@@ -23,7 +23,7 @@ MASK = (1 << BLOCK_MASK_BITS) - 1
 
 @dataclass(frozen=True, eq=False)
 class CompressedLevel:
-    """The arrays of a compressed level, as they lie in memory.
+    """The arrays of a compressed level, in their memory layout.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class CompressedLevel:
 
 
 def spans(sizes: Sequence[int], levels: Sequence[str]) -> list[int]:
-    """Return the positions of a node in front of each level, and behind the last."""
+    """Return the number of positions of a node in front of each level, and after the last."""
     span = [1]
     for size, level in zip(reversed(sizes), reversed(levels), strict=True):
         span.insert(0, size * span[0] if level == DENSE else 1)
@@ -74,7 +74,7 @@ def encode(
     arrays : list of CompressedLevel or None
         One for each level, None for a dense one.
     position : NDArray[np.int64]
-        Where each coordinate's value lies.
+        The position of each coordinate's value.
     values : int
         Number of values.
 
@@ -107,7 +107,9 @@ def encode(
 
 
 def _changes(*keys: NDArray) -> NDArray[np.bool_]:
-    """Return where any of the sorted keys differs from the entry before; the first one does."""
+    """Return where any of the sorted keys differs from the entry before; True for the first
+    entry.
+    """
     new = np.zeros(len(keys[0]), bool)
     new[:1] = True
     for key in keys:

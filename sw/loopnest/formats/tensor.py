@@ -38,7 +38,7 @@ from .sources import dense_array, known
 MAX_ORDER = 4
 
 INSTEAD = "use compressed levels"
-"""What to do where a tensor is too large."""
+"""Advice for a tensor that is too large."""
 
 Levels = str | Sequence[str]
 
@@ -51,7 +51,7 @@ def parse_levels(levels: Levels, order: int) -> tuple[str, ...]:
     ValueError
         For an unknown kind, or if there are not ``order`` levels.
     TypeError
-        For what is neither a string nor a sequence.
+        For anything but a string or a sequence.
     """
     if isinstance(levels, str):
         kinds = tuple(part.strip() for part in levels.split(",") if part.strip())
@@ -66,7 +66,7 @@ def parse_levels(levels: Levels, order: int) -> tuple[str, ...]:
 
 
 def sparse_levels(order: int) -> tuple[str, ...]:
-    """Return the usual levels of a sparse tensor: dense outermost, compressed beneath."""
+    """Return the default levels of a sparse tensor: dense outermost, compressed below."""
     return (DENSE,) * (order > 1) + (COMPRESSED,) * (order - (order > 1))
 
 
@@ -95,7 +95,7 @@ class Tensor:
     ValueError
         If the arrays contradict each other; the message says where (`check.check_levels`).
     TypeError
-        If the values have another type than ``dtype`` and ``wide`` say, or a level's arrays are not
+        If the type of the values does not match ``dtype`` and ``wide``, or a level's arrays are not
         of uint32.
     """
 
@@ -146,7 +146,7 @@ class Tensor:
 
     @property
     def spans(self) -> list[int]:
-        """Positions that a node in front of each level, and behind the last, takes."""
+        """Number of positions of a node in front of each level, and after the last."""
         return pack.spans(self.sizes, self.levels)
 
     @property
@@ -189,7 +189,7 @@ class Tensor:
             For a coordinate outside the shape, or a value an int8 chip can't hold; the message
             names it and its index.
         TypeError
-            For complex values or coordinates that are no integers.
+            For complex values, or coordinates that are not integers.
         """
         shape = check_shape(shape, MAX_ORDER)
         flat = dense_array(values).reshape(-1)
@@ -271,7 +271,7 @@ class Tensor:
     def to_coo(self) -> tuple[list[NDArray[np.int64]], NDArray]:
         """Return coordinates, one array for each mode, and values, sorted in the levels' order.
 
-        Zeros that only a dense innermost level makes room for are left out.
+        Zeros that are stored only because the innermost level is dense are omitted.
         """
         by_level, position = self._decoded()
         values = numbers.decode(self.values[position])
@@ -299,7 +299,7 @@ class Tensor:
         return matrix
 
     def to_dense(self) -> NDArray:
-        """Return an array of the tensor's shape; what is not stored is 0."""
+        """Return an array of the tensor's shape; absent entries are 0."""
         if COMPRESSED not in self.levels:
             whole = numbers.decode(self.values[: self.spans[0]]).reshape(self.sizes)
             return np.array(whole.transpose(np.argsort(self.mode_order)), order="C")
@@ -317,8 +317,8 @@ class Tensor:
     ) -> "Tensor":
         """Return the same entries, bit for bit, with other levels or another order of them.
 
-        Zeros that only a dense innermost level makes room for are left out of compressed ones, but
-        where ``keep_zeros``.
+        Zeros that are stored only because the innermost level is dense are omitted from compressed
+        levels, unless ``keep_zeros``.
         """
         kinds = parse_levels(levels, self.order)
         modes = check_mode_order(mode_order, self.order)
@@ -349,7 +349,7 @@ class Tensor:
         wide: bool,
         mode_order: Sequence[int] | None = None,
     ) -> Self:
-        """Pack entries without repeats, in any order, whose values are as the chip stores them."""
+        """Pack entries without repeats, in any order, with values in the chip's storage type."""
         modes = check_mode_order(mode_order, len(shape))
         columns = [by_mode[m] for m in modes]
         at = np.lexsort(columns[::-1]) if columns else np.arange(len(stored))

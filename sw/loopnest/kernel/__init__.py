@@ -1,1 +1,3 @@
-"""A planned nest as the chip takes it, what runs it, and what it leaves."""
+"""Kernels: lowering a planned nest to a descriptor, running it, and reading its result and
+report.
+"""

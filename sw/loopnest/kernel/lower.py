@@ -1,4 +1,4 @@
-"""A plan and its packed operands, to the kernel descriptor and what lies in memory."""
+"""Lowers a plan and its packed operands to a kernel descriptor and the contents of memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,29 +31,29 @@ from ..loops.tables import keep_tables
 DESCRIPTOR = 0x1000
 """Byte address of the descriptor."""
 
-MIN_ROOM = 1 << 16
-"""Entries that a compressed result has room for, where it can have that many."""
+MIN_CAPACITY = 1 << 16
+"""Minimum capacity of a compressed result in entries, unless it cannot have that many."""
 
-MAX_ROOM = 1 << 26
-"""Lanes of a product up to which its result has room for an entry of each."""
+MAX_RESERVED_LANES = 1 << 26
+"""Maximum lanes of a product for which the capacity is one entry for each lane."""
 
-ROOM = 8
-"""Room for a compressed result, as a multiple of what is expected."""
+CAPACITY = 8
+"""Capacity of a compressed result, as a multiple of the expected entries."""
 
 BUDGET = 20_000_000
-CYCLES_A_STEP = 200
-"""The cycle budget: this, and so many cycles for each that is expected, whatever the latency."""
+CYCLES_PER_STEP = 200
+"""The cycle budget: this, plus `CYCLES_PER_STEP` for each expected step, whatever the latency."""
 
 
 class Arena:
-    """Gives out lines of memory, from ``start`` up."""
+    """Allocates lines of memory, from ``start`` up."""
 
     def __init__(self, start: int) -> None:
         self.end = start
         self.segments: list[tuple[int, NDArray]] = []
 
     def reserve(self, nbytes: int) -> int:
-        """Return the address of ``nbytes`` bytes.
+        """Allocate ``nbytes`` bytes; return their address.
 
         Raises
         ------
@@ -69,13 +69,13 @@ class Arena:
         return address
 
     def put(self, array: NDArray) -> int:
-        """Return the address of an array that is written before the start."""
+        """Allocate an array that is written before the start; return its address."""
         address = self.reserve(array.nbytes)
         self.segments.append((address, array))
         return address
 
     def image(self) -> Image:
-        """Return a memory with what was put."""
+        """Return a memory image with the arrays."""
         image = Image()
         for address, array in self.segments:
             image.write(address, array)
@@ -84,23 +84,23 @@ class Arena:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel as it lies in memory.
+    """A kernel in memory.
 
     Attributes
     ----------
     fields : mapping of str to int
         The descriptor's fields by path.
     segments : list of (address, array)
-        What has to be written before the start, the descriptor among it.
+        Arrays to write before the start, including the descriptor.
     plan : Plan
     tensors : tuple of Tensor
         The packed operands by column.
     narrow : bool
-        Whether the result's values are.
-    room : int
-        Entries that a compressed result has room for.
+        Whether the result's values are narrow.
+    capacity : int
+        Entries that fit a compressed result's regions.
     most : int
-        Entries that it can have.
+        Maximum number of entries that it can have.
     descriptor : int
         Byte address of the descriptor.
     """
@@ -110,7 +110,7 @@ class Kernel:
     plan: Plan
     tensors: tuple[Tensor, ...]
     narrow: bool
-    room: int
+    capacity: int
     most: int
     descriptor: int = field(default=DESCRIPTOR)
 
@@ -121,17 +121,17 @@ def lower(
     tensors: tuple[Tensor, ...],
     *,
     epilogue: Epilogue | None = None,
-    room: int | None = None,
+    capacity: int | None = None,
 ) -> Kernel:
     """Lay out memory and fill in the descriptor.
 
     Parameters
     ----------
     tensors : tuple of Tensor
-        The plan's operands, packed as it says.
-    room : int, optional
-        Entries to reserve for a compressed result; by default as many as a product has lanes, or
-        what is expected of a sum, several times.
+        The plan's operands, packed accordingly.
+    capacity : int, optional
+        Entries to reserve for a compressed result; by default the number of lanes of a product, or
+        a multiple of the expected entries.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def lower(
         "op1": plan.semiring.op(plan.nest.lane.op1),
         "op2": plan.semiring.op(plan.nest.lane.op2),
         "reduction": plan.semiring.reduction,
-        "budget": min((1 << 32) - 1, BUDGET + int(CYCLES_A_STEP * _steps(plan, lanes))),
+        "budget": min((1 << 32) - 1, BUDGET + int(CYCLES_PER_STEP * _steps(plan, lanes))),
         "result.full": result.full,
         "result.fill": plan.semiring.zero_bits(config.dtype),
         "result.size": result.span,
@@ -163,16 +163,16 @@ def lower(
     narrow = epilogue is not None and epilogue.narrow
     fields["result.output"] = Output.NARROW if narrow else Output.WIDE
     most = result.fibers * result.span
-    if room is None:
-        room = int(ROOM * plan.expected.entries) + MIN_ROOM
+    if capacity is None:
+        capacity = int(CAPACITY * plan.expected.entries) + MIN_CAPACITY
         if result.full:
-            room = most
-        elif lanes is not None and lanes <= MAX_ROOM:
-            room = lanes
-    room = min(room, most)
+            capacity = most
+        elif lanes is not None and lanes <= MAX_RESERVED_LANES:
+            capacity = lanes
+    capacity = min(capacity, most)
     if epilogue is not None:
         fields |= lower_epilogue(config, epilogue, plan, arena.put)
-    _result(config, plan, narrow, room, arena, fields)
+    _result(config, plan, narrow, capacity, arena, fields)
     rings = share_pool(config, plan.scanners, plan.expected, _epilogue_lines(plan, fields))
     for s, (base, last) in enumerate(rings):
         fields |= {f"ring.{s}.base": base, f"ring.{s}.last": last}
@@ -182,7 +182,7 @@ def lower(
         config, plain, arena.image, lanes or plan.expected.multiplies, held
     )
     segments = [(DESCRIPTOR, pack(config, plain)), *arena.segments]
-    return Kernel(plain, segments, plan, tensors, narrow, room, most)
+    return Kernel(plain, segments, plan, tensors, narrow, capacity, most)
 
 
 def value_bytes(dtype: NumberFormat, narrow: bool) -> int:
@@ -194,7 +194,7 @@ def _epilogue_lines(plan: Plan, fields: Mapping[str, int]) -> float:
     """Return the lines of biases and scales that are expected to be read."""
     result = plan.result
     modes = [fields.get(f"epilogue.{name}_mode", 0) for name in ("bias", "scale")]
-    # Each step asks for neighbours of both, and so changes its line twice where both are there.
+    # Each step reads neighbours of both arrays, so it changes its line twice if both are in memory.
     together = EPILOGUE_READS if all(modes) else LINE_WORDS
     places = max(1, result.fibers * result.span)
     untouched = 1 - min(1.0, plan.expected.entries / places)
@@ -285,7 +285,7 @@ def _operands(
 
 
 def _without_values(arena: Arena, tensor: Tensor) -> tuple[int, int]:
-    """Place the table and words of a mask's last level, all of whose positions are 0."""
+    """Place the table and block words of a mask's last level; all of its positions are 0."""
     array = tensor.arrays[-1]
     assert array is not None
     table = array.table.copy()
@@ -294,30 +294,35 @@ def _without_values(arena: Arena, tensor: Tensor) -> tuple[int, int]:
 
 
 def _result(
-    config: ChipConfig, plan: Plan, narrow: bool, room: int, arena: Arena, fields: dict[str, int]
+    config: ChipConfig,
+    plan: Plan,
+    narrow: bool,
+    capacity: int,
+    arena: Arena,
+    fields: dict[str, int],
 ) -> None:
-    """Place the result; tables are filled with zeros, dense values with the semiring's, so that a
-    fiber that no one visits is empty, not stale.
+    """Place the result; tables are initialised with zeros, dense values with the semiring's zero,
+    so that a fiber that is not visited is empty.
     """
     result = plan.result
     size = value_bytes(config.dtype, narrow)
     if result.compressed:
-        # One entry at least: the end of an empty nest is written as a fiber's.
+        # At least one entry: the end of an empty nest is written as a fiber's.
         table = np.zeros(max(1, result.fibers) * OPEN_STRIDE, np.uint32)
         fields["result.table"] = arena.put(table)
         fields["result.table_end"] = fields["result.table"] + table.nbytes
-        blocks = min(room, result.fibers * -(-result.span // LANES))
+        blocks = min(capacity, result.fibers * -(-result.span // LANES))
         fields["result.blocks"] = arena.reserve(blocks * WORD_BYTES)
         fields["result.blocks_end"] = fields["result.blocks"] + blocks * WORD_BYTES
-        fields["result.values"] = arena.reserve(room * size)
-        fields["result.values_end"] = fields["result.values"] + room * size
+        fields["result.values"] = arena.reserve(capacity * size)
+        fields["result.values_end"] = fields["result.values"] + capacity * size
         return
     nbytes = result.fibers * result.span * size
     target = plan.statement.result
     shape = [plan.sizes[i] for i in target.indices]
     check_room(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
     values = np.zeros(nbytes, np.uint8)
-    # where the semiring's zero is not 0, an epilogue visits all of it; what then is 0 stays so
+    # if the semiring's zero is not 0, an epilogue visits the whole result, and zeros stay
     if not fields.get("epilogue.enable"):
         values.view(np.uint32)[:] = plan.semiring.zero_bits(config.dtype)
     fields["result.values"] = arena.put(values)

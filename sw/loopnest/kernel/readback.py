@@ -1,4 +1,4 @@
-"""The result, from the chip's memory to a Tensor or an array."""
+"""Reads the result from the chip's memory into a tensor."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +14,7 @@ from ..formats.tensor import Tensor
 from .lower import Kernel, value_bytes
 
 Read = Callable[[int, int], NDArray[np.uint8]]
-"""Returns the bytes at an address, given that and their number."""
+"""Returns bytes, given their address and number."""
 
 
 def read_dense(kernel: Kernel, dtype: NumberFormat, read: Read) -> Tensor:
@@ -26,7 +26,7 @@ def read_dense(kernel: Kernel, dtype: NumberFormat, read: Read) -> Tensor:
     loops = (*result.fiber_loops, *result.key_loops)
     grid = values
     if result.key_loops:
-        # The innermost key may be padded: its step in the one before says to what.
+        # The innermost key may be padded: the step of the key before it gives the padded size.
         widths = _widths(kernel)
         whole = values.reshape([plan.sizes[i] for i in result.fiber_loops] + widths)
         cut = tuple(slice(plan.sizes[i]) for i in loops)
@@ -43,7 +43,7 @@ def read_dense(kernel: Kernel, dtype: NumberFormat, read: Read) -> Tensor:
 def read_compressed(
     kernel: Kernel, dtype: NumberFormat, read: Read, levels: Sequence[str]
 ) -> Tensor:
-    """Return a compressed result with the ``levels`` asked for."""
+    """Return a compressed result with these ``levels``."""
     plan, result = kernel.plan, kernel.plan.result
     fields: Mapping[str, int] = kernel.fields
     table = _view(
@@ -91,7 +91,7 @@ def _split_keys(
         fiber, column[i] = np.divmod(fiber, plan.sizes[i])
     for i, width in zip(reversed(result.key_loops), reversed(_widths(kernel)), strict=True):
         key, column[i] = np.divmod(key, width)
-    # A bias fills the padding too.
+    # A bias also fills the padding.
     inside = np.ones(len(stored), bool)
     for i, coordinates in column.items():
         inside &= coordinates < plan.sizes[i]
@@ -107,7 +107,7 @@ def _split_keys(
 
 
 def _widths(kernel: Kernel) -> list[int]:
-    """Return the key loops' sizes in the result fiber, the innermost one as it is padded."""
+    """Return the key loops' sizes in the result fiber, with the innermost one padded."""
     result = kernel.plan.result
     widths = [kernel.plan.sizes[i] for i in result.key_loops]
     if len(widths) > 1:

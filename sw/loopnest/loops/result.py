@@ -1,7 +1,7 @@
 """The result's column: which loops select its fiber, which lie within it, and how it is summed.
 
 The chip writes a result in the order of its loops: the leading ones that the result has select the
-fiber, the others are keys within it. Any other order or mix of levels is made on the host.
+fiber, the others are keys within it. The host converts to any other order or levels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ KEYS = 1 << COORDINATE_BITS
 
 @dataclass(frozen=True)
 class ResultPlan:
-    """The result as the chip writes it.
+    """The form in which the chip writes the result.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class ResultPlan:
     compressed : bool
         Table, blocks and values, or dense values alone.
     leaf_mode, accumulate, drain_stop, full
-        As in the descriptor.
+        The descriptor's fields of these names.
     """
 
     fiber_loops: tuple[str, ...]
@@ -48,8 +48,8 @@ class ResultPlan:
 
     @property
     def replayable(self) -> bool:
-        """Whether a fiber that the accumulator cannot hold is computed in several passes: each is
-        one token's of the first loop. What is not accumulated takes no slots.
+        """Whether a fiber that the accumulator cannot hold is computed in several passes: true if
+        each fiber belongs to one token of the first loop. Without accumulation no slots are needed.
         """
         return not self.accumulate or len(self.fiber_loops) == 1
 
@@ -62,8 +62,9 @@ class ResultPlan:
 def fiber_loops(result: Sequence[str], loops: Sequence[str], compressed: bool) -> tuple[str, ...]:
     """Return the leading loops that select the result's fiber.
 
-    These are the result's, up to the first summed one, but for the innermost, which stays a key. A
-    dense vector's goes too: its fibers are single numbers, each ready as soon as its sum is.
+    These are the result's, up to the first summed one, except the innermost, which stays a key. A
+    dense vector's loop is included: its fibers are single numbers, each complete as soon as its sum
+    is.
     """
     leading: list[str] = []
     for index in loops:
@@ -105,7 +106,8 @@ def plan_result(
         leaf_mode = LeafMode.AXPY
     widths = [sizes[i] for i in keys]
     if leaf_mode is LeafMode.AXPY and len(keys) > 1:
-        # AXPY wants a token's key to be a multiple of the lanes: the innermost index is padded.
+        # AXPY requires a token's key to be a multiple of the block size, so the innermost index is
+        # padded.
         widths[-1] = -(-widths[-1] // LANES) * LANES
         if prod(widths) > KEYS:
             leaf_mode, widths[-1] = LeafMode.SCATTER, sizes[keys[-1]]
@@ -123,7 +125,7 @@ def plan_result(
         accumulate = True
     fibers = prod(sizes[i] for i in fiber)
     if not fibers:
-        # The end of an empty nest comes with a fiber, which must not be filled.
+        # The end of an empty nest is a fiber that must not be filled.
         full = False
     if compressed and fibers * OPEN_STRIDE * WORD_BYTES >= 1 << (POSITION_BITS - 1):
         raise OneKernelError(

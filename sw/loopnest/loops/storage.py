@@ -1,8 +1,8 @@
-"""Which levels a kernel's operands have, so that its rows can walk and join them.
+"""Chooses the levels of a kernel's operands such that its rows can walk and join them.
 
-They are taken as they come. Where the rows can't, others are tried: sparse operands with compressed
-levels alone; with outer levels dense, which take no scanner; and, where an absent entry is as good
-as a 0, sparse operands without compressed levels.
+The operands' own levels are preferred. If the rows cannot walk them, others are tried: sparse
+operands with compressed levels only; with dense outer levels, which need no scanner; and, if an
+absent entry is equivalent to a 0, without compressed levels.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,10 +21,12 @@ from .nest import Nest, build_nest
 from .streams import CrowdedError, assign_scanners
 
 MAX_FIBERS = 1 << 20
-"""Fibers that an outer level is made dense for at most: each has an entry in a position table."""
+"""Maximum fibers below an outer level that is made dense: each takes an entry of a position
+table.
+"""
 
 MAX_DENSE = 1 << 22
-"""Values of a sparse operand that is stored dense, at most."""
+"""Maximum number of values of a sparse operand that is stored dense."""
 
 Choice = tuple[frozenset[str], ...]
 """For each column, the indices whose levels have to be dense."""
@@ -32,7 +34,7 @@ Choice = tuple[frozenset[str], ...]
 
 @dataclass(frozen=True)
 class Storage:
-    """The operands of a kernel whose loops have an order.
+    """The operands of a kernel with a given loop order.
 
     Attributes
     ----------
@@ -43,8 +45,8 @@ class Storage:
     operands, accesses : tuple
         By column.
     visited : tuple of str
-        Loops of which every coordinate has to be visited: no operand but a mask may skip any. The
-        mask has no empty fibers, so that none begins where it does not want one.
+        Loops in which every coordinate has to be visited: no operand except a mask may skip any.
+        The mask has no empty fibers, so that no fiber begins where the mask keeps nothing.
     """
 
     config: ChipConfig
@@ -61,7 +63,7 @@ class Storage:
         Raises
         ------
         OneKernelError
-            If there is none: the message says what is wrong with the operands as they come.
+            If there is none; the message explains why the operands' own levels cannot be used.
         """
         problem: OneKernelError | None = None
         crowded = False
@@ -70,7 +72,7 @@ class Storage:
             (self._outer_dense, relaxed),
             (self._dense, relaxed and absent_is_zero),
         ):
-            # an outer dense level takes no scanner, and helps with nothing else
+            # a dense outer level saves a scanner, and has no other advantage
             needed = stage != self._outer_dense or crowded
             for choice, compress in stage() if allowed and needed else ():
                 try:
@@ -103,7 +105,9 @@ class Storage:
             yield (frozenset(),) * len(self.operands), compress
 
     def _outer_dense(self) -> Iterator[tuple[Choice, bool]]:
-        """Yield choices of outer levels, the fewest first, and those of the fewest fibers."""
+        """Yield choices of dense outer levels, the fewest first, and among these the fewest fibers
+        first.
+        """
         for compress in (False, True):
             found: list[tuple[int, int, str]] = []
             for c, (operand, access) in enumerate(zip(self.operands, self.accesses, strict=True)):
@@ -122,7 +126,7 @@ class Storage:
                     yield self._choice([(c, frozenset([index])) for _, c, index in some]), compress
 
     def _dense(self) -> Iterator[tuple[Choice, bool]]:
-        """Yield choices of operands that are dense, the fewest first."""
+        """Yield choices of operands to store dense, the fewest first."""
         some = [
             (c, frozenset(self.accesses[c].indices))
             for c, operand in enumerate(self.operands)

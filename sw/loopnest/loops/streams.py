@@ -11,11 +11,14 @@ MIN_LINES = 2
 """Lines of every ring."""
 
 EVEN_SHARE = 0.35
-"""Part of the pool that the streams in use share evenly: a stream with few lines needs them in time
-as well."""
+"""Part of the pool that is divided equally among the streams in use: a stream with few lines needs
+them in time, too.
+"""
 
 ROUND_TRIP = 12
-"""Cycles from a line's request to the next one of its slot, beside the memory's latency."""
+"""Cycles from a line's request to the next one for the same slot, in addition to the memory's
+latency.
+"""
 
 
 class CrowdedError(OneKernelError):
@@ -51,7 +54,8 @@ def share_pool(
     epilogue_lines: float,
 ) -> list[tuple[int, int]]:
     """Return each ring's first and last line, in the order positions and blocks of each scanner,
-    then each operand's values, then the epilogue; lines are shared out as they are expected.
+    then each operand's values, then the epilogue; lines are allocated in proportion to the expected
+    reads.
     """
     weight = [0.0] * config.pool_streams
     for cell, s in scanners.items():
@@ -72,8 +76,8 @@ def ring_cycles(
     config: ChipConfig, scanners: dict[tuple[int, int], int], expected: Estimate, latency: int
 ) -> float:
     """Return the cycles that the busiest ring takes for its lines, at a memory latency: it has as
-    many lines under way as it is long. Where lines come in bursts longer than the stream runs
-    ahead, it waits in these, and has nothing to do between them.
+    many lines in flight as its length. If lines come in bursts longer than the stream runs ahead,
+    it waits in the bursts, and is idle between them.
     """
     rings = share_pool(config, scanners, expected, 0.0)
     lines = {2 * s: expected.position_lines[cell] for cell, s in scanners.items()}
@@ -91,7 +95,7 @@ def ring_cycles(
 
 
 def _shares(lines: int, weight: list[float]) -> list[int]:
-    """Share out lines by weight, at least `MIN_LINES` each."""
+    """Allocate lines by weight, at least `MIN_LINES` each."""
     least = max(MIN_LINES, int(EVEN_SHARE * lines) // len(weight))
     shares = [least if w else MIN_LINES for w in weight]
     spare = lines - sum(shares)
@@ -99,6 +103,6 @@ def _shares(lines: int, weight: list[float]) -> list[int]:
     if not total:
         return shares
     shares = [share + int(spare * w / total) for share, w in zip(shares, weight, strict=True)]
-    # What rounding leaves goes to the heaviest.
+    # Lines left by rounding go to the heaviest.
     shares[weight.index(max(weight))] += lines - sum(shares)
     return shares

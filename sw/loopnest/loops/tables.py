@@ -1,8 +1,8 @@
-"""Which coordinates a row visits: its tables, and where it needs the all-ones fiber.
+"""The coordinates that a row visits: its tables, and whether it needs the all-ones fiber.
 
-A row sees the coordinates of its join inputs: the fibers it scans, and the all-ones fiber. Where
-the expression can be other than 0 outside the scanned fibers (a dense operand in a union, or
-nothing scanned at all), one cell has to be the all-ones fiber.
+A row visits coordinates of its join inputs: the fibers that it scans, and the all-ones fiber. If
+the expression can be nonzero outside the scanned fibers (a dense operand in a union, or no scanned
+operand at all), one cell has to be the all-ones fiber.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from .lane import Lane
 class JoinRow:
     """A row before its all-ones cell is placed.
 
-    ``scans`` has bit c where column c scans; ``others`` are the other columns, those first that had
-    best be the all-ones fiber.
+    ``scans`` has bit c set if column c scans; ``others`` are the other columns, the preferred ones
+    for the all-ones fiber first.
     """
 
     index: str | None
@@ -26,13 +26,13 @@ class JoinRow:
 
 
 def keep_tables(lane: Lane, operands: int, joins: int, *, last: bool) -> tuple[int, int]:
-    """Return a row's block and lane table for a chip with ``operands`` columns: bit p tells to keep
-    pattern p.
+    """Return a row's block and lane table for a chip with ``operands`` columns: bit p keeps pattern
+    p.
 
     A pattern without any of the columns ``joins`` (bit c: column c has a join input) is dropped: it
-    is a lane that no fiber has, such as one past the end of the all-ones fiber. The tables are the
-    same, since no expression becomes non-zero by an absence, but in the row of a complemented
-    mask's last level (``last``): a block of the mask may have other lanes than those.
+    is a lane of no fiber, such as one past the end of the all-ones fiber. Both tables are equal,
+    since no absence makes an expression nonzero, except in the row of a complemented mask's last
+    level (``last``), where a block of the mask may lack lanes of the operands' block.
     """
     used = (1 << len(lane.columns)) - 1
     patterns = [p for p in range(1 << operands) if p & joins]
@@ -46,10 +46,10 @@ def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:
     Raises
     ------
     OneKernelError
-        If a row needs the all-ones fiber where no operand is sure to be present, or if in some lane
-        a product would lack a factor.
+        If a row needs the all-ones fiber but no operand is always present, or if in some lane a
+        factor of a product would be absent.
     """
-    # Which sets of operands can be present at a row's tokens: at the first one, all.
+    # The sets of operands that can be present in a row's tokens: all, in the first one.
     reachable = {(1 << len(lane.columns)) - 1}
     placed: list[int | None] = []
     for row in rows:
@@ -74,14 +74,16 @@ def place_ones(lane: Lane, rows: Sequence[JoinRow]) -> list[int | None]:
 
 
 def _covered(lane: Lane, present: int, scans: int, ones: int | None) -> bool:
-    """Return whether the join inputs show every coordinate that matters to these operands."""
+    """Return whether the join inputs have every coordinate that these operands require."""
     if ones is not None and present >> ones & 1:
         return True
     return not lane.needs(present & ~scans)
 
 
 def _outcomes(present: int, scans: int) -> list[int]:
-    """Return what can be present at a coordinate: any subset of the scanned, all of the others."""
+    """Return the sets that can be present at a coordinate: any subset of the scanned operands, and
+    all others.
+    """
     scanned = present & scans
     found, subset = [present & ~scans], scanned
     while subset:
