@@ -7,6 +7,6 @@ from .epilogue import Epilogue
 from .formats.pack import CompressedLevel
 from .formats.tensor import Tensor
 from .kernel.backends import ChipError
-from .kernel.report import RunReport
+from .report.report import RunReport
 
 __all__ = ["Chip", "ChipError", "CompressedLevel", "Epilogue", "Memory", "RunReport", "Tensor"]

@@ -19,8 +19,8 @@ from .expression.view import View, view_sizes
 from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import Levels, Tensor, parse_levels
 from .kernel.backends import Backend, make_backend
-from .kernel.report import RunReport, combine, make_report
 from .loops.plan import default_levels, parse_order
+from .report.report import RunReport, combine, make_report
 from .run import run_task
 
 Result: TypeAlias = Any

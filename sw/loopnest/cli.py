@@ -29,6 +29,7 @@ from .formats.files import check_output, check_writable, read_tensor, write_tens
 from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import Tensor, parse_levels
 from .kernel.backends import BACKENDS, ChipError
+from .report.plot import check_picture
 
 OK, CHIP_ERROR, BAD_INPUT = 0, 1, 2
 
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--bytes-per-cycle", type=float, default=32, help="of the memory")
     run.add_argument("-o", "--output", metavar="FILE", help="where the result goes")
     run.add_argument("--report", metavar="FILE", help="where the report goes, as JSON")
+    run.add_argument("--plot", metavar="FILE", help="picture of the stages and the roofline (rtl)")
+    run.add_argument("--trace", metavar="FILE", help="trace of the run, for Perfetto (rtl)")
 
     def add(name: str, command: Any, text: str, *parents: argparse.ArgumentParser) -> Any:
         found = commands.add_parser(name, help=text, description=text, parents=parents)
@@ -108,8 +111,8 @@ def _chip(options: argparse.Namespace) -> Chip:
 
 
 def _check_outputs(options: argparse.Namespace, statement: Statement) -> None:
-    """Check, before the time of a run is spent, that the result and the report can be written. A
-    .npy file asks for a dense result.
+    """Check, before the time of a run is spent, that the result and what is told of the run can be
+    written. A .npy file asks for a dense result.
     """
     order = len(statement.result.indices)
     if options.output:
@@ -117,8 +120,14 @@ def _check_outputs(options: argparse.Namespace, statement: Statement) -> None:
             options.out = ",".join([DENSE] * order)
         levels = () if options.out is None else parse_levels(options.out, order)
         check_output(options.output, order, sparse=COMPRESSED in levels)
-    if options.report:
-        check_writable(options.report)
+    for file in (options.report, options.plot, options.trace):
+        if file:
+            check_writable(file)
+    if options.plot:
+        check_picture(options.plot)
+    if options.backend != "rtl" and (options.plot or options.trace):
+        name = "plot" if options.plot else "trace"
+        raise ValueError(f"--{name}: {options.backend!r} counts no cycles: expected --backend rtl")
 
 
 def _run(
@@ -136,6 +145,10 @@ def _run(
     assert chip.report is not None
     if options.report:
         chip.report.save(options.report)
+    if options.plot:
+        chip.report.plot(options.plot)
+    if options.trace:
+        chip.report.trace(options.trace)
     console.print(chip.report)
     return OK
 

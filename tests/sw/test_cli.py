@@ -100,6 +100,11 @@ def test_outputs_are_checked_before_the_run(files, tmp_path, monkeypatch, capsys
         (["-o", nowhere], f"{nowhere}: expected a file that can be written"),
         (["-o", "y.npy", "--out", "compressed"], "y.npy: a sparse tensor"),
         (["--report", nowhere], f"{nowhere}: expected a file that can be written"),
+        (["--plot", nowhere], f"{nowhere}: expected a file that can be written"),
+        (["--trace", nowhere], f"{nowhere}: expected a file that can be written"),
+        (["--plot", str(tmp_path / "y.npy")], "y.npy': expected the suffix of one of"),
+        (["--plot", str(tmp_path / "y.png"), *MODEL], "--plot: 'model' counts no cycles: expected"),
+        (["--trace", str(tmp_path / "y.json"), *MODEL], "--trace: 'model' counts no cycles"),
     ):
         for command in (["einsum", "ij->i", a], ["compute", "y[i] = A[i,j]", f"A={a}"]):
             assert main([*command, *words]) == BAD_INPUT

@@ -68,9 +68,21 @@ class ChipError(RuntimeError):
 
 @dataclass(frozen=True)
 class Counters:
-    """What a run was counted at; ``values`` has those of `registers.COUNTERS` that are known."""
+    """What a run was counted at.
+
+    Attributes
+    ----------
+    values : mapping of str to int
+        Those of `registers.COUNTERS` that are known.
+    begin : int or None
+        The simulator's cycle at the start; the waves' too.
+    samples : array of uint32, optional
+        The counters in the course of the run, as `Simulator.samples`.
+    """
 
     values: Mapping[str, int]
+    begin: int | None = None
+    samples: NDArray[np.uint32] | None = None
 
 
 class Backend(ABC):
@@ -132,6 +144,8 @@ class RtlBackend(Backend):
             chip.write(address, np.ascontiguousarray(array).tobytes())
         chip.set_register(OFFSETS["status"], DONE)
         chip.set_register(OFFSETS["kernels"], kernel.descriptor)
+        begin = chip.cycle
+        chip.begin_samples()
         chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
         chip.run_until_interrupt(kernel.fields["budget"] + SLACK)
         code = ErrorCode(chip.register(OFFSETS["error"]))
@@ -139,7 +153,8 @@ class RtlBackend(Backend):
             where, needed = (chip.register(OFFSETS[n]) for n in ("error_where", "result_values"))
             chip.set_register(OFFSETS["control"], SOFT_RESET)
             raise ChipError(code, where, needed)
-        return Counters({name: chip.register(OFFSETS[name]) for name, _ in COUNTERS})
+        values = {name: chip.register(OFFSETS[name]) for name, _ in COUNTERS}
+        return Counters(values, begin, chip.samples)
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         return np.frombuffer(bytes(self._simulator.read(address, nbytes)), np.uint8)

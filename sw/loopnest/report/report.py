@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -18,8 +18,12 @@ from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
 from loopnest_sim.roof import Work, measure
 
-from .backends import Counters
-from .lower import Kernel
+from ..kernel.backends import Counters
+from ..kernel.lower import Kernel
+from .bottleneck import Bottleneck, Run, expected_bottleneck, find_bottleneck
+from .plot import draw
+from .timeline import Timeline, make_timeline
+from .trace import events
 
 STATES = ("busy", "starved", "stalled")
 
@@ -60,27 +64,31 @@ class RunReport:
     evictions: int | None
     stalls: Mapping[str, Mapping[str, int]]
     stored: tuple[str, ...]
-    _config: ChipConfig = field(repr=False)
-    _memory: Memory = field(repr=False)
-    _kernels: tuple[Kernel, ...] = field(repr=False)
+    _runs: tuple[Run, ...] = field(repr=False)
 
     @cached_property
     def work(self) -> tuple[Work, ...]:
         """What each kernel has to do, from its tensors alone: the golden model walks them."""
         found = []
-        for kernel in self._kernels:
+        for run in self._runs:
             image = Image()
-            for address, array in kernel.segments:
+            for address, array in run.kernel.segments:
                 image.write(address, array)
-            descriptor = unpack(self._config, pack(self._config, kernel.fields))
-            found.append(measure(self._config, image, descriptor))
+            descriptor = unpack(run.config, pack(run.config, run.kernel.fields))
+            found.append(measure(run.config, image, descriptor))
         return tuple(found)
 
     @property
     def roof(self) -> float:
         """Fewest cycles by multipliers and memory rate, each byte moved once."""
-        rate = self._memory.bytes_per_cycle
-        return sum(w.roof(self._config, read_rate=rate, write_rate=rate) for w in self.work)
+        return sum(
+            work.roof(
+                run.config,
+                read_rate=run.memory.bytes_per_cycle,
+                write_rate=run.memory.bytes_per_cycle,
+            )
+            for work, run in zip(self.work, self._runs, strict=True)
+        )
 
     @property
     def roof_share(self) -> float | None:
@@ -97,23 +105,114 @@ class RunReport:
         """``pe_roof / cycles``."""
         return self.pe_roof / self.cycles if self.cycles else None
 
+    @property
+    def expected_cycles(self) -> int:
+        """Cycles by the estimate that chose the loops; whatever backend ran them."""
+        return round(sum(run.kernel.plan.cycles for run in self._runs))
+
+    @cached_property
+    def bottleneck(self) -> Bottleneck | None:
+        """What limited the run, by its counters; None without cycles."""
+        return find_bottleneck(self._runs)
+
+    @cached_property
+    def expected_bottleneck(self) -> Bottleneck:
+        """What limits the run by the estimate."""
+        return expected_bottleneck(self._runs)
+
+    @cached_property
+    def timelines(self) -> tuple[Timeline, ...]:
+        """The counters of each kernel in the course of its run; empty without cycles."""
+        found = [make_timeline(run.counters) for run in self._runs]
+        return tuple(timeline for timeline in found if timeline is not None)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return all figures by name."""
+        """Return all figures by name, as ``json`` can write them.
+
+        What was measured and what is expected have names of their own: ``cycles`` is None where
+        nothing was counted, whatever ``expected_cycles`` is.
+        """
         own = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
-        derived = ("roof", "roof_share", "pe_roof", "pe_roof_share")
-        return own | {name: getattr(self, name) for name in derived}
+        derived = ("roof", "roof_share", "pe_roof", "pe_roof_share", "expected_cycles")
+        found = own | {name: getattr(self, name) for name in derived}
+        found["bottleneck"] = None if self.bottleneck is None else self.bottleneck.to_dict()
+        found["expected_bottleneck"] = self.expected_bottleneck.to_dict()
+        found["kernels"] = [
+            {
+                "statement": str(run.kernel.plan.statement),
+                "order": "".join(run.kernel.plan.loops),
+                "begin": run.counters.begin,
+                "cycles": run.counters.values.get("cycles"),
+                "expected_cycles": round(run.kernel.plan.cycles),
+            }
+            for run in self._runs
+        ]
+        return _plain(found)
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
 
-    def __rich__(self) -> Table:
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw the stages' utilisation over time, and the run under its roofline.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where the picture goes; the suffix says its format, such as ``.png`` or ``.svg``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            If no cycles were counted (the golden model counts none), or for an unknown format of
+            picture.
+        """
+        if self.cycles is None:
+            raise ValueError("no cycles were counted: expected a run with backend='rtl'")
+        return draw(self.statement, self._runs, self.work, path)
+
+    def trace(self, path: str | Path) -> None:
+        """Write the run as a trace for Perfetto (https://ui.perfetto.dev) or ``chrome://tracing``.
+
+        A nanosecond there is a cycle, as in the waves. Kernels are slices; the stages' utilisation
+        and the memory's traffic are counters.
+
+        Raises
+        ------
+        ValueError
+            If no cycles were counted (the golden model counts none).
+        """
+        found = {"traceEvents": events(self.statement, self._runs), "displayTimeUnit": "ns"}
+        Path(path).write_text(json.dumps(found, allow_nan=False) + "\n", encoding="utf-8")
+
+    def __rich__(self) -> Group:
+        return Group(self._table(), Text(self._limit()))
+
+    def __str__(self) -> str:
+        console = Console(width=100, highlight=False, force_terminal=False, no_color=True)
+        with console.capture() as capture:
+            console.print(self._table())
+        return f"{capture.get().rstrip()}\n{self._limit()}"
+
+    def _limit(self) -> str:
+        """Return the bottleneck's line."""
+        if self.bottleneck is not None:
+            return f"bottleneck: {self.bottleneck.text}"
+        return f"expected bottleneck: {self.expected_bottleneck.text}"
+
+    def _table(self) -> Table:
         title = Text(f"{self.statement}   order {self.order or '-'}")
         table = Table(title=title, title_justify="left", show_header=False, min_width=60)
         table.add_column()
         table.add_column(justify="right")
         rows: list[tuple[str, float | None, float | None]] = [
             ("cycles", self.cycles, None),
+            ("cycles, expected", self.expected_cycles if self.cycles is None else None, None),
             ("multiplies", self.multiplies, None),
             ("leaf steps", self.leaf_steps, None),
             ("bytes read", self.bytes_read, None),
@@ -133,11 +232,14 @@ class RunReport:
             table.add_row(*note.split(": ", 1))
         return table
 
-    def __str__(self) -> str:
-        console = Console(width=100, highlight=False, force_terminal=False, no_color=True)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
+
+def _plain(value: Any) -> Any:
+    """Return a value of lists, dicts and Python's own numbers alone."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
 
 
 def make_report(
@@ -165,9 +267,7 @@ def make_report(
             if f"{stage}_busy" in counted
         },
         stored=kernel.plan.stored,
-        _config=config,
-        _memory=memory,
-        _kernels=(kernel,),
+        _runs=(Run(config, memory, kernel, counters),),
     )
 
 
@@ -195,5 +295,5 @@ def combine(statement: str, reports: Sequence[RunReport]) -> RunReport:
             for stage, of in first.stalls.items()
         },
         stored=tuple(dict.fromkeys(note for report in reports for note in report.stored)),
-        _kernels=tuple(kernel for report in reports for kernel in report._kernels),
+        _runs=tuple(run for report in reports for run in report._runs),
     )

@@ -1,0 +1,1 @@
+"""Reports of runs: figures, the bottleneck, plots and traces."""

@@ -1,0 +1,58 @@
+"""A kernel's counters over time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.registers import COUNTERS
+
+from ..kernel.backends import Counters
+
+NAMES = tuple(name for name, _ in COUNTERS)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What was counted in each window of a kernel's run.
+
+    Attributes
+    ----------
+    ends : array of int64
+        Cycles from the start to each window's end, ascending; the last one is the kernel's.
+    counts : mapping of str to (array of int64)
+        By the name of the counter (`loopnest_hw.registers.COUNTERS`): its increase in each window.
+    """
+
+    ends: NDArray[np.int64]
+    counts: Mapping[str, NDArray[np.int64]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Cycles of each window."""
+        return self.counts["cycles"]
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Cycles from the start to each window's start."""
+        return self.ends - self.lengths
+
+
+def make_timeline(counters: Counters) -> Timeline | None:
+    """Return a run's timeline, which adds up to its counters; None where nothing was sampled."""
+    if counters.samples is None or counters.samples.shape[1] != len(NAMES):
+        return None
+    last = np.array([[counters.values[name] for name in NAMES]], np.uint32)
+    rows = np.concatenate([counters.samples, last])
+    cycles = rows[:, NAMES.index("cycles")]
+    # the first ones may be of the run before, up to the cycle in which the start clears them
+    (falls,) = np.nonzero(np.diff(cycles).astype(np.int32) < 0)
+    rows = rows[falls[-1] + 1 :] if len(falls) else rows
+    rows = np.concatenate([np.zeros_like(last), rows])
+    # what is counted after the last cycle belongs to it
+    cycles = rows[:, NAMES.index("cycles")]
+    rows = rows[np.append(np.diff(cycles) != 0, True)]
+    counts = np.diff(rows, axis=0).astype(np.int64)  # of 32 bits, which wrap
+    named = dict(zip(NAMES, counts.T, strict=True))
+    return Timeline(np.cumsum(named["cycles"]), named)

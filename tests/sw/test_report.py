@@ -1,0 +1,160 @@
+"""Reports: their figures, the expected bottleneck, timelines."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from loopnest import Chip, Memory, RunReport
+from loopnest.kernel.backends import Counters
+from loopnest.report.plot import windows
+from loopnest.report.timeline import NAMES, Timeline, make_timeline
+
+PRODUCT = "C[i,j] = A[i,k] * B[k,j]"
+
+
+def sparse(rows: int, columns: int, density: float, seed: int = 1) -> sp.csr_array:
+    generator = np.random.default_rng(seed)
+    return sp.random_array((rows, columns), density=density, format="csr", rng=generator)
+
+
+def report(statement: str, *, memory: Memory | None = None, **arguments: Any) -> RunReport:
+    chip = Chip(backend="model", memory=memory)
+    chip.compute(statement, **arguments)
+    assert chip.report is not None
+    return chip.report
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        assert all(type(key) is str for key in value)
+        for item in value.values():
+            yield from leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def test_to_dict_of_the_model() -> None:
+    """JSON takes it; what is expected is never under the name of what is measured."""
+    a = sparse(30, 30, 0.2)
+    found = report("C[i,j] = A[i,k] * B[k,l] * A[l,j] + B[i,j]", A=a, B=a).to_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert {type(leaf) for leaf in leaves(found)} <= {str, int, float, type(None)}
+    assert found["cycles"] is None and found["roof_share"] is None and found["bottleneck"] is None
+    assert found["stalls"] == {}
+    assert found["expected_cycles"] > found["pe_roof"] > 0
+    assert found["expected_bottleneck"]["cause"] in ("leaf", "fetch", "latency")
+    assert len(found["kernels"]) > 1
+    assert all(kernel["cycles"] is None for kernel in found["kernels"])
+    total = sum(kernel["expected_cycles"] for kernel in found["kernels"])
+    assert abs(total - found["expected_cycles"]) <= len(found["kernels"])
+
+
+def test_print_of_the_model() -> None:
+    """The expected cycles are called so, and the last line is the expected bottleneck."""
+    made = report(PRODUCT, A=np.ones((32, 32)), B=np.ones((32, 32)))
+    lines = str(made).splitlines()
+    assert f"{made.expected_cycles:,}" in next(line for line in lines if "cycles, expected" in line)
+    assert not any(line.startswith("│ cycles  ") for line in lines)
+    assert lines[-1].startswith("expected bottleneck: arithmetic: the leaf stage is busy ")
+    assert lines[-1].endswith(" % of the cycles, with 4.0 of 4 multipliers used in a step")
+
+
+@pytest.mark.parametrize(
+    ("cause", "text", "statement", "memory", "operands"),
+    [
+        ("leaf", "arithmetic", PRODUCT, {}, {"A": np.ones((48, 48)), "B": np.ones((48, 48))}),
+        (
+            *("leaf", "more multipliers would not help", "y[j] = A[i,j]", {}),
+            {"A": sparse(3000, 1, 1.0), "order": "ij"},
+        ),
+        (
+            *("fetch", "reading", "y[i] = A[i,j] * x[j]", {}),
+            {"A": sparse(100, 2000, 0.2), "order": "ij"},
+        ),
+        ("write", "writing", "C[j,i] = A[i,j]", {}, {"A": sparse(200, 200, 0.2), "order": "ij"}),
+        (
+            *("latency", "a latency of 5,000", "y[i] = A[i,j] * x[j]", {"latency": 5000}),
+            {"A": sparse(100, 1000, 0.2)},
+        ),
+        (
+            *("read rate", "at 4 bytes a cycle", "y[i] = A[i,j] * x[j]", {"bytes_per_cycle": 4}),
+            {"A": np.ones((60, 256))},
+        ),
+        ("start-up", "before the first step", PRODUCT, {}, {"A": np.eye(4), "B": np.eye(4)}),
+        (
+            *("join", "merging fibers", PRODUCT, {}),
+            {"A": sparse(90, 90, 0.1), "B": sparse(90, 90, 0.1).T.tocsr(), "order": "ijk"},
+        ),
+    ],
+)
+def test_expected_bottleneck(
+    cause: str, text: str, statement: str, memory: dict[str, Any], operands: dict[str, Any]
+) -> None:
+    if "x[j]" in statement:
+        operands = operands | {"x": np.ones(operands["A"].shape[1])}
+    made = report(statement, memory=Memory(**{"latency": 4} | memory), **operands)
+    found = made.expected_bottleneck
+    assert found.cause == cause, found
+    assert text in found.text
+    assert 0.5 < found.share <= 1
+
+
+def test_model_has_no_course() -> None:
+    made = report(PRODUCT, A=np.eye(4), B=np.eye(4))
+    assert made.bottleneck is None and made.timelines == ()
+    for draw in (made.plot, made.trace):
+        with pytest.raises(
+            ValueError, match="no cycles were counted: expected a run with backend="
+        ):
+            draw("never.png")
+
+
+def counters(rows: list[tuple[int, int]], cycles: int, steps: int) -> Counters:
+    """Return counters that were sampled as ``(cycles, leaf_steps)``, and end at these."""
+    samples = np.zeros((len(rows), len(NAMES)), np.uint32)
+    for n, (cycle, step) in enumerate(rows):
+        samples[n, NAMES.index("cycles")] = cycle
+        samples[n, NAMES.index("leaf_steps")] = step
+    values = dict.fromkeys(NAMES, 0) | {"cycles": cycles, "leaf_steps": steps}
+    return Counters(values, 0, samples)
+
+
+def timeline(rows: list[tuple[int, int]], cycles: int, steps: int) -> Timeline:
+    found = make_timeline(counters(rows, cycles, steps))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "before", [[], [(900, 7)], [(900, 7), (901, 9)], [(0, 0)], [(7, 5), (0, 0), (0, 0)]]
+)
+def test_timeline(before: list[tuple[int, int]]) -> None:
+    """It begins with the run, whatever the counters held, and adds up to them."""
+    found = timeline([*before, (4, 0), (8, 3), (12, 7), (13, 7)], 13, 9)
+    assert found.ends.tolist() == [4, 8, 12, 13]
+    assert found.starts.tolist() == [0, 4, 8, 12]
+    assert found.counts["leaf_steps"].tolist() == [0, 3, 4, 2]
+
+
+def test_timeline_of_counters_that_wrap() -> None:
+    high = (1 << 32) - 2
+    found = timeline([(1, high), (2, 3)], 3, 5)
+    assert found.counts["leaf_steps"].tolist() == [high, 5, 2]
+
+
+def test_windows() -> None:
+    """They are of one length over all kernels, and nothing is lost between them."""
+    first = timeline([(400, 100), (800, 500)], 1000, 600)
+    second = timeline([], 600, 60)
+    found = windows([first, second], 8)
+    assert found.kernels.tolist() == [0, 1000, 1600]
+    assert found.edges.tolist() == [0, 200, 400, 600, 800, 1000, 1200, 1400, 1600]
+    assert found.counts["leaf_steps"].tolist() == pytest.approx([50, 50, 200, 200, 100, 20, 20, 20])
+    assert len(windows([timeline([], 5, 5)]).edges) == 6
