@@ -12,10 +12,11 @@ from .arguments import flag, string
 from .epilogue import Epilogue, check_epilogue
 from .evaluate import Task, evaluate
 from .explain import Explanation, explain
-from .expression.notation import Mask, Statement, accesses, parse, parse_einsum
+from .expression.notation import Access, Mask, Statement, accesses, parse, parse_einsum
 from .expression.operand import Operand, as_source, mask_operand
 from .expression.semiring import Semiring, find_semiring
-from .expression.view import View, view_sizes
+from .expression.shown import look
+from .expression.view import view_sizes
 from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import Levels, Tensor, parse_levels
 from .kernel.backends import Backend, make_backend
@@ -299,10 +300,13 @@ class Chip:
         statement, operands = semiring.prepare(statement, operands)
         for operand in {id(operand): operand for operand in operands}.values():
             operand.warn_beyond()
-        return statement, [
-            operand if access.places is None else View(operand, access, sizes)
-            for access, operand in zip(statement.accesses, operands, strict=True)
-        ]
+        changed: dict[Access, Access] = {}
+        seen = []
+        for access, operand in zip(statement.accesses, operands, strict=True):
+            if access.places is not None:
+                changed[access], operand = look(operand, access, sizes)
+            seen.append(operand)
+        return statement.with_accesses(lambda access: changed.get(access, access)), seen
 
     def _masked(
         self, statement: Statement, operands: list[Operand], mask: Any, complement: bool

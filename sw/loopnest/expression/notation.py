@@ -46,7 +46,8 @@ class Access:
     """A tensor with its indices; a scalar has none.
 
     Where it is looked at through a view, ``places`` are its coordinates by mode, ``indices`` those
-    of the view, and its name is how that is written: ``"x[i+j]"``.
+    of the view, and its name is how that is written: ``"x[i+j]"``. What a view shows may be an
+    operand of its own, without ``places``: it keeps the name.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Access:
         return self.name.partition("[")[0]
 
     def __str__(self) -> str:
-        if self.places is not None:
+        if "[" in self.name:
             return self.name
         return f"{self.name}[{','.join(self.indices)}]" if self.indices else self.name
 

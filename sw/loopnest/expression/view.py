@@ -20,6 +20,9 @@ from .notation import Access, Place, Statement, moved_modes
 from .operand import Operand, Stored
 from .split import OneKernelError
 
+MAX_SHOWN = 1 << 22
+"""Entries of a sparse operand that a view may show where no loops can walk it (`shown.look`)."""
+
 MAX_ENTRIES = 1 << 22
 """Entries of a view that the cost model looks at, about."""
 
@@ -59,7 +62,10 @@ class StoredView(Stored):
 
 
 class View(Operand):
-    """An operand as ``access`` looks at it; ``sizes`` are those of the indices."""
+    """An operand as ``access`` looks at it; ``sizes`` are those of the indices.
+
+    ``viewed`` are the modes that no level of their own walks, or not all of it.
+    """
 
     def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
         super().__init__(access.name, base.source, base.dtype)
@@ -68,9 +74,8 @@ class View(Operand):
         assert access.places is not None
         self.shape = tuple(sizes[i] for i in access.indices)
         self._places = access.places
-        # modes that no level of their own walks, or not all of it
         seen = [i for place in access.places for i, _ in place.terms]
-        self._viewed = [
+        self.viewed = [
             m
             for m, (place, size) in enumerate(zip(access.places, base.shape, strict=True))
             if place.plain is None or seen.count(place.plain) > 1 or sizes[place.plain] != size
@@ -96,11 +101,11 @@ class View(Operand):
             If the loops can't walk them, or no level is left to be compressed of an operand that is
             sparse.
         """
-        alone = len(self._viewed) < len(self._places)
+        alone = len(self.viewed) < len(self._places)
         if self.sparse and not alone and not set(access.indices) <= set(dense):
             raise OneKernelError(
-                f"{access}: {access.tensor} is sparse: expected a dense operand, or an index that "
-                f"stands alone"
+                f"{access}: {access.tensor} is sparse: expected a dense operand, an index that "
+                f"stands alone, or a view that shows up to {MAX_SHOWN:,} entries"
             )
         kinds, modes = self._packing(loops)
         if dense:
@@ -152,7 +157,7 @@ class View(Operand):
         source, modes = self.source, range(len(self._places))
         if isinstance(source, Tensor):
             outer = (*source.levels, COMPRESSED).index(COMPRESSED)
-            if set(self._viewed) <= set(source.mode_order[:outer]):
+            if set(self.viewed) <= set(source.mode_order[:outer]):
                 return source.levels, source.mode_order
         if not self.sparse:
             return (DENSE,) * len(modes), tuple(modes)
@@ -162,9 +167,9 @@ class View(Operand):
             assert index is not None
             return loops.index(index)
 
-        plain = sorted((m for m in modes if m not in self._viewed), key=depth)
-        kinds = (DENSE,) * len(self._viewed) + (COMPRESSED,) * len(plain)
-        return kinds, (*self._viewed, *plain)
+        plain = sorted((m for m in modes if m not in self.viewed), key=depth)
+        kinds = (DENSE,) * len(self.viewed) + (COMPRESSED,) * len(plain)
+        return kinds, (*self.viewed, *plain)
 
     def _viewed_entries(
         self, stored: StoredView, by_mode: Sequence[NDArray[np.int64]]
