@@ -6,16 +6,22 @@ design, is compiled once for each set of options and copied into the builds.
 """
 
 import fcntl
+import glob
 import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+ROOT = "verilator_root"
+"""In a folder that Verilog is compiled in, a link to Verilator's own files."""
 
 
 class BuildError(Exception):
@@ -45,6 +51,8 @@ def run_tool(
 ) -> str:
     """Run a program and return what it printed.
 
+    An exception, such as `KeyboardInterrupt`, kills it and all that it started.
+
     Raises
     ------
     BuildError
@@ -52,22 +60,29 @@ def run_tool(
     subprocess.TimeoutExpired
         If it takes more than `seconds`.
     """
-    process = subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=cwd,
         env=os.environ | (environment or {}),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-        timeout=seconds,
-    )
+        process_group=0,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=seconds)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()  # to its end: the last one of the group has died
+            raise
     if process.returncode:
         raise BuildError(
-            f"{' '.join(command)}\nfailed with code {process.returncode}:\n{process.stdout[-6000:]}"
+            f"{' '.join(command)}\nfailed with code {process.returncode}:\n{printed[-6000:]}"
         )
-    return process.stdout
+    return printed
 
 
 def digest(*parts: str) -> str:
@@ -83,22 +98,41 @@ def build_once(directory: Path, build: Callable[[Path], None]) -> Path:
     """Return `directory`, made by `build` if it is not there yet.
 
     `build` gets an empty folder beside it, which is renamed when it is complete: a folder that
-    exists is a finished one. Processes that want the same folder wait for the first.
+    exists is a finished one. Processes and threads that want the same folder wait for the first.
+
+    Raises
+    ------
+    BuildError
+        If the folder around it can't be written.
     """
     if directory.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with open(directory.with_name(directory.name + ".lock"), "w") as lock:
+    prefix = directory.name + "."
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(directory.with_name(prefix + "lock"), "w")  # noqa: SIM115
+    except OSError as error:
+        raise BuildError(
+            f"{directory.parent}: {error.strerror}: expected a folder that can be written "
+            f"(XDG_CACHE_HOME sets the one around the simulators' cache)"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if directory.exists():
-            return directory
-        scratch = Path(tempfile.mkdtemp(prefix=directory.name + ".", dir=directory.parent))
         try:
-            build(scratch)
-            scratch.rename(directory)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+            if directory.exists():
+                return directory
+            for left in directory.parent.glob(f"{glob.escape(prefix)}*/"):  # by a killed process
+                shutil.rmtree(left, ignore_errors=True)
+            scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
+            try:
+                build(scratch)
+                scratch.rename(directory)
+            except BaseException:
+                shutil.rmtree(scratch, ignore_errors=True)
+                raise
+        finally:
+            # closing does not do it while a process forked meanwhile has the file
+            fcntl.flock(lock, fcntl.LOCK_UN)
     return directory
 
 
@@ -151,6 +185,8 @@ def compile_verilog(
 ) -> None:
     """Compile Verilog into `directory` by Verilator.
 
+    The makefile has no name of a file outside of it, since make takes no spaces in them.
+
     Parameters
     ----------
     directory : Path
@@ -171,23 +207,31 @@ def compile_verilog(
         C++ headers that Verilator's library includes, beside the compiler's own.
     """
     verilator = find_verilator()
+    (directory / ROOT).symlink_to(verilator.root)
+    environment = {"VERILATOR_ROOT": ROOT}
+    for source in sources:
+        if source.parent != directory:
+            shutil.copyfile(source, directory / source.name)
+    program = f"{ROOT}/{verilator.program.relative_to(verilator.root)}"
     command = [
-        *(str(verilator.program), "--Mdir", ".", "--prefix", "Vtop", "--top-module", top),
-        *("-o", output, *options, *map(str, sources)),
+        *(program, "--Mdir", ".", "--prefix", "Vtop", "--top-module", top),
+        *("-o", output, *options, *(source.name for source in sources)),
     ]
-    run_tool(command, directory, verilator.environment)
-    texts = [file.read_text() for file in headers]
+    run_tool(command, directory, environment)
+    texts = [file.read_text("utf-8") for file in headers]
     runtime = cache / f"runtime-{digest(verilator.version, *options, *make_variables, *texts)}"
     for file in headers:
         shutil.copyfile(file, directory / file.name)
     if runtime.exists():
         for item in runtime.iterdir():
             shutil.copyfile(item, directory / item.name)
+    # Verilator refuses a folder with spaces, which no rule names; the package was configured
+    # without the option for precompiled headers
+    settings = ("CURDIR=.", "CFG_CXXFLAGS_PCH_I=-include", *make_variables)
     run_tool(
-        # the package was configured without the option for precompiled headers
-        ["make", "-j2", "-f", "Vtop.mk", "CFG_CXXFLAGS_PCH_I=-include", *make_variables],
+        ["make", "-j2", "-f", "Vtop.mk", *settings],
         directory,
-        verilator.environment,
+        environment,
     )
 
     def keep(scratch: Path) -> None:

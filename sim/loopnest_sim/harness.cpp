@@ -83,6 +83,7 @@ template <typename T> class Queue {
     uint32_t size() const { return size_; }
     T& operator[](uint32_t i) { return items_[(head_ + i) & mask_]; }
     void push(const T& item) { (*this)[size_++] = item; }
+    void clear() { size_ = 0; }
     T take(uint32_t i) {
         T item = (*this)[i];
         for (; i; --i) (*this)[i] = (*this)[i - 1];
@@ -204,11 +205,8 @@ class Simulation {
         }
 #endif
         top_->clk = 0;
-        top_->rst = 1;
         top_->eval();
-        for (int i = 0; i < 4; ++i) edge();
-        top_->rst = 0;
-        edge();
+        reset();
     }
 
     ~Simulation() {
@@ -216,6 +214,23 @@ class Simulation {
 #if VM_TRACE
         if (trace_) trace_->close();
 #endif
+    }
+
+    // The reset pin, for cycles that are not counted; what was due on the buses is dropped.
+    void reset() {
+        reads_.clear();
+        writes_.clear();
+        beats_.clear();
+        responses_.clear();
+        burst_ = Request{};
+        write_error_ = release_address_ = release_data_ = release_ = false;
+        Vtop& t = *top_;
+        t.s_axil_awvalid = t.s_axil_wvalid = t.s_axil_bready = t.s_axil_arvalid = t.s_axil_rready = 0;
+        t.m_axi_arready = t.m_axi_rvalid = t.m_axi_awready = t.m_axi_wready = t.m_axi_bvalid = 0;
+        t.rst = 1;
+        for (int i = 0; i < 4; ++i) edge();
+        t.rst = 0;
+        edge();
     }
 
     // Run up to `cycles`, but stop where the interrupt is on.
@@ -542,6 +557,7 @@ EXPORT void* loopnest_new(const Settings* settings, const char* waves) {
     return new Simulation(*settings, waves);
 }
 EXPORT void loopnest_delete(void* s) { delete static_cast<Simulation*>(s); }
+EXPORT void loopnest_reset(void* s) { static_cast<Simulation*>(s)->reset(); }
 EXPORT void loopnest_run(void* s, uint64_t cycles) { static_cast<Simulation*>(s)->run(cycles); }
 EXPORT void loopnest_step(void* s, uint64_t cycles) {
     static_cast<Simulation*>(s)->advance(cycles);

@@ -6,6 +6,7 @@ The chip's Verilog and ``harness.cpp`` become a shared library, which is built o
 
 import ctypes
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .build import build_once, compile_verilog, digest, find_verilator
+from .build import BuildError, build_once, compile_verilog, digest, find_verilator
 from .memory import Memory
-from .waves import FST_LIBRARIES, LZ4, Waves, WavesLike, make_waves
+from .waves import FST_LIBRARIES, LZ4, Waves, WavesLike, claim, make_waves
 from .wrapper import WRAPPER, wrap
 
 HARNESS = Path(__file__).with_name("harness.cpp")
@@ -41,8 +42,10 @@ Small is fast: a chip is more code than the caches hold."""
 REGISTER_CYCLES = 10_000
 """Cycles after which a register access without an answer is an error."""
 
-PROGRESS_CYCLES = 100_000
-"""Cycles between calls of a progress function."""
+FIRST_CYCLES = 1000
+CALL_SECONDS = 0.05, 0.2
+"""How many cycles the library runs in its first call, and how long the calls after that take, at
+least and at most: Python handles signals, and a progress function is called, between them."""
 
 MAX_ROOMS = 16
 """Ranges that writes can be confined to."""
@@ -104,12 +107,23 @@ class SimulationError(Exception):
 
 
 def cache_folder() -> Path:
-    """Return the folder of the built simulators, ``loopnest`` in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loopnest"
+    """Return the folder of the built simulators, ``loopnest`` in the user's cache:
+    ``$XDG_CACHE_HOME`` where that is an absolute path, or ``~/.cache``.
+
+    Raises
+    ------
+    BuildError
+        If there is none.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    folder = given if given.is_absolute() else Path(os.path.expanduser("~")) / ".cache"
+    if not folder.is_absolute():
+        raise BuildError(f"{folder}: expected an absolute path: set XDG_CACHE_HOME or HOME to one")
+    return folder / "loopnest"
 
 
 class Simulator:
-    """A chip and its memory, after the chip's reset.
+    """A chip and its memory, after the chip's reset. One thread at a time may use it.
 
     Parameters
     ----------
@@ -130,6 +144,8 @@ class Simulator:
     ------
     loopnest_sim.build.BuildError
         If Verilator or the C++ compiler is missing or fails.
+    ValueError
+        If another simulation records into the file.
     """
 
     def __init__(
@@ -165,16 +181,22 @@ class Simulator:
             stall=self.memory.stall,
         )
         path = "" if self.waves is None else os.fspath(self.waves)
-        if self.waves is not None:
-            self.waves.parent.mkdir(parents=True, exist_ok=True)
-        handle = self._library.loopnest_new(ctypes.byref(settings), path.encode())
+        self._claimed = None if self.waves is None else claim(self.waves)
+        handle = self._library.loopnest_new(ctypes.byref(settings), os.fsencode(path))
+        self._process = os.getpid()
         self._handle: ctypes.c_void_p | None = ctypes.c_void_p(handle)
 
     def close(self) -> None:
-        """Free the simulation and finish its waves. Nothing can be done with it afterwards."""
-        if self._handle is not None:
-            self._library.loopnest_delete(self._handle)
-            self._handle = None
+        """Free the simulation and finish its waves. Nothing can be done with it afterwards.
+
+        A forked process has a copy of the simulation, but not of the waves' file: it leaves both.
+        """
+        # an interrupt in between must not free it twice
+        handle, self._handle = self._handle, None
+        if handle is not None and os.getpid() == self._process:
+            self._library.loopnest_delete(handle)
+            if self._claimed is not None:
+                self._claimed.close()
 
     def __enter__(self) -> Self:
         return self
@@ -232,6 +254,13 @@ class Simulator:
         self._check_register(f"the read of register {offset:#x}", code)
         return value.value
 
+    def reset(self) -> None:
+        """Reset the chip by its pin; the memory keeps its bytes, and drops what is due.
+
+        `cycle` and `traffic` go on from where they are.
+        """
+        self._call("reset")
+
     def mute(self, on: bool) -> None:
         """Let the memory take and answer nothing from now on, or go on where it was."""
         self._call("mute", ctypes.c_int(on))
@@ -271,7 +300,8 @@ class Simulator:
         max_cycles : int
             Cycles to run at the most.
         progress : callable, optional
-            Called with `cycle` now and then (every 100 000 cycles).
+            Called with `cycle` some ten times a second. It may raise; the chip is then left as it
+            is, in the middle of its run.
 
         Raises
         ------
@@ -279,11 +309,19 @@ class Simulator:
             If the interrupt did not come.
         """
         start = self.cycle
+        cycles = FIRST_CYCLES
+        shortest, longest = CALL_SECONDS
         while not self.interrupt:
             left = start + max_cycles - self.cycle
             if left <= 0:
                 raise SimulationError(f"no interrupt within {max_cycles} cycles")
-            self._call("run", ctypes.c_uint64(min(left, PROGRESS_CYCLES)))
+            begin = time.perf_counter()
+            self._call("run", ctypes.c_uint64(min(left, cycles)))
+            seconds = time.perf_counter() - begin
+            if seconds < shortest:
+                cycles *= 2
+            elif seconds > longest:
+                cycles = max(1, cycles // 2)
             if progress is not None:
                 progress(self.cycle)
         return self.cycle - start
@@ -378,12 +416,12 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
     headers = (LZ4,) if trace == "fst" else ()
     version = find_verilator().version
     texts = [verilog_text, top, wrap(verilog_text, top)]
-    texts += [file.read_text() for file in (HARNESS, *headers)]
+    texts += [file.read_text("utf-8") for file in (HARNESS, *headers)]
     key = digest(*texts, version, *options, *variables)
 
     def build(folder: Path) -> None:
         source = folder / f"{top}.v"
-        source.write_text(f"{verilog_text}\n{wrap(verilog_text, top)}")
+        source.write_text(f"{verilog_text}\n{wrap(verilog_text, top)}", "utf-8")
         compile_verilog(
             folder,
             cache_folder(),

@@ -1,12 +1,13 @@
 """Waves: which file, which cycles, which format."""
 
+import fcntl
 import os
 import subprocess
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 from .memory import is_number
 
@@ -58,6 +59,28 @@ def make_waves(waves: WavesLike) -> Waves:
     if not 0 <= first <= last <= LAST:
         raise ValueError(f"waves={waves!r}: expected 0 <= first cycle <= last cycle")
     return Waves(Path(path).with_suffix(f".{trace_format()}"), int(first), int(last))
+
+
+def claim(path: Path) -> IO[bytes]:
+    """Return the waves' file, which no other simulation records into while it stays open.
+
+    Raises
+    ------
+    ValueError
+        If another one does: of this process, of one that forked it, or of any other.
+    OSError
+        If it can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "ab")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(
+            f"waves {path}: another simulation records into it: expected a file for each"
+        ) from None
+    return file
 
 
 @cache
