@@ -1,12 +1,15 @@
 """Kernels for benches of the PE and of the chip: lowered by the runtime, run by the model."""
 
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from loopnest import Chip
-from loopnest.kernel.backends import Counters, ModelBackend
+from loopnest.kernel.backends import Counters, ModelBackend, Progress
 from loopnest.kernel.lower import Kernel
+from loopnest.kernel.shared import SharedBackend
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import pack, unpack
 from loopnest_sim.image import Image
@@ -26,9 +29,9 @@ class Recorder(ModelBackend):
 
     kernel: Kernel
 
-    def run(self, kernel: Kernel) -> Counters:
+    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
         self.kernel = kernel
-        return super().run(kernel)
+        return super().run(kernel, progress)
 
 
 def lowered(
@@ -37,7 +40,8 @@ def lowered(
     """Return a kernel of this kind, whose result on the model equals NumPy's."""
     kind, dtype = KINDS[name], config.dtype.value
     chip = Chip(preset, dtype=dtype, backend="model", multipliers=config.multipliers)
-    chip._backend = recorder = Recorder(config)
+    chip._shared = SharedBackend(partial(Recorder, config))
+    recorder: Any = chip._shared.backend
     operands = random_operands(kind, sizes, np.random.default_rng(seed), dtype)
     check(kind, operands, dtype, chip.compute(kind.statement, **operands, **kind.arguments()))
     return recorder.kernel

@@ -19,7 +19,8 @@ from .expression.shown import look
 from .expression.view import view_sizes
 from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import Levels, Tensor, parse_levels
-from .kernel.backends import Backend, make_backend
+from .kernel.backends import make_backend
+from .kernel.shared import Latest, SharedBackend
 from .loops.plan import default_levels, parse_order
 from .report.report import RunReport, combine, make_report
 from .run import run_task
@@ -36,6 +37,10 @@ TAKEN = ("self", "statement", "order", "out", "epilogue", MASK, "complement", "s
 
 class Chip:
     """A chip and its memory.
+
+    Threads may share one: their kernels take turns. After an exception, whatever raised it and
+    when, the next run is right. Copied or pickled, a chip is its settings; in a forked process it
+    has a memory of its own.
 
     Parameters
     ----------
@@ -59,7 +64,8 @@ class Chip:
     ----------
     config : ChipConfig
     report : RunReport or None
-        Of the last run.
+        Of the last run in this thread, or in any if this one has run nothing; None where that run
+        did not end.
 
     Raises
     ------
@@ -79,12 +85,25 @@ class Chip:
         waves: WavesLike | None = None,
         **overrides: int,
     ) -> None:
-        self.config: ChipConfig = make_config(preset, dtype, **overrides)
+        config = make_config(preset, dtype, **overrides)
         if not (memory is None or isinstance(memory, Memory)):
             raise TypeError(f"memory={memory!r}: expected a Memory or None")
-        self.memory = Memory() if memory is None else memory
-        self.report: RunReport | None = None
-        self._backend: Backend = make_backend(backend, self.config, self.memory, waves)
+        memory = Memory() if memory is None else memory
+        self.__setstate__({"config": config, "memory": memory, "backend": backend, "waves": waves})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._settings
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self.config: ChipConfig = settings["config"]
+        self.memory: Memory = settings["memory"]
+        self._reports: Latest[RunReport] = Latest()
+        self._shared = SharedBackend(lambda: make_backend(**settings))
+
+    @property
+    def report(self) -> RunReport | None:
+        return self._reports.value
 
     def compute(
         self,
@@ -338,6 +357,7 @@ class Chip:
         named = {a.name: o for a, o in zip(statement.accesses, operands, strict=True)}
         reports: list[RunReport] = []
         loops = parse_order(order, statement)
+        self._reports.value = None
         tensor = evaluate(
             self.config,
             statement,
@@ -349,14 +369,16 @@ class Chip:
             semiring=semiring,
             run=lambda task: self._kernel(task, reports),
         )
-        self.report = combine(str(statement), reports)
+        self._reports.value = combine(str(statement), reports)
         if any(isinstance(operand.source, Tensor) for operand in operands):
             return tensor
         return tensor.to_scipy() if COMPRESSED in levels else tensor.to_dense()
 
     def _kernel(self, task: Task, reports: list[RunReport]) -> Tensor:
         """Run a kernel, append its report and return its result."""
-        result, kernel, counters = run_task(self.config, self._backend, task)
+        result, kernel, counters = self._shared.run(
+            lambda backend: run_task(self.config, backend, task)
+        )
         reports.append(make_report(self.config, self.memory, kernel, counters))
         return result
 

@@ -6,16 +6,26 @@ model's result; it writes nothing outside the result's regions, and its next ker
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import loopnest.kernel.backends
-from loopnest import Chip, Memory
+from loopnest import Chip, ChipError, Memory
 from loopnest.expression.split import OneKernelError
-from loopnest.kernel.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START, ModelBackend
+from loopnest.kernel.backends import (
+    DONE,
+    INTERRUPT_ENABLE,
+    LATE,
+    SOFT_RESET,
+    START,
+    Counters,
+    ModelBackend,
+    Progress,
+)
 from loopnest.kernel.lower import DESCRIPTOR, Kernel
+from loopnest.kernel.shared import SharedBackend
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import descriptor_lines, kernel_fields, pack, places, unpack
 from loopnest_hw.format import WORD_BYTES
@@ -49,7 +59,6 @@ TWICE = 0.15
 LEVELS, ARRAYS = ("scanner", "dispatch"), ("table", "blocks")
 """Begins and ends of the descriptor's fields that hold levels' addresses."""
 
-LATE = 1 << 3
 SHOWN = 1 << 16
 """Bytes of a room that are compared."""
 
@@ -106,9 +115,9 @@ class Recorder(ModelBackend):
         super().__init__(config)
         self.kernels: list[Kernel] = []
 
-    def run(self, kernel: Kernel) -> loopnest.kernel.backends.Counters:
+    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
         self.kernels.append(kernel)
-        return super().run(kernel)
+        return super().run(kernel, progress)
 
 
 def make_case(seed: int, pair: Pair) -> Case:
@@ -249,7 +258,7 @@ def _compare(chip: Any, image: Image, regions: list[tuple[int, int]]) -> None:
 
 def _simulator(pair: Pair, memory: Memory) -> Any:
     chip = Chip(pair.preset, dtype=pair.dtype, memory=memory, **pair.overrides)
-    backend: Any = chip._backend
+    backend: Any = chip._shared.backend
     return backend._simulator
 
 
@@ -284,11 +293,11 @@ def _random_kernel(
     while True:
         case = expressions.make_case(int(rng.integers(1 << 31)), pair.dtype, plain=True)
         chip = Chip(pair.preset, dtype=pair.dtype, backend="model", **pair.overrides)
-        recorder = Recorder(chip.config)
-        chip._backend = recorder
+        chip._shared = SharedBackend(partial(Recorder, chip.config))
+        recorder: Any = chip._shared.backend
         try:
             chip.compute(case.statement, **case.arguments())
-        except (OneKernelError, loopnest.ChipError):
+        except (OneKernelError, ChipError):
             continue
         kernel = recorder.kernels[int(rng.integers(len(recorder.kernels)))]
         image = _image([(a, _bytes(array)) for a, array in kernel.segments])

@@ -131,7 +131,7 @@ class Pair:
 
 def simulator(chip: Chip) -> Any:
     """Return the chip's simulator."""
-    backend: Any = chip._backend
+    backend: Any = chip._shared.backend
     return backend._simulator
 
 

@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 
 import loopnest.run
 from loopnest import Chip, ChipError, Memory, Tensor
-from loopnest.kernel.backends import DONE, INTERRUPT_ENABLE, SOFT_RESET, START
+from loopnest.kernel.backends import DONE, INTERRUPT_ENABLE, LATE, SOFT_RESET, START
 from loopnest.kernel.lower import Kernel, lower
 from loopnest_hw.descriptor import LeafMode, Op, ResultMode
 from loopnest_hw.registers import OFFSETS, ErrorCode
 from tests.rtl.chips import QUICK, Pair, altered, on, simulator
 from tests.rtl.kernels import KINDS, check, random_operands
-
-LATE = 1 << 3
-"""Of the status: transfers that a soft reset gave up are still due."""
 
 BROKEN = (0x4000, 0x4020)
 """A line that answers with errors: small kernels lie below."""

@@ -4,6 +4,8 @@ The chip ends at the first error that it detects; which of several is first depe
 the model continues after an error, and collects all of them.
 """
 
+from typing import Any
+
 from loopnest_hw.registers import ErrorCode
 
 Fault = tuple[ErrorCode, int]
@@ -27,6 +29,9 @@ class ModelError(Exception):
         self.code = code
         self.where = where
         self.needed = needed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.where, self.needed)
 
 
 class TooMuchWorkError(Exception):

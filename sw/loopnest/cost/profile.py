@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,32 +108,32 @@ class Profile:
             assert self.entries is not None
             at = self._starts(level + 1)
             gap = np.diff(self.entries[level][at], prepend=0)
-            gap[self._changes[level][at]] = self.sizes[level]
+            gap[self._differs(level)[at]] = self.sizes[level]
             return gap[:: -(-len(gap) // SAMPLE)] if len(gap) else gap
 
         return self._once(("gaps", level), find)
 
-    @cached_property
-    def _changes(self) -> list[NDArray[np.bool_]]:
-        """Where an entry differs from the one before it in the first l levels, for each l."""
-        assert self.entries is not None
-        differs = np.arange(len(self.entries[0])) == 0
-        found = [differs]
-        for column in self.entries:
-            differs = differs | _changes(column)
-            found.append(differs)
-        return found
+    def _differs(self, levels: int) -> NDArray[np.bool_]:
+        """Return where an entry differs from the one before it in the first so many levels."""
+
+        def find() -> NDArray[np.bool_]:
+            assert self.entries is not None
+            if not levels:
+                return np.arange(len(self.entries[0])) == 0
+            return self._differs(levels - 1) | _changes(self.entries[levels - 1])
+
+        return self._once(("differs", levels), find)
 
     def _starts(self, levels: int) -> NDArray[np.int64]:
         """Return the first entry of each node of the first so many levels."""
-        return self._once(("starts", levels), lambda: np.flatnonzero(self._changes[levels]))
+        return self._once(("starts", levels), lambda: np.flatnonzero(self._differs(levels)))
 
     def _word_starts(self, level: int) -> NDArray[np.int64]:
         assert self.entries is not None
         column = self.entries[level]
         return self._once(
             ("word starts", level),
-            lambda: np.flatnonzero(self._changes[level] | _changes(column // LANES)),
+            lambda: np.flatnonzero(self._differs(level) | _changes(column // LANES)),
         )
 
     def _by_fiber(self, level: int, items: NDArray[np.int64]) -> NDArray[np.int64]:

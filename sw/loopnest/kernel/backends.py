@@ -1,9 +1,9 @@
 """What runs a kernel: the golden model, or the RTL in the simulator."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,16 @@ BACKENDS = ("rtl", "model")
 START = 1 << 0
 SOFT_RESET = 1 << 1
 INTERRUPT_ENABLE = 1 << 2
+BUSY = 1 << 0
 DONE = 1 << 1
+LATE = 1 << 3
+"""Of the status: transfers that a soft reset gave up are still due."""
 
 SLACK = 1_000_000
 """Cycles beyond a kernel's budget that the simulator waits for its interrupt."""
+
+POLLS, POLL_CYCLES = 1000, 200
+"""How often, and after how many cycles each, the status is read while a run that was left ends."""
 
 CAUSES = {
     ErrorCode.BAD_DESCRIPTOR: "the kernel descriptor contradicts itself",
@@ -65,6 +71,9 @@ class ChipError(RuntimeError):
         self.needed = needed
         super().__init__(f"{code.name}: {self.cause} (where: {where:#x})")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.where, self.needed)
+
 
 @dataclass(frozen=True)
 class Counters:
@@ -85,11 +94,18 @@ class Counters:
     samples: NDArray[np.uint32] | None = None
 
 
+Progress: TypeAlias = Callable[[int], None]
+"""Takes the cycles that a kernel has run for so far."""
+
+
 class Backend(ABC):
-    """Runs kernels on a memory of its own."""
+    """Runs kernels on a memory of its own, one at a time.
+
+    An exception may end a run anywhere (`KeyboardInterrupt` does): the next one is right.
+    """
 
     @abstractmethod
-    def run(self, kernel: Kernel) -> Counters:
+    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
         """Write the kernel's segments, run it to its end.
 
         Raises
@@ -110,7 +126,7 @@ class ModelBackend(Backend):
         self._config = config
         self._image = Image()
 
-    def run(self, kernel: Kernel) -> Counters:
+    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
         from loopnest_sim.model.kernel import run_kernel
         from loopnest_sim.model.nest import ModelError
 
@@ -137,8 +153,13 @@ class RtlBackend(Backend):
         self._simulator: Any = Simulator(
             cached_verilog(config), top="loopnest", memory=memory, waves=waves
         )
+        self._running = False
 
-    def run(self, kernel: Kernel) -> Counters:
+    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
+        if self._running:
+            self._stop()
+        # until the chip has ended it: an exception leaves it in the middle of this one
+        self._running = True
         chip = self._simulator
         for address, array in kernel.segments:
             chip.write(address, np.ascontiguousarray(array).tobytes())
@@ -147,25 +168,48 @@ class RtlBackend(Backend):
         begin = chip.cycle
         chip.begin_samples()
         chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
-        chip.run_until_interrupt(kernel.fields["budget"] + SLACK)
+        chip.run_until_interrupt(
+            kernel.fields["budget"] + SLACK,
+            None if progress is None else lambda cycle: progress(cycle - begin),
+        )
         code = ErrorCode(chip.register(OFFSETS["error"]))
         if code is not ErrorCode.NONE:
             where, needed = (chip.register(OFFSETS[n]) for n in ("error_where", "result_values"))
             chip.set_register(OFFSETS["control"], SOFT_RESET)
+            self._running = False
             raise ChipError(code, where, needed)
         values = {name: chip.register(OFFSETS[name]) for name, _ in COUNTERS}
-        return Counters(values, begin, chip.samples)
+        counters = Counters(values, begin, chip.samples)
+        self._running = False
+        return counters
+
+    def _stop(self) -> None:
+        """End the run that an exception has left: by a soft reset, or where the chip does not
+        answer or end, by its pin.
+        """
+        from loopnest_sim.simulator import SimulationError
+
+        chip = self._simulator
+        try:
+            chip.set_register(OFFSETS["control"], SOFT_RESET)
+            for _ in range(POLLS):
+                chip.step(POLL_CYCLES)
+                if not chip.register(OFFSETS["status"]) & (BUSY | LATE):
+                    return
+        except SimulationError:
+            pass
+        chip.reset()
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         return np.frombuffer(bytes(self._simulator.read(address, nbytes)), np.uint8)
 
 
 def make_backend(
-    name: str, config: ChipConfig, memory: Memory, waves: WavesLike | None = None
+    backend: str, config: ChipConfig, memory: Memory, waves: WavesLike | None = None
 ) -> Backend:
     """Return the backend ``"rtl"`` or ``"model"``; ValueError for another name."""
-    if name == "rtl":
+    if backend == "rtl":
         return RtlBackend(config, memory, waves)
-    if name == "model":
+    if backend == "model":
         return ModelBackend(config)
-    raise ValueError(f"backend {name!r}: expected one of {', '.join(BACKENDS)}")
+    raise ValueError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")

@@ -1,0 +1,93 @@
+"""What threads and forked processes share of a chip: its backend, and the last report."""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+from weakref import WeakSet
+
+from .backends import Backend
+
+T = TypeVar("T")
+
+
+class SharedBackend:
+    """A backend that one kernel at a time runs on; other threads wait for their turn.
+
+    A forked process makes a backend of its own, when it needs one: another thread may have been in
+    the middle of a run.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the backend.
+    """
+
+    def __init__(self, make: Callable[[], Backend]) -> None:
+        self._make = make
+        self._lock = threading.RLock()
+        self._running = False
+        self._backend: Backend | None = make()
+        _SHARED.add(self)
+
+    def run(self, work: Callable[[Backend], T]) -> T:
+        """Return what ``work`` returns, called with the backend while nothing else has it.
+
+        Raises
+        ------
+        RuntimeError
+            From inside of ``work``: the kernel that runs would be overwritten.
+        """
+        with self._lock:
+            if self._running:
+                raise RuntimeError(
+                    "the chip is in the middle of a run, which called this (from a progress "
+                    "function or a signal handler): expected it after the run, or on another chip"
+                )
+            self._running = True
+            try:
+                return work(self.backend)
+            finally:
+                self._running = False
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of this process."""
+        if self._backend is None:
+            self._backend = self._make()
+        return self._backend
+
+    def _leave(self) -> None:
+        """Leave the backend, and the lock whoever holds it, to the process that forked."""
+        self._lock = threading.RLock()
+        self._running = False
+        self._backend = None
+
+
+class Latest(Generic[T]):
+    """A value of each thread, such as what its last run was measured at."""
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+        self._of_any: T | None = None
+
+    @property
+    def value(self) -> T | None:
+        """What this thread has set, or what any other set last where it has not."""
+        found: T | None = getattr(self._of_thread, "value", self._of_any)
+        return found
+
+    @value.setter
+    def value(self, value: T | None) -> None:
+        self._of_thread.value = self._of_any = value
+
+
+_SHARED: WeakSet[SharedBackend] = WeakSet()
+
+
+def _leave_all() -> None:
+    for shared in list(_SHARED):
+        shared._leave()
+
+
+os.register_at_fork(after_in_child=_leave_all)
