@@ -20,6 +20,7 @@ from .definitions import c_header, definitions_json, registers_markdown
 from .generate import to_verilog
 from .modules import share_modules
 from .pe import PE
+from .program import program
 
 TOP = "loopnest"
 """The chip's top module."""
@@ -78,6 +79,7 @@ def write_files(config: ChipConfig, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="loopnest_hw.export", description=__doc__.split("\n")[0])
@@ -102,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         config = make_config(options.preset, options.dtype, **parse_overrides(options.set))
         print(*write_files(config, options.output), sep="\n")
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return 0

@@ -21,6 +21,7 @@ from typing import Any
 from .config import make_config
 from .export import pe_verilog
 from .memory_cells import black_boxes, liberty, parse_name, replace_memories
+from .program import program
 
 DEFAULT_LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 """The library of Debian's package ``qflow-tech-osu018``."""
@@ -328,6 +329,7 @@ def read_liberty(path: Path) -> str:
         return str(file.read())
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Map and time a PE, or any Verilog, and print the tables."""
     parser = argparse.ArgumentParser(prog="loopnest_hw.timing", description=__doc__)

@@ -1,7 +1,7 @@
 """The command line: ``loopnest einsum "ij,jk->ik" A.mtx B.mtx -o C.mtx`` and more.
 
 Exit codes: 0 the command did what it was asked to; 1 the chip ended with an error; 2 the arguments
-or a file are not what was expected.
+or a file are not what was expected; 130 it was interrupted; 141 nothing reads what it prints.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from loopnest_hw.config import PRESETS, NumberFormat, make_config, parse_overrides
 from loopnest_hw.export import write_files
+from loopnest_hw.program import program
 from loopnest_sim.build import BuildError
 from loopnest_sim.memory import Memory
 
@@ -34,12 +35,15 @@ from .report.plot import check_picture
 OK, CHIP_ERROR, BAD_INPUT = 0, 1, 2
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True)
     try:
         return int(options.command(options, console))
+    except BrokenPipeError:
+        raise
     except (ChipError, BuildError, ValueError, TypeError, OSError) as error:
         console.print("[red]error:[/]", end=" ")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from loopnest_hw.program import program
 from tb.coverage.points import read_points
 from tb.coverage.report import TARGET, UnitCoverage, read_waivers, summarize
 
@@ -61,6 +62,7 @@ def row_of(unit: UnitCoverage) -> tuple[str, ...]:
     return unit.name, *(f"{n:,}" for n in numbers), f"{unit.share:.1%}"
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="tb.coverage", description=__doc__.split("\n")[0])

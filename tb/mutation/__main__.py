@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from loopnest_hw.program import program
 from tb.mutation.equivalence import is_equivalent
 from tb.mutation.mutants import Mutation, choose, write_mutants, write_netlist
 from tb.mutation.plan import ROOT, Design, Share, load, shares
@@ -124,6 +125,7 @@ def modules_of(folder: Path) -> dict[str, Module]:
     return read_modules((folder / "netlist.il").read_text())
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="tb.mutation", description=__doc__.split("\n")[0])

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from loopnest_hw.program import program
 from tests.rtl.chips import Pair
 
 from . import corruption, expressions
@@ -54,6 +55,7 @@ def chip_of(seed: int, chips: Sequence[str]) -> str:
     return str(rng.choice(first if rng.random() < 2 / 3 else second))
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; return 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)

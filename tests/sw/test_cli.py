@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,6 +128,39 @@ def test_as_a_module():
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     assert run.returncode == BAD_INPUT and run.stderr.startswith("usage: loopnest verilog")
+
+
+def run_main(*words: str, **options: Any) -> subprocess.Popen[str]:
+    """Start the command line as a program of its own."""
+    settings = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-m", "loopnest", *words]
+    environment = os.environ | settings
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_closed_pipe(files):
+    """As in ``loopnest ... | head``: no message, and the exit code of SIGPIPE."""
+    a, b, _ = files
+    for words in (["einsum", "ij,jk->ik", a, b, *MODEL], ["info", a], ["--help"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with run_main(*words, stdout=writer) as run:
+            os.close(writer)
+            errors = run.communicate()[1]
+        assert run.returncode == 128 + signal.SIGPIPE
+        assert "Broken" not in errors and "Traceback" not in errors
+
+
+def test_an_interrupt(tmp_path):
+    """One line, and the exit code of SIGINT."""
+    file = tmp_path / "waiting.mtx"
+    os.mkfifo(file)
+    with run_main("info", str(file), stdout=subprocess.DEVNULL) as run:
+        with open(file, "w"):  # it has begun to read
+            run.send_signal(signal.SIGINT)
+            errors = run.communicate()[1]
+    assert run.returncode == 128 + signal.SIGINT
+    assert errors == "interrupted\n"
 
 
 @pytest.mark.parametrize(

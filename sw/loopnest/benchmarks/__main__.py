@@ -18,6 +18,7 @@ from rich.table import Table
 
 from loopnest import Chip, Memory
 from loopnest_hw.config import parse_overrides
+from loopnest_hw.program import program
 
 from .cases import Case, dense_case, matrix_cases
 from .convolution import convolution_cases
@@ -41,6 +42,7 @@ PICKS = "picks"
 """Name of the random statements, instead of the others."""
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if every result is right."""
     options = _parse(arguments)

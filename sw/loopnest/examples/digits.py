@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loopnest import Chip, Epilogue, Memory, RunReport, Tensor
+from loopnest_hw.program import program
 
 from . import training
 from .training import QuantisedLayer
@@ -117,6 +118,7 @@ def run_network(
     return NetworkRun(np.concatenate(logits), totals)
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; return 0 if every figure is as it has to be."""
     options = _parse(arguments)
