@@ -134,8 +134,8 @@ def test_a_vector_is_read_once_where_the_accumulator_can_hold_the_result():
     # 500 rows are 32 blocks
     few = make_config("single", slots=16)
     assert picked("y[i] = A[i,j] * x[j]", A=A, x=x, config=few) == "ij"
-    assert not plan("y[i] = A[i,j] * x[j]", "ji", A=A, x=x, config=few).ends
-    assert plan("y[i] = A[i,j] * x[j]", "ji", A=A, x=x).ends
+    assert not plan("y[i] = A[i,j] * x[j]", "ji", A=A, x=x, config=few).fits
+    assert plan("y[i] = A[i,j] * x[j]", "ji", A=A, x=x).fits
 
 
 @pytest.mark.parametrize("skew", [0.0, 1.5])

@@ -113,7 +113,7 @@ def test_what_a_format_does_not_have(tmp_path: Path) -> None:
 def test_outputs_are_checked_before(tmp_path: Path) -> None:
     (tmp_path / "folder.npy").mkdir()
     for bad in ("nowhere/a.npy", "folder.npy"):
-        with pytest.raises(ValueError, match=f"{bad}: expected a file that can be written"):
+        with pytest.raises(ValueError, match=f"{bad}: expected a writable file"):
             check_output(tmp_path / bad, 1, sparse=False)
     check_output(tmp_path / "a.npy", 1, sparse=False)
     assert not (tmp_path / "a.npy").exists()

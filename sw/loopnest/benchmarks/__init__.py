@@ -1,4 +1,4 @@
-"""Cycles of the chip on real matrices, beside the bounds it has to keep.
+"""Cycles of the chip on real matrices, compared with their bounds.
 
 ``python -m loopnest.benchmarks --matrices FOLDER`` runs them; the package `loopnest` does not need
 it.

@@ -1,4 +1,4 @@
-"""How many cycles a kernel may take, at a memory latency of 4 or of 100 cycles."""
+"""Bounds on a kernel's cycles, at a memory latency of 4 or of 100 cycles."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ SLOWER = 1.3
 """Factor of the bounds at the longer latency."""
 
 START = 300
-"""Cycles that a kernel's start and end may take, beside its work."""
+"""Cycles allowed for a kernel's start and end, in addition to its work."""
 
 SLOW_START = 1_000
 """The same at the longer latency, in addition."""
@@ -36,13 +36,13 @@ class Bound(ABC):
         Returns
         -------
         float or None
-            None where nothing is requested.
+            None if there is no bound.
         """
 
 
 @dataclass(frozen=True)
 class Fixed(Bound):
-    """At most so many cycles."""
+    """A maximum number of cycles."""
 
     limit: float
 
@@ -52,7 +52,7 @@ class Fixed(Bound):
 
 @dataclass(frozen=True)
 class OfRoof(Bound):
-    """The kernel reaches a share of its PE roof."""
+    """The kernel must reach a share of its PE roof."""
 
     share: float
 
@@ -63,7 +63,7 @@ class OfRoof(Bound):
 
 @dataclass(frozen=True)
 class AtShorter(Bound):
-    """At most so many cycles, at the shorter latency."""
+    """A maximum number of cycles, at the shorter latency."""
 
     limit: int
 
@@ -86,7 +86,7 @@ class OfCase(Bound):
 
 @dataclass(frozen=True)
 class Unbounded(Bound):
-    """Measured for what others are compared with."""
+    """No bound: a case that others are compared with."""
 
     def cycles(self, latency: int, roof: int, measured: Mapping[str, int]) -> float | None:
         return None
@@ -94,7 +94,7 @@ class Unbounded(Bound):
 
 @dataclass(frozen=True)
 class Below(Bound):
-    """Fewer than so many cycles, at every latency."""
+    """Fewer than a number of cycles, at every latency."""
 
     limit: int
 

@@ -1,4 +1,4 @@
-"""What is measured: kernels on the matrices of a folder, and what SciPy says of them."""
+"""The benchmark cases: kernels on the matrices of a folder, with SciPy's results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Case:
     ----------
     name : str
     statement, order : str
-        As `Chip.compute` takes them; order None: the runtime chooses.
+        Arguments of `Chip.compute`; order None: the runtime chooses.
     operands : mapping of str to array
     expected : function
         Returns the result by SciPy or NumPy.

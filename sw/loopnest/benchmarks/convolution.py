@@ -1,4 +1,4 @@
-"""A convolution with 3 by 3 weights, dense and pruned, at all places and at every other one."""
+"""A convolution with 3 by 3 weights, dense and pruned, with stride 1 and 2."""
 
 from collections.abc import Iterator
 

@@ -18,14 +18,14 @@ from loopnest_hw.config import NumberFormat
 from .matrices import load_matrix, matrix_names
 
 GRAPHS = ("ca-CondMat", "facebook", "wiki-Vote")
-"""Those of the folder that are graphs; others are run by name."""
+"""The folder's graphs that are run by default; others are run by name."""
 
 DAMPING = 0.85
 TOLERANCE = 1e-6
-"""Of PageRank's steps, in the 1-norm."""
+"""Tolerance of PageRank's steps, in the 1-norm."""
 
 STEPS = 400
-"""Of the reference's PageRank, in double precision: damping to that power is nothing."""
+"""Iterations of the reference PageRank in double precision: damping to that power is negligible."""
 
 
 class CountedChip(Chip):
@@ -45,7 +45,7 @@ class CountedChip(Chip):
 
 @dataclass(frozen=True, kw_only=True)
 class GraphOutcome:
-    """What came of one algorithm on one graph.
+    """The outcome of one algorithm on one graph.
 
     Attributes
     ----------
@@ -54,11 +54,12 @@ class GraphOutcome:
     cycles : int
         Of all kernels; 0 on the golden model.
     found : str
-        What it found, for the reader.
+        A summary of the result, for the table.
     right : bool
-        It is what SciPy says; PageRank: within its bound.
+        The result equals SciPy's; for PageRank: is within its bound.
     distance, bound : float or None
-        Of PageRank, from its fixed point in double precision, in the 1-norm.
+        For PageRank: the distance from its fixed point in double precision, in the 1-norm, and its
+        bound.
     seconds : float
     """
 
@@ -80,7 +81,7 @@ class GraphOutcome:
 def graph_outcomes(
     chip: CountedChip, folder: Path, wanted: Sequence[str], announce: Callable[[str], None]
 ) -> Iterator[GraphOutcome]:
-    """Run the algorithms on the folder's graphs; ``announce`` is told what comes.
+    """Run the algorithms on the folder's graphs; ``announce`` is called with the name of each run.
 
     The source is the node with the most edges; weights are 1 to 8.
 

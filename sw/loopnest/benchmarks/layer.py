@@ -1,4 +1,4 @@
-"""One layer of a network, 512 by 512, with fewer and fewer weights."""
+"""One layer of a network, 512 by 512, at increasing sparsity."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Pattern = Callable[[np.random.Generator], NDArray[np.bool_]]
 
 
 def some(share: float) -> Pattern:
-    """Return the pattern of that share of all weights, anywhere."""
+    """Return a pattern of that share of all weights, at random places."""
 
     def pattern(rng: np.random.Generator) -> NDArray[np.bool_]:
         kept = np.arange(SIZE * SIZE) < round(share * SIZE * SIZE)

@@ -37,8 +37,8 @@ def nonzeros(count: int | tuple[int, ...], rng: np.random.Generator) -> np.ndarr
 def load_matrix(folder: Path, name: str) -> sp.csr_array:
     """Return a file's pattern with random values, the same at every call.
 
-    Many files hold values that no narrow format has (1e20, complex ones): only where they are is
-    used.
+    Many files have values that no narrow format can represent (1e20, complex ones), so only their
+    pattern is used.
     """
     matrix = sp.csr_array(abs(read_tensor(folder / (name + SUFFIX))))
     matrix.sum_duplicates()

@@ -18,13 +18,13 @@ ADD = "C[i,j] = A[i,j] + B[i,j]"
 SDDMM = "X[i,j] = A[i,j] * c[i,k] * d[k,j]"
 
 RANK = 10
-"""Size of index k of `SDDMM`, but on the pair of the Sparse Abstract Machine."""
+"""Size of index k of `SDDMM`, except for the pair of the Sparse Abstract Machine."""
 
 LIMIT = 20_000_000
-"""Cycles; orders that are expected to take more are left out."""
+"""Orders that are expected to take more cycles are omitted."""
 
 SHARE = 1.1
-"""What the order picked may take, over the fastest one."""
+"""Maximum cycles of the picked order, relative to the fastest one."""
 
 SAM_ORDERS = {
     "ijk": 662_574,
@@ -41,8 +41,8 @@ SAM_SDDMM = {1: 2_687, 10: 13_595, 100: 122_675}
 
 
 def order_cases(chip: Chip, folder: Path, wanted: Sequence[str]) -> Iterator[Case]:
-    """Yield SpMV, the sum, SDDMM and the product of the folder's matrices in all their orders, as
-    far as one kernel can, and then in the one picked.
+    """Yield SpMV, the sum, SDDMM and the product of the folder's matrices, in all orders that one
+    kernel can run, and then in the picked one.
     """
     for name in matrix_names(folder):
         if (wanted and name not in wanted) or name == SAM[1]:
@@ -85,7 +85,7 @@ def _orders(
     sam: Mapping[str, int] | int | None = None,
     **operands: Any,
 ) -> Iterator[Case]:
-    """Yield the orders of a statement; ``sam`` bounds each of them, or the one picked."""
+    """Yield the orders of a statement; ``sam`` is a bound of each order, or of the picked one."""
     (picked,) = chip.explain(statement, **operands).plans
     names = []
     for loops in permutations(sorted(picked.loops)):
@@ -93,7 +93,7 @@ def _orders(
             plans = chip.explain(statement, order=loops, **operands).plans
         except ValueError:
             continue
-        if len(plans) > 1 or not plans[0].ends or plans[0].cycles > LIMIT:
+        if len(plans) > 1 or not plans[0].fits or plans[0].cycles > LIMIT:
             continue
         order = "".join(loops)
         names.append(f"{name}, {order}")
@@ -131,7 +131,7 @@ def _sampled(operands: Mapping[str, Any]) -> Any:
 
 
 def _like(A: sp.csr_array, rng: np.random.Generator) -> sp.csr_array:
-    """Return a matrix with as many nonzeros, anywhere."""
+    """Return a matrix with as many nonzeros, at random places."""
     at = rng.integers(0, A.shape[0] * A.shape[1], A.nnz)
     at = np.unique(at)
     rows, columns = np.divmod(at, A.shape[1])

@@ -1,4 +1,4 @@
-"""Runs cases, and what came of them."""
+"""Runs cases; the outcome of a case."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,12 +21,12 @@ class Outcome:
     Attributes
     ----------
     right : bool
-        The result is SciPy's, to the last bit.
+        The result equals SciPy's.
     cycles, bound : int or float or None
-        What it took, and what it may take.
+        Measured cycles, and the bound.
     multiplies, leaf_steps, lines_read, lines_written, passes, evictions : int or None
     stalls : mapping of str to (mapping of str to int)
-        What the chip counted, as in `RunReport`.
+        The chip's counters, as in `RunReport`.
     pe_roof : int
         Fewest cycles of one PE.
     seconds : float
@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bound is kept; None where there is none."""
+        """Whether the bound is met; None if there is none."""
         if self.cycles is None or self.bound is None:
             return None
         return self.cycles <= self.bound
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def run_cases(chip: Chip, cases: Iterable[Case]) -> Iterator[Outcome]:
-    """Run the cases one by one; yield what came of each."""
+    """Run the cases one by one; yield the outcome of each."""
     measured: dict[str, int] = {}
     for case in cases:
         start = perf_counter()

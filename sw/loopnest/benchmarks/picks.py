@@ -1,5 +1,5 @@
-"""The loop order picked for random statements against all others, and its estimate against the
-cycles that it takes.
+"""Compares the loop order picked for random statements with all others, and its estimate with the
+measured cycles.
 """
 
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from .drawn import Drawn, draw
 from .outcome import same
 
 WITHIN = 1.3
-"""What the order picked may take, over the fastest one."""
+"""Maximum cycles of the picked order, relative to the fastest one."""
 
 FACTOR = 2.0
-"""Between the estimate of the order picked and its cycles."""
+"""Maximum factor between the estimate of the picked order and its cycles."""
 
 FAR = 10.0
-"""Orders that are expected to take this many times what the one picked does are left out."""
+"""Orders that are expected to take this many times the cycles of the picked one are omitted."""
 
 SMALL = 50_000
-"""Cycles up to which none is left out."""
+"""Orders of up to this many cycles are never omitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """What came of one statement.
+    """The outcome of one statement.
 
     Attributes
     ----------
@@ -39,8 +39,8 @@ class Pick:
     cycles : int
         Of the order picked.
     over : float
-        Cycles of the order picked over those of the fastest one, each with what its converted
-        tensors count.
+        Cycles of the picked order divided by those of the fastest one, each with the cost of its
+        converted tensors.
     estimate : float
         Of the order picked.
     right : bool
@@ -74,7 +74,7 @@ class Pick:
 
 
 def run_picks(chip: Chip, count: int, seed: int) -> Iterator[Pick]:
-    """Run random statements in all orders; yield what came of each."""
+    """Run random statements in all orders; yield the outcome of each."""
     for drawn in draw(chip, count, seed):
         yield run_pick(chip, drawn)
 
@@ -96,7 +96,7 @@ def run_pick(chip: Chip, drawn: Drawn) -> Pick:
             (plan,) = chip.explain(drawn.statement, order=loops, **drawn.operands).plans
         except ValueError:  # not with one kernel
             continue
-        if not plan.ends or plan.cycles > max(SMALL, FAR * estimate):
+        if not plan.fits or plan.cycles > max(SMALL, FAR * estimate):
             continue
         other, taken = _run(chip, drawn, loops)
         right = right and same(result, other)

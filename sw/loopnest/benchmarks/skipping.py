@@ -17,7 +17,7 @@ SIZE = 1 << 20
 LONG = 10_000
 SHORT = 10
 MORE_CYCLES = 140
-"""What a kernel may take beside the lines of its block words."""
+"""Cycles allowed in addition to the lines of the block words."""
 
 
 def skipping_cases() -> Iterator[Case]:

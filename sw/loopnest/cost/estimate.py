@@ -1,11 +1,11 @@
-"""What a nest is expected to cost, from what the operands' levels hold.
+"""The estimate of a nest's cost, from the contents of the operands' levels.
 
 Tokens, scanned words, merged blocks and products are counted from the operands' coordinates
-(`loopnest.cost.relation`): exactly, but where three sparse operands go round in a circle. What the
-golden model alone would know is estimated: how a result's terms share blocks, where an
-intersection's lanes lie, how often a line is read again. The estimate chooses the loop order, the
-streams' shares of the pool, the room for the result and the cycle budget; no result depends on it
-but through the order.
+(`loopnest.cost.relation`): exactly, except for cycles of three sparse operands. Quantities that
+only the golden model computes are estimated: how a result's terms share blocks, where an
+intersection's lanes lie, how often a line is read again. The estimate determines the loop order,
+the rings' sizes, the capacity of the result and the cycle budget; a result depends on it only
+through the order.
 """
 
 from collections.abc import Sequence
@@ -40,27 +40,29 @@ START = 120
 """Cycles of a kernel's start and end, at no memory latency."""
 
 OPEN = 45
-"""Cycles that the accumulator keeps a result fiber open, beside the memory's latency: it looks
-blocks up as soon as their coordinates are known."""
+"""Cycles that the accumulator keeps a result fiber open, in addition to the memory's latency: it
+looks blocks up as soon as their coordinates are known.
+"""
 
 OPEN_EMPTY = 2
-"""Cycles that a result fiber without terms takes a context of the accumulator, as measured."""
+"""Measured cycles that a result fiber without terms occupies a context of the accumulator."""
 
 LOOKUP = 15
-"""Cycles from a fiber's request to its first block, beside two memory latencies."""
+"""Cycles from a fiber's request to its first block, in addition to two memory latencies."""
 
 PAIR = 2
-"""Block words of a fiber that the leaf takes at once."""
+"""Block words of a fiber that the leaf takes in one cycle."""
 
 ONES_CYCLES = 1.6
-"""Cycles of a leaf fiber of all coordinates, however short, as measured."""
+"""Measured minimum cycles of an all-ones leaf fiber."""
 
 REPLAY = 140
-"""Cycles that a further pass takes to begin, beside the memory's latency for what the rows below
-the first one read, as measured."""
+"""Measured cycles to start a further pass, in addition to the memory's latencies of the rows below
+the first one.
+"""
 
 OTHERS = 0.02
-"""Part of the cycles of all stages but the slowest that does not overlap with it."""
+"""Share of the cycles of all other stages that does not overlap with the slowest stage."""
 
 
 @dataclass
@@ -70,21 +72,21 @@ class Estimate:
     Attributes
     ----------
     stages : mapping of str to float
-        Cycles of each stage by itself, with a memory that answers at once.
+        Cycles of each stage by itself, without memory latency.
     drain_last : float
-        Cycles that the last result fiber drains, when all else is done.
+        Cycles of the last result fiber's drain, after everything else is done.
     held : float
         Blocks that a result fiber may have at once.
     multiplies : float
-        Lanes with work.
+        Lanes of leaf steps.
     entries : float
         Touched coordinates of the result, over all fibers.
     ended : float
-        Result fibers whose end comes to the way out, empty ones included.
+        Result fibers whose end reaches the result path, including empty ones.
     opened : float
-        Those of them that have terms.
+        Those that have terms.
     replays : float
-        Further passes of these, for blocks beyond the window.
+        Further passes, for blocks beyond the window.
     scans : mapping of (row, column) to float
         Fibers of a scanned cell.
     position_lines, block_lines : mapping of (row, column) to float
@@ -92,7 +94,7 @@ class Estimate:
     value_lines : mapping of column to float
         Lines of an operand's values.
     bursts : mapping of column to Burst
-        How they come, where that is not evenly.
+        Their distribution over time, if it is not even.
     """
 
     stages: dict[str, float] = field(default_factory=dict)
@@ -111,7 +113,7 @@ class Estimate:
 
     @property
     def cycles(self) -> float:
-        """Cycles with a memory that answers at once."""
+        """Cycles without memory latency."""
         slowest = max(self.stages.values(), default=0.0)
         others = sum(self.stages.values()) - slowest
         return START + slowest + OTHERS * others + self.drain_last
@@ -125,8 +127,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Visits:
-    """What comes into a row: tokens with work, those of each column that is present, and tokens of
-    fibers above that had none.
+    """The input of a row: tokens that lead to a term, tokens in which each column is present, and
+    null tokens of empty fibers above.
     """
 
     tokens: float
@@ -161,7 +163,7 @@ def estimate(
         leaf = row is nest.rows[-1]
         merged = joins.merged(loops, row, PAIR if leaf else 1)
         words = joins.words(loops, row)
-        handed_on = joins.handed_on(loops, row)
+        passed_on = joins.passed_on(loops, row)
         for c, cell in enumerate(row.cells):
             if cell.mode is CellMode.SCAN and cell.level is not None:
                 at = (row.number, c)
@@ -174,7 +176,7 @@ def estimate(
                     words[c], fibers[c].lines(visits.present[c], of_fiber, of_fiber, LINE_WORDS)
                 )
                 stream = max(visits.present[c], found.position_lines[at], found.block_lines[at])
-                found.stages[f"scan {row.number} {c}"] = max(stream, handed_on[c] / 2)
+                found.stages[f"scan {row.number} {c}"] = max(stream, passed_on[c] / 2)
         joined = max(merged + visits.null, filled + empty)
         if leaf and any(cell.ones for cell in row.cells):
             joined = max(joined, ONES_CYCLES * visits.tokens)
@@ -220,8 +222,8 @@ def estimate(
     return found
 
 
-def holds(config: ChipConfig, result: ResultPlan, expected: Estimate, loops: int) -> bool:
-    """Return whether a kernel is sure to end: it may take further passes, or needs none."""
+def fits(config: ChipConfig, result: ResultPlan, expected: Estimate, loops: int) -> bool:
+    """Return whether a result fits the accumulator: it may take further passes, or needs none."""
     if result.replayable or loops < 2:
         return True
     return expected.held <= min(config.slots, config.window)
@@ -229,7 +231,7 @@ def holds(config: ChipConfig, result: ResultPlan, expected: Estimate, loops: int
 
 def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int | None:
     """Return the exact number of lanes of a product of two: over the coordinates of the indices
-    they share, the products of their numbers of entries. None where that is too long to tell.
+    they share, the products of their numbers of entries. None if that takes too long to compute.
     """
     shared = sorted(set(columns[0].indices) & set(columns[1].indices))
     sizes = [columns[0].sizes[columns[0].indices.index(i)] for i in shared]
@@ -255,13 +257,15 @@ def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int |
     return int((a_count[in_a] * b_count[in_b]).sum())
 
 
-def waits(
+def latency_cycles(
     config: ChipConfig, nest: Nest, result: ResultPlan, expected: Estimate, latency: int
 ) -> dict[str, float]:
-    """Return the cycles of the stages that wait for memory, with as much under way as they can."""
+    """Return the cycles of the stages that are limited by memory latency, with the maximum in
+    flight.
+    """
     found = {}
     if result.accumulate and expected.ended:
-        # a fiber that waits for memory holds up those behind it; what is open then waits with it
+        # a fiber that waits for memory blocks those behind it, and all open fibers wait with it
         share = expected.opened / expected.ended
         alone = expected.opened * (latency + OPEN) + OPEN_EMPTY * (expected.ended - expected.opened)
         found["open"] = alone / (1 + (config.fibers_in_flight - 1) * share)
@@ -272,8 +276,8 @@ def waits(
 
 
 def replay_cycles(config: ChipConfig, nest: Nest, expected: Estimate, latency: int) -> float:
-    """Return the cycles of further passes: each begins with an empty pipeline, and does again what
-    the fibers in flight have done.
+    """Return the cycles of further passes: each starts with an empty pipeline, and repeats the work
+    of the fibers in flight.
     """
     if not expected.replays:
         return 0.0
@@ -283,8 +287,8 @@ def replay_cycles(config: ChipConfig, nest: Nest, expected: Estimate, latency: i
 
 
 def _alive(work: Sequence[tuple[float, float, float]]) -> float:
-    """Return the share of a row's tokens that come to a term: given, for it and each row below, its
-    tokens, how many of them it finds work for, and how many tokens it makes of these.
+    """Return the share of a row's tokens that lead to a term, given, for it and each row below, its
+    tokens, how many of them have coordinates there, and how many tokens these expand to.
     """
     share = 1.0
     for tokens, filled, kept in reversed(work):
@@ -295,8 +299,8 @@ def _alive(work: Sequence[tuple[float, float, float]]) -> float:
 
 
 def _drained(share: float, lanes: float) -> float:
-    """Return the items for each block of the result, if a share of the blocks is touched anywhere,
-    with so many lanes each: two of a word are one item, unless a lane is in both.
+    """Return the drained items per block of the result, if a share of the blocks is touched at
+    random, with `lanes` lanes each: two of a directory word are one item, unless they share a lane.
     """
     touched = share * BANKS
     walked = touched / 2 + -expm1(-2 * touched) / 4
@@ -311,8 +315,8 @@ def _result(
     term_blocks: float,
     found: Estimate,
 ) -> None:
-    """Estimate the way out: touched blocks and coordinates, the drain, and lines written; terms are
-    taken to fall anywhere in the result.
+    """Estimate the result path: touched blocks and coordinates, the drain, and lines written; terms
+    are assumed to be at random places of the result.
     """
     space = float(result.fibers) * result.span
     if not space:
@@ -339,7 +343,7 @@ def _result(
                 found.stages[stage] *= passes
         windows = of_fiber / config.window
         if windows > 1 and blocks and passes <= 1:
-            # a further pass begins at the first block behind the window of the one before
+            # a further pass begins at the first block after the window of the previous one
             found.replays = opened * (windows - 1) / (1 + windows * opened / blocks)
     values = found.entries * 4 / LINE_BYTES
     # entries of successive fibers are neighbours

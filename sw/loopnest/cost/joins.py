@@ -1,4 +1,4 @@
-"""The coordinates that a nest's rows visit, counted from its operands' stored entries."""
+"""Counts the coordinates that a nest's rows visit, from its operands' stored entries."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
@@ -16,19 +16,18 @@ from .profile import Profile
 from .relation import Relation, total
 
 HANDED_ON = 2
-"""Blocks that a scanner passes on for each block that they might meet, where it passes over
-more.
+"""Blocks that a scanner passes on for each block of the other operand, if it skips blocks.
 """
 
 BLOCK = " block"
-"""Ends the index of a relation that has a loop's blocks instead of its coordinates."""
+"""Suffix of an index of a relation over a loop's blocks instead of its coordinates."""
 
 
 class Joins:
     """Counts of a nest whose column c holds ``profiles[c]``.
 
-    At the coordinates of some loops an operand is there where it stores them, down to the last of
-    its compressed levels that the loops reach; its dense levels have all coordinates.
+    At coordinates of some loops an operand is present if it stores them, down to the last of its
+    compressed levels that the loops reach; its dense levels have all coordinates.
     """
 
     def __init__(self, nest: Nest, profiles: Sequence[Profile]) -> None:
@@ -41,9 +40,9 @@ class Joins:
             for some in combinations(numbers, size)
             if nest.lane.needs(sum(1 << c for c in some))
         ]
-        # the fewest operands that make a term
+        # minimal sets of operands that give a term
         self._needed = [p for p in patterns if not any(q < p for q in patterns)]
-        # what is missing in one of these is missing in the result
+        # a coordinate that one of these lacks is not in the result
         self._everywhere = frozenset.intersection(*self._needed) if self._needed else frozenset()
         self._sizes: dict[str, int] = {}
         for row in nest.rows:
@@ -52,8 +51,8 @@ class Joins:
         self._found: dict[tuple[tuple[str, ...], frozenset[int]], float] = {}
 
     def tokens(self, loops: tuple[str, ...], also: Collection[int] = ()) -> float:
-        """Return the number of coordinates of these loops that have work, and the columns ``also``
-        as well.
+        """Return the number of coordinates of these loops that lead to a term and have the columns
+        ``also``.
         """
         key = (loops, frozenset(also))
         if key not in self._found:
@@ -68,8 +67,8 @@ class Joins:
             found[column] = self._weighted(loops, column, level, words)
         return found
 
-    def handed_on(self, loops: tuple[str, ...], row: Row) -> list[float]:
-        """Return how many of these block words are not passed over."""
+    def passed_on(self, loops: tuple[str, ...], row: Row) -> list[float]:
+        """Return how many of these block words are not skipped."""
         words = self.words(loops, row)
         found = list(words)
         for column in _scanned(row):
@@ -80,8 +79,8 @@ class Joins:
         return found
 
     def merged(self, loops: tuple[str, ...], row: Row, pair: int) -> float:
-        """Return the steps of a row's joiner: its fibers' blocks, merged, but for those passed
-        over; ``pair`` words of a fiber that is alone are a step.
+        """Return the merge steps of a row's joiner: its fibers' blocks, without skipped ones; of a
+        single fiber, ``pair`` words are one step.
         """
         scanned = _scanned(row)
         if not scanned or any(cell.ones for cell in row.cells):
@@ -95,7 +94,7 @@ class Joins:
             for some in combinations(scanned, size):
                 blocks = {c: self._blocks(c, scanned[c]) for c in some}
                 found -= (-1) ** size * self._count((*loops, _block(row)), blocks, some)
-        return min(found, sum(self.handed_on(loops, row)))
+        return min(found, sum(self.passed_on(loops, row)))
 
     def kept_blocks(self, loops: tuple[str, ...], row: Row) -> float:
         """Return the blocks in which all operands of a term have coordinates."""
@@ -106,7 +105,7 @@ class Joins:
         return self._count((*loops, _block(row)), blocks)
 
     def filled(self, loops: tuple[str, ...], row: Row) -> float:
-        """Return how many of the tokens of these loops have work in this row."""
+        """Return how many of the tokens of these loops have coordinates in this row."""
         scanned = _scanned(row)
         before, kept = self.tokens(loops), self.tokens(_below(loops, row))
         if not scanned:
@@ -117,7 +116,7 @@ class Joins:
             there[column] = self._fibers(column, level, words > 0)
         most = min(before, kept, self._count(loops, there))
         if most and any(len(needed & scanned.keys()) > 1 for needed in self._needed):
-            # which fibers' coordinates meet is not known
+            # which fibers share coordinates is not known
             most *= -float(np.expm1(-kept / most))
         return most
 
@@ -141,7 +140,7 @@ class Joins:
     def gathers(
         self, config: ChipConfig, mode: LeafMode, loops: tuple[str, ...], row: Row
     ) -> float:
-        """Return the cycles of an operand's values at the leaf, where it reads a line a block."""
+        """Return the cycles of an operand's values at the leaf, if it reads one line per block."""
         scanned = _scanned(row)
         if len(scanned) != 1 or any(cell.ones for cell in row.cells):
             return self.steps(config, mode, loops, row)
@@ -152,7 +151,7 @@ class Joins:
     def _weighted(
         self, loops: tuple[str, ...], column: int, level: int, weight: NDArray[Any]
     ) -> float:
-        """Sum a weight of a column's fibers over the tokens at which it is there."""
+        """Sum a weight of a column's fibers over the tokens in which it is present."""
         return self._count(loops, {column: self._fibers(column, level, weight)}, (column,))
 
     def _count(
@@ -161,8 +160,8 @@ class Joins:
         given: Mapping[int, Relation],
         also: Collection[int] = (),
     ) -> float:
-        """Count the coordinates of ``loops`` where the expression has a term: by inclusion and
-        exclusion over its terms. Some columns' relations are given; ``also`` have to be there.
+        """Count the coordinates of ``loops`` at which the expression has a term, by inclusion and
+        exclusion over its terms. Some columns' relations are given; ``also`` must be present.
         """
         found = 0.0
         for size in range(1, len(self._needed) + 1):
@@ -174,7 +173,7 @@ class Joins:
         return max(0.0, found)
 
     def _there(self, column: int, loops: tuple[str, ...]) -> Relation | None:
-        """Return where an operand is there; None where it is everywhere."""
+        """Return where an operand is present; None if it is everywhere."""
         stored = self._columns[column]
         depth = reached = 0
         for level, (kind, index) in enumerate(zip(stored.levels, stored.indices, strict=True)):
@@ -187,7 +186,7 @@ class Joins:
         return Relation(stored.indices[:depth], nodes, np.ones(len(nodes[0])))
 
     def _fibers(self, column: int, level: int, weight: NDArray[Any]) -> Relation:
-        """Return a level's fibers that are not empty, with a weight each."""
+        """Return a level's non-empty fibers, each with a weight."""
         nodes = self._profiles[column].nodes(level)
         return Relation(self._columns[column].indices[:level], nodes, weight.astype(np.float64))
 

@@ -90,7 +90,7 @@ def train(data: Digits, step: Step) -> list[Layer]:
         Layer(rng.normal(0, np.sqrt(2 / fan_in), (fan_in, fan_out)), np.zeros(fan_out))
         for fan_in, fan_out in pairwise(sizes)
     ]
-    # Pixels go up to 16; the chip takes them as they are.
+    # Pixels are at most 16; the chip uses them unscaled.
     layers[0].weights /= 16
     _fit(layers, data, rng, EPOCHS, step)
     return layers
@@ -103,7 +103,7 @@ def prune(layers: list[Layer], data: Digits, sparsity: float, step: Step) -> lis
     rng = np.random.default_rng(SEED + 1)
     pruned = [Layer(layer.weights.copy(), layer.bias.copy()) for layer in layers]
     for k in range(1, PRUNING_STEPS + 1):
-        # Cubic schedule: most weights go early (Zhu and Gupta, 2017).
+        # Cubic schedule: most weights are pruned early (Zhu and Gupta, 2017).
         zeros = sparsity * (1 - (1 - k / PRUNING_STEPS) ** 3)
         for layer in pruned:
             share = zeros if layer is not pruned[-1] else max(0.0, 1 - 2 * (1 - zeros))

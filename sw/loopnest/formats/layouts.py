@@ -1,6 +1,6 @@
-"""Layouts of sparse arrays, of any library, as SciPy arrays that do not contradict themselves.
+"""Converts sparse layouts of any library to consistent SciPy arrays.
 
-SciPy does not look for contradictions by itself, and would read and write anywhere.
+SciPy does not check consistency itself, and would read and write out of bounds.
 """
 
 import copy
@@ -25,17 +25,18 @@ def checked(matrix: Any) -> Any:
     ValueError
         If its arrays contradict each other.
     TypeError
-        For indices that are no integers.
+        For indices that are not integers.
     """
     if matrix.format in COMPRESSED_LAYOUTS:
-        sound = copy.copy(matrix)  # it converts its arrays, and cuts them to their length
+        sound = copy.copy(matrix)  # this converts the arrays, and truncates them to their length
         for name in ("indptr", "indices"):
             array = getattr(matrix, name)
             _check_integers(name, array)
             if array.dtype.kind == "u":
                 setattr(sound, name, array.astype(np.int64))
         sound.check_format(full_check=True)
-        if (sound.indptr[1:] < sound.indptr[:-1]).any():  # it skips this without indices
+        # SciPy skips this check if there are no indices
+        if (sound.indptr[1:] < sound.indptr[:-1]).any():
             raise ValueError("indptr must be a non-decreasing sequence")
         signed = matrix.indices.dtype == matrix.indptr.dtype and matrix.indices.dtype.kind == "i"
         same = signed and len(matrix.indices) == len(sound.indices)
@@ -65,7 +66,7 @@ def compressed(
     ValueError
         If they contradict each other.
     TypeError
-        For indices that are no integers.
+        For indices that are not integers.
     """
     if len(shape) != 2:
         raise ValueError(f"{kind} array of shape {tuple(shape)}: expected a matrix")
@@ -83,9 +84,9 @@ def coordinates(coords: Sequence[ArrayLike], data: NDArray, shape: Sequence[int]
     Raises
     ------
     ValueError
-        If they lie outside of the shape, or there is not one for each value.
+        If they are outside the shape, or their number differs from that of the values.
     TypeError
-        For coordinates that are no integers.
+        For coordinates that are not integers.
     """
     if data.ndim != 1:
         raise ValueError(f"values of {data.ndim} dimensions: expected 1")
@@ -102,15 +103,15 @@ def gcxs(
     indices: NDArray,
     data: NDArray,
 ) -> Any:
-    """Return a coo_array of what pydata/sparse calls GCXS: a CSR matrix whose rows are those axes,
-    in their order, and whose columns are the others.
+    """Return a coo_array of pydata/sparse's GCXS layout: a CSR matrix whose rows are the compressed
+    axes, in their order, and whose columns are the others.
 
     Raises
     ------
     ValueError
         If the arrays contradict each other.
     TypeError
-        For indices that are no integers.
+        For indices that are not integers.
     """
     order = len(shape)
     axes = [*compressed_axes, *(a for a in range(order) if a not in compressed_axes)]
@@ -138,5 +139,5 @@ def _check_integers(name: str, array: Any) -> None:
 
 
 def _storable(data: NDArray) -> NDArray:
-    """Return values as a type that SciPy's arrays hold; the numbers stay."""
+    """Return values in a type that SciPy's arrays support, without changing them."""
     return data.astype(np.float32) if data.dtype == np.float16 else data

@@ -1,6 +1,6 @@
 """Tensors of PyTorch, pydata/sparse and pandas, as arrays of SciPy and NumPy.
 
-The libraries are not imported: an object is known by where its type comes from.
+The libraries are not imported: an object is recognised by the module of its type.
 """
 
 import sys
@@ -66,14 +66,14 @@ def from_torch(tensor: Any) -> Any:
         raise ValueError(f"{values.ndim - (3 if blocks else 1)} dense dimensions: expected none")
     rows, columns = tensor.shape
     if layout == "sparse_bsc":
-        # SciPy has no such format: the transposed matrix has its blocks by rows
+        # SciPy has no BSC format: the transposed matrix is BSR
         values = np.ascontiguousarray(values.transpose(0, 2, 1))
         return compressed("bsr", indptr, indices, values, (columns, rows)).T
     return compressed(layout.removeprefix("sparse_"), indptr, indices, values, (rows, columns))
 
 
 def _torch_numbers(tensor: Any) -> np.ndarray:
-    """Return a dense tensor as an array; of a type that NumPy lacks, as float32."""
+    """Return a dense tensor as an array; as float32, if NumPy lacks its type."""
     tensor = tensor.cpu().resolve_conj().resolve_neg()
     name = str(tensor.dtype).removeprefix("torch.")
     if name.startswith(("bfloat16", "float8", "float4")):
@@ -109,8 +109,8 @@ def from_pandas(source: Any) -> Any:
     Raises
     ------
     ValueError
-        For a fill value other than 0, missing values where the type has a mark for them, and a
-        frame with both sparse and dense columns.
+        For a fill value other than 0, missing values (in types that mark them), and a frame with
+        both sparse and dense columns.
     TypeError
         For columns that hold no numbers.
     """

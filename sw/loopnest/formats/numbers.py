@@ -22,7 +22,7 @@ CANONICAL_NAN = np.uint32(0x7FC0_0000)
 SMALLEST_NORMAL = 2.0**-126
 
 STICKY_BITS = 12
-"""Low bits of an integer of 64 bits that round alike, but for whether they are 0."""
+"""Low bits of a 64-bit integer that only matter for rounding by whether they are 0."""
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
@@ -40,7 +40,7 @@ def number_format(dtype: str | NumberFormat) -> NumberFormat:
 
 
 def storage_dtype(dtype: NumberFormat, wide: bool) -> np.dtype:
-    """Return the NumPy type that stored values have."""
+    """Return the NumPy type of stored values."""
     if dtype is NumberFormat.INT8:
         return np.dtype(np.int32 if wide else np.int8)
     return np.dtype(np.float32 if wide else np.uint16)
@@ -52,7 +52,7 @@ def is_real(dtype: np.dtype) -> bool:
 
 
 def check_real(values: NDArray, locate: Locate) -> None:
-    """Refuse complex numbers and what is no number.
+    """Refuse complex numbers and values that are not numbers.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def summable(values: ArrayLike, locate: Locate) -> NDArray:
     Raises
     ------
     TypeError
-        For complex numbers and for what is no number; the message quotes the first value.
+        For complex numbers and values that are not numbers; the message quotes the first one.
     """
     array = np.asarray(values)
     if array.size == 0 and array.dtype.kind != "c":
@@ -91,7 +91,7 @@ def sum_runs(values: NDArray, starts: NDArray[np.int64]) -> NDArray:
     Raises
     ------
     ValueError
-        For a sum of integers that 64 bits don't hold.
+        For a sum of integers that does not fit 64 bits.
     """
     sums = np.add.reduceat(values, starts)
     if values.dtype.kind in "iu":
@@ -108,7 +108,7 @@ def encode(values: NDArray, dtype: NumberFormat, wide: bool, locate: Locate) -> 
     Raises
     ------
     ValueError
-        On an int8 chip, for a value that is no integer or does not fit; the message names the
+        On an int8 chip, for a value that is not an integer or does not fit; the message gives the
         value and its index.
 
     Warns
@@ -153,11 +153,11 @@ def warn_beyond(values: NDArray, wide: bool, locate: Locate, what: str = "") -> 
     Parameters
     ----------
     what : str
-        Whose values they are, in front of the message.
+        Name of the array, as a prefix of the message.
     """
     if _quiet.get() or values.dtype.kind != "f" or values.dtype.itemsize < 4:
         return
-    # from here on, the nearest number is the next power of two
+    # from here on, values round to the next power of two
     limit = (2 - 2.0 ** (-24 if wide else -8)) * 2.0**127
     if magnitude(values) < limit:
         return
@@ -174,7 +174,7 @@ def warn_beyond(values: NDArray, wide: bool, locate: Locate, what: str = "") -> 
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Encode values of which there was a warning already."""
+    """Suppress warnings for values that have been warned of already."""
     token = _quiet.set(True)
     try:
         yield
@@ -183,7 +183,7 @@ def without_warnings() -> Iterator[None]:
 
 
 def _warn(text: str) -> None:
-    """Warn of what the caller of this package did."""
+    """Warn, with the position of the caller of this package."""
     frame, level = sys._getframe(1), 2
     package = __name__.partition(".")[0]
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
@@ -199,9 +199,10 @@ def decode(stored: NDArray) -> NDArray:
 
 
 def to_float64(values: NDArray) -> NDArray[np.float64]:
-    """Return values as float64 that round to 40 bits or fewer as the values do.
+    """Return values as float64 that round to 40 bits or fewer like the values themselves.
 
-    What float64 does not hold is rounded to odd: cut towards zero, and the lowest bit set.
+    Values that float64 cannot represent are rounded to odd: truncated towards zero, with the lowest
+    bit set.
     """
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         mask = values.dtype.type((1 << STICKY_BITS) - 1)

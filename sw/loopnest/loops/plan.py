@@ -1,7 +1,7 @@
-"""From a statement and its operands to a nest: loop order, levels and the result's place.
+"""Plans a kernel: from a statement and its operands to a nest, its loop order, levels and result.
 
-The order is the user's, or the one that is expected to take the fewest cycles among those that are
-sure to end. Operands and results that the host converts count a little against an order.
+The order is the user's, or the one with the fewest expected cycles among those whose result fits
+the accumulator. Conversions of operands and results on the host count slightly against an order.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode, Op
 
 from ..arguments import sequence
-from ..cost.estimate import Estimate, estimate, holds, replay_cycles, waits
+from ..cost.estimate import Estimate, estimate, fits, latency_cycles, replay_cycles
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
 from ..expression.operand import Operand, Stored
 from ..expression.semiring import PLUS_TIMES, Semiring
@@ -30,11 +30,12 @@ from .streams import assign_scanners, ring_cycles
 from .zeros import storages
 
 CONVERTING = 0.02
-"""Share by which each operand or result that is converted on the host raises the cost of an order.
-It costs the chip nothing, so it decides between orders that the chip runs alike."""
+"""Share by which each operand or result that the host converts raises the cost of an order. It
+takes no cycles on the chip, so it decides only between orders of nearly equal cycles.
+"""
 
 CONVERTING_TENSOR = 1.0
-"""Cycles an entry for a `Tensor` that is converted: about what reading and writing it takes."""
+"""Cycles per entry of a `Tensor` that is converted: about those of reading and writing it."""
 
 SKIPPING = 0.05
 """Share by which operands stored without their zeros raise the cost: what is saved has to be more
@@ -45,7 +46,7 @@ TRIPS = 2
 many for the first values and the last results."""
 
 LATENCY = 100
-"""Memory latency in cycles for which a nest is planned where none is given."""
+"""Memory latency in cycles for which a nest is planned by default."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Plan:
     cycles: float
     converting: float
     score: float
-    ends: bool
+    fits: bool
     semiring: Semiring
 
     @property
@@ -89,7 +90,7 @@ def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, 
     Raises
     ------
     ValueError
-        If an operand has another order than it is written with, or an index two sizes.
+        If an operand's order differs from its number of indices, or an index has two sizes.
     """
     sizes: dict[str, int] = {}
     first: dict[str, str] = {}
@@ -183,7 +184,7 @@ def result_is_sparse(statement: Statement, operands: Sequence[Operand]) -> bool:
 
 
 def default_levels(statement: Statement, operands: Sequence[Operand]) -> tuple[str, ...]:
-    """Return the result's levels where the user does not say."""
+    """Return the default levels of the result."""
     rank = len(statement.result.indices)
     return sparse_levels(rank) if result_is_sparse(statement, operands) else (DENSE,) * rank
 
@@ -215,9 +216,10 @@ def make_plan(
     full : bool
         Whether every coordinate of the result has to be visited.
     latency : int
-        Of the memory, in cycles: some orders wait for it more than others.
+        Of the memory, in cycles: some orders are more sensitive to it than others.
     replayable : bool
-        Choose among the orders whose result fibers may take further passes: no slot is too few.
+        Choose among the orders whose result fibers may take further passes, for which any number of
+        slots suffices.
     relaxed : bool
         Whether operands may have dense levels for compressed ones, which takes more memory and
         cycles, where there is no nest otherwise.
@@ -287,12 +289,12 @@ def _in_order(kernels: Sequence["_Kernel"], loops: tuple[str, ...]) -> Plan:
 
 def _worth(plan: Plan) -> tuple[bool, float]:
     """Return what to compare plans by, the lower the better."""
-    # of equal ones the first stays, whatever the last bit of its score
-    return not plan.ends, float(f"{plan.score:.9g}")
+    # rounded, so that the first of nearly equal plans is kept
+    return not plan.fits, float(f"{plan.score:.9g}")
 
 
 def _orders(statement: Statement) -> list[tuple[str, ...]]:
-    """Return all orders; of equal ones, those come first that end in a result's index."""
+    """Return all orders, those that end in an index of the result first."""
     return sorted(
         permutations(statement.indices),
         key=lambda loops: bool(loops) and loops[-1] in statement.summed,
@@ -301,7 +303,7 @@ def _orders(statement: Statement) -> list[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A kernel before its loops have an order."""
+    """A kernel without a loop order."""
 
     config: ChipConfig
     statement: Statement
@@ -317,7 +319,7 @@ class _Kernel:
     def plan(self, loops: tuple[str, ...]) -> Plan:
         """Return the plan for these loops."""
         config, target, mask = self.config, self.statement.result.indices, self.statement.mask
-        # where a mask keeps nothing, the only fiber is the end of the nest
+        # if a mask keeps nothing, the only fiber is the end of the nest
         full = self.full and (mask is None or self.operands[-1].nnz > 0)
         result = plan_result(target, loops, self.sizes, compressed=self.compressed, full=full)
         if full and mask is not None and not set(mask.access.indices) <= set(result.fiber_loops):
@@ -343,7 +345,7 @@ class _Kernel:
         expected.stages["rings"] = ring_cycles(config, scanners, expected, self.latency)
         moved = [o for o, s in zip(operands, nest.columns, strict=True) if _repacked(o, s)]
         in_order = tuple(i for i in loops if i in target) == target
-        expected.stages |= waits(config, nest, result, expected, self.latency)
+        expected.stages |= latency_cycles(config, nest, result, expected, self.latency)
         scanning = sum(any(c.mode is CellMode.SCAN for c in row.cells) for row in nest.rows)
         cycles = expected.cycles + TRIPS * min(len(nest.rows), 1 + scanning) * self.latency
         cycles += replay_cycles(config, nest, expected, self.latency)
@@ -363,13 +365,13 @@ class _Kernel:
             cycles=cycles,
             converting=converting,
             score=score + converting,
-            ends=holds(config, result, expected, len(loops)),
+            fits=fits(config, result, expected, len(loops)),
             semiring=self.semiring,
         )
 
 
 def _repacked(operand: Operand, stored: Stored) -> bool:
-    """Return whether a sparse operand came in another order than it is stored in."""
+    """Return whether a sparse operand has to be stored in another order than its own."""
     if not operand.sparse:
         return False
     if sp.issparse(operand.source):

@@ -26,7 +26,7 @@ MIN_ZEROS = 0.1
 """Share of zeros from which an operand may be stored without them."""
 
 LARGEST = 2.0**126
-"""What no intermediate value may reach, so that none is infinite."""
+"""Bound below which intermediate values must stay, so that none is infinite."""
 
 
 def storages(
@@ -59,7 +59,7 @@ def storages(
 def _absent_changes_nothing(
     statement: Statement, operands: Sequence[Operand], sizes: dict[str, int], semiring: Semiring
 ) -> bool:
-    """Return whether the semiring's zero, as an entry, does what an absent entry does."""
+    """Return whether the semiring's zero, as an entry, is equivalent to an absent entry."""
     used = operands[: len(list(accesses(statement.expression)))]
     integer = used[0].dtype is NumberFormat.INT8
     if semiring.zero == 0:
@@ -70,7 +70,7 @@ def _absent_changes_nothing(
 
 
 def _largest(statement: Statement, operands: Sequence[Operand], sizes: dict[str, int]) -> float:
-    """Return what no value on the way to the result exceeds; NaN where an operand has one."""
+    """Return a bound of all intermediate values' magnitudes; NaN if an operand has one."""
     at = iter(operands)
 
     def largest(e: Expression) -> float:

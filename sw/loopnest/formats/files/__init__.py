@@ -24,15 +24,15 @@ SUFFIXES = tuple(READERS)
 def read_tensor(path: str | Path) -> Any:
     """Return a file's tensor: a scipy.sparse array, or an ndarray of what is dense.
 
-    Each format has a module in this folder, which says what its files may be.
+    Each format has a module in this folder, which defines what it accepts.
 
     Raises
     ------
     ValueError
-        For another suffix, or a file that is not what its suffix says; of a text file, the line
-        is named.
+        For another suffix, or a file that is not in the format of its suffix; for a text file, the
+        message gives the line.
     OSError
-        If it can't be read.
+        If it cannot be read.
     """
     path = Path(path)
     reader = READERS[_suffix(path)]
@@ -52,7 +52,8 @@ def check_output(path: str | Path, order: int, *, sparse: bool) -> None:
     Raises
     ------
     ValueError
-        For another suffix, a format that has no such tensors, or a folder that is not there.
+        For another suffix, a format that cannot represent such tensors, or a folder that does not
+        exist.
     """
     path = Path(path)
     suffix = _suffix(path)
@@ -68,16 +69,16 @@ def check_output(path: str | Path, order: int, *, sparse: bool) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Check that a file can be written here; it is left as it is.
+    """Check that a file can be written, without changing it.
 
     Raises
     ------
     ValueError
-        If it can't be.
+        If it cannot be written.
     """
     path = Path(path)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ValueError(f"{path}: expected a file that can be written, in a folder that is there")
+        raise ValueError(f"{path}: expected a writable file in a folder that exists")
 
 
 def write_tensor(path: str | Path, tensor: Any) -> None:
@@ -86,7 +87,7 @@ def write_tensor(path: str | Path, tensor: Any) -> None:
     Raises
     ------
     ValueError
-        For another suffix, or a format that has no such tensors.
+        For another suffix, or a format that cannot represent such tensors.
     """
     path = Path(path)
     check_output(path, tensor.ndim, sparse=sp.issparse(tensor))

@@ -1,16 +1,16 @@
-"""Decimal text to numbers, an array of fields at a time, each rounded once."""
+"""Converts decimal text to numbers, many fields at a time, with a single rounding."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 RUN = 24
-"""Bytes in front of a field's end that `digits` may read."""
+"""Bytes before a field's end that `digits` may read."""
 
 WORD = 8
 """Digits that are converted together, as the bytes of one integer."""
 
 MAX_DIGITS = 19
-"""Digits that 64 bits always hold."""
+"""Digits that always fit 64 bits."""
 
 # Bytes of a field of 0 to 8 digits that ends where a word does, and the zeros in front of it.
 KEPT = np.array([((1 << 64) - 1) >> 8 * (8 - n) << 8 * (8 - n) for n in range(9)], np.uint64)
@@ -34,8 +34,8 @@ def digits(
     Parameters
     ----------
     end, length : NDArray[np.int64]
-        Where each field ends, `RUN` or more, and how long it is. One of more than `MAX_DIGITS` has
-        another number.
+        The end of each field, `RUN` or more, and its length. The number of a field longer than
+        `MAX_DIGITS` is undefined.
     """
     words = np.ndarray((len(text) - WORD + 1,), "<u8", text, strides=(1,))
     value = np.zeros(len(end), np.uint64)
@@ -48,7 +48,7 @@ def digits(
             (word + np.uint64(0x4646464646464646) | word - np.uint64(0x3030303030303030))
             & np.uint64(0x8080808080808080)
         ) == 0
-        # neighbours are joined: digits to pairs, pairs to fours, fours to eight
+        # neighbours are combined: digits to pairs, pairs to fours, fours to eights
         word = (word & np.uint64(0x0F0F0F0F0F0F0F0F)) * np.uint64(10 << 8 | 1) >> np.uint64(8)
         word = (word & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(100 << 16 | 1) >> np.uint64(16)
         word = (word & np.uint64(0x0000FFFF0000FFFF)) * np.uint64(10000 << 32 | 1) >> np.uint64(32)
@@ -59,10 +59,11 @@ def digits(
 def decimals(
     text: bytes, start: NDArray[np.int64], end: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the float64 nearest to each field, and whether it is known.
+    """Return the float64 nearest to each field, and whether it could be determined.
 
-    It is for ``[+-]digits[.digits][(e|d)[+-]digits]`` with few digits and a small exponent, unless
-    it lies too close to the middle of two float64. The other fields may be anything.
+    It can be for ``[+-]digits[.digits][(e|d)[+-]digits]`` with few digits and a small exponent,
+    unless the value is too close to the midpoint of two float64 numbers. Other fields may have any
+    contents.
     """
     known = np.frombuffer(text, np.uint8)
     negative = known[start] == ord("-")
@@ -93,8 +94,7 @@ def decimals(
     exact = mantissa.astype(WIDE)
     wide = np.where(power < 0, exact / scale, exact * scale)
     values = wide.astype(np.float64)
-    # Rounding twice is wrong only where the first went to the middle of two float64: as far
-    # again, and there is one.
+    # Rounding twice is wrong only if the first result is the midpoint of two float64 numbers.
     away = wide - values
     neighbour = wide + away
     good &= (away == 0) | (neighbour.astype(np.float64) != neighbour)
@@ -104,7 +104,7 @@ def decimals(
 def _find(
     marks: NDArray[np.bool_], start: NDArray[np.int64], end: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return where each field has its mark, or its end, and whether it has one at most.
+    """Return where each field has the mark, or its end, and whether it has at most one.
 
     The fields are in the order of the text.
     """

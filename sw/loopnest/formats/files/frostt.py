@@ -1,7 +1,8 @@
 """FROSTT files (.tns): a line of coordinates from 1 and a value for each entry.
 
-http://frostt.io/tensors/file-formats.html. What follows a ``#`` is a comment. Such a file has no
-shape: it is as large as its largest coordinates, unless a comment ``# shape: 3 4 5`` says more.
+http://frostt.io/tensors/file-formats.html. Text after a ``#`` is a comment. The format has no
+shape: a tensor is as large as its largest coordinates, unless a comment ``# shape: 3 4 5`` gives a
+larger one.
 """
 
 import re
@@ -17,7 +18,7 @@ COMMENT = re.compile(rb"#[^\n]*")
 SHAPE = re.compile(rb"#[ \t]*shape:([^\n]*)")
 
 MAX_EXACT = 1 << 53
-"""Up to here, float64 holds every whole number."""
+"""Up to here, float64 represents every integer."""
 
 
 def read_tns(file: IO[bytes]) -> Any:
@@ -26,7 +27,7 @@ def read_tns(file: IO[bytes]) -> Any:
     Raises
     ------
     ValueError
-        Naming the line, for what is not in the format.
+        For text that is not in the format; the message gives the line.
     """
     shape: tuple[int, ...] = ()
     width = 0
@@ -56,7 +57,7 @@ def read_tns(file: IO[bytes]) -> Any:
 
 
 def write_tns(file: IO[bytes], tensor: Any) -> None:
-    """Write a scipy.sparse array or an ndarray, of which what is not 0."""
+    """Write a scipy.sparse array, or the nonzeros of an ndarray."""
     coo = sp.coo_array(tensor)
     file.write(f"# shape: {' '.join(map(str, coo.shape))}\n".encode())
     columns = [*(c + 1 for c in coo.coords), coo.data]
@@ -65,7 +66,7 @@ def write_tns(file: IO[bytes], tensor: Any) -> None:
 
 
 def _shape(block: Block) -> tuple[int, ...]:
-    """Return the last shape that the block's comments tell."""
+    """Return the last shape in the block's comments."""
     shape: tuple[int, ...] = ()
     for comment in SHAPE.finditer(block.text):
         words = comment[1].split()
@@ -77,7 +78,7 @@ def _shape(block: Block) -> tuple[int, ...]:
 
 
 def _width(block: Block) -> int:
-    """Return the number of fields of the first line that has any."""
+    """Return the number of fields of the first non-blank line."""
     at = len(block.text) - len(block.text.lstrip(b" \t\r\n"))
     if at == len(block.text):
         return 0
@@ -95,7 +96,7 @@ def _coordinates(part: Fields, mode: int) -> NDArray[np.int64]:
     try:
         found = part.whole(mode, "coordinate", expected)
     except ValueError:
-        # some write them as they write values: 2.0 or 2e0
+        # some programs write coordinates like values: 2.0 or 2e0
         numbers = part.reals(mode, "coordinate", expected)
         good = (numbers == np.floor(numbers)) & (np.abs(numbers) <= MAX_EXACT)
         if not good.all():

@@ -1,8 +1,8 @@
 """Matrix Market files: https://math.nist.gov/MatrixMarket/formats.html.
 
-Lines of comments (``%``) and blank ones are taken anywhere after the first; numbers as `text` has
-them, Fortran's D exponents, ``inf`` and ``nan`` too. As in SciPy, the fields ``double`` and
-``unsigned-integer`` are known, duplicates are summed, and complex values are read.
+Comment lines (``%``) and blank lines may be anywhere after the first line; numbers are read by
+`text`, including Fortran's D exponents, ``inf`` and ``nan``. As in SciPy, the fields ``double`` and
+``unsigned-integer`` are accepted, duplicates are summed, and complex values are read.
 """
 
 import re
@@ -46,7 +46,7 @@ class _Header:
 
     @property
     def values(self) -> int:
-        """Fields of a line that make its value."""
+        """Number of fields of a value."""
         return {"pattern": 0, "complex": 2}.get(self.field, 1)
 
 
@@ -57,7 +57,7 @@ def read_mtx(file: IO[bytes]) -> Any:
     Raises
     ------
     ValueError
-        Naming the line, for what is not in the format.
+        For text that is not in the format; the message gives the line.
     """
     header = _read_header(file)
     size, line = _read_size(file, header)
@@ -118,7 +118,7 @@ def _read_size(file: IO[bytes], header: _Header) -> tuple[list[int], int]:
 def _read_lines(
     file: IO[bytes], line: int, width: int, lines: int, expected: str
 ) -> Iterator[Fields]:
-    """Yield the fields of all lines behind the size line, which says how many there are."""
+    """Yield the fields of all lines after the size line, which gives their number."""
     count = 0
     for block in blocks(file, line + 1):
         if b"%" in block.text:
@@ -189,7 +189,7 @@ def _read_array(file: IO[bytes], header: _Header, size: list[int], line: int) ->
     values = np.concatenate(found)
     if whole:
         return np.ascontiguousarray(values.reshape(columns, rows).T)
-    # by columns, from the diagonal (or what is below it) down
+    # by columns, from the diagonal (or the element below it) down
     column, row = np.triu_indices(rows, int(skew))
     if header.symmetry == "hermitian" and (values[row == column].imag != 0).any():
         raise ValueError("hermitian matrix with a diagonal that is not real")
@@ -209,7 +209,7 @@ def _mirrored(values: NDArray, header: _Header) -> NDArray:
 def _check_diagonal(
     part: Fields, header: _Header, rows: NDArray, values: NDArray, column: int
 ) -> None:
-    """Refuse what symmetry does not let the diagonal hold."""
+    """Refuse diagonal values that the symmetry does not allow."""
     if header.symmetry == "skew-symmetric":
         bad, what, expected = values != 0, "value on the diagonal", "0"
     elif header.symmetry == "hermitian":
@@ -222,7 +222,7 @@ def _check_diagonal(
 
 
 def _check_triangles(row: NDArray, column: NDArray, header: _Header) -> None:
-    """Refuse an entry that is given in both triangles: it would count twice."""
+    """Refuse an entry that is given in both triangles, which would be counted twice."""
     above = row < column
     if not above.any() or not (row > column).any():
         return

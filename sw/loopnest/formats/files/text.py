@@ -1,8 +1,8 @@
 """Text files as tables of fields: lines of a fixed number of words, each understood whole.
 
-A file is read in blocks of whole lines, a block's fields with array operations. What a field may
-be is said by `WHOLE` and `NUMBER`; a value gets the float64 or integer that is nearest to it, as
-from ``float`` and ``int``.
+A file is read in blocks of whole lines, a block's fields with array operations. The syntax of
+fields is `WHOLE` and `NUMBER`; a value becomes the nearest float64 or integer, as by ``float`` and
+``int``.
 """
 
 import re
@@ -27,7 +27,7 @@ NUMBER = re.compile(
 """A number; Fortran writes the exponents of double precision with a D."""
 
 PADDING = b"\n" * RUN
-"""In front of a block's text, so that what lies before a field can be read."""
+"""Prefix of a block's text, so that bytes before any field can be read."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -35,7 +35,7 @@ EXPONENTS = bytes.maketrans(b"Dd", b"ee")
 
 
 def quoted(text: bytes) -> str:
-    """Return text of a file for a message: its start, on one line."""
+    """Return the start of a text on one line, for a message."""
     return repr(text.strip()[:60])[1:]
 
 
@@ -66,7 +66,7 @@ class Block:
         return self.line + self.text.count(b"\n", RUN, at)
 
     def without_comments(self, comment: re.Pattern[bytes]) -> "Block":
-        """Return the block with nothing where ``comment`` matches; it must not match newlines."""
+        """Return the block without matches of ``comment``, which must not match newlines."""
         return Block(comment.sub(b"", self.text), self.line)
 
 
@@ -112,15 +112,15 @@ class Fields:
         return len(self.start)
 
     def line(self, row: int) -> int:
-        """Return the number of the line that a row is."""
+        """Return the line number of a row."""
         return self.block.line_of(int(self.start[row, 0]))
 
     def text(self, row: int, column: int) -> bytes:
-        """Return a field as it is in the file."""
+        """Return a field's text."""
         return self.block.text[self.start[row, column] : self.end[row, column]]
 
     def refuse(self, row: int, column: int, what: str, expected: str) -> ValueError:
-        """Return an error that names line and field."""
+        """Return an error that gives line and field."""
         shown = quoted(self.text(row, column))
         return ValueError(f"line {self.line(row)}: {what} {shown}: expected {expected}")
 
@@ -136,7 +136,7 @@ class Fields:
         Raises
         ------
         ValueError
-            Naming the line, for a field that is no whole number or has none of 64 bits.
+            For a field that is not an integer, or does not fit 64 bits; the message gives the line.
         """
         text = np.frombuffer(self.block.text, np.uint8)
         start, end = self.start[:, column], self.end[:, column]
@@ -166,7 +166,7 @@ class Fields:
         Raises
         ------
         ValueError
-            Naming the line, for a field that is no number.
+            For a field that is not a number; the message gives the line.
         """
         values, good = decimals(self.block.text, self.start[:, column], self.end[:, column])
         for row in np.flatnonzero(~good).tolist():
@@ -178,7 +178,7 @@ class Fields:
 
 
 def fields(block: Block, width: int, expected: str) -> Fields:
-    """Return a block's fields; lines without any are left out.
+    """Return a block's fields, without blank lines.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def fields(block: Block, width: int, expected: str) -> Fields:
     text = block.text
     known = np.frombuffer(text, np.uint8)
     blank = (known == 32) | (known == 10) | (known == 13) | (known == 9)
-    # the text starts and ends with a blank: so each start has its end
+    # the text starts and ends with a blank, so each start has an end
     changes = np.flatnonzero(blank[1:] != blank[:-1]) + 1
     start, end = changes[::2], changes[1::2]
     newline = np.flatnonzero(known == ord("\n"))
