@@ -66,6 +66,10 @@ class RunReport:
     stored: tuple[str, ...]
     _runs: tuple[Run, ...] = field(repr=False)
 
+    @property
+    def _kernels(self) -> tuple[Kernel, ...]:
+        return tuple(run.kernel for run in self._runs)
+
     @cached_property
     def work(self) -> tuple[Work, ...]:
         """What each kernel has to do, from its tensors alone: the golden model walks them."""
