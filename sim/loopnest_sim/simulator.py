@@ -26,32 +26,33 @@ HARNESS = Path(__file__).with_name("harness.cpp")
 OPTIONS = (
     *("--cc", "--exe", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert"),
     *("-Wno-fatal", "-Wno-lint", "--no-timing", "--output-split", "20000"),
-    # a module that has instances enough is compiled once: a fifth less to compile, no slower
+    # a module with many instances is compiled once: a fifth less compile time, no slower
     *("--inline-mult", "100"),
-    # a library of its own: nothing is shared with other designs in the process
+    # a separate library: nothing is shared with other designs in the process
     *("-CFLAGS", "-fPIC -fvisibility=hidden -fno-gnu-unique"),
     *("-LDFLAGS", "-shared -Wl,-Bsymbolic"),
 )
 """Verilator's options."""
 
 FLAGS = ("OPT_FAST=-Os", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
-"""The C++ compiler's: for every cycle, for the start, for Verilator's library.
-
-Small is fast: a chip is more code than the caches hold."""
+"""The C++ compiler's options: for code that runs in every cycle, for the start, and for Verilator's
+library. Small code is faster: a chip's code exceeds the caches.
+"""
 
 REGISTER_CYCLES = 10_000
-"""Cycles after which a register access without an answer is an error."""
+"""Cycles after which a register access without a response is an error."""
 
 FIRST_CYCLES = 1000
 CALL_SECONDS = 0.05, 0.2
-"""How many cycles the library runs in its first call, and how long the calls after that take, at
-least and at most: Python handles signals, and a progress function is called, between them."""
+"""Cycles of the library's first call, and minimum and maximum duration of the calls after that:
+between calls, Python handles signals and calls the progress function.
+"""
 
-MAX_ROOMS = 16
-"""Ranges that writes can be confined to."""
+MAX_RANGES = 16
+"""Maximum number of ranges to which writes can be confined."""
 
 MAX_SAMPLES = 400
-"""Windows of a run whose counters are kept; where there would be more, they are joined in pairs."""
+"""Maximum number of windows of sampled counters; beyond it, they are merged in pairs."""
 
 PROTOCOL_RULES = (
     "a read request changed before it was accepted",
@@ -90,7 +91,7 @@ class _State(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Traffic:
-    """What went over the memory port since the start."""
+    """Transfers of the memory port since the start."""
 
     lines_read: int
     lines_written: int
@@ -103,12 +104,12 @@ class Traffic:
 
 
 class SimulationError(Exception):
-    """The chip did not do what it must; the message says what."""
+    """The chip violated its specification; the message says how."""
 
 
 def cache_folder() -> Path:
     """Return the folder of the built simulators, ``loopnest`` in the user's cache:
-    ``$XDG_CACHE_HOME`` where that is an absolute path, or ``~/.cache``.
+    ``$XDG_CACHE_HOME`` if that is an absolute path, otherwise ``~/.cache``.
 
     Raises
     ------
@@ -136,16 +137,16 @@ class Simulator:
     memory : Memory, optional
         The memory's behaviour.
     waves : path or (path, first, last), optional
-        Records all signals into this file, in all cycles after the reset or in these: FST where
-        zlib's header is installed, VCD otherwise; the suffix is set accordingly (see `waves`).
-        A cycle is a nanosecond there.
+        Records all signals to this file, in all cycles after the reset or in these: as FST if
+        zlib's header is installed, otherwise as VCD; the suffix is set accordingly (see `waves`).
+        One cycle is one nanosecond in the file.
 
     Raises
     ------
     loopnest_sim.build.BuildError
         If Verilator or the C++ compiler is missing or fails.
     ValueError
-        If another simulation records into the file.
+        If another simulation records to the file.
     """
 
     def __init__(
@@ -187,11 +188,11 @@ class Simulator:
         self._handle: ctypes.c_void_p | None = ctypes.c_void_p(handle)
 
     def close(self) -> None:
-        """Free the simulation and finish its waves. Nothing can be done with it afterwards.
+        """Free the simulation and finish its waves. It cannot be used afterwards.
 
         A forked process has a copy of the simulation, but not of the waves' file: it leaves both.
         """
-        # an interrupt in between must not free it twice
+        # an interrupt must not lead to freeing it twice
         handle, self._handle = self._handle, None
         if handle is not None and os.getpid() == self._process:
             self._library.loopnest_delete(handle)
@@ -214,13 +215,13 @@ class Simulator:
             self.close()
 
     def write(self, address: int, data: Any) -> None:
-        """Put bytes (or an array, contiguous) into the memory, in no time."""
+        """Write bytes (or a contiguous array) to the memory, in zero cycles."""
         array = np.frombuffer(data, np.uint8)
         self._check_range(address, array.size)
         self._call("write", ctypes.c_uint64(address), _pointer(array), ctypes.c_uint64(array.size))
 
     def read(self, address: int, size: int) -> bytes:
-        """Return bytes of the memory, in no time."""
+        """Return bytes of the memory, in zero cycles."""
         self._check_range(address, size)
         array = np.empty(size, np.uint8)
         self._call("read", ctypes.c_uint64(address), _pointer(array), ctypes.c_uint64(size))
@@ -255,35 +256,34 @@ class Simulator:
         return value.value
 
     def reset(self) -> None:
-        """Reset the chip by its pin; the memory keeps its bytes, and drops what is due.
+        """Reset the chip by its pin; the memory keeps its contents, and drops outstanding
+        transfers.
 
-        `cycle` and `traffic` go on from where they are.
+        `cycle` and `traffic` continue from their values.
         """
         self._call("reset")
 
     def mute(self, on: bool) -> None:
-        """Let the memory take and answer nothing from now on, or go on where it was."""
+        """Make the memory stop accepting and answering requests, or resume."""
         self._call("mute", ctypes.c_int(on))
 
-    def confine(self, rooms: Sequence[tuple[int, int]]) -> None:
+    def confine(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Count bytes written outside up to 16 ranges ``[first, end)`` as `violations`.
 
-        `errors_answered` begins at 0 again.
+        `errors_answered` restarts at 0.
         """
-        if len(rooms) > MAX_ROOMS:
-            raise ValueError(f"{len(rooms)} ranges: expected up to {MAX_ROOMS}")
-        limits = np.array([limit for room in rooms for limit in room], np.uint64)
-        self._call("confine", _pointer(limits), ctypes.c_uint32(len(rooms)))
+        if len(ranges) > MAX_RANGES:
+            raise ValueError(f"{len(ranges)} ranges: expected up to {MAX_RANGES}")
+        limits = np.array([limit for bounds in ranges for limit in bounds], np.uint64)
+        self._call("confine", _pointer(limits), ctypes.c_uint32(len(ranges)))
 
     def fail(self, *, read: int = 0, write: int = 0) -> None:
-        """Answer the read and the write beat of these numbers, from 1 and from now on, with an
-        error; 0 stands for none.
-        """
+        """Answer the n-th read and write beat from now on, from 1, with an error; 0: none."""
         self._call("fail", ctypes.c_uint64(read), ctypes.c_uint64(write))
 
     @property
     def errors_answered(self) -> int:
-        """Beats that the memory has answered with an error, since `confine` at the latest."""
+        """Beats that the memory has answered with an error since the last `confine`."""
         return int(self._state().errors_answered)
 
     def step(self, cycles: int = 1) -> None:
@@ -293,20 +293,20 @@ class Simulator:
     def run_until_interrupt(
         self, max_cycles: int, progress: Callable[[int], None] | None = None
     ) -> int:
-        """Run until ``irq`` is high; return the cycles that took.
+        """Run until ``irq`` is high; return the number of cycles.
 
         Parameters
         ----------
         max_cycles : int
-            Cycles to run at the most.
+            Maximum number of cycles to run.
         progress : callable, optional
-            Called with `cycle` some ten times a second. It may raise; the chip is then left as it
-            is, in the middle of its run.
+            Called with `cycle` about ten times per second. If it raises, the chip is left in the
+            middle of its run.
 
         Raises
         ------
         SimulationError
-            If the interrupt did not come.
+            If there was no interrupt.
         """
         start = self.cycle
         cycles = FIRST_CYCLES
@@ -327,13 +327,13 @@ class Simulator:
         return self.cycle - start
 
     def begin_samples(self) -> None:
-        """Forget the samples; `run_until_interrupt` takes new ones."""
+        """Discard the samples; `run_until_interrupt` takes new ones."""
         self._call("begin_samples")
 
     @property
     def samples(self) -> NDArray[np.uint32]:
-        """The counters' values since `begin_samples`, at the ends of windows of equally many
-        cycles: (windows, counters). There are 200 to 400 windows, or as many as cycles.
+        """The counters' values since `begin_samples`, at the ends of windows of equal length; shape
+        (windows, counters). There are 200 to 400 windows, or one for each cycle of a shorter run.
         """
         counters = self._call("sampled_counters")
         values = np.empty((MAX_SAMPLES, counters), np.uint32)
@@ -351,14 +351,14 @@ class Simulator:
 
     @property
     def traffic(self) -> Traffic:
-        """What the memory port has carried."""
+        """The memory port's transfers."""
         state = self._state()
         return Traffic(state.lines_read, state.lines_written, state.bytes_written)
 
     @property
     def violations(self) -> list[str]:
-        """The first access outside the memory's window, the first write outside what `confine`
-        said, and the first breach of AXI4, if any.
+        """The first access outside the memory's window, the first write outside the ranges of
+        `confine`, and the first violation of AXI4, if any.
         """
         state = self._state()
         found = []

@@ -1,4 +1,4 @@
-"""Waves: which file, which cycles, which format."""
+"""Waves: file, cycles and format."""
 
 import fcntl
 import os
@@ -13,10 +13,10 @@ from .memory import is_number
 
 PathLike: TypeAlias = str | os.PathLike[str]
 WavesLike: TypeAlias = PathLike | tuple[PathLike, int, int]
-"""A file, or a file and the first and the last cycle that goes into it."""
+"""A file, or a file with the first and the last recorded cycle."""
 
 LAST = (1 << 64) - 1
-"""The last cycle where all are recorded."""
+"""The last cycle if all cycles are recorded."""
 
 LZ4 = Path(__file__).with_name("lz4") / "lz4.h"
 """Verilator's FST writer includes it; the library itself need not be installed."""
@@ -40,7 +40,7 @@ class Waves:
 
 
 def make_waves(waves: WavesLike) -> Waves:
-    """Return the waves that an argument asks for; the file gets the suffix of its format.
+    """Return the waves of an argument; the file gets the suffix of its format.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def make_waves(waves: WavesLike) -> Waves:
 
 
 def claim(path: Path) -> IO[bytes]:
-    """Return the waves' file, which no other simulation records into while it stays open.
+    """Open and lock the waves' file: no other simulation can record to it while it is open.
 
     Raises
     ------
     ValueError
-        If another one does: of this process, of one that forked it, or of any other.
+        If another simulation records to it, in this process or in any other.
     OSError
-        If it can't be written.
+        If it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "ab")  # noqa: SIM115
@@ -78,7 +78,7 @@ def claim(path: Path) -> IO[bytes]:
     except BlockingIOError:
         file.close()
         raise ValueError(
-            f"waves {path}: another simulation records into it: expected a file for each"
+            f"waves {path}: another simulation records to it: expected a file for each"
         ) from None
     return file
 

@@ -1,4 +1,4 @@
-"""The module around a design that is simulated."""
+"""The module around a simulated design."""
 
 import re
 
@@ -11,11 +11,11 @@ WRAPPER = "loopnest_simulation"
 def wrap(verilog_text: str, top: str) -> str:
     """Return a module around the top module that registers its inputs, and shows its counters.
 
-    Verilator would evaluate everything behind an input, and that is nearly everything behind the
-    reset, a second time for the change of inputs between two edges.
+    Otherwise Verilator would evaluate all logic that depends on an input (for the reset, nearly the
+    whole design) a second time for the change of inputs between two edges.
 
     The output ``counters`` has the top module's wires ``counters__0`` and so on, from the low end;
-    it is 0 where there are none. So a run can be watched without a cycle on the bus.
+    it is 0 if there are none. So a run can be observed without bus transfers.
 
     Raises
     ------

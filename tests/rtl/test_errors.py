@@ -1,4 +1,4 @@
-"""Kernels that end with an error, on the RTL and on the model; the next one runs right."""
+"""Kernels that end with an error, on the RTL and on the model; the next one is correct."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,13 +19,13 @@ from tests.rtl.chips import QUICK, Pair, altered, on, simulator
 from tests.rtl.kernels import KINDS, check, random_operands
 
 BROKEN = (0x4000, 0x4020)
-"""A line that answers with errors: small kernels lie below."""
+"""A line that answers with errors; small kernels are below it."""
 
 FAILING = Memory(latency=4, fill=0xA5, errors=BROKEN)
 
 
 def check_next(pair: Pair, memory: Memory = QUICK) -> None:
-    """Assert that kernels of several kinds run right."""
+    """Assert that kernels of several kinds are correct."""
     for name in ("spgemm by rows", "add", "spmv"):
         kind = KINDS[name]
         rng = np.random.default_rng(5)
@@ -69,7 +69,7 @@ def test_bad_descriptors(pair: Pair, fields: dict[str, int]) -> None:
 @on("shrunk/int8", "tiny/bf16")
 @pytest.mark.parametrize("what", ["blocks", "values"])
 def test_a_full_result(pair: Pair, what: str) -> None:
-    """The room's end is where nothing may be written from."""
+    """Nothing is written at or beyond the end of a region."""
 
     def less(kernel: Kernel) -> dict[str, int]:
         return {f"result.{what}_end": kernel.fields[f"result.{what}"] + 32}
@@ -84,14 +84,14 @@ def test_a_full_result(pair: Pair, what: str) -> None:
 
 
 @on("shrunk/int8", "tiny/bf16")
-def test_the_runtime_tries_again_with_more_room(
+def test_the_runtime_tries_again_with_more_capacity(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rooms: list[int] = []
+    capacities: list[int] = []
 
     def small(config: Any, *args: Any, **options: Any) -> Kernel:
         kernel = lower(config, *args, **options)
-        rooms.append(kernel.capacity)
+        capacities.append(kernel.capacity)
         return kernel
 
     monkeypatch.setattr("loopnest.kernel.lower.CAPACITY", 0)
@@ -101,7 +101,7 @@ def test_the_runtime_tries_again_with_more_room(
     expected = (operands["A"] + operands["B"]).toarray()
     got = pair.run("C[i,j] = A[i,j] + B[i,j]", **operands)
     assert np.array_equal(got.toarray(), expected)
-    assert rooms == [1, np.count_nonzero(expected)] * 2
+    assert capacities == [1, np.count_nonzero(expected)] * 2
 
 
 @on("shrunk/int8", "tiny/bf16")
@@ -116,7 +116,7 @@ def test_the_budget_ends_a_kernel(pair: Pair, budget: int) -> None:
 
 @on("shrunk/int8", "tiny/bf16")
 def test_a_read_error(pair: Pair) -> None:
-    """Every array in turn lies across the line that answers with errors."""
+    """Each array in turn contains the line that answers with errors."""
     chip = pair.chip(FAILING)
     rng = np.random.default_rng(6)
     pad = (BROKEN[0] - 0x2000) // (1 if pair.dtype == "int8" else 2)
@@ -155,8 +155,10 @@ def test_sums_that_leave_int32(pair: Pair, statement: str) -> None:
 
 
 @on("shrunk/int8", "tiny/bf16")
-def test_a_memory_that_falls_silent(pair: Pair) -> None:
-    """The watchdog ends the run; after a soft reset the next one is right, whatever comes late."""
+def test_a_memory_that_stops_answering(pair: Pair) -> None:
+    """The watchdog ends the run; after a soft reset the next one is correct, despite late
+    answers.
+    """
     chip = simulator(pair.chip())
     check_next(pair)
     for cycles in (0, 3, 40, 77, 100):
@@ -168,13 +170,13 @@ def test_a_memory_that_falls_silent(pair: Pair) -> None:
         assert chip.register(OFFSETS["error"]) == ErrorCode.TIMEOUT
         chip.set_register(OFFSETS["control"], SOFT_RESET)
         late = chip.register(OFFSETS["status"])
-        # still silent: what was given up is on the bus, and nothing else gets there
+        # still mute: the abandoned requests are on the bus and block others
         chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
         chip.run_until_interrupt(1 << 20)
         assert chip.register(OFFSETS["error"]) == ErrorCode.TIMEOUT
         chip.set_register(OFFSETS["control"], SOFT_RESET)
         chip.mute(False)
-        # what the host writes next must not be in the way of a write that is still on the bus
+        # the host must not write where a write is still on the bus
         chip.step(200)
         assert (late, chip.register(OFFSETS["status"])) == (LATE, 0)
         check_next(pair)
@@ -182,7 +184,7 @@ def test_a_memory_that_falls_silent(pair: Pair) -> None:
 
 @on("shrunk/int8", "tiny/bf16")
 def test_a_soft_reset_in_the_middle(pair: Pair) -> None:
-    """Whenever a run is broken off, the next one is right."""
+    """Whenever a run is aborted, the next one is correct."""
     chip = simulator(pair.chip())
     check_next(pair)
     for cycles in (3, 40, 77, 200, 391):
@@ -194,12 +196,12 @@ def test_a_soft_reset_in_the_middle(pair: Pair) -> None:
         check_next(pair)
 
 
-def spoilt(
+def corrupted(
     monkeypatch: pytest.MonkeyPatch, level: str, change: Callable[[NDArray[np.uint32]], None]
 ) -> None:
-    """Let an array of a level, such as ``scanner.0.blocks``, be changed before it is written."""
+    """Change an array of a level, such as ``scanner.0.blocks``, before it is written."""
 
-    def spoilt_lower(config: Any, *args: Any, **options: Any) -> Kernel:
+    def corrupting_lower(config: Any, *args: Any, **options: Any) -> Kernel:
         kernel = lower(config, *args, **options)
         segments = [
             (a, array.copy() if a == kernel.fields[level] else array)
@@ -210,10 +212,10 @@ def spoilt(
                 change(array)
         return replace(kernel, segments=segments)
 
-    monkeypatch.setattr(loopnest.run, "lower", spoilt_lower)
+    monkeypatch.setattr(loopnest.run, "lower", corrupting_lower)
 
 
-SPOILT: dict[str, tuple[str, int, Callable[[int], int], ErrorCode]] = {
+CORRUPTIONS: dict[str, tuple[str, int, Callable[[int], int], ErrorCode]] = {
     "an empty mask": ("blocks", 3, lambda word: word & 0xFFFF0000, ErrorCode.TENSOR),
     "a block again": ("blocks", 3, lambda word: word - (1 << 16), ErrorCode.TENSOR),
     "a table backwards": ("table", 4, lambda word: 1, ErrorCode.TENSOR),
@@ -224,19 +226,17 @@ SPOILT: dict[str, tuple[str, int, Callable[[int], int], ErrorCode]] = {
 
 
 @on("shrunk/int8", "tiny/bf16")
-@pytest.mark.parametrize("what", SPOILT)
-def test_tensors_that_contradict_themselves(
-    pair: Pair, what: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second row's words: two blocks of coordinates below 20, as the table says."""
-    array, at, change, code = SPOILT[what]
+@pytest.mark.parametrize("what", CORRUPTIONS)
+def test_inconsistent_tensors(pair: Pair, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second row's words: two blocks of coordinates below 20."""
+    array, at, change, code = CORRUPTIONS[what]
 
-    def spoil(words: NDArray[np.uint32]) -> None:
+    def corrupt(words: NDArray[np.uint32]) -> None:
         words[at] = change(int(words[at]))
 
     A = sp.csr_array(np.ones((5, 20)))
     with monkeypatch.context() as patch:
-        spoilt(patch, f"scanner.0.{array}", spoil)
+        corrupted(patch, f"scanner.0.{array}", corrupt)
         for chip in (pair.chip(), pair.model):
             found, where = error_of(chip, "y[i] = A[i,j] * x[j]", A=A, x=np.ones(20))
             assert where == pair.model.config.rows - 1
@@ -247,7 +247,7 @@ def test_tensors_that_contradict_themselves(
 @on("shrunk/int8", "tiny/bf16")
 @pytest.mark.parametrize("operand", ["A", "B"])
 def test_a_result_that_overlaps_an_operand(pair: Pair, operand: str) -> None:
-    """Its values lie where an operand's do."""
+    """Its values are at the address of an operand's."""
 
     def over(kernel: Kernel) -> dict[str, int]:
         address = kernel.fields[f"operand.{'AB'.index(operand)}.values"]
@@ -262,7 +262,7 @@ def test_a_result_that_overlaps_an_operand(pair: Pair, operand: str) -> None:
 
 
 @on("shrunk/int8", "tiny/bf16")
-def test_rooms_that_overlap(pair: Pair) -> None:
+def test_regions_that_overlap(pair: Pair) -> None:
     def over(kernel: Kernel) -> dict[str, int]:
         return {"result.blocks_end": kernel.fields["result.values"] + 32}
 
@@ -275,7 +275,7 @@ def test_rooms_that_overlap(pair: Pair) -> None:
 
 @on("shrunk/int8", "tiny/bf16")
 def test_keys_that_do_not_ascend(pair: Pair) -> None:
-    """The elements of a row all have the key of the first, and are not to be added."""
+    """The elements of a row all have the key of the first, and the nest does not accumulate."""
     leaf = f"row.{pair.model.config.rows - 1}"
     fields = {f"{leaf}.result_mode": ResultMode.HOLD, "leaf_mode": LeafMode.SCATTER}
     with altered(lambda _: dict(fields)):
@@ -286,8 +286,8 @@ def test_keys_that_do_not_ascend(pair: Pair) -> None:
 
 
 @on("shrunk/int8", "tiny/bf16")
-def test_a_table_without_room(pair: Pair) -> None:
-    """Nothing is written behind the table's room."""
+def test_a_table_that_does_not_fit(pair: Pair) -> None:
+    """Nothing is written beyond the table's region."""
 
     def less(kernel: Kernel) -> dict[str, int]:
         return {"result.table_end": kernel.fields["result.table_end"] - 16}

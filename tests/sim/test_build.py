@@ -128,7 +128,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BuildError, match="file: File exists: expected a folder that"):
         build_once(tmp_path / "file" / "x", lambda folder: None)
-    with pytest.raises(BuildError, match=r"/proc: .*: expected a folder that can be written"):
+    with pytest.raises(BuildError, match=r"/proc: .*: expected a writable folder"):
         build_once(Path("/proc/x"), lambda folder: None)
 
 
@@ -155,7 +155,7 @@ def test_cache_folder(
 def test_a_file_of_waves_for_each(tmp_path: Path) -> None:
     """Neither a second simulation nor a forked process writes into the first one's file."""
     with Simulator(design(), top="copier", waves=tmp_path / "a") as sim:
-        with pytest.raises(ValueError, match="another simulation records into it"):
+        with pytest.raises(ValueError, match="another simulation records to it"):
             Simulator(design(), top="copier", waves=tmp_path / "a")
         child = os.fork()
         if not child:

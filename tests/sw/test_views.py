@@ -160,7 +160,7 @@ def test_a_view_that_shows_too_many_entries():
 @pytest.mark.parametrize(
     ("text", "arguments", "message"),
     [
-        ("y[i] = x[i+j]", {"x": X}, "size of index 'i' can't be told"),
+        ("y[i] = x[i+j]", {"x": X}, "size of index 'i' cannot be determined"),
         ("d[i] = A[i,i]", {"A": B}, r"index 'i' has size 20 and 30 in A\[i,i\]"),
         ("y[i] = x[i+95] * w[i]", {"x": X, "w": W}, r"x has 100 there: expected 102"),
         ("y[i] = A[i+1] * x[i]", {"A": A, "x": X}, "A has shape .*expected 1 dimensions"),

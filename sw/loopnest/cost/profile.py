@@ -1,4 +1,4 @@
-"""How much an operand's levels hold, counted from its coordinates: the cost model's input."""
+"""Counts of an operand's levels, from its coordinates: the cost model's input."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from ..formats.pack import COMPRESSED
 from .relation import Columns
 
 SAMPLE = 4096
-"""Gaps between coordinates that are looked at, about."""
+"""Approximate number of sampled gaps between coordinates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +30,9 @@ class Profile:
     children : tuple of int
         Coordinates over all fibers: the stored ones, or all of a dense level's.
     words : tuple of int
-        Block words over all fibers that hold them (of a dense level those it would take).
+        Block words over all fibers (for a dense level, those that it would take if compressed).
     entries : tuple of arrays, optional
-        Coordinates of the stored entries by level, sorted; None where every coordinate is stored.
+        Coordinates of the stored entries by level, sorted; None if every coordinate is stored.
     """
 
     sizes: tuple[int, ...]
@@ -51,7 +51,7 @@ class Profile:
         return self.words[level] / max(1, self.fibers[level])
 
     def nodes(self, levels: int) -> Columns:
-        """Return the coordinates of all nodes of the first so many levels."""
+        """Return the coordinates of all nodes of the first ``levels`` levels."""
         assert self.entries is not None
         at = self._starts(levels)
         return tuple(column[at] for column in self.entries[:levels])
@@ -63,13 +63,13 @@ class Profile:
         return (*(c[at] for c in self.entries[:level]), self.entries[level][at] // LANES)
 
     def fiber_words(self, level: int) -> NDArray[np.int64]:
-        """Return the number of words of each of a level's fibers, in the order of `nodes`; fibers
-        without any are left out.
+        """Return the number of words of each of a level's fibers, in the order of `nodes`; empty
+        fibers are omitted.
         """
         return self._once(("words", level), lambda: self._by_fiber(level, self._word_starts(level)))
 
     def fiber_steps(self, level: int, multipliers: int, mode: LeafMode) -> NDArray[np.int64]:
-        """Return the leaf steps of each fiber, likewise, where all its coordinates have work."""
+        """Return the leaf steps of each fiber, likewise, if all its coordinates are kept."""
         return self._steps(level, multipliers, mode)[0]
 
     def fiber_gathers(self, level: int, multipliers: int, mode: LeafMode) -> NDArray[np.int64]:
@@ -100,8 +100,8 @@ class Profile:
         return self._once(("steps", level, multipliers, mode), count)
 
     def gaps(self, level: int) -> NDArray[np.int64]:
-        """Return how far apart coordinates of a level are that follow each other, of a sample; the
-        level's size where they are of different fibers.
+        """Return a sample of the distances between successive coordinates of a level; the level's
+        size between different fibers.
         """
 
         def find() -> NDArray[np.int64]:
@@ -114,7 +114,7 @@ class Profile:
         return self._once(("gaps", level), find)
 
     def _differs(self, levels: int) -> NDArray[np.bool_]:
-        """Return where an entry differs from the one before it in the first so many levels."""
+        """Return where an entry differs from the one before it in the first ``levels`` levels."""
 
         def find() -> NDArray[np.bool_]:
             assert self.entries is not None
@@ -125,7 +125,7 @@ class Profile:
         return self._once(("differs", levels), find)
 
     def _starts(self, levels: int) -> NDArray[np.int64]:
-        """Return the first entry of each node of the first so many levels."""
+        """Return the first entry of each node of the first ``levels`` levels."""
         return self._once(("starts", levels), lambda: np.flatnonzero(self._differs(levels)))
 
     def _word_starts(self, level: int) -> NDArray[np.int64]:
@@ -149,12 +149,12 @@ class Profile:
 def take_profile(
     levels: Sequence[str], sizes: Sequence[int], coordinates: Sequence[NDArray[np.int64]] | None
 ) -> Profile:
-    """Count what each level holds.
+    """Count the contents of each level.
 
     Parameters
     ----------
     coordinates : sequence of arrays, optional
-        Of the stored entries, by level, in any order; None where every coordinate is stored.
+        Of the stored entries, by level, in any order; None if every coordinate is stored.
     """
     fibers: list[int] = []
     children: list[int] = []

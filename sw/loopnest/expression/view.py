@@ -1,8 +1,8 @@
-"""Operands looked at through a view: coordinates that are sums of indices.
+"""Views of operands: coordinates that are sums of indices.
 
 ``x[i+j]`` is a sliding window of x, ``A[i,i]`` a diagonal, ``x[2*i]`` every other element. Nothing
-is copied: each index walks the same values with a step of its own. So the levels of such modes are
-dense, and outermost; compressed ones beneath them are scanned as ever.
+is copied: each index moves through the same values with its own step. So the levels of such modes
+are dense and outermost; compressed ones below them are scanned as usual.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,10 +21,10 @@ from .operand import Operand, Stored
 from .split import OneKernelError
 
 MAX_SHOWN = 1 << 22
-"""Entries of a sparse operand that a view may show where no loops can walk it (`shown.look`)."""
+"""Maximum entries of a view of a sparse operand that no loops can walk (`shown.look`)."""
 
 MAX_ENTRIES = 1 << 22
-"""Entries of a view that the cost model looks at, about."""
+"""Approximate number of a view's entries that the cost model samples."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StoredView(Stored):
     then its other levels.
 
     ``steps`` are those of the cells; the packed tensor has ``packed_levels`` and ``packed_order``,
-    of which the first ``outer`` are looked at through the view.
+    of which the first ``outer`` are accessed through the view.
     """
 
     steps: tuple[int, ...]
@@ -62,9 +62,9 @@ class StoredView(Stored):
 
 
 class View(Operand):
-    """An operand as ``access`` looks at it; ``sizes`` are those of the indices.
+    """The view ``access`` of an operand; ``sizes`` are those of the indices.
 
-    ``viewed`` are the modes that no level of their own walks, or not all of it.
+    ``viewed`` are the modes that are not accessed by an index of their own, or only in part.
     """
 
     def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
@@ -82,7 +82,7 @@ class View(Operand):
         ]
 
     def with_source(self, source: Any) -> "View":
-        """Return the view of an operand of that name with another source."""
+        """Return the view of an operand of this name with another source."""
         return View(self.base.with_source(source), self._access, self._sizes)
 
     def stored(
@@ -98,8 +98,7 @@ class View(Operand):
         Raises
         ------
         OneKernelError
-            If the loops can't walk them, or no level is left to be compressed of an operand that is
-            sparse.
+            If the loops cannot walk them, or if no level of a sparse operand can stay compressed.
         """
         alone = len(self.viewed) < len(self._places)
         if self.sparse and not alone and not set(access.indices) <= set(dense):
@@ -143,7 +142,7 @@ class View(Operand):
         return found
 
     def profile(self, stored: Stored) -> Profile:
-        """Return what the view's levels hold."""
+        """Return the counts of the view's levels."""
         assert isinstance(stored, StoredView)
         key = (stored.levels, stored.mode_order)
         if key not in self._profiles:
@@ -174,8 +173,8 @@ class View(Operand):
     def _viewed_entries(
         self, stored: StoredView, by_mode: Sequence[NDArray[np.int64]]
     ) -> list[NDArray[np.int64]]:
-        """Return the coordinates of the view's entries by level: those of the tensor, as often as
-        the view shows them.
+        """Return the coordinates of the view's entries by level: those of the tensor, repeated for
+        each place in the view.
         """
         modes = stored.packed_order
         shape = [self.source.shape[m] for m in modes[: stored.outer]]
@@ -204,14 +203,14 @@ class View(Operand):
 
 
 def view_sizes(statement: Statement, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
-    """Return the sizes of the indices, given the tensors' shapes in the order of the accesses: of
-    one that stands alone nowhere, as many coordinates as its tensors have room for.
+    """Return the sizes of the indices, given the tensors' shapes in the order of the accesses: an
+    index that never appears alone ranges over all coordinates that are within its tensors' bounds.
 
     Raises
     ------
     ValueError
-        If a tensor has another order than it is written with, or is too small, or a size can't be
-        told.
+        If a tensor's order differs from its number of indices, if it is too small, or if a size
+        cannot be determined.
     """
     sizes: dict[str, int] = {}
     compound: list[tuple[Access, Place, int]] = []
@@ -230,23 +229,23 @@ def view_sizes(statement: Statement, shapes: Sequence[tuple[int, ...]]) -> dict[
                     f"index {place.plain!r} has size {sizes[place.plain]} and {size} in {access}"
                 )
     while True:
-        room: dict[str, int] = {}
+        limit: dict[str, int] = {}
         for _, place, size in compound:
             unknown = [(i, factor) for i, factor in place.terms if i not in sizes]
             if len(unknown) != 1:
                 continue
             ((index, factor),) = unknown
             last = size - 1 - place.offset - _reach(place, sizes)
-            room[index] = min(room.get(index, 1 << 62), max(0, last // factor + 1))
-        if not room:
+            limit[index] = min(limit.get(index, 1 << 62), max(0, last // factor + 1))
+        if not limit:
             break
-        sizes |= room
+        sizes |= limit
     for access, place, size in compound:
         for index, _ in place.terms:
             if index not in sizes:
                 raise ValueError(
-                    f"{access}: the size of index {index!r} can't be told: expected it alone in "
-                    f"another operand"
+                    f"{access}: the size of index {index!r} cannot be determined: expected it "
+                    f"alone in another operand"
                 )
         most = place.offset + _reach(place, sizes)
         if most >= size and all(sizes[i] for i, _ in place.terms):

@@ -1,4 +1,4 @@
-"""What limits a kernel, in words: from its counters, or from the estimate before it runs.
+"""The bottleneck of a kernel in words, from its counters, or from the estimate before it runs.
 
 A cause is either a stage or the memory that is busy, or something that the leaf waits for. Each has
 a number of cycles, and the one with the most is the bottleneck: a stage that is busy in nearly all
@@ -24,11 +24,11 @@ from ..loops.plan import TRIPS
 from .timeline import make_timeline
 
 FULL = 0.75
-"""Share of the multipliers that a step uses, on average, from which more of them would help."""
+"""Minimum average share of the multipliers used per step for which more multipliers would help."""
 
 HALF = 0.5
-"""Share up to which they would not. Also the part of the passes from which further ones are what
-limits a kernel.
+"""Share up to which more would not help. Also the share of further passes among all passes from
+which they limit a kernel.
 """
 
 EXPECTED = {
@@ -36,7 +36,7 @@ EXPECTED = {
     "values": "fetch",
     **dict.fromkeys(("rings", "open", "ahead"), "latency"),
 }
-"""The causes by the estimate's stages (`cost.estimate`); what a row does is not among them."""
+"""The causes by the estimate's stages (`cost.estimate`), without those of the rows."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Bottleneck:
     share : float
         Part of the cycles, 0 to 1.
     text : str
-        Both in a sentence.
+        Cause and share in a sentence.
     """
 
     cause: str
@@ -59,13 +59,13 @@ class Bottleneck:
     text: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``json`` can write."""
+        """Return the figures for ``json``."""
         return {"cause": self.cause, "share": self.share, "text": self.text}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A kernel that was run, and what it was counted at."""
+    """A kernel that was run, and its counters."""
 
     config: ChipConfig
     memory: Memory
@@ -75,10 +75,10 @@ class Run:
 
 @dataclass(frozen=True)
 class _Figures:
-    """What the causes of a kernel amount to, measured or expected.
+    """The cycles of each cause of a kernel, measured or expected.
 
-    ``causes``: their cycles. ``steps``, ``lanes``: of the leaf, with work. ``empty``: its steps
-    without.
+    ``causes``: their cycles. ``steps``, ``lanes``: the leaf's steps with lanes, and their lanes.
+    ``empty``: its steps without.
     """
 
     run: Run
@@ -95,13 +95,15 @@ class _Figures:
 
 
 def find_bottleneck(runs: Sequence[Run]) -> Bottleneck | None:
-    """Return what limited these kernels, one after the other; None if no cycles were counted."""
+    """Return the bottleneck of these kernels, which ran one after the other; None if no cycles were
+    counted.
+    """
     measured = [_measured(run) for run in runs if run.counters.values.get("cycles")]
     return _summary(measured) if measured else None
 
 
 def expected_bottleneck(runs: Sequence[Run]) -> Bottleneck:
-    """Return what the estimates expect to limit these kernels."""
+    """Return the bottleneck that the estimates expect."""
     return _summary([_expected(run) for run in runs])
 
 
@@ -124,16 +126,17 @@ def _summary(kernels: Sequence[_Figures]) -> Bottleneck:
 
 
 def _measured(run: Run) -> _Figures:
-    """Return what a run's counters, and their course, say."""
+    """Return the figures of a run, from its counters and their course over time."""
     counted = run.counters.values
     cycles = counted["cycles"]
     causes = {stage: float(counted[f"{stage}_busy"]) for stage in STAGES if stage != "accumulate"}
-    # the stages that all steps pass are alike: it is the leaf unless another one is busier
+    # stages that all steps pass have the same busy cycles: it is the leaf unless another one is
+    # busier
     causes = {"leaf": causes.pop("leaf"), **causes}
     causes |= _rates(run, counted["lines_read"], counted["lines_written"])
     causes |= {"adder": float(counted["accumulate_stalled"])}
     causes |= _waits(run)
-    # no counter shows what the joins of a row take until they find something for the next one
+    # no counter shows the cycles of a row's joins without output to the next row
     joins = min(_joins(run.kernel), cycles)
     if joins > causes["latency"] >= max(causes.values()):
         causes["join"] = joins
@@ -153,8 +156,8 @@ def _measured(run: Run) -> _Figures:
 
 
 def _waits(run: Run) -> dict[str, float]:
-    """Return the cycles in which the leaf waits, by what it waits for, and those before its first
-    step and after the result's last line.
+    """Return the cycles in which the leaf waits, by cause, and those before its first step and
+    after the last line of the result.
     """
     timeline = make_timeline(run.counters)
     if timeline is None:
@@ -167,7 +170,7 @@ def _waits(run: Run) -> dict[str, float]:
     end = max(last, _span(done)[1])
     at = slice(first, last)
     no_step = length - sum(counts[f"leaf_{state}"] for state in ("busy", "starved", "stalled"))
-    # where there is a block and no step, it waits for its slots, unless the way out is what is slow
+    # with a block but no step, it waits for slots, unless the result path is the bottleneck
     held = np.minimum(no_step, counts["scan_stalled"])
     held = np.minimum(held, length - np.maximum(counts["drain_busy"], counts["write_busy"]))
     return {
@@ -178,13 +181,13 @@ def _waits(run: Run) -> dict[str, float]:
 
 
 def _span(counts: Any) -> tuple[int, int]:
-    """Return the first window with anything, and the one behind the last."""
+    """Return the first window with a count, and the one after the last."""
     (found,) = np.nonzero(counts)
     return (int(found[0]), int(found[-1]) + 1) if len(found) else (len(counts), len(counts))
 
 
 def _expected(run: Run) -> _Figures:
-    """Return what the estimate says."""
+    """Return the figures of the estimate."""
     plan = run.kernel.plan
     expected = plan.expected
     causes: dict[str, float] = {"leaf": 0.0}
@@ -203,7 +206,7 @@ def _expected(run: Run) -> _Figures:
 
 
 def _rates(run: Run, read: float, written: float) -> dict[str, float]:
-    """Return the cycles that the memory takes for lines, where it is slower than its port."""
+    """Return the cycles that the memory takes for lines, if it is slower than its port."""
     rate = run.memory.bytes_per_cycle
     if rate >= LINE_BYTES:
         return {}
@@ -283,7 +286,7 @@ TEXTS: Mapping[str, Callable[[Sequence[_Figures], str], str]] = {
     "latency": _latency,
     "start-up": _start,
 }
-"""A sentence for each cause, of the kernels that it limits and its share of their cycles."""
+"""A sentence for each cause, given the kernels that it limits and its share of their cycles."""
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a run: what each stage did over time, and the roofline."""
+"""Plots of a run: the stages' states over time, and the roofline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from .bottleneck import Run, find_bottleneck
 from .timeline import Timeline, make_timeline
 
 WINDOWS = 200
-"""Windows that a run is drawn in."""
+"""Number of windows in a plot."""
 
 SIZE = (13.3, 7.5)
-"""Inches: a slide."""
+"""Size of a plot in inches."""
 
 COLOURS = {"busy": "#20639b", "stalled": "#ed8936", "starved": "#cbd5e0"}
-"""Of a stage's states, from the axis up; what is left is idle."""
+"""A stage's states, from the axis upwards; the rest is idle."""
 
 READ, WRITTEN, MULTIPLIES, ROOF, TEXT = "#2a9d8f", "#c05299", "#20639b", "#2d3748", "#2d3748"
 
 MAX_LABELS = 12
-"""Kernels up to which each has its number in the picture."""
+"""Maximum number of kernels that are numbered in a plot."""
 
 
 @dataclass(frozen=True)
 class Windows:
     """All kernels of a run, one after the other, in windows of equal length.
 
-    ``edges``: cycles, one more than there are windows. ``counts``: what each window counts.
-    ``kernels``: the cycles at which the kernels begin, and the end.
+    ``edges``: the cycles at which windows begin, and the end. ``counts``: the increase of each
+    counter in each window. ``kernels``: the cycles at which the kernels begin, and the end.
     """
 
     edges: NDArray[np.float64]
@@ -43,13 +43,13 @@ class Windows:
     kernels: NDArray[np.int64]
 
     def rate(self, name: str) -> NDArray[np.float64]:
-        """Return what is counted in a cycle, in each window."""
+        """Return the counts per cycle of each window."""
         return self.counts[name] / np.diff(self.edges)
 
 
 def windows(timelines: Sequence[Timeline], number: int = WINDOWS) -> Windows:
-    """Return kernels' timelines in so many windows, or in as many as there are cycles; within a
-    window of a timeline, everything is taken to be even.
+    """Return kernels' timelines in a number of windows, at most one per cycle; within a window of a
+    timeline, counts are assumed to be evenly distributed.
     """
     lengths = np.array([timeline.ends[-1] for timeline in timelines], np.int64)
     kernels = np.concatenate([[0], np.cumsum(lengths)])
@@ -64,7 +64,7 @@ def windows(timelines: Sequence[Timeline], number: int = WINDOWS) -> Windows:
 
 
 def check_picture(path: str | Path) -> None:
-    """Check that a file's suffix is that of a picture which matplotlib writes.
+    """Check that a file's suffix is that of a format that matplotlib writes.
 
     Raises
     ------
@@ -79,13 +79,12 @@ def check_picture(path: str | Path) -> None:
 
 
 def draw(title: str, runs: Sequence[Run], works: Sequence[Work], path: str | Path | None) -> Any:
-    """Draw kernels that ran one after the other, and what each has to do; return matplotlib's
-    figure.
+    """Plot kernels that ran one after the other, with their work; return matplotlib's figure.
 
     Raises
     ------
     ValueError
-        If a kernel has no timeline, or matplotlib does not write such a picture.
+        If a kernel has no timeline, or matplotlib does not write the format.
     """
     from matplotlib import pyplot
 
@@ -97,7 +96,7 @@ def draw(title: str, runs: Sequence[Run], works: Sequence[Work], path: str | Pat
         raise ValueError("no cycles were counted: expected a run with backend='rtl'")
     with pyplot.ioff():
         figure = pyplot.figure(figsize=SIZE, layout="constrained")
-    pyplot.close(figure)  # pyplot forgets it: it belongs to the caller
+    pyplot.close(figure)  # remove it from pyplot: it belongs to the caller
     limit = find_bottleneck(runs)
     cycles = sum(run.counters.values["cycles"] for run in runs)
     figure.suptitle(
@@ -114,7 +113,7 @@ def draw(title: str, runs: Sequence[Run], works: Sequence[Work], path: str | Pat
 
 
 def _stages(figure: Any, run: Windows) -> None:
-    """Draw each stage's states over time, and below them the multipliers and the memory."""
+    """Plot each stage's states over time, and below them multiplies and memory traffic."""
     rows = len(STAGES) + 2
     axes = figure.subplots(rows, 1, sharex=True, height_ratios=[1] * len(STAGES) + [1.3, 1.3])
     for axis, stage in zip(axes, STAGES, strict=False):
@@ -159,7 +158,7 @@ def _reversed(axis: Any) -> tuple[list[Any], list[str]]:
 
 
 def _lines(axis: Any, run: Windows, series: Mapping[str, tuple[str, int, str]], label: str) -> None:
-    """Draw rates over time."""
+    """Plot rates over time."""
     for name, (counter, factor, colour) in series.items():
         rate = factor * run.rate(counter)
         axis.stairs(rate, run.edges, color=colour, linewidth=1.4, label=name, baseline=None)
@@ -169,7 +168,7 @@ def _lines(axis: Any, run: Windows, series: Mapping[str, tuple[str, int, str]], 
 
 
 def _roofline(figure: Any, runs: Sequence[Run], works: Sequence[Work]) -> None:
-    """Draw what the multipliers and the memory allow, and where the kernels are below it."""
+    """Plot the roofline of multipliers and memory, and the kernels."""
     axis = figure.subplots()
     config, rate = runs[0].config, min(runs[0].memory.bytes_per_cycle, LINE_BYTES)
     pairs = enumerate(zip(runs, works, strict=True))
@@ -230,8 +229,8 @@ def _roofline(figure: Any, runs: Sequence[Run], works: Sequence[Work]) -> None:
 
 @dataclass(frozen=True)
 class _Point:
-    """A kernel in the roofline: its number, its multiplies a cycle, and a byte: of those that have
-    to be moved at least, and of the lines that were.
+    """A kernel in the roofline: its number, its multiplies per cycle, and its multiplies per byte,
+    by compulsory bytes and by bytes of the lines moved.
     """
 
     number: int
@@ -241,7 +240,7 @@ class _Point:
 
 
 def _point(number: int, run: Run, work: Work) -> _Point | None:
-    """Return a kernel's point; None where it multiplies or moves nothing."""
+    """Return a kernel's point; None if it has no multiplies or no transfers."""
     counted = run.counters.values
     multiplies = work.useful_lanes
     lines = max(counted["lines_read"], counted["lines_written"])

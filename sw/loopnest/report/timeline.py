@@ -15,7 +15,7 @@ NAMES = tuple(name for name, _ in COUNTERS)
 
 @dataclass(frozen=True)
 class Timeline:
-    """What was counted in each window of a kernel's run.
+    """The counts of each window of a kernel's run.
 
     Attributes
     ----------
@@ -40,19 +40,19 @@ class Timeline:
 
 
 def make_timeline(counters: Counters) -> Timeline | None:
-    """Return a run's timeline, which adds up to its counters; None where nothing was sampled."""
+    """Return a run's timeline, whose sums are its counters; None if nothing was sampled."""
     if counters.samples is None or counters.samples.shape[1] != len(NAMES):
         return None
     last = np.array([[counters.values[name] for name in NAMES]], np.uint32)
     rows = np.concatenate([counters.samples, last])
     cycles = rows[:, NAMES.index("cycles")]
-    # the first ones may be of the run before, up to the cycle in which the start clears them
+    # the first ones may belong to the previous run, until the start clears the counters
     (falls,) = np.nonzero(np.diff(cycles).astype(np.int32) < 0)
     rows = rows[falls[-1] + 1 :] if len(falls) else rows
     rows = np.concatenate([np.zeros_like(last), rows])
-    # what is counted after the last cycle belongs to it
+    # counts after the last cycle are added to it
     cycles = rows[:, NAMES.index("cycles")]
     rows = rows[np.append(np.diff(cycles) != 0, True)]
-    counts = np.diff(rows, axis=0).astype(np.int64)  # of 32 bits, which wrap
+    counts = np.diff(rows, axis=0).astype(np.int64)  # the counters have 32 bits and wrap
     named = dict(zip(NAMES, counts.T, strict=True))
     return Timeline(np.cumsum(named["cycles"]), named)

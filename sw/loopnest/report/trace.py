@@ -1,7 +1,7 @@
 """A run as a trace: the Trace Event Format of Chrome, which Perfetto reads.
 
-Times there are microseconds, with fractions. A cycle is a nanosecond, and cycles are counted from
-the chip's reset, both as in the waves.
+Times in a trace are microseconds, with fractions. As in the waves, one cycle is one nanosecond,
+counted from the chip's reset.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def _event(phase: str, name: str, cycle: int, arguments: dict[str, Any]) -> dict
 
 
 def _counters(timeline: Timeline, begin: int) -> list[dict[str, Any]]:
-    """Return what each window counts, from its start on, and a 0 at the end."""
+    """Return the counts of each window, at its start, and a 0 at the end."""
     counts, lengths = timeline.counts, timeline.lengths
     series = {
         f"{stage} stage, %": {s: 100 * counts[f"{stage}_{s}"] / lengths for s in STATES}
