@@ -126,7 +126,7 @@ def test_names_of_folders(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BuildError, match="file: File exists: expected a folder that"):
+    with pytest.raises(BuildError, match="file: File exists: expected a writable folder"):
         build_once(tmp_path / "file" / "x", lambda folder: None)
     with pytest.raises(BuildError, match=r"/proc: .*: expected a writable folder"):
         build_once(Path("/proc/x"), lambda folder: None)
