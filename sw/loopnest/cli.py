@@ -28,7 +28,8 @@ from .expression.notation import Statement, parse, parse_einsum
 from .expression.semiring import SEMIRINGS
 from .formats.files import check_output, check_writable, read_tensor, write_tensor
 from .formats.pack import COMPRESSED, DENSE
-from .formats.tensor import Tensor, parse_levels
+from .formats.tensor import parse_levels
+from .info import COLUMNS, file_info
 from .kernel.backends import BACKENDS, ChipError
 from .report.plot import check_picture
 
@@ -137,11 +138,12 @@ def _check_outputs(options: argparse.Namespace, statement: Statement) -> None:
 def _run(
     options: argparse.Namespace, console: Console, text: str, *operands: Any, **named: Any
 ) -> int:
+    loops = _loops(options)
     with _progress(console, "building the chip") as show:
         chip = _chip(options)
         show(f"running {text}")
         method = chip.compute if named else chip.einsum
-        result = method(text, *operands, **named, **_loops(options))
+        result = method(text, *operands, **named, **loops)
     if options.output:
         write_tensor(options.output, result)
     else:
@@ -195,38 +197,19 @@ def _verilog(options: argparse.Namespace, console: Console) -> int:
 
 
 def _info(options: argparse.Namespace, console: Console) -> int:
+    found = [file_info(file, options.dtype) for file in options.files]
     table = Table()
-    names = ("file", "shape", "nonzeros", "density", "index bytes a nonzero", "bytes")
-    for name in names:
+    for name in COLUMNS:
         table.add_column(name, justify="left" if name == "file" else "right")
-    for file in options.files:
-        source = read_tensor(file)
-        try:
-            tensor = _pattern(source, options.dtype)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
-        index = sum(a.table.nbytes + a.words.nbytes for a in tensor.arrays if a is not None)
-        size = max(1, int(np.prod(source.shape)))
-        table.add_row(
-            str(file),
-            " x ".join(map(str, source.shape)) or "a number",
-            f"{tensor.nnz:,}",
-            f"{tensor.nnz / size:.4%}",
-            f"{index / max(1, tensor.nnz):.2f}",
-            f"{index + tensor.values.nbytes:,}",
-        )
+    for info in found:
+        table.add_row(*info.row())
     Console().print(table)
+    for info in found:
+        print(*info.notes(), sep="\n", end="\n" * bool(info.notes()))
+    for info in found:
+        if len(info.refused) == len(NumberFormat):
+            raise ValueError(f"{info.file}: {next(iter(info.refused.values()))}")
     return OK
-
-
-def _pattern(source: Any, dtype: str) -> Tensor:
-    """Return a tensor with a 1 for each entry that a file's array stores, or that is not 0."""
-    if sp.issparse(source):
-        source = source.tocoo()
-        entries, count = list(source.coords), source.nnz
-    else:
-        entries, count = list(np.argwhere(source).T), np.count_nonzero(source)
-    return Tensor.from_coo(entries, np.ones(count), source.shape, dtype=dtype)
 
 
 def _operands(words: Sequence[str]) -> dict[str, Any]:

@@ -85,6 +85,40 @@ def test_info(files, tmp_path, capsys):
     assert "2 x 3" in shown and "a number" in shown
 
 
+def test_info_says_what_compute_refuses(tmp_path, capsys):
+    def told(array) -> tuple[int, list[str], str]:
+        file = str(tmp_path / "a.npz")
+        write_tensor(file, sp.coo_array(array) if np.ndim(array) else np.array(array))
+        code = main(["info", file])
+        out, err = capsys.readouterr()
+        lines = [line.removeprefix(file) for line in out.splitlines() if line.startswith(file)]
+        return code, lines, err.replace(file, "file")
+
+    assert told(np.array([[0, 1], [2, 3]])) == (OK, [], "")
+    integer = "expected an integer from -128 to 127"
+    for value in (0.5, 300, np.nan, np.inf):
+        x = np.array([[0, 1], [2, value]])
+        value = x[1, 1]
+        assert told(x) == (OK, [f": refused as int8: value {value} at (1, 1): {integer}"], "")
+    assert told(np.array([0, 1e300])) == (
+        OK,
+        [
+            f": refused as int8: value 1e+300 at (1): {integer}",
+            ": as bf16: value 1e+300 at (1): beyond the range of bf16, stored as infinity",
+        ],
+        "",
+    )
+    why = "values of type complex128, first np.complex128(1j) at (1): expected real numbers"
+    assert told(np.array([0, 1j])) == (
+        BAD_INPUT, [f": refused as int8 and bf16: {why}"], f"error: file: {why}\n",
+    )  # fmt: skip
+    large = sp.coo_array(([1.0], ([1 << 20], [0])), ((1 << 20) + 1, 1))
+    code, lines, _ = told(large)
+    assert (
+        code == BAD_INPUT and "size 1048577 in shape (1048577, 1): expected 0 to 2^20" in lines[0]
+    )
+
+
 def test_a_npy_file_asks_for_a_dense_result(files, tmp_path):
     a, b, _ = files
     c = str(tmp_path / "C.npy")
