@@ -10,6 +10,7 @@
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,6 +67,11 @@ def lint_waivers() -> str:
 def write_files(config: ChipConfig, folder: Path) -> list[Path]:
     """Write the chip's files and return their paths; the Verilog, the last one, takes half a
     minute.
+
+    Raises
+    ------
+    ValueError, OSError
+        Before anything is written, if one of them can't be.
     """
     texts: dict[str, Callable[[], str]] = {
         "loopnest.vlt": lint_waivers,
@@ -74,6 +80,9 @@ def write_files(config: ChipConfig, folder: Path) -> list[Path]:
         "loopnest.v": lambda: chip_verilog(config),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / name for name in texts):  # before the time is spent
+        if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+            raise ValueError(f"{path}: expected a file that can be written")
     for name, text in texts.items():
         (folder / name).write_text(text())
     return [folder / name for name in texts]

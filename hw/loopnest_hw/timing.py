@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import make_config
+from .config import PRESETS, NumberFormat, make_config
 from .export import pe_verilog
 from .memory_cells import black_boxes, liberty, parse_name, replace_memories
 from .program import program
@@ -333,8 +333,8 @@ def read_liberty(path: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Map and time a PE, or any Verilog, and print the tables."""
     parser = argparse.ArgumentParser(prog="loopnest_hw.timing", description=__doc__)
-    parser.add_argument("--preset", default="single")
-    parser.add_argument("--dtype", default="bf16")
+    parser.add_argument("--preset", choices=PRESETS, default="single")
+    parser.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
     parser.add_argument("--liberty", type=Path, default=DEFAULT_LIBERTY)
     parser.add_argument("--output", type=Path, default=Path("build/timing"), help="folder")
     parser.add_argument("--verilog", type=Path, help="this design instead of the PE")
@@ -343,8 +343,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--paths", type=int, default=25, help="paths in the tables")
     options = parser.parse_args(arguments)
     folder: Path = options.output
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        if options.verilog is not None and not options.verilog.is_file():
+            raise FileNotFoundError(f"{options.verilog}: expected a Verilog file")
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "cells.lib").write_text(read_liberty(options.liberty))
         verilog = options.verilog
         if verilog is None:
@@ -354,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         areas = synthesize(verilog, options.top, folder)
         print(area_table(areas, options.depth), flush=True)
         paths, worst = time_netlist(options.top, folder)
-    except (RuntimeError, ValueError, FileNotFoundError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         print(f"timing: {error}", file=sys.stderr)
         return 1
     print(f"\n{path_table(paths, options.depth, options.paths)}")

@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="benches at once (2)")
     parser.add_argument("--report", action="store_true", help="only report on the last run")
     options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: expected 1 or more")
     code = 0 if options.report else run_benches(options.jobs)
     units, stale = summarize(read_points(FOLDER), read_waivers(WAIVERS))
     console = Console()

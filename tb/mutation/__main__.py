@@ -137,8 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", action="store_true", help="only show what was found")
     options = parser.parse_args(arguments)
     console = Console()
+    if options.count < 0:
+        parser.error(f"count {options.count}: expected 0 or more")
     designs = load(FOLDER / "designs")
     planned = shares(designs, options.count)
+    units = sorted({share.unit for share in planned})
+    for unit in (*(options.unit or ()), *options.skip):
+        if unit not in units:
+            parser.error(f"unit {unit!r}: expected one of {', '.join(units)}")
     if not options.report:
         of_design: dict[str, list[Share]] = {}
         for share in planned:

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from loopnest_hw.config import make_config, parse_overrides
 from loopnest_hw.program import program
 from tests.rtl.chips import Pair
 
@@ -71,6 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.model:
         kinds = {"expressions": lambda pair, seed: expressions.run_seed(pair, seed, rtl=False)}
     chips = chosen.chips.split(",")
+    if chosen.count < 0 or chosen.seed < 0:
+        parser.error(f"count {chosen.count}, seed {chosen.seed}: expected 0 or more")
+    for chip in chips:
+        try:
+            preset, dtype, *overrides = chip.split("/")
+            make_config(preset, dtype, **parse_overrides(overrides))
+        except ValueError as error:
+            parser.error(f"chip {chip!r}: {error}")
     console = Console(stderr=True)
     pairs: dict[str, Pair] = {}
     failed = 0

@@ -17,13 +17,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loopnest import Chip, Memory
-from loopnest_hw.config import parse_overrides
+from loopnest_hw.config import make_config, parse_overrides
 from loopnest_hw.program import program
 
+from ..formats.files import check_writable
 from .cases import Case, dense_case, matrix_cases
 from .convolution import convolution_cases
 from .graphs import CountedChip, GraphOutcome, graph_outcomes
 from .layer import layer_cases
+from .matrices import matrix_names
 from .orders import order_cases
 from .outcome import Outcome, run_cases
 from .picks import Pick, run_picks, table_of
@@ -157,7 +159,6 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
 
 
 def _save(options: argparse.Namespace, outcomes: Sequence[Outcome | GraphOutcome | Pick]) -> None:
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {
         name: getattr(options, name)
         for name in ("preset", "dtype", "set", "backend", "latency", "bytes_per_cycle")
@@ -210,12 +211,36 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of 'picks'")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks.json"))
     options = parser.parse_args(arguments)
-    needed = set(options.names) - {*WITHOUT_FILES, ON_GRAPHS, PICKS}
-    if PICKS in options.names and options.backend != "rtl":
-        parser.error(f"{PICKS}: expected --backend rtl, which counts cycles")
-    if options.matrices is None and needed:
-        parser.error(f"{', '.join(options.names)}: expected --matrices FOLDER with such files")
+    try:
+        _check(options)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     return options
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse, before anything is computed, what could not be run or saved."""
+    make_config(options.preset, options.dtype, **parse_overrides(options.set))
+    Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+    if PICKS in options.names and options.backend != "rtl":
+        raise ValueError(f"{PICKS}: expected --backend rtl, which counts cycles")
+    for name, least in (("count", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} {getattr(options, name)}: expected {least} or more")
+    known = {*WITHOUT_FILES, ON_GRAPHS, PICKS}
+    if options.matrices is not None:
+        matrices = matrix_names(options.matrices)
+        for name in options.names:
+            if name not in {*known, ORDERS, *matrices}:
+                raise ValueError(
+                    f"{name!r}: expected {', '.join((*WITHOUT_FILES, ORDERS, ON_GRAPHS, PICKS))}, or one "
+                    f"of {options.matrices}: {', '.join(matrices)}"
+                )
+    elif needed := set(options.names) - known:
+        shown = ", ".join(sorted(needed))
+        raise ValueError(f"{shown}: expected --matrices FOLDER with such files")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(options.output)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loopnest import Chip, Epilogue, Memory, RunReport, Tensor
+from loopnest_hw.config import make_config
 from loopnest_hw.program import program
 
+from ..formats.files import check_writable
 from . import training
 from .training import QuantisedLayer
 
@@ -29,6 +31,8 @@ STATEMENT = "Y[n,o] = X[n,i] * W[i,o]"
 ORDER = "nio"
 IMAGES_A_RUN = 50
 IMAGES_WITH_WAVES = 2
+
+REPORT, PLOT = "digits.json", "digits.png"
 WITHIN = 0.02
 """How far the pruned network's accuracy may be from the float one's."""
 
@@ -171,7 +175,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems.append("the dense run's results are not the sparse run's")
     if abs(accuracies["float"] - accuracies["pruned, golden model"]) > WITHIN:
         problems.append(f"the pruned network is more than {WITHIN:.0%} away from the float one")
-    options.output.mkdir(parents=True, exist_ok=True)
     report = {
         "images": len(images),
         "backend": options.backend,
@@ -183,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "dense": [asdict(layer) for layer in dense.layers],
         "problems": problems,
     }
-    json_path, plot_path = options.output / "digits.json", options.output / "digits.png"
+    json_path, plot_path = options.output / REPORT, options.output / PLOT
     json_path.write_text(json.dumps(report, indent=2) + "\n")
     _plot(plot_path, run, dense)
     console.print(f"report: {json_path}   plot: {plot_path}")
@@ -205,7 +208,27 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.waves is not None and options.images is None:
         options.images = IMAGES_WITH_WAVES
+    try:
+        _check(options)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     return options
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse, before the training, what could not be run or saved."""
+    make_config(options.preset, "int8")
+    Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+    if options.images is not None and options.images < 1:
+        raise ValueError(f"--images {options.images}: expected 1 or more")
+    if not 0 <= options.sparsity < 1:
+        raise ValueError(f"--sparsity {options.sparsity}: expected 0 to less than 1")
+    options.output.mkdir(parents=True, exist_ok=True)
+    for file in (REPORT, PLOT):
+        check_writable(options.output / file)
+    if options.waves is not None:
+        Path(options.waves).parent.mkdir(parents=True, exist_ok=True)
+        check_writable(options.waves)
 
 
 def _print(

@@ -1,6 +1,7 @@
 """Files of NumPy (.npy, .npz), with sparse arrays as SciPy and pydata/sparse save them."""
 
 import math
+import warnings
 import zipfile
 from typing import IO, Any
 
@@ -77,7 +78,9 @@ def _read_array(file: IO[bytes]) -> NDArray:
     headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in headers:
         raise ValueError(f"version {version} of an array: expected 1.0 or 2.0")
-    shape, by_columns, dtype = headers[version](file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        shape, by_columns, dtype = headers[version](file)
     if dtype.hasobject:
         raise ValueError(f"values of type {dtype} (pickled): expected numbers")
     if any(n < 0 for n in shape):
