@@ -232,10 +232,8 @@ def _check(options: argparse.Namespace) -> None:
         matrices = matrix_names(options.matrices)
         for name in options.names:
             if name not in {*known, ORDERS, *matrices}:
-                raise ValueError(
-                    f"{name!r}: expected {', '.join((*WITHOUT_FILES, ORDERS, ON_GRAPHS, PICKS))}, or one "
-                    f"of {options.matrices}: {', '.join(matrices)}"
-                )
+                names = ", ".join((*WITHOUT_FILES, ORDERS, ON_GRAPHS, PICKS, *matrices))
+                raise ValueError(f"{name!r}: expected some of {names}")
     elif needed := set(options.names) - known:
         shown = ", ".join(sorted(needed))
         raise ValueError(f"{shown}: expected --matrices FOLDER with such files")
