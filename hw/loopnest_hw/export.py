@@ -82,7 +82,7 @@ def write_files(config: ChipConfig, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for path in (folder / name for name in texts):  # before the time is spent
         if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-            raise ValueError(f"{path}: expected a file that can be written")
+            raise ValueError(f"{path}: expected a writable file")
     for name, text in texts.items():
         (folder / name).write_text(text())
     return [folder / name for name in texts]
