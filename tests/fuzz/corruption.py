@@ -1,7 +1,7 @@
-"""Kernels whose descriptor, tensors or bus are broken, each determined by its seed.
+"""Kernels with a corrupted descriptor, tensor or bus response, each determined by its seed.
 
-The chip has to end each with an error that the golden model finds for the same memory, or with the
-model's result; it writes nothing outside the result's regions, and its next kernel is right.
+The chip must end each with an error that the golden model predicts for the same memory, or with the
+model's result; it must not write outside the result's regions, and its next kernel must be correct.
 """
 
 from collections.abc import Callable
@@ -39,35 +39,35 @@ from tests.sim import nests
 from . import expressions
 
 BUDGET = 30_000
-"""Cycles of a spoilt kernel: one that does not end ends soon."""
+"""Cycle budget of a corrupted kernel, small so that an endless one ends soon."""
 
 SOUND_BUDGET = 1_000_000
-"""Cycles of the sound kernel after it, which may take many passes."""
+"""Cycle budget of the valid kernel after it, which may take many passes."""
 
 SLACK = 8_000
-"""Cycles after the budget in which the bus has to come to rest."""
+"""Cycles after the budget within which the bus must be idle."""
 
-MAX_CYCLES_A_STEP = 200
-"""A budget of so many cycles for each piece of work, and some, is never too small."""
+MAX_CYCLES_PER_WORK = 200
+"""Upper bound of the cycles for each unit of work (`Run.work`)."""
 
 NESTS = 0.35
-"""Share of the cases that no compiler made."""
+"""Share of the cases that are random nests."""
 
 TWICE = 0.15
 """Share of the cases that are lists of two kernels."""
 
 LEVELS, ARRAYS = ("scanner", "dispatch"), ("table", "blocks")
-"""Begins and ends of the descriptor's fields that hold levels' addresses."""
+"""Prefixes and suffixes of the descriptor's fields with levels' addresses."""
 
 SHOWN = 1 << 16
-"""Bytes of a room that are compared."""
+"""Maximum bytes of a region that are compared."""
 
 Segments = list[tuple[int, NDArray[np.uint8]]]
 
 
 @dataclass
 class Case:
-    """A kernel in memory, and what is done to it.
+    """A kernel in memory, and its corruptions.
 
     Attributes
     ----------
@@ -76,16 +76,16 @@ class Case:
     levels : set of int
         Addresses of position tables and block words.
     sound : list of (address, bytes)
-        The memory before it is spoilt: the descriptor, or two of them, and what else there is.
+        The memory before the corruptions: one descriptor or two, and the arrays.
     segments : list of (address, bytes)
-        The memory when the chip starts. Only the first descriptor is spoilt.
+        The memory when the chip starts. Only the first descriptor is corrupted.
     memory : Memory
     read_error, write_error : int
         Beat that is answered with an error, from 1; 0: none.
     silence : int
-        Cycle from which on the memory is silent; 0: never.
+        Cycle from which on the memory does not answer; 0: never.
     done : list of str
-        What was spoilt, for the reader.
+        Descriptions of the corruptions.
     """
 
     seed: int
@@ -109,7 +109,7 @@ class Case:
 
 
 class Recorder(ModelBackend):
-    """A model that keeps the kernels that it runs."""
+    """A model that records the kernels that it runs."""
 
     def __init__(self, config: ChipConfig) -> None:
         super().__init__(config)
@@ -132,8 +132,8 @@ def make_case(seed: int, pair: Pair) -> Case:
     words = pack(config, fields)
     if rng.random() < TWICE:
         words = np.concatenate([pack(config, fields | {"last": 0}), words])
-    # the descriptors lie behind everything
-    ends = [fields.get(f"result.{room}_end", 0) for room in REGIONS]
+    # the descriptors follow everything else
+    ends = [fields.get(f"result.{name}_end", 0) for name in REGIONS]
     ends += [address + array.nbytes for address, array in arrays]
     start = -(-max(ends) // LINE_BYTES) * LINE_BYTES
     sound = [(start, _bytes(words))]
@@ -147,9 +147,9 @@ def make_case(seed: int, pair: Pair) -> Case:
         seed=seed % 1000 + 1,
     )
     case = Case(seed, statement, levels, sound, [(a, b.copy()) for a, b in sound], memory)
-    spoil = (_field, _field, _bit, _segment, _segment, _segment, _overlap, _bus)
+    corruptions = (_field, _field, _bit, _segment, _segment, _segment, _overlap, _bus)
     for _ in range(int(rng.choice([0, 1, 1, 1, 1, 2, 2, 3, 4]))):
-        chosen: Callable[..., str] = spoil[int(rng.integers(len(spoil)))]
+        chosen: Callable[..., str] = corruptions[int(rng.integers(len(corruptions)))]
         case.done.append(chosen(rng, config, case))
     # an endless kernel has to end soon
     words = case.segments[0][1].view("<u4")
@@ -160,7 +160,7 @@ def make_case(seed: int, pair: Pair) -> Case:
 
 
 def run_seed(pair: Pair, seed: int) -> str:
-    """Run a seed's case on the RTL; return how it ended. Its error tells the case."""
+    """Run a seed's case on the RTL; return the outcome. An error's message shows the case."""
     case = make_case(seed, pair)
     try:
         return check(pair, case)
@@ -170,12 +170,12 @@ def run_seed(pair: Pair, seed: int) -> str:
 
 
 def check(pair: Pair, case: Case) -> str:
-    """Run the case and a sound kernel after it; return the error's name, or "right".
+    """Run the case and a valid kernel after it; return the error's name, or "right".
 
     Raises
     ------
     AssertionError
-        If the chip does anything that it must not.
+        If the chip violates its specification.
     """
     config = pair.model.config
     image = _image(case.segments)
@@ -196,9 +196,9 @@ def check(pair: Pair, case: Case) -> str:
     elif code in (ErrorCode.READ_ERROR, ErrorCode.WRITE_ERROR):
         assert chip.errors_answered, ended
     elif code is ErrorCode.BUDGET and (code, where) not in expected.errors:
-        work = MAX_CYCLES_A_STEP * (expected.work + 20)
+        work = MAX_CYCLES_PER_WORK * (expected.work + 20)
         assert where <= expected.completed, ended
-        # a memory that falls silent may be found out later than that
+        # a memory that stops answering may be detected later than that
         assert case.silence or budget < work, f"{ended}, {expected}"
     elif code is ErrorCode.NONE:
         assert not expected.errors, f"no error: expected one of {expected.errors}"
@@ -211,7 +211,7 @@ def check(pair: Pair, case: Case) -> str:
 
 
 def _check_next(chip: Any, config: ChipConfig, case: Case, code: ErrorCode, end: int) -> None:
-    """Assert that the sound kernel runs right on what the spoilt one left."""
+    """Assert that the valid kernel is correct after the corrupted one."""
     chip.mute(False)
     chip.fail()
     if code:
@@ -224,7 +224,7 @@ def _check_next(chip: Any, config: ChipConfig, case: Case, code: ErrorCode, end:
     image = _image(case.sound)
     expected: Run = run_kernels(config, image, case.start)
     assert not expected.errors
-    end = max([end, *(room_end for _, room_end in expected.regions)])
+    end = max([end, *(region_end for _, region_end in expected.regions)])
     chip.write(0, bytes(end))
     for address, data in case.sound:
         chip.write(address, data.tobytes())
@@ -268,7 +268,7 @@ Segment = tuple[int, NDArray[Any]]
 def _random_nest(
     rng: np.random.Generator, config: ChipConfig
 ) -> tuple[str, dict[str, int], list[Segment]]:
-    """Return a nest that no compiler makes: its descriptor's fields and its arrays."""
+    """Return a random nest: its descriptor's fields and its arrays."""
     while True:
         image, fields = nests.random_kernel(rng, config)
         fields["last"] = 1
@@ -326,7 +326,7 @@ def _set_field(config: ChipConfig, case: Case, path: str, value: int) -> str:
 
 
 def _field(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
-    """Set a field of the descriptor to anything, to a limit, or beside what it was."""
+    """Set a field of the descriptor to a random value, to a limit, or close to its value."""
     fields = list(kernel_fields(config))
     chosen = fields[int(rng.integers(len(fields)))]
     now = unpack(config, case.segments[0][1].view("<u4"))[chosen.path]
@@ -347,7 +347,7 @@ def _bit(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
 
 
 def _segment(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
-    """Spoil a word of an array, often of a table or of block words."""
+    """Corrupt a word of an array, often of a table or of block words."""
     tensors = [(a, d) for a, d in case.segments[1:] if len(d) >= 4]
     if rng.random() < 0.7:
         tensors = [(a, d) for a, d in tensors if a in case.levels] or tensors
@@ -369,18 +369,18 @@ def _segment(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
 
 
 def _overlap(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
-    """Put a room of the result over something that lies in memory."""
+    """Move a region of the result over other data."""
     fields = unpack(config, case.segments[0][1].view("<u4"))
-    room = str(rng.choice(["table", "blocks", "values", "values"]))
-    size = fields[f"result.{room}_end"] - fields[f"result.{room}"]
+    name = str(rng.choice(["table", "blocks", "values", "values"]))
+    size = fields[f"result.{name}_end"] - fields[f"result.{name}"]
     target = case.segments[int(rng.integers(len(case.segments)))]
     address = target[0] + int(rng.integers(-1, 3)) * LINE_BYTES
-    _set_field(config, case, f"result.{room}_end", address + max(size, 0))
-    return _set_field(config, case, f"result.{room}", address)
+    _set_field(config, case, f"result.{name}_end", address + max(size, 0))
+    return _set_field(config, case, f"result.{name}", address)
 
 
 def _bus(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
-    """Let a beat fail, or the memory fall silent."""
+    """Make a beat fail, or the memory stop answering."""
     beat = int(2 ** rng.uniform(0, 8))
     kind = int(rng.integers(3))
     if kind == 0:
@@ -390,4 +390,4 @@ def _bus(rng: np.random.Generator, config: ChipConfig, case: Case) -> str:
         case.write_error = beat
         return f"write {beat} fails"
     case.silence = 4 * beat
-    return f"silent from cycle {case.silence} on"
+    return f"no answers from cycle {case.silence} on"

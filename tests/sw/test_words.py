@@ -1,4 +1,4 @@
-"""The glossary's terms are where it says that they are."""
+"""The glossary's terms are in the files that it names, and replaced phrases do not return."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,21 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
+FOLDERS = ("docs", "hw", "sim", "sw", "tb", "tests")
+
+REPLACED = {
+    "wanted by nobody": "that cannot match",
+    "nobody wants": "that cannot match",
+    "nobody can see": "unobservable",
+    "belongs to the past": "is stale",
+    "belong to the past": "are stale",
+    "replay's past": "stale",
+    "falls silent": "stops answering",
+    "fall silent": "stop answering",
+    "spoilt": "corrupted",
+    "what was to be reached": "the target",
+}
+"""Phrases, and what to write instead."""
 
 
 def terms() -> list[tuple[str, str]]:
@@ -33,3 +48,18 @@ def test_every_term_has_one_row() -> None:
     rows = text.count("\n| ") - text.count("\n| term |")
     names = [term for term, _ in terms()]
     assert len(names) == len(set(names)) >= rows > 0
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_replaced_phrases(folder: str) -> None:
+    """Code and documentation have none of them."""
+    pages = [ROOT / "README.md"]
+    pages += [p for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".md", ".toml")]
+    assert len(pages) > 5
+    for page in pages:
+        if page != Path(__file__):
+            text = prose(page.read_text())
+            for phrase, instead in REPLACED.items():
+                assert phrase not in text, (
+                    f"{page.relative_to(ROOT)}: {phrase!r}: write {instead!r}"
+                )

@@ -224,7 +224,7 @@ def make_plan(
         Whether operands may have dense levels for compressed ones, which takes more memory and
         cycles, where there is no nest otherwise.
     skip_zeros : bool
-        Whether dense operands whose levels nobody chose may be stored without their zeros
+        Whether dense operands whose levels were not chosen may be stored without their zeros
         (`zeros.storages`), where that is expected to take fewer cycles.
     semiring : Semiring
         What ``+`` and ``*`` mean.
