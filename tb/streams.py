@@ -108,7 +108,7 @@ class Source:
         self.set_idle()
 
     async def send_all(self, values: Iterable[Any]) -> None:
-        """Send items in order, back to back where there is no stall."""
+        """Send items in order, back to back without stalls."""
         for value in values:
             await self.send(value)
 

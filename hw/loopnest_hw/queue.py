@@ -1,4 +1,4 @@
-"""A FIFO: registers where it is shallow, a memory where it is deep."""
+"""A FIFO, of registers if it is shallow, with a memory if it is deep."""
 
 from typing import Any
 

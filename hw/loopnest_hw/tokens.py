@@ -28,7 +28,7 @@ BLOCK_WORD = data.StructLayout({"mask": BLOCK_MASK_BITS, "coordinate": BLOCK_COO
 
 
 def token(config: ChipConfig) -> data.StructLayout:
-    """One iteration of a loop, handed to the next row.
+    """One iteration of a loop, passed to the next row.
 
     ``position[o]`` and ``present[o]`` are operand o's; ``fiber`` and ``key`` are the result's
     (`descriptor.ResultMode`). ``stop`` is the number of fibers that end with this token, counted
@@ -172,7 +172,7 @@ def terms(config: ChipConfig) -> data.StructLayout:
     """Up to M wide values and their destinations.
 
     Lane m goes to lane ``index[m]`` of accumulator slot ``place[m]``; ``first`` stores, the others
-    add. Where the nest does not accumulate, ``place`` is the block coordinate. ``end``: the result
+    add. If the nest does not accumulate, ``place`` is the block coordinate. ``end``: the result
     fiber ``fiber`` is complete once these are in; ``final``: so is the nest.
     """
     m = config.multipliers

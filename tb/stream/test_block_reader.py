@@ -177,8 +177,8 @@ async def unwanted_words(dut: Any, share: float, timing: tuple[float, float, int
     size = 1 << COORDINATE_BITS
     sink, _ = await begin(dut, image, made, stall, size, latency=latency)
     fibers, _ = golden(image, made, size)
-    handed_on = await check_bounded(dut, "", sink, fibers, share, patience=patience)
-    assert share == 1.0 or handed_on < sum(run["length"] for run in made)
+    passed_on = await check_bounded(dut, "", sink, fibers, share, patience=patience)
+    assert share == 1.0 or passed_on < sum(run["length"] for run in made)
 
 
 @cocotb.test()
@@ -190,8 +190,8 @@ async def lines_of_unwanted_words(dut: Any) -> None:
     made = [{"line": 3, "first": 5, "length": 4000, "child": 1}]
     sink, _ = await begin(dut, image, made, 0.0, 1 << COORDINATE_BITS, latency=4)
     fibers, _ = golden(image, made, 1 << COORDINATE_BITS)
-    handed_on = await check_bounded(dut, "", sink, fibers, 0.003)
-    assert handed_on < 100
+    passed_on = await check_bounded(dut, "", sink, fibers, 0.003)
+    assert passed_on < 100
     assert sink.cycles[-1] - sink.cycles[0] < 4000 / LINE_WORDS + 35
     assert not int(dut.fault.value)
 

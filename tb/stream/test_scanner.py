@@ -188,8 +188,8 @@ async def unwanted_words(dut: Any, share: float, timing: tuple[float, float, int
     await ClockCycles(dut.clk, 2)
     requests = [{"position": n, "empty": 0} for n in range(len(lengths))]
     cocotb.start_soon(source.send_all(requests))
-    handed_on = await check_bounded(dut, "scan__0__", sink, fibers, share, patience=patience)
-    assert handed_on < sum(lengths)
+    passed_on = await check_bounded(dut, "scan__0__", sink, fibers, share, patience=patience)
+    assert passed_on < sum(lengths)
     assert not int(dut.scan__0__fault.value)
     assert not int(dut.error.value)
 

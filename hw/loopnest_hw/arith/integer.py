@@ -33,7 +33,7 @@ class IntAdd(wiring.Component):
     Members
     -------
     advance : In(1)
-        The pipe moves. While it is low, everything stands still.
+        The pipeline advances. While it is low, all registers hold.
     a, b : In(32)
     extreme : In(1), minimum : In(1)
         Instead of the sum: the minimum, or else the maximum.
@@ -79,7 +79,7 @@ class IntMul(wiring.Component):
     Members
     -------
     advance : In(1)
-        The pipe moves. While it is low, everything stands still.
+        The pipeline advances. While it is low, all registers hold.
     a : In(32)
     b : In(32)
         A narrow number: only its low `NARROW_BITS` bits are used.

@@ -21,7 +21,7 @@ WAITING = 8
 class Placer(wiring.Component):
     """Computes the leaf blocks' base positions, and looks up their places in the accumulator.
 
-    ``i`` has the joined blocks of every ``context`` token that is not null. Where the nest
+    ``i`` has the joined blocks of every ``context`` token that is not null. If the nest
     accumulates, the result's blocks are looked up (in DOT once a fiber, otherwise once an item);
     the blocks of a stale fiber are dropped, and lanes of a block that the pass does not keep are
     cleared. If the nest does not accumulate, `retired` has an item for each row-0 token that ends.

@@ -34,7 +34,7 @@ class ResultPath(wiring.Component):
     result, epilogue : In
         The descriptor's members of these names. Constant from two cycles before the first block on.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
-        With a second block only where the result is compressed and not filled, and there is no
+        With a second block only if the result is compressed and not filled, and there is no
         epilogue.
     o : Out(stream.Signature(tokens.LINE_WRITE))
     request : Out(stream), reply : In(stream)

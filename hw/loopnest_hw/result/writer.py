@@ -43,7 +43,7 @@ def _prefix_counts(m: Module, mask: Value) -> list[Value]:
 
 
 def _highest(lanes: Value) -> Value:
-    """Return the number of the highest set bit plus one, 0 where none is set."""
+    """Return the number of the highest set bit plus one, or 0 if none is set."""
     place = Value.cast(0)
     for k in range(len(lanes)):
         place = Mux(lanes[k], k + 1, place)

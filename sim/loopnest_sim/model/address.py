@@ -24,7 +24,7 @@ class PlacedBlock:
 
 @dataclass(frozen=True)
 class Values:
-    """Where an operand's values are; ``size`` is the bytes of one."""
+    """The location of an operand's values; ``size`` is the bytes of one."""
 
     used: bool
     address: int

@@ -98,7 +98,7 @@ def _regions(kernel: Mapping[str, int]) -> Iterator[str]:
     found = regions(kernel)
     for name, (begin, end) in found.items():
         if begin > end:
-            yield f"result.{name}_end={end:#x}: expected {begin:#x}, where it begins, or more"
+            yield f"result.{name}_end={end:#x}: expected at least {begin:#x}, its begin"
     for (one, (begin, end)), (other, (other_begin, other_end)) in combinations(found.items(), 2):
         if end > other_begin and other_end > begin:
             yield f"result.{one}: overlaps result.{other}"

@@ -1,1 +1,1 @@
-"""Tensors as they are handed in, stored, packed and written to files."""
+"""Tensors: conversion of operands, storage, packing, and files."""

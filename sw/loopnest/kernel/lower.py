@@ -258,7 +258,7 @@ def _operands(
             placed[id(tensor)] = (arena.put(tensor.values), levels)
         values, levels = placed[id(tensor)]
         if c == nest.lane.mask:
-            # beside a term that is absent it would be added to another one
+            # next to an absent term it would be added to another one
             neutral = plan.semiring.neutral_bits(config.dtype)
             values = arena.put(np.array([neutral], np.uint32))
             levels[-1] = _without_values(arena, tensor)
