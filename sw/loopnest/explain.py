@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode, Op, Reduction, ResultMode
@@ -17,6 +18,7 @@ from .formats.tensor import Tensor
 from .kernel.backends import ModelBackend
 from .loops.nest import Row
 from .loops.plan import LATENCY, Plan
+from .report.plain import plain
 from .run import run_task
 
 REDUCED = {Reduction.SUM: "sum", Reduction.MIN: "minimum", Reduction.MAX: "maximum"}
@@ -35,6 +37,15 @@ class Explanation:
         for plan in self.plans:
             lines += [*_kernel(plan), ""]
         return "\n".join(lines[:-1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the kernels' loops and what they are expected to cost, as ``json`` can write it.
+
+        Of a loop: its index and size, what it walks, and what its cells do. ``expected`` are
+        cycles, multiplies, lines read, entries of the result, and each stage's cycles by itself.
+        """
+        kernels = [_figures(plan) for plan in self.plans]
+        return plain({"statement": str(self.statement), "kernels": kernels})
 
 
 class _AllPlannedError(Exception):
@@ -75,6 +86,42 @@ def explain(
             run=run,
         )
     return Explanation(statement, tuple(plans))
+
+
+def _figures(plan: Plan) -> dict[str, Any]:
+    """Return what there is to tell of one kernel."""
+    result, expected = plan.result, plan.expected
+    return {
+        "statement": str(plan.statement),
+        "order": "".join(plan.loops),
+        "loops": [
+            {
+                "index": row.index,
+                "size": row.size,
+                "row": row.number,
+                "walks": _domain(plan, row),
+                "cells": _cells(plan, row),
+            }
+            for row in plan.nest.rows
+            if row.index is not None
+        ],
+        "stored": plan.stored,
+        "lane": _lane(plan),
+        "leaf": result.leaf_mode.name.lower(),
+        "result": {
+            "fibers": result.fibers,
+            "span": result.span,
+            "compressed": result.compressed,
+            "accumulated": result.accumulate,
+        },
+        "expected": {
+            "cycles": plan.cycles,
+            "multiplies": expected.multiplies,
+            "lines_read": expected.lines,
+            "entries": expected.entries,
+            "stages": expected.stages,
+        },
+    }
 
 
 def _kernel(plan: Plan) -> list[str]:

@@ -1,5 +1,7 @@
 """What `Chip.explain` says."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -30,6 +32,24 @@ def test_one_kernel():
     ]
     assert str(got).splitlines()[-1].startswith("expected: ")
     assert CHIP.report is None, "nothing ran"
+
+
+def test_to_dict():
+    """All that is printed, as JSON takes it."""
+    a = sparse(20, 20)
+    made = CHIP.explain("X[i,j] = B[i,k] * C[k,l] * D[l,j] + B[i,j]", B=a, C=a, D=a)
+    found = made.to_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["statement"] == str(made.statement) and len(found["kernels"]) > 1
+    text = str(made)
+    for kernel in found["kernels"]:
+        assert kernel["order"] == "".join(loop["index"] for loop in kernel["loops"])
+        for loop in kernel["loops"]:
+            assert f"for {loop['index']} in {loop['walks']}\n" in text
+            assert f"row {loop['row']}, {loop['index']}: {loop['cells']}\n" in text
+        assert f"lane: {kernel['lane']}\n" in text and f"leaf: {kernel['leaf']}, " in text
+        assert f"expected: {kernel['expected']['cycles']:,.0f} cycles, " in text
+        assert max(kernel["expected"]["stages"].values()) <= kernel["expected"]["cycles"]
 
 
 def test_joins():

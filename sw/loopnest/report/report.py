@@ -21,6 +21,7 @@ from loopnest_sim.roof import Work, measure
 from ..kernel.backends import Counters
 from ..kernel.lower import Kernel
 from .bottleneck import Bottleneck, Run, expected_bottleneck, find_bottleneck
+from .plain import plain
 from .plot import draw
 from .timeline import Timeline, make_timeline
 from .trace import events
@@ -151,7 +152,7 @@ class RunReport:
             }
             for run in self._runs
         ]
-        return _plain(found)
+        return plain(found)
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON."""
@@ -235,15 +236,6 @@ class RunReport:
         for note in self.stored:
             table.add_row(*note.split(": ", 1))
         return table
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of lists, dicts and Python's own numbers alone."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
 
 
 def make_report(
