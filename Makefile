@@ -13,6 +13,9 @@ KIND ?=
 CHIPS ?=
 # what `make mutate` takes besides
 MUTATE ?=
+# cycles that `make waves` records
+FIRST ?= 0
+LAST ?= 1000
 # jobs of the tests
 JOBS ?= 2
 # any Python from 3.11 on
@@ -61,8 +64,9 @@ timing: $(READY) ## area and clock of the PE (LIBERTY=cells.lib PRESET= DTYPE=);
 	$(BIN)/python -m loopnest_hw.timing --preset $(PRESET) --dtype $(DTYPE) \
 	    $(if $(LIBERTY),--liberty $(LIBERTY))
 
-waves: $(READY) ## like `make sim`, and record waves into build/ (WAVES=file)
-	$(BIN)/python -m loopnest.examples.digits --waves $(or $(WAVES),$(OUT)/digits)
+waves: $(READY) ## record a small product's signals (WAVES=build/waves FIRST=0 LAST=1000 PRESET= DTYPE=)
+	$(BIN)/python -m loopnest.examples.waves --preset $(PRESET) --dtype $(DTYPE) \
+	    --waves $(or $(WAVES),$(OUT)/waves) --first $(FIRST) --last $(LAST)
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,9 +30,9 @@ from .training import QuantisedLayer
 STATEMENT = "Y[n,o] = X[n,i] * W[i,o]"
 ORDER = "nio"
 IMAGES_A_RUN = 50
-IMAGES_WITH_WAVES = 2
 
 REPORT, PLOT = "digits.json", "digits.png"
+
 WITHIN = 0.02
 """How far the pruned network's accuracy may be from the float one's."""
 
@@ -135,7 +135,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             dtype="int8",
             memory=memory,
             backend=backend,
-            waves=options.waves if backend == "rtl" else None,
         )
 
     data = training.digits()
@@ -203,11 +202,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
     parser.add_argument("--images", type=int, default=None, help="test images; default all")
     parser.add_argument("--sparsity", type=float, default=0.85, help="share of weights pruned")
-    parser.add_argument("--waves", default=None, help="file to record waves to (few images)")
     parser.add_argument("--output", type=Path, default=Path("build"))
     options = parser.parse_args(arguments)
-    if options.waves is not None and options.images is None:
-        options.images = IMAGES_WITH_WAVES
     try:
         _check(options)
     except (ValueError, OSError) as error:
@@ -226,9 +222,6 @@ def _check(options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     for file in (REPORT, PLOT):
         check_writable(options.output / file)
-    if options.waves is not None:
-        Path(options.waves).parent.mkdir(parents=True, exist_ok=True)
-        check_writable(options.waves)
 
 
 def _print(

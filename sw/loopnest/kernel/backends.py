@@ -13,7 +13,7 @@ from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
-from loopnest_sim.waves import WavesLike
+from loopnest_sim.waves import WavesLike, make_waves
 
 from .lower import Kernel
 from .verilog import cached_verilog
@@ -208,8 +208,14 @@ def make_backend(
     backend: str, config: ChipConfig, memory: Memory, waves: WavesLike | None = None
 ) -> Backend:
     """Return the backend ``"rtl"`` or ``"model"``; ValueError for another name."""
+    if waves is not None:
+        make_waves(waves)  # a wrong one is told before anything is built
     if backend == "rtl":
         return RtlBackend(config, memory, waves)
     if backend == "model":
+        if waves is not None:
+            raise ValueError(
+                f"waves={waves!r}: the golden model has no signals: expected backend='rtl'"
+            )
         return ModelBackend(config)
     raise ValueError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
