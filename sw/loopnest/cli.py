@@ -5,6 +5,7 @@ or a file are not what was expected; 130 it was interrupted; 141 nothing reads w
 """
 
 import argparse
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
@@ -41,8 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True)
+
+    def warn(message: Warning | str, *_: Any) -> None:
+        console.print("[yellow]warning:[/]", end=" ")
+        console.print(str(message), markup=False, highlight=False, soft_wrap=True)
+
     try:
-        return int(options.command(options, console))
+        with warnings.catch_warnings():
+            warnings.showwarning = warn  # type: ignore[assignment]
+            return int(options.command(options, console))
     except BrokenPipeError:
         raise
     except (ChipError, BuildError, ValueError, TypeError, OSError) as error:

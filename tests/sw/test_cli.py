@@ -119,6 +119,15 @@ def test_info_says_what_compute_refuses(tmp_path, capsys):
     )
 
 
+def test_a_warning_is_a_line(tmp_path, capsys):
+    file = str(tmp_path / "a.npy")
+    np.save(file, np.array([1, 1e300]))
+    assert main(["einsum", "i->i", file, "--backend", "model", "-o", str(tmp_path / "y.npy")]) == OK
+    lines = capsys.readouterr().err.splitlines()
+    text = "warning: A: value 1e+300 at (1): beyond the range of bf16, stored as infinity"
+    assert [line for line in lines if "1e+300" in line] == [text]
+
+
 def test_a_npy_file_asks_for_a_dense_result(files, tmp_path):
     a, b, _ = files
     c = str(tmp_path / "C.npy")

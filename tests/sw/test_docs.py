@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize(("name", "least"), [("format.md", 11), ("expressions.md", 20)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("format.md", 11), ("expressions.md", 20), ("operands.md", 8)]
+)
 def test_examples(name: str, least: int) -> None:
     """Python."""
     result = doctest.testfile(str(DOCS / name), module_relative=False)
