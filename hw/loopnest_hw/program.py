@@ -1,4 +1,4 @@
-"""How a command-line program ends where its user or the program behind its pipe ends it."""
+"""Ends a command-line program cleanly on Ctrl-C or when its output pipe is closed."""
 
 import os
 import sys

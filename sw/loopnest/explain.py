@@ -1,4 +1,4 @@
-"""What the chip would do for a statement: the kernels' loops, cells and tables, and their cost."""
+"""Explains a statement: the kernels' loops, cells and tables, and their cost."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -49,7 +49,7 @@ class Explanation:
 
 
 class _AllPlannedError(Exception):
-    """The last kernel needs no run."""
+    """Raised at the last kernel, which is not run."""
 
 
 def explain(
@@ -63,7 +63,7 @@ def explain(
     latency: int = LATENCY,
     semiring: Semiring = PLUS_TIMES,
 ) -> Explanation:
-    """Plan a statement; what later kernels need is computed on the golden model."""
+    """Plan a statement; intermediates are computed on the golden model."""
     plans: list[Plan] = []
     model = ModelBackend(config)
 
@@ -150,7 +150,7 @@ def _kernel(plan: Plan) -> list[str]:
 
 
 def _lane(plan: Plan) -> str:
-    """Return what a lane of the leaf computes, and of which operands its table wants a value."""
+    """Return what a lane of the leaf computes, and the operands that its table requires."""
     lane, ring = plan.nest.lane, plan.semiring
     everything = range(len(plan.nest.columns))
     names = [f"{'-' * lane.negate[c]}{_name(plan, c)}" for c in everything if c != lane.mask]
@@ -170,7 +170,7 @@ def _operation(op: Op, left: str, right: str) -> str:
 
 
 def _domain(plan: Plan, row: Row) -> str:
-    """Return what a row walks."""
+    """Return the coordinates that a row visits."""
     scanned = [c for c, cell in enumerate(row.cells) if cell.mode is CellMode.SCAN]
     if any(cell.ones for cell in row.cells) or not scanned:
         return f"0..{row.size}{_left_out(plan, row)}"
@@ -178,8 +178,8 @@ def _domain(plan: Plan, row: Row) -> str:
 
 
 def _kept(plan: Plan, row: Row, columns: Sequence[int]) -> str:
-    """Return what a row's table keeps: the fewest of these columns that have to be there, beside
-    all others.
+    """Return what a row's table keeps: the minimal sets of these columns that must be present,
+    besides all others.
     """
     others = sum(1 << c for c in range(len(row.cells)) if c not in columns)
     found: list[set[int]] = []
@@ -198,7 +198,7 @@ def _name(plan: Plan, column: int) -> str:
 
 
 def _left_out(plan: Plan, row: Row) -> str:
-    """Return what a complemented mask takes from a row."""
+    """Return what a complemented mask removes from a row."""
     lane = plan.nest.lane
     if lane.mask is None or not lane.complement:
         return ""
@@ -207,7 +207,7 @@ def _left_out(plan: Plan, row: Row) -> str:
 
 
 def _cells(plan: Plan, row: Row) -> str:
-    """Return what a row joins, where that is more than one fiber, and what each cell does."""
+    """Return what a row joins, if that is more than one fiber, and the mode of each cell."""
     joined = [c for c, cell in enumerate(row.cells) if cell.ones or cell.mode is CellMode.SCAN]
     found = [f"join {_kept(plan, row, joined)}"] if len(joined) > 1 else []
     for column, cell in enumerate(row.cells):

@@ -1,6 +1,6 @@
 """Waves of a small product: records all signals of the chip in a window of cycles.
 
-Says what it computes, which cycles it records, and which file it has written.
+It prints what it computes, which cycles it records, and which file it has written.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from loopnest_sim.waves import make_waves
 STATEMENT = "C[i,j] = A[i,k] * B[k,j]"
 SIZE, DENSITY = 64, 0.1
 LAST = 1000
-"""The last cycle that is recorded, if no other is asked for: enough to see all units at work."""
+"""The default last cycle: enough to see all units at work."""
 
 
 @program
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     waves = make_waves((options.waves, options.first, options.last))
     chip = f"preset {options.preset}, {options.dtype}"
     print(f"{STATEMENT}, {SIZE} x {SIZE} with {DENSITY:.0%} nonzeros, {chip}")
-    print(f"records cycles {waves.first:,} to {waves.last:,} into {waves.path}")
+    print(f"records cycles {waves.first:,} to {waves.last:,} to {waves.path}")
     print("builds a simulator that can do so, which takes minutes the first time")
     report = _record(options)
     size = waves.path.stat().st_size / 1e6

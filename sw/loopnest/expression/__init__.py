@@ -1,1 +1,1 @@
-"""Statements: what they mean, and their rewriting into ones that a kernel can compute."""
+"""Statements: notation and semantics, and rewriting into statements that a kernel can compute."""

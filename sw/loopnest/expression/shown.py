@@ -1,8 +1,8 @@
-"""A sparse operand that no loops can walk through its view: the entries that the view shows become
-an operand of their own.
+"""Views of sparse operands that no loops can walk: the entries of the view become a separate
+operand.
 
-A diagonal ``A[i,i]`` selects entries, a window ``x[i+j]`` of a sparse vector shows each of them
-several times. Nothing is made dense.
+A diagonal ``A[i,i]`` selects entries; a window ``x[i+j]`` of a sparse vector repeats each entry.
+Nothing is made dense.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from .operand import Operand
 from .view import MAX_SHOWN, View
 
 MAX_FIBERS = 1 << 20
-"""Coordinates of the viewed modes up to which these are walked as dense levels."""
+"""Maximum number of coordinates of the viewed modes for which these are walked as dense levels."""
 
 
 def look(operand: Operand, access: Access, sizes: Mapping[str, int]) -> tuple[Access, Operand]:
-    """Return an access through a view and its operand: as it is looked at, or, where it is sparse
-    and its viewed modes cannot be walked, the entries shown, without a view.
+    """Return an access through a view and its operand: the view itself or, if the operand is sparse
+    and its viewed modes cannot be walked, the view's entries, without a view.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def shown_entries(
     sizes: Mapping[str, int],
     by_mode: Sequence[NDArray[np.int64]],
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]] | None:
-    """Return the coordinates of a view's entries by index, and which stored entry each one is; None
-    where there are more than `MAX_SHOWN`.
+    """Return the coordinates of a view's entries by index, and the stored entry of each; None if
+    there are more than `MAX_SHOWN`.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def shown_entries(
             kept = (rest % factor == 0) & (rest >= 0) & (known[index] < sizes[index])
             left.remove(mode)
         else:
-            # every value of the smallest index that leaves the others something in their range
+            # every value of the smallest index for which the others can be in range
             (index, factor), *others = terms
             reach = sum(f * (sizes[i] - 1) for i, f in others)
             first = np.maximum(0, -((reach - rest) // factor))

@@ -1,4 +1,4 @@
-"""Operands as arrays of SciPy and NumPy that do not contradict themselves."""
+"""Converts operands to consistent arrays of SciPy and NumPy."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from .libraries import from_pandas, from_pydata, from_torch, is_pandas, is_pydat
 def known(source: Any) -> Any:
     """Return a scipy.sparse array in the format CSR, CSC, BSR or COO, or a NumPy array.
 
-    Those of pydata/sparse, PyTorch and pandas are taken too, and what `dense_array` takes. The
-    argument stays as it is. A BSR array with zeros in its blocks is returned as COO without them.
+    Arrays of pydata/sparse, PyTorch and pandas are converted, and arguments of `dense_array`. The
+    argument is not changed. A BSR array with zeros in its blocks is returned as COO without them.
 
     Raises
     ------
@@ -21,7 +21,7 @@ def known(source: Any) -> Any:
         For a sparse array whose arrays contradict each other, whose fill value is not 0, or that
         has dense dimensions, and as `dense_array`.
     TypeError
-        For one whose coordinates are no integers, or without real numbers.
+        For coordinates that are not integers, or values that are not real numbers.
     """
     source = from_library(source)
     return _unpadded(checked(source)) if sp.issparse(source) else dense_array(source)
@@ -49,7 +49,7 @@ def dense_array(source: Any) -> np.ndarray:
 
 
 def from_library(source: Any) -> Any:
-    """Return another library's tensor as an array of SciPy or NumPy, and anything else as it is.
+    """Return another library's tensor as an array of SciPy or NumPy, and anything else unchanged.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def from_library(source: Any) -> Any:
 
 
 def _unpadded(matrix: Any) -> Any:
-    """Return BSR with zeros in its blocks as COO without them, and the rest as it is."""
+    """Return BSR with zeros in its blocks as COO without them, and anything else unchanged."""
     if matrix.format != "bsr" or matrix.data.all():
         return matrix
     coo = matrix.tocoo()

@@ -1,4 +1,6 @@
-"""What threads and forked processes share of a chip: its backend, and the last report."""
+"""State of a chip that is shared by threads and forked processes: its backend, and the last
+report.
+"""
 
 import os
 import threading
@@ -12,9 +14,9 @@ T = TypeVar("T")
 
 
 class SharedBackend:
-    """A backend that one kernel at a time runs on; other threads wait for their turn.
+    """A backend that runs one kernel at a time; other threads wait for their turn.
 
-    A forked process makes a backend of its own, when it needs one: another thread may have been in
+    A forked process makes its own backend when it needs one, since another thread may have been in
     the middle of a run.
 
     Parameters
@@ -31,12 +33,12 @@ class SharedBackend:
         _SHARED.add(self)
 
     def run(self, work: Callable[[Backend], T]) -> T:
-        """Return what ``work`` returns, called with the backend while nothing else has it.
+        """Call ``work`` with exclusive access to the backend; return its result.
 
         Raises
         ------
         RuntimeError
-            From inside of ``work``: the kernel that runs would be overwritten.
+            If called from inside ``work``: the running kernel would be overwritten.
         """
         with self._lock:
             if self._running:
@@ -58,14 +60,14 @@ class SharedBackend:
         return self._backend
 
     def _leave(self) -> None:
-        """Leave the backend, and the lock whoever holds it, to the process that forked."""
+        """Leave the backend, and the lock even if it is held, to the process that forked."""
         self._lock = threading.RLock()
         self._running = False
         self._backend = None
 
 
 class Latest(Generic[T]):
-    """A value of each thread, such as what its last run was measured at."""
+    """A value for each thread, such as the report of its last run."""
 
     def __init__(self) -> None:
         self._of_thread = threading.local()
@@ -73,7 +75,7 @@ class Latest(Generic[T]):
 
     @property
     def value(self) -> T | None:
-        """What this thread has set, or what any other set last where it has not."""
+        """The value that this thread has set or, if it has set none, the last one of any thread."""
         found: T | None = getattr(self._of_thread, "value", self._of_any)
         return found
 

@@ -1,11 +1,11 @@
-"""Figures as JSON has them."""
+"""Conversion of figures for JSON."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Return a value of lists, dicts and Python's own numbers alone."""
+    """Return a value made of lists, dicts and Python's numbers only."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
