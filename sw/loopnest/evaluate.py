@@ -11,17 +11,28 @@ from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
 from loopnest_hw.registers import ErrorCode
 
+from .contraction.choose import Contraction
+from .contraction.price import Pricer
+from .contraction.rewrite import finite, may_regroup
 from .epilogue import Epilogue
 from .expression.fuse import Fusion, find_fusion
-from .expression.notation import Access, Binary, Expression, Statement
+from .expression.notation import Access, Binary, Expression, Negate, Statement
 from .expression.operand import Operand
 from .expression.semiring import PLUS_TIMES, Semiring
 from .expression.slices import MAX_SLICES, Slice, join
-from .expression.split import OneKernelError, Splitter
-from .formats.pack import COMPRESSED
+from .expression.split import (
+    OneKernelError,
+    Splitter,
+    factors_of,
+    is_group,
+    product_of,
+    terms_of,
+)
+from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import Tensor, sparse_levels
 from .kernel.backends import ChipError
 from .loops.plan import LATENCY, Plan, default_levels, index_sizes, make_plan
+from .memory import available, refusal, result_bytes
 
 
 @dataclass(frozen=True)
@@ -86,13 +97,15 @@ def evaluate(
 class _Goal:
     """A result to compute: its statement, its levels, what is done to it on its way out.
 
-    ``final``: its last kernel is that of the whole statement.
+    ``final``: its last kernel is that of the whole statement. ``whole``: a product is not taken
+    apart, unless one kernel can't compute it.
     """
 
     statement: Statement
     levels: tuple[str, ...]
     epilogue: Epilogue | None = None
     final: bool = False
+    whole: bool = False
 
     def task(self, plan: Plan) -> Task:
         """Return the kernel that computes it by this plan."""
@@ -124,6 +137,15 @@ class _Evaluation:
         if not keeps_zero and self.semiring.zero != 0 and any(o.sparse for o in operands):
             # to visit all of the result would take for 0 what an operand lacks
             return self._after(goal)
+        group = self._splitter(statement).grouped(statement)
+        if group is not None:
+            for part in group.parts:
+                self._part(part)
+            return self.result(replace(goal, statement=group.rest))
+        if not goal.whole:
+            found = self._contracted(goal, full=not keeps_zero)
+            if found is not None:
+                return found
         loops = None if self.order is None else [i for i in self.order if i in statement.indices]
         # without an epilogue the pattern of a compressed result is that of its terms
         skip_zeros = COMPRESSED not in goal.levels or epilogue is not None
@@ -148,13 +170,17 @@ class _Evaluation:
         try:
             first = plan(loops)
         except OneKernelError as error:
-            found = self._several(goal)
+            found = self._several(goal, apart=not goal.whole)
             if found is not None:
                 return found
             try:
                 first = plan(loops, relaxed=True)
             except OneKernelError:
+                found = self._several(goal) if goal.whole else None
+                if found is not None:
+                    return found
                 raise error from None
+        self._check_memory(first, goal)
         try:
             return self.run(goal.task(first))
         except ChipError as error:
@@ -173,11 +199,7 @@ class _Evaluation:
                 raise
             return halves
 
-    def _several(self, goal: _Goal) -> Tensor | None:
-        """Return the result of a statement that is too much for one kernel; None where it is so for
-        several, too.
-        """
-        statement, epilogue = goal.statement, goal.epilogue
+    def _splitter(self, statement: Statement) -> Splitter:
         sizes = self._sizes(statement)
 
         def ones(index: str) -> Access:
@@ -186,7 +208,7 @@ class _Evaluation:
             self.named[name] = Operand(name, source, self.config.dtype)
             return Access(name, (index,))
 
-        splitter = Splitter(
+        return Splitter(
             operands=self.config.operands,
             sizes=sizes,
             wide=lambda a: self.named[a.name].wide and self.semiring.multiply is Op.MUL,
@@ -194,7 +216,68 @@ class _Evaluation:
             ones=ones,
             scalars=self.semiring.zero == 0,
         )
-        split = splitter.split(statement)
+
+    def _contracted(self, goal: _Goal, *, full: bool) -> Tensor | None:
+        """Return the result of a product of three or more factors in the kernels that are expected
+        to take the fewest cycles; None where that is one, and of any other statement.
+        """
+        statement = goal.statement
+        term, *others = terms_of(statement.expression)
+        factors = factors_of(term.expression)
+        accesses = [factor for factor in factors if isinstance(factor, Access)]
+        if others or self.order is not None or is_group(term.expression):
+            return None
+        if len(factors) < 3 or len(accesses) < len(factors):
+            return None
+        masks = () if statement.mask is None else (statement.mask.access,)
+        operands = [self.named[access.name] for access in (*accesses, *masks)]
+        if not may_regroup(self.semiring, operands[: len(accesses)]):
+            return None
+        compressed, room = COMPRESSED in goal.levels, available()
+        contraction = Contraction(
+            Pricer(self.config, self.latency, self.semiring),
+            replace(statement, expression=product_of(accesses)),
+            operands,
+            compressed=compressed,
+            full=full,
+            dense_parts=not compressed and finite(operands[: len(accesses)]),
+            memory=room,
+        )
+        parts = contraction.choose()
+        if parts is None:
+            if contraction.refused is not None:
+                raise ValueError(refusal(*contraction.refused, room))
+            return None
+        named: dict[frozenset[int], Access] = {
+            frozenset([n]): access for n, access in enumerate(accesses)
+        }
+        for part in parts:
+            product = product_of([named[node] for node in part.factors])
+            if part is parts[-1]:
+                break
+            result = named[part.node] = Access(self._name(), part.kept)
+            levels = sparse_levels(len(part.kept)) if part.compressed else (DENSE,) * len(part.kept)
+            self._part(Statement(result, product), levels, whole=True)
+        expression = Negate(product) if term.negate else product
+        return self.result(
+            replace(goal, statement=replace(statement, expression=expression), whole=True)
+        )
+
+    def _check_memory(self, plan: Plan, goal: _Goal) -> None:
+        """Refuse a kernel whose result takes more memory than there is."""
+        needed, room = result_bytes(plan), available()
+        if needed > room:
+            shape = tuple(plan.sizes[i] for i in goal.statement.result.indices)
+            raise ValueError(refusal(str(goal.statement), shape, needed, room))
+
+    def _several(self, goal: _Goal, *, apart: bool = True) -> Tensor | None:
+        """Return the result of a statement that is too much for one kernel; None where it is so for
+        several, too. ``apart``: it may be taken apart.
+        """
+        statement, epilogue = goal.statement, goal.epilogue
+        sizes = self._sizes(statement)
+        splitter = self._splitter(statement)
+        split = splitter.split(statement) if apart else None
         if split is not None:
             for part in split.parts:
                 self._part(part)
@@ -307,14 +390,16 @@ class _Evaluation:
     def _sizes(self, statement: Statement) -> dict[str, int]:
         return index_sizes(statement, [self.named[a.name] for a in statement.accesses])
 
-    def _part(self, part: Statement, levels: tuple[str, ...] | None = None) -> None:
+    def _part(
+        self, part: Statement, levels: tuple[str, ...] | None = None, *, whole: bool = False
+    ) -> None:
         """Compute a part, and name its result."""
         if levels is None:
             operands = [self.named[access.name] for access in part.accesses]
             levels = default_levels(part, operands)
             if self.semiring.zero != 0:  # nothing stands for that zero: it is left out
                 levels = sparse_levels(len(part.result.indices))
-        result = self.result(_Goal(part, levels))
+        result = self.result(_Goal(part, levels, whole=whole))
         self.named[part.result.name] = Operand(part.result.name, result, self.config.dtype)
 
     def _after(self, goal: _Goal) -> Tensor:

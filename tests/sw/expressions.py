@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest.expression.notation import parse
+from loopnest.expression.split import factors_of, terms_of
 
 
 @dataclass(frozen=True)
 class Case:
-    """A statement, its reference, and how many kernels it takes."""
+    """A statement, its reference, and how many kernels it takes (but for `regrouped` ones)."""
 
     statement: str
     reference: Callable[..., Any]
@@ -25,6 +26,12 @@ class Case:
     def operands(self) -> dict[str, str]:
         """The indices of each operand."""
         return {a.name: "".join(a.indices) for a in parse(self.statement).accesses}
+
+    @property
+    def regrouped(self) -> bool:
+        """Whether the cost model chooses how many kernels it takes: it has a product of three."""
+        terms = terms_of(parse(self.statement).expression)
+        return any(len(factors_of(term.expression)) > 2 for term in terms)
 
 
 def _einsum(subscripts: str) -> Callable[..., NDArray[Any]]:
@@ -72,7 +79,10 @@ MORE = {
     "product with a sum of three": Case(
         "X[i,j] = A[i,j] * (B[i,j] + C[i,j] + D[i,j])", lambda A, B, C, D: A * (B + C + D), 2
     ),
-    "negative product": Case("x[i] = -(B[i,j] * c[j]) * d[i]", lambda B, c, d: -(B @ c) * d),
+    "negative product": Case("x[i] = -B[i,j] * c[j] * d[i]", lambda B, c, d: -(B @ c) * d),
+    "product in parentheses": Case(
+        "x[i] = -(B[i,j] * c[j]) * d[i]", lambda B, c, d: -(B @ c) * d, 2
+    ),
     "chain": Case("x = a[i] * B[i,j] * C[j,k] * d[k]", _einsum("i,ij,jk,k->"), 2),
     "chain of matrices": Case(
         "X[i,l] = A[i,j] * B[j,k] * C[k,l] * d[l]", _einsum("ij,jk,kl,l->il"), 2

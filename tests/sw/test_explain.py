@@ -18,11 +18,11 @@ def sparse(*shape: int) -> sp.csr_array:
 def test_one_kernel():
     got = CHIP.explain("X[i,j] = B[i,k] * C[k,j]", order="ikj", B=sparse(40, 20), C=sparse(20, 33))
     assert str(got).splitlines() == [
-        "X[i,j] = (B[i,k] * C[k,j])",
+        "X[i,j] = B[i,k] * C[k,j]",
         "for i in 0..40",
         "  for k in B",
         "    for j in C",
-        "      X[i,j] += (B[i,k] * C[k,j])",
+        "      X[i,j] += B[i,k] * C[k,j]",
         "row 0, i: B all ones, follow, step 1; C hold; X fiber, step 1",
         "row 1, k: B scan, 1.6 blocks a fiber; C follow, step 1; X hold",
         "row 3, j: B hold; C scan, 1.2 blocks a fiber; X key, step 1",
@@ -86,10 +86,10 @@ def test_lanes():
 def test_several_kernels():
     got = CHIP.explain("x[i] = b[i] - C[i,j] * d[j]", b=np.ones(9), C=sparse(9, 5), d=np.ones(5))
     assert [str(plan.statement) for plan in got.plans] == [
-        "part1[i] = (C[i,j] * d[j])",
-        "x[i] = (b[i] - part1[i])",
+        "part1[i] = C[i,j] * d[j]",
+        "x[i] = b[i] - part1[i]",
     ]
-    assert str(got).startswith("x[i] = (b[i] - (C[i,j] * d[j]))   in 2 kernels\n\npart1[i] = ")
+    assert str(got).startswith("x[i] = b[i] - C[i,j] * d[j]   in 2 kernels\n\npart1[i] = ")
 
 
 def test_an_epilogue_that_makes_0_another_value():

@@ -19,6 +19,25 @@ def test_parentheses_signs_and_spaces():
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y[i] = a[i] * b[i] * c[i]",
+        "y[i] = (a[i] * b[i]) * c[i]",
+        "y[i] = a[i] * (b[i] * c[i])",
+        "y[i] = (a[i] * b[i] * c[i])",
+        "y[i] = -(a[i] * b[i]) - -c[i]",
+        "y[i] = a[i] * (b[i] - (c[i] - d[i])) - (a[i] + b[i])",
+        "y[i] = -(a[i] + b[i]) * -a[i] where not m[i]",
+    ],
+)
+def test_a_statement_is_written_with_the_parentheses_that_mean_something(text):
+    assert str(parse(text)) == text
+    assert parse(str(parse(text))) == parse(text)
+    grouped = "(a[i] * b[i])" in text
+    assert (parse(text) == parse(text.replace("(a[i] * b[i])", "a[i] * b[i]"))) is not grouped
+
+
 @pytest.mark.parametrize("left", ["s", "s[]", "s [ ]"])
 def test_scalars(left):
     statement = parse(f"{left} = a[i] * alpha")

@@ -1,5 +1,6 @@
 """Statements of any size: one kernel if possible, otherwise several, with the same result."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ def test_against_numpy(name, data):
         got = chip.compute(case.statement, **given_)
         np.testing.assert_array_equal(dense(got), expected)
         report = chip.report
-        assert report.order.count(",") + 1 == case.kernels
+        kernels, operators = report.order.count(",") + 1, len(re.findall("[-+*]", case.statement))
+        assert kernels <= operators if case.regrouped else kernels == case.kernels
         assert report.statement.startswith(case.statement[:4])
 
 

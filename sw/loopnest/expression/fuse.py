@@ -15,6 +15,7 @@ from loopnest_hw.config import COORDINATE_BITS
 
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
+from .expected import Expected
 from .notation import Access, Statement
 from .operand import Operand
 
@@ -61,6 +62,9 @@ class Fusion:
                 for group, sizes in zip(modes, shapes, strict=True)
             ]
 
+        if isinstance(operand, Expected):
+            at = operand.coordinates()
+            return operand.reshaped(shape, None if at is None else fused(at))
         if isinstance(source, Tensor):
             by_mode, stored = source.stored_entries()
             levels = sparse_levels(len(shape)) if operand.sparse else (DENSE,) * len(shape)

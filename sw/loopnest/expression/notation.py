@@ -72,22 +72,32 @@ class Negate:
     term: "Expression"
 
     def __str__(self) -> str:
-        return f"-{self.term}"
+        return f"-{_enclosed(self.term)}"
 
 
 @dataclass(frozen=True)
 class Binary:
-    """``left op right`` with op ``+``, ``-`` or ``*``."""
+    """``left op right`` with op ``+``, ``-`` or ``*``; ``grouped``: a product in parentheses."""
 
     op: str
     left: "Expression"
     right: "Expression"
+    grouped: bool = False
 
     def __str__(self) -> str:
-        return f"({self.left} {self.op} {self.right})"
+        product = self.op == "*"
+        left = _enclosed(self.left) if product else str(self.left)
+        text = f"{left} {self.op} {_enclosed(self.right)}"
+        return f"({text})" if self.grouped else text
 
 
 Expression = Access | Negate | Binary
+
+
+def _enclosed(expression: Expression) -> str:
+    """Return how a factor or what is subtracted is written: a sum in parentheses."""
+    is_sum = isinstance(expression, Binary) and expression.op != "*"
+    return f"({expression})" if is_sum else str(expression)
 
 
 @dataclass(frozen=True)
@@ -160,8 +170,10 @@ def with_accesses(expression: Expression, change: Callable[[Access], Access]) ->
             return change(expression)
         case Negate(term):
             return Negate(with_accesses(term, change))
-        case Binary(op, left, right):
-            return Binary(op, with_accesses(left, change), with_accesses(right, change))
+        case Binary(_, left, right):
+            return replace(
+                expression, left=with_accesses(left, change), right=with_accesses(right, change)
+            )
 
 
 def parse(text: str) -> Statement:
@@ -300,6 +312,8 @@ class _Parser:
         if self.operator("("):
             inner = self.sum()
             self.expect(")")
+            if isinstance(inner, Binary) and inner.op == "*":
+                return replace(inner, grouped=True)
             return inner
         return self.access()
 

@@ -131,10 +131,10 @@ class Semiring:
             case Negate(term):
                 return Negate(self._named(term, kept))
             case Binary("*", left, right):
-                return Binary(
-                    "*",
-                    self._named(left, kept and self.factors is not Factors.SECOND),
-                    self._named(right, kept and self.factors is not Factors.FIRST),
+                return replace(
+                    expression,
+                    left=self._named(left, kept and self.factors is not Factors.SECOND),
+                    right=self._named(right, kept and self.factors is not Factors.FIRST),
                 )
             case Binary(op, left, right):
                 return Binary(op, self._named(left, kept), self._named(right, kept))

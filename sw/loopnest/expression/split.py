@@ -76,11 +76,31 @@ class Splitter:
             return None
         return replace(found, rest=replace(found.rest, mask=statement.mask))
 
+    def grouped(self, statement: Statement) -> Split | None:
+        """Take the first factor in parentheses out of a product; its parentheses alone where its
+        result can be no factor. None where there is no such factor.
+        """
+        term, *more = terms_of(statement.expression)
+        factors = factors_of(term.expression)
+        at = next((n for n, factor in enumerate(factors) if is_group(factor)), None)
+        if more or at is None or len(factors) == 1:
+            return None
+        others = [*factors[:at], *factors[at + 1 :]]
+        kept = self._needed(statement, factors[at], others)
+        parts: tuple[Statement, ...] = ()
+        if len(kept) > MAX_ORDER or any(map(self.wide, _bare(others))):
+            factors[at : at + 1] = factors_of(factors[at])
+        else:
+            parts = (Statement(Access(self.name(), kept), factors[at]),)
+            factors = [parts[0].result, *others]
+        product = Term(product_of(factors, grouped=is_group(term.expression)), term.negate)
+        return Split(parts, replace(statement, expression=_sum([product])))
+
     def reduce(self, statement: Statement) -> Split | None:
         """Take a part out of a statement that has too many loops, None where none has fewer: of a
         sum of three, two terms; of a product, a factor summed over what it alone has.
         """
-        terms = _terms(statement.expression, negate=False)
+        terms = terms_of(statement.expression)
         parts: list[Statement] = []
         if statement.mask is not None:
             return None
@@ -94,7 +114,7 @@ class Splitter:
             two = part(_sum(terms[:2]), set(statement.result.indices))
             rest = [Term(two, False), *terms[2:]]
             return Split(tuple(parts), Statement(statement.result, _sum(rest)))
-        factors = _factors(terms[0].expression)
+        factors = factors_of(terms[0].expression)
         if len(terms) > 1 or len(factors) < 2:
             return None
 
@@ -115,19 +135,19 @@ class Splitter:
         if not own[n] or any(map(self.wide, _bare(others(n)))):
             return None
         factors[n] = part(factors[n], _indices(factors[n]) - own[n])
-        product = Term(_product(factors), terms[0].negate)
+        product = Term(product_of(factors), terms[0].negate)
         return Split(tuple(parts), Statement(statement.result, _sum([product])))
 
     def _split(self, statement: Statement, operands: int) -> Split | None:
         """Take a part or some parts out of a statement without a mask."""
-        terms = _terms(statement.expression, negate=False)
+        terms = terms_of(statement.expression)
         parts: list[Statement] = []
 
         def part(expression: Expression, kept: Sequence[str]) -> Access:
             """Make a statement of an expression, and return what stands for it."""
             own = _indices(expression)
             if own and kept and own.isdisjoint(kept) and not self.scalars:
-                expression = _product([expression, self.ones(kept[0])])
+                expression = product_of([expression, self.ones(kept[0])])
                 own.add(kept[0])
             result = Access(self.name(), tuple(i for i in kept if i in own))
             parts.append(Statement(result, expression))
@@ -148,61 +168,131 @@ class Splitter:
             return Split(tuple(parts), Statement(statement.result, _sum(rest)))
 
         (term,) = terms
-        factors = _factors(term.expression)
+        factors = factors_of(term.expression)
         sums = [n for n, factor in enumerate(factors) if not isinstance(factor, Access)]
-        every = _in_order(factors[sums[0]]) if sums else ()
-        wide = len(sums) > 1 or any(map(self.wide, _bare(factors)))
-        if len(factors) > 1 and sums and (wide or len(every) > MAX_ORDER):
-            # A product takes one wide factor, and no tensor has more modes: the first sum is
-            # multiplied out instead.
-            at = sums[0]
-            others = [*factors[:at], *factors[at + 1 :]]
-            summed = [i for i in statement.indices if i not in statement.result.indices]
-            multiplied = []
-            for t in _terms(factors[at], negate=False):
-                product = [t.expression, *others]
-                # each is summed over all that the whole term is summed over
-                has = _indices(_product(product))
-                product += [self.ones(i) for i in summed if i not in has]
-                multiplied.append(Term(_product(product), t.negate ^ term.negate))
-            return Split((), Statement(statement.result, _sum(multiplied)))
         if len(factors) > 1 and sums:
-            factors[sums[0]] = part(factors[sums[0]], every)
+            wide = [n for n, f in enumerate(factors) if isinstance(f, Access) and self.wide(f)]
+            together = self._sums(statement, factors, sums, wide)
+            if together is None:
+                return Split((), self._multiplied_out(statement, term, sums[0]))
+            own_product = product_of([factors[n] for n in together])
+            others = [f for n, f in enumerate(factors) if n not in together]
+            kept = _in_order(own_product)
+            if len(together) > 1 or is_group(own_product):
+                kept = self._needed(statement, own_product, others)
+            factors = [part(own_product, kept), *others]
         elif len(factors) > 2:
             together = _contraction(statement, factors, self.sizes, self.wide)
             others = [f for n, f in enumerate(factors) if n not in together]
-            needed = dict.fromkeys(statement.result.indices)
-            needed.update(dict.fromkeys(i for f in others for i in _in_order(f)))
-            own_product = _product([factors[n] for n in together])
-            own = _in_order(own_product)
-            left = [i for i in needed if i in own]
-            if not left and not self.scalars:
-                left = [*own[:1]]
-            factors = [part(own_product, left), *others]
+            own_product = product_of([factors[n] for n in together])
+            factors = [part(own_product, self._needed(statement, own_product, others)), *others]
         else:
             return None
-        rest_term = Term(_product(factors), term.negate)
+        rest_term = Term(product_of(factors), term.negate)
         return Split(tuple(parts), Statement(statement.result, _sum([rest_term])))
 
+    def _sums(
+        self,
+        statement: Statement,
+        factors: Sequence[Expression],
+        sums: Sequence[int],
+        wide: Sequence[int],
+    ) -> tuple[int, ...] | None:
+        """Return the factors to compute as a part, of a product that has sums: a sum; or a wide
+        factor and a sum, which is multiplied out then, and no other one. None where the first sum
+        is to be multiplied out at once.
 
-def _terms(expression: Expression, *, negate: bool) -> list[Term]:
-    """Return the terms of a sum."""
+        A product takes one wide factor, and no tensor has more modes than `MAX_ORDER`.
+        """
+
+        def indices(n: int) -> int:
+            return len(_indices(factors[n]))
+
+        if not wide:
+            terms = {n: len(terms_of(factors[n])) for n in sums}
+            if len(factors) == len(sums) == 2 and max(terms.values()) == 2:
+                return None  # two kernels of three operands, and their sum
+            possible = [n for n in sums if indices(n) <= MAX_ORDER]
+            return (max(possible, key=lambda n: terms[n]),) if possible else None
+        if len(factors) == 2:
+            return None
+
+        def kept(n: int) -> int:
+            both = [factors[m] for m in sorted((wide[0], n))]
+            others = [f for m, f in enumerate(factors) if m not in (wide[0], n)]
+            return len(self._needed(statement, product_of(both), others))
+
+        best = min(sums, key=kept)
+        return (wide[0], best) if kept(best) <= MAX_ORDER else None
+
+    def _needed(
+        self, statement: Statement, own: Expression, others: Sequence[Expression]
+    ) -> tuple[str, ...]:
+        """Return the indices that the rest of a product needs of some factors."""
+        needed = dict.fromkeys(statement.result.indices)
+        needed.update(dict.fromkeys(i for f in others for i in _in_order(f)))
+        indices = _in_order(own)
+        left = tuple(i for i in needed if i in indices)
+        return left if left or self.scalars else indices[:1]
+
+    def _multiplied_out(self, statement: Statement, term: Term, at: int) -> Statement:
+        """Return a product with one of its factors, a sum, multiplied out."""
+        factors = factors_of(term.expression)
+        others = [*factors[:at], *factors[at + 1 :]]
+        summed = [i for i in statement.indices if i not in statement.result.indices]
+        multiplied = []
+        for t in terms_of(factors[at]):
+            product = [*factors_of(t.expression), *others]
+            # each is summed over all that the whole term is summed over
+            has = _indices(product_of(product))
+            product += [self.ones(i) for i in summed if i not in has]
+            multiplied.append(Term(product_of(product), t.negate ^ term.negate))
+        return Statement(statement.result, _sum(multiplied))
+
+
+def terms_of(expression: Expression, *, negate: bool = False) -> list[Term]:
+    """Return the terms of a sum, without signs in their factors."""
     match expression:
         case Binary("+" | "-" as op, left, right):
             second = negate ^ (op == "-")
-            return _terms(left, negate=negate) + _terms(right, negate=second)
+            return terms_of(left, negate=negate) + terms_of(right, negate=second)
         case Negate(term):
-            return _terms(term, negate=not negate)
-        case Binary("*", Negate(left), right) | Binary("*", left, Negate(right)):
-            return _terms(Binary("*", left, right), negate=not negate)
+            return terms_of(term, negate=not negate)
+        case Binary():
+            factors: list[Expression] = []
+            signs = 0
+            for factor in factors_of(expression):
+                while isinstance(factor, Negate):
+                    factor, signs = factor.term, signs + 1
+                factors += [factor] if is_group(factor) else factors_of(factor)
+            product = product_of(factors, grouped=expression.grouped)
+            return [Term(product, negate ^ bool(signs % 2))]
     return [Term(expression, negate)]
 
 
-def _factors(expression: Expression) -> list[Expression]:
-    match expression:
+def factors_of(product: Expression) -> list[Expression]:
+    """Return the factors of a product; one in parentheses is a factor itself."""
+    match product:
         case Binary("*", left, right):
-            return _factors(left) + _factors(right)
-    return [expression]
+            return [
+                factor
+                for side in (left, right)
+                for factor in ([side] if is_group(side) else factors_of(side))
+            ]
+    return [product]
+
+
+def is_group(factor: Expression) -> bool:
+    """Return whether a factor is a product in parentheses."""
+    return isinstance(factor, Binary) and factor.grouped
+
+
+def product_of(factors: Sequence[Expression], *, grouped: bool = False) -> Expression:
+    """Return the product of some factors, ``grouped``: in parentheses."""
+    found, *others = factors
+    for factor in others:
+        found = Binary("*", found, factor)
+    return replace(found, grouped=True) if grouped and isinstance(found, Binary) else found
 
 
 def _bare(factors: Sequence[Expression]) -> list[Access]:
@@ -214,13 +304,6 @@ def _sum(terms: Sequence[Term]) -> Expression:
     found = Negate(first.expression) if first.negate else first.expression
     for term in others:
         found = Binary("-" if term.negate else "+", found, term.expression)
-    return found
-
-
-def _product(factors: Sequence[Expression]) -> Expression:
-    found, *others = factors
-    for factor in others:
-        found = Binary("*", found, factor)
     return found
 
 

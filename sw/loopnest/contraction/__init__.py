@@ -1,0 +1,1 @@
+"""In which kernels a product of several factors is computed."""

@@ -1,0 +1,376 @@
+"""The kernels of a product of several factors: which are multiplied first, and which together.
+
+Every way to take the factors two or three at a time is a path. The cheapest one is searched for
+with the cost model, best first: a kernel is priced once it is the next one on what may be the
+cheapest path; until then it counts by the lanes that it has to compute at least. Of more than
+`MAX_SEARCHED` factors, the first kernels are chosen by the densities of the factors.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import combinations, count
+from math import expm1, inf, prod
+
+import numpy as np
+
+from loopnest_hw.descriptor import Op
+
+from ..cost.estimate import START
+from ..cost.relation import Relation, total
+from ..expression.expected import Expected
+from ..expression.notation import Access, Statement
+from ..expression.operand import Operand
+from ..expression.split import OneKernelError, product_of
+from ..expression.view import View
+from ..formats.tensor import MAX_ORDER
+from ..loops.plan import index_sizes
+from .pattern import EVERYWHERE, MAX_ENTRIES, Pattern, joined
+from .price import IMPOSSIBLE, Price, Pricer
+
+MAX_SEARCHED = 4
+"""Factors up to which all paths are searched."""
+
+SEVERAL = 1.05
+"""What the expected cycles of several kernels are multiplied by, where one can do it."""
+
+DENSE_FROM = 0.5
+"""Share of its coordinates from which a part is dense, where absent entries may count as 0."""
+
+Node = frozenset[int]
+"""A factor, or the product of some, by their numbers."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A product to compute: the nodes that are multiplied, and whether the result is compressed."""
+
+    node: Node
+    factors: tuple[Node, ...]
+    kept: tuple[str, ...]
+    compressed: bool
+
+
+_Entry = tuple[float, int, tuple[Node, ...], list[tuple[Node, ...]], tuple[Node, ...], float]
+"""Expected cycles, a number that breaks ties, the nodes that are left, the kernels so far; and one
+more that is not priced yet, with the cycles that it counts by.
+"""
+
+
+class Contraction:
+    """A product of factors, summed over what its result lacks.
+
+    Parameters
+    ----------
+    statement : Statement
+        A product of accesses, and perhaps a mask.
+    operands : sequence of Operand
+        One for each access, the mask's last.
+    compressed, full : bool
+        Of the result, as `make_plan` takes them.
+    dense_parts : bool
+        Whether a part may be dense that has not all of its entries.
+    memory : int
+        Bytes that a part may take.
+
+    Attributes
+    ----------
+    refused : tuple, optional
+        Of the parts that would take more memory, the smallest: its statement, shape and bytes.
+    """
+
+    def __init__(
+        self,
+        pricer: Pricer,
+        statement: Statement,
+        operands: Sequence[Operand],
+        *,
+        compressed: bool,
+        full: bool,
+        dense_parts: bool,
+        memory: int,
+    ) -> None:
+        self._pricer, self._statement = pricer, statement
+        self._compressed, self._full = compressed, full
+        self._dense_parts, self._memory = dense_parts, memory
+        self._sizes = index_sizes(statement, operands)
+        masked = statement.mask is not None
+        self._mask = operands[-1] if masked else None
+        self._factors = operands[: len(operands) - masked]
+        self._accesses = statement.accesses[: len(self._factors)]
+        self._multiplies = pricer.semiring.multiply is Op.MUL
+        self._all = frozenset(range(len(self._factors)))
+        self._patterns: dict[Node, Pattern] = {}
+        self._parts: dict[Node, Expected] = {}
+        self._sparse: set[Node] = set()
+        self._indices_kept: dict[Node, tuple[str, ...]] = {}
+        self._prices: dict[tuple[Node, ...], Price] = {}
+        self.refused: tuple[str, tuple[int, ...], int] | None = None
+
+    def choose(self) -> list[Part] | None:
+        """Return the parts in the order that they are computed in, the whole product last; None
+        where no way is possible.
+        """
+        nodes = tuple(frozenset([n]) for n in sorted(self._all))
+        parts: list[Part] = []
+        chain = self._chain(nodes) if len(nodes) > MAX_SEARCHED else []
+        while len(nodes) > MAX_SEARCHED:
+            merged = self._next(chain)
+            if merged is None:
+                return None
+            parts.append(self._part(merged))
+            nodes = _after(nodes, merged)
+            chain = [parts[-1].node, *chain[len(merged) :]]
+        found = self._searched(nodes)
+        if found is None:
+            return None
+        parts += found
+        layouts: dict[str, tuple[str, ...]] = {}
+        for part in parts:
+            layouts |= self._price(part.factors).layouts
+        return [replace(p, kept=layouts.get(self._access(p.node).name, p.kept)) for p in parts]
+
+    def _searched(self, start: tuple[Node, ...]) -> list[Part] | None:
+        """Return the cheapest path from some nodes to the whole product."""
+        tie = count()
+        heap: list[_Entry] = [(0.0, next(tie), start, [], (), 0.0)]
+        done: set[frozenset[Node]] = set()
+        while heap:
+            cost, _, nodes, path, merged, bound = heappop(heap)
+            if merged:
+                price = self._price(merged)
+                if price is not IMPOSSIBLE:
+                    real = cost - bound + self._weight(start, merged) * price.cycles
+                    after = _after(nodes, merged)
+                    heappush(heap, (real, next(tie), after, [*path, merged], (), 0.0))
+                continue
+            if len(nodes) == 1:
+                return [self._part(merged) for merged in path]
+            if frozenset(nodes) in done:
+                continue
+            done.add(frozenset(nodes))
+            for some in self._merges(nodes):
+                least = self._weight(start, some) * self._bound(some)
+                heappush(heap, (cost + least, next(tie), nodes, path, some, least))
+        return None
+
+    def _weight(self, start: tuple[Node, ...], merged: tuple[Node, ...]) -> float:
+        return 1.0 if len(merged) == len(start) else SEVERAL
+
+    def _merges(self, nodes: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
+        """Yield the nodes that a kernel can multiply: of a product, one wide factor at most, which
+        has to be among them.
+        """
+        wide = {node for node in nodes if self._wide(node)} if self._multiplies else set()
+        columns = self._pricer.config.operands
+        for size in range(2, min(columns, len(nodes)) + 1):
+            for some in combinations(nodes, size):
+                last = len(some) == len(nodes)
+                if last and self._mask is not None and size > columns - 1:
+                    continue
+                if wide and (not wide <= set(some) or len(wide) > 1):
+                    continue
+                if not last and not self._fits(some):
+                    continue
+                yield some
+
+    def _wide(self, node: Node) -> bool:
+        if len(node) > 1:
+            return True
+        (n,) = node
+        return self._factors[n].wide
+
+    def _price(self, merged: tuple[Node, ...]) -> Price:
+        if merged not in self._prices:
+            self._prices[merged] = self._priced(merged)
+        return self._prices[merged]
+
+    def _priced(self, merged: tuple[Node, ...]) -> Price:
+        part = self._part(merged)
+        operands = [self._operand(node) for node in merged]
+        expression = product_of([self._access(node) for node in merged])
+        last = part.node == self._all
+        if last:
+            statement = Statement(self._statement.result, expression, self._statement.mask)
+            operands += [] if self._mask is None else [self._mask]
+        else:
+            statement = Statement(Access("part", part.kept), expression)
+        found = self._pricer.price(
+            statement, operands, compressed=part.compressed, full=last and self._full
+        )
+        if found is not IMPOSSIBLE and found.memory > self._memory:
+            if self.refused is None or found.memory < self.refused[2]:
+                shape = tuple(self._sizes[i] for i in statement.result.indices)
+                self.refused = str(statement), shape, found.memory
+            return IMPOSSIBLE
+        return found
+
+    def _part(self, merged: tuple[Node, ...]) -> Part:
+        node = frozenset().union(*merged)
+        if node == self._all:
+            return Part(node, merged, self._statement.result.indices, self._compressed)
+        self._expected(node, merged)
+        return Part(node, merged, self._kept(node), node in self._sparse)
+
+    def _bound(self, merged: tuple[Node, ...]) -> float:
+        """Return what a kernel takes at least, by its lanes."""
+        relations = []
+        for node in merged:
+            pattern = self._pattern(node)
+            if pattern.indices:
+                ones = np.ones(pattern.entries)
+                relations.append(Relation(pattern.indices, pattern.columns, ones))
+        loops = {i for node in merged for i in self._access(node).indices}
+        lanes = total(relations, loops, self._sizes)
+        return START + lanes / self._pricer.config.multipliers
+
+    def _pattern(self, node: Node, merged: tuple[Node, ...] = ()) -> Pattern:
+        if node not in self._patterns:
+            if merged:
+                below = [self._pattern(m) for m in merged]
+                found = joined(below, self._kept(node), self._sizes)
+            else:
+                (n,) = node
+                found = pattern_of(self._accesses[n], self._factors[n])
+            self._patterns[node] = found
+        return self._patterns[node]
+
+    def _operand(self, node: Node) -> Operand:
+        if len(node) > 1:
+            return self._parts[node]
+        (n,) = node
+        return self._factors[n]
+
+    def _access(self, node: Node) -> Access:
+        if len(node) > 1:
+            return Access(f"part{sorted(node)}", self._kept(node))
+        (n,) = node
+        return self._accesses[n]
+
+    def _expected(self, node: Node, merged: tuple[Node, ...]) -> Expected:
+        """Return what a part's result is expected to be."""
+        if node in self._parts:
+            return self._parts[node]
+        kept, sizes = self._kept(node), self._sizes
+        shape = tuple(sizes[i] for i in kept)
+        pattern = self._pattern(node, merged)
+        whole = prod(shape)
+        entries = pattern.entries * prod(sizes[i] for i in kept if i not in pattern.indices)
+        absent = self._pricer.semiring.zero != 0
+        compressed = bool(kept) and (
+            absent
+            or (entries < whole and not (self._dense_parts and entries >= DENSE_FROM * whole))
+        )
+        self._sparse |= {node} if compressed else set()
+        # more entries than can be told apart in time are priced as dense
+        coordinates = pattern.spread(kept, sizes) if compressed and entries <= MAX_ENTRIES else None
+        name = self._access(node).name
+        found = Expected(name, shape, self._pricer.config.dtype, coordinates)
+        self._parts[node] = found
+        return found
+
+    def _indices(self, node: Node) -> tuple[str, ...]:
+        own = {i for n in node for i in self._accesses[n].indices}
+        return tuple(i for i in self._statement.indices if i in own)
+
+    def _kept(self, node: Node) -> tuple[str, ...]:
+        """Return the indices of a part: those of the result and of the other factors."""
+        if node not in self._indices_kept:
+            self._indices_kept[node] = self._find_kept(node)
+        return self._indices_kept[node]
+
+    def _find_kept(self, node: Node) -> tuple[str, ...]:
+        own = self._indices(node)
+        others = {i for n in self._all - node for i in self._accesses[n].indices}
+        kept = tuple(i for i in own if i in others or i in self._statement.result.indices)
+        if not kept and self._pricer.semiring.zero != 0:
+            return own[:1]  # a number is always there, and a sum without terms is not
+        return kept
+
+    def _chain(self, nodes: tuple[Node, ...]) -> list[Node]:
+        """Return many nodes in an order to multiply them in, by their densities as if their entries
+        were anywhere: after the first two, always the one that adds least.
+        """
+        best: tuple[float, list[Node]] = (inf, [])
+        wide = [node for node in nodes if self._multiplies and self._wide(node)]
+        for pair in combinations(nodes, 2):
+            if not set(wide) <= set(pair):
+                continue
+            density = {node: self._density(node) for node in nodes}
+            chain, left = list(pair), [node for node in nodes if node not in pair]
+            cost, whole = self._roughly(pair, density)
+            while left and cost < best[0]:
+                choices = [(*self._roughly((whole, node), density), node) for node in left]
+                least, after, node = min(choices, key=lambda choice: choice[0])
+                cost, whole = cost + least, after
+                chain.append(node)
+                left.remove(node)
+            best = min(best, (cost, chain), key=lambda found: found[0])
+        return best[1]
+
+    def _next(self, chain: list[Node]) -> tuple[Node, ...] | None:
+        """Return what to multiply first of a chain: the first two nodes, or three where one kernel
+        is cheaper than two.
+        """
+        if len(chain) < 3:
+            return None
+        pair, three = tuple(chain[:2]), tuple(chain[:3])
+        fits = len(three) <= self._pricer.config.operands
+        one = self._price(three) if fits and self._fits(three) else IMPOSSIBLE
+        first = self._price(pair) if self._fits(pair) else IMPOSSIBLE
+        if first is IMPOSSIBLE:
+            return None if one is IMPOSSIBLE else three
+        if SEVERAL * first.cycles >= one.cycles:
+            return three
+        second = self._price((self._part(pair).node, chain[2]))
+        return pair if SEVERAL * (first.cycles + second.cycles) < one.cycles else three
+
+    def _fits(self, merged: tuple[Node, ...]) -> bool:
+        return len(self._kept(frozenset().union(*merged))) <= MAX_ORDER
+
+    def _density(self, node: Node) -> float:
+        indices = self._pattern(node).indices
+        space = prod(self._sizes[i] for i in indices)
+        return self._pattern(node).entries / space if indices and space else 1.0
+
+    def _roughly(self, merged: tuple[Node, ...], density: dict[Node, float]) -> tuple[float, Node]:
+        """Return about what a kernel takes, and its product, whose density is noted."""
+        node = frozenset().union(*merged)
+        loops = {i for part in merged for i in self._access(part).indices}
+        lanes = float(prod(self._sizes[i] for i in loops))
+        for part in merged:
+            lanes *= density[part]
+        kept = self._kept(node)
+        space = float(prod(self._sizes[i] for i in kept))
+        density[node] = -expm1(-lanes / space) if space else 1.0
+        cost = START + lanes + density[node] * space
+        return (cost if len(kept) <= MAX_ORDER else inf), node
+
+
+def pattern_of(access: Access, operand: Operand) -> Pattern:
+    """Return where an operand stores entries."""
+    if not operand.sparse:
+        return EVERYWHERE
+    if isinstance(operand, View):
+        loops = tuple(sorted(access.indices, key=lambda i: _alone(access, i)))
+        try:
+            stored = operand.stored(access, loops)
+            profile = operand.profile(stored)
+        except OneKernelError:
+            return EVERYWHERE
+        return EVERYWHERE if profile.entries is None else Pattern(stored.indices, profile.entries)
+    coordinates = operand.coordinates()
+    return EVERYWHERE if coordinates is None else Pattern(access.indices, tuple(coordinates))
+
+
+def _alone(access: Access, index: str) -> bool:
+    """Return whether an index is a coordinate by itself."""
+    places = access.places or ()
+    return sum(index in dict(place.terms) for place in places) == 1 and any(
+        place.plain == index for place in places
+    )
+
+
+def _after(nodes: tuple[Node, ...], merged: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Return the nodes once some are multiplied; the product comes first."""
+    return (frozenset().union(*merged), *(n for n in nodes if n not in merged))

@@ -1,0 +1,128 @@
+"""What a kernel of a product is expected to take, whose factors may not be computed yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+
+from loopnest_hw.config import ChipConfig
+
+from ..expression.expected import Expected
+from ..expression.fuse import find_fusion
+from ..expression.notation import Statement
+from ..expression.operand import Operand
+from ..expression.semiring import Semiring
+from ..expression.slices import MAX_SLICES, Slice
+from ..expression.split import OneKernelError
+from ..loops.plan import Plan, index_sizes, make_plan
+from ..memory import result_bytes
+
+UNSURE = 8.0
+"""What the cycles of a kernel that may not end are multiplied by: it may have to be computed in
+pieces.
+"""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a kernel is expected to take.
+
+    Attributes
+    ----------
+    cycles : float
+    memory : int
+        Bytes of its result.
+    layouts : mapping of str to tuple of str
+        In which order the kernel takes the indices of dense factors that are still to be computed.
+    """
+
+    cycles: float
+    memory: int
+    layouts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+IMPOSSIBLE = Price(inf, 0)
+
+
+@dataclass(frozen=True)
+class Pricer:
+    """Prices kernels of a chip; ``latency`` is the memory's, in cycles."""
+
+    config: ChipConfig
+    latency: int
+    semiring: Semiring
+
+    def price(
+        self,
+        statement: Statement,
+        operands: Sequence[Operand],
+        *,
+        compressed: bool,
+        full: bool = False,
+    ) -> Price:
+        """Return what a statement is expected to take in one kernel, or in one with some indices
+        walked as one, or in one for each coordinate of an index.
+
+        Parameters
+        ----------
+        compressed, full
+            As `make_plan` takes them.
+        """
+
+        def plan(
+            statement: Statement, operands: Sequence[Operand], *, relaxed: bool = False
+        ) -> Plan:
+            return make_plan(
+                self.config,
+                statement,
+                operands,
+                compressed=compressed,
+                full=full,
+                latency=self.latency,
+                relaxed=relaxed,
+                semiring=self.semiring,
+            )
+
+        try:
+            return _priced(plan(statement, operands))
+        except OneKernelError:
+            pass
+        sizes = index_sizes(statement, operands)
+        fusion = find_fusion(statement, sizes)
+        attempts = [(statement, list(operands))]
+        viewed = any(access.places is not None for access in statement.accesses)
+        if not viewed:
+            operands = [Expected.of(operand) for operand in operands]
+        if fusion is not None and not viewed:
+            pairs = zip(statement.accesses, operands, strict=True)
+            fused = [fusion.operand(access, operand) for access, operand in pairs]
+            attempts.insert(0, (fusion.statement(statement), fused))
+        for one, its in attempts:
+            for relaxed in (False, True):
+                try:
+                    return replace(_priced(plan(one, its, relaxed=relaxed)), layouts={})
+                except OneKernelError:
+                    continue
+        index = min(statement.indices, key=lambda i: sizes[i])
+        if viewed or len(statement.indices) <= self.config.rows:
+            return IMPOSSIBLE
+        if not 0 < sizes[index] <= MAX_SLICES or len(statement.indices) > self.config.rows + 1:
+            return IMPOSSIBLE
+        sliced = [
+            operand.without(access.indices.index(index)) if index in access.indices else operand
+            for access, operand in zip(statement.accesses, operands, strict=True)
+            if isinstance(operand, Expected)
+        ]
+        try:
+            price = _priced(plan(Slice(index, 0, 1, gone=True).statement(statement), sliced))
+        except OneKernelError:
+            return IMPOSSIBLE
+        return Price(sizes[index] * price.cycles, sizes[index] * price.memory)
+
+
+def _priced(plan: Plan) -> Price:
+    layouts = {
+        stored.access.name: stored.indices
+        for stored, operand in zip(plan.nest.columns, plan.operands, strict=True)
+        if isinstance(operand, Expected) and not operand.sparse
+    }
+    return Price(plan.cycles * (1.0 if plan.ends else UNSURE), result_bytes(plan), layouts)

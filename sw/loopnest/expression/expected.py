@@ -1,0 +1,109 @@
+"""An operand that is not computed yet: all that planning asks of one, and no values."""
+
+from collections.abc import Collection, Sequence
+
+from numpy.typing import NDArray
+
+from loopnest_hw.config import NumberFormat
+
+from ..formats.pack import COMPRESSED, DENSE
+from ..formats.tensor import sparse_levels
+from .notation import Access
+from .operand import Operand, Stored
+
+Coordinates = Sequence[NDArray]
+
+
+class Expected(Operand):
+    """The result of a part, as it is expected to be.
+
+    Parameters
+    ----------
+    coordinates : sequence of arrays, optional
+        Of the entries by mode, of a compressed tensor; None of a dense one.
+    wide : bool
+        Whether its values will be wide.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: NumberFormat,
+        coordinates: Coordinates | None,
+        *,
+        wide: bool = True,
+    ) -> None:
+        self.name, self.dtype, self.source = name, dtype, None
+        self.shape = tuple(shape)
+        self.nnz = 1
+        for size in self.shape:
+            self.nnz *= size
+        if coordinates is not None:
+            self.nnz = len(coordinates[0])
+        self._coordinates = None if coordinates is None else list(coordinates)
+        self._wide = wide
+        self._profiles = {}
+
+    @classmethod
+    def of(cls, operand: Operand) -> "Expected":
+        """Return what planning sees of an operand that is no view."""
+        return cls(
+            operand.name,
+            operand.shape,
+            operand.dtype,
+            operand.coordinates() if operand.sparse else None,
+            wide=operand.wide,
+        )
+
+    def reshaped(self, shape: Sequence[int], coordinates: Coordinates | None) -> "Expected":
+        """Return it with other modes."""
+        return Expected(self.name, shape, self.dtype, coordinates, wide=self.wide)
+
+    def without(self, mode: int) -> "Expected":
+        """Return about what it is at one coordinate of a mode."""
+        shape = [size for m, size in enumerate(self.shape) if m != mode]
+        coordinates = None
+        if self._coordinates is not None and shape:
+            step = max(1, self.shape[mode])
+            coordinates = [c[::step] for m, c in enumerate(self._coordinates) if m != mode]
+        return self.reshaped(shape, coordinates)
+
+    @property
+    def wide(self) -> bool:
+        """Whether its values will be wide."""
+        return self._wide
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it will have a compressed level."""
+        return self._coordinates is not None
+
+    def coordinates(self) -> list[NDArray] | None:
+        """Return the entries' coordinates by mode; None of a dense one."""
+        return self._coordinates
+
+    def stored(
+        self,
+        access: Access,
+        loops: Sequence[str],
+        *,
+        dense: Collection[str] = (),
+        compress: bool = False,
+    ) -> Stored:
+        """Return the levels it has for these loops: those that suit them, as it is still to be
+        computed.
+        """
+        inward = tuple(sorted(access.indices, key=loops.index))
+        sizes = dict(zip(access.indices, self.shape, strict=True))
+
+        def levels_of(kinds: Sequence[str], indices: tuple[str, ...]) -> Stored:
+            fixed = tuple(
+                DENSE if i in dense else kind for kind, i in zip(kinds, indices, strict=True)
+            )
+            return Stored(access, fixed, indices, tuple(sizes[i] for i in indices))
+
+        if self.sparse and compress:
+            return levels_of((COMPRESSED,) * len(inward), inward)
+        kinds = sparse_levels(len(inward)) if self.sparse else (DENSE,) * len(inward)
+        return levels_of(kinds, inward)
