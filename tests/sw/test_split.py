@@ -151,6 +151,16 @@ def test_a_product_of_sums_is_summed_over_the_indices_of_both(text):
     assert empty == 0
 
 
+def test_what_a_sum_within_a_product_ranges_over():
+    """Over all indices of the product, not those of its own terms alone."""
+    rng = np.random.default_rng(5)
+    A, (b, c), d = rng.integers(-3, 4, (4, 6)), rng.integers(-3, 4, (2, 4)), rng.integers(-3, 4, 6)
+    got = INT8.compute("a[i] = b[i] * (c[i] + A[i,j] * d[j])", A=A, b=b, c=c, d=d)
+    np.testing.assert_array_equal(got, b * (6 * c + A @ d))
+    got = INT8.compute("a[i] = b[i] * c[i] + b[i] * A[i,j] * d[j]", A=A, b=b, c=c, d=d)
+    np.testing.assert_array_equal(got, b * (c + A @ d))
+
+
 def test_a_sum_beside_a_wide_factor_is_summed_over_all_its_indices():
     c, e, f = np.array([[1, 2, 0]]), np.array([4]), np.array([5])
     wide = Tensor.from_dense(f, dtype="int8", wide=True)
