@@ -13,7 +13,7 @@ from loopnest_hw.registers import ErrorCode
 
 from .contraction.choose import Contraction
 from .contraction.price import Pricer
-from .contraction.rewrite import finite, may_regroup
+from .contraction.rewrite import may_regroup
 from .epilogue import Epilogue
 from .expression.fuse import Fusion, find_fusion
 from .expression.notation import Access, Binary, Expression, Negate, Statement
@@ -240,7 +240,7 @@ class _Evaluation:
             operands,
             compressed=compressed,
             full=full,
-            dense_parts=not compressed and finite(operands[: len(accesses)]),
+            skip_zeros=not compressed or goal.epilogue is not None,
             memory=room,
         )
         parts = contraction.choose()

@@ -15,7 +15,8 @@ INT8 = Chip(dtype="int8", backend="model")
 
 
 def whole(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    return rng.integers(-3, 4, shape).astype(float)
+    """Return an array without zeros."""
+    return (rng.integers(1, 4, shape) * rng.choice([-1, 1], shape)).astype(float)
 
 
 def sparse(rng: np.random.Generator, shape: Sequence[int], density: float) -> Any:

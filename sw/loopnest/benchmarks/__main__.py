@@ -22,6 +22,7 @@ from loopnest_hw.program import program
 
 from ..formats.files import check_writable
 from .cases import Case, dense_case, matrix_cases
+from .contractions import run_contractions
 from .convolution import convolution_cases
 from .graphs import CountedChip, GraphOutcome, graph_outcomes
 from .layer import layer_cases
@@ -42,6 +43,12 @@ ON_GRAPHS = "graphs"
 
 PICKS = "picks"
 """Name of the random statements, instead of the others."""
+
+CONTRACTIONS = "contractions"
+"""Name of the random products of three and four factors, instead of the others."""
+
+DRAWN = {PICKS: run_picks, CONTRACTIONS: run_contractions}
+"""What runs random statements."""
 
 
 @program
@@ -64,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if isinstance(chip, CountedChip):
         return _run_graphs(console, options, chip)
-    if PICKS in options.names:
-        return _run_picks(console, options, chip)
+    for name in DRAWN.keys() & set(options.names):
+        return _run_picks(console, options, chip, name)
     outcomes: list[Outcome] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -116,13 +123,15 @@ def _run_graphs(console: Console, options: argparse.Namespace, chip: CountedChip
     return int(wrong > 0)
 
 
-def _run_picks(console: Console, options: argparse.Namespace, chip: Chip) -> int:
-    """Run random statements in all orders and print a table; return 0 if all bounds are kept."""
+def _run_picks(console: Console, options: argparse.Namespace, chip: Chip, name: str) -> int:
+    """Run random statements in all orders or ways and print a table; return 0 if all bounds are
+    kept.
+    """
     outcomes: list[Pick] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("statement 1")
-        for pick in run_picks(chip, options.count, options.seed):
+        for pick in DRAWN[name](chip, options.count, options.seed):
             outcomes.append(pick)
             progress.update(task, description=f"statement {len(outcomes) + 1}")
             _save(options, outcomes)
@@ -196,7 +205,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         help="matrices by name, 'dense', 'layer', 'convolution', 'skipping'; default all; "
         "with 'orders', all loop orders; with 'graphs', graph algorithms; with 'picks', "
-        "all loop orders of random statements",
+        "all loop orders of random statements; with 'contractions', all ways to take the factors "
+        "of random products",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
     parser.add_argument("--preset", default="single")
@@ -207,8 +217,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
     parser.add_argument("--latency", type=int, default=4, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
-    parser.add_argument("--count", type=int, default=30, help="random statements of 'picks'")
-    parser.add_argument("--seed", type=int, default=0, help="of 'picks'")
+    parser.add_argument("--count", type=int, default=30, help="random statements")
+    parser.add_argument("--seed", type=int, default=0, help="of random statements")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks.json"))
     options = parser.parse_args(arguments)
     try:
@@ -227,12 +237,12 @@ def _check(options: argparse.Namespace) -> None:
     for name, least in (("count", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise ValueError(f"--{name} {getattr(options, name)}: expected {least} or more")
-    known = {*WITHOUT_FILES, ON_GRAPHS, PICKS}
+    known = {*WITHOUT_FILES, ON_GRAPHS, *DRAWN}
     if options.matrices is not None:
         matrices = matrix_names(options.matrices)
         for name in options.names:
             if name not in {*known, ORDERS, *matrices}:
-                names = ", ".join((*WITHOUT_FILES, ORDERS, ON_GRAPHS, PICKS, *matrices))
+                names = ", ".join((*WITHOUT_FILES, ORDERS, ON_GRAPHS, *DRAWN, *matrices))
                 raise ValueError(f"{name!r}: expected some of {names}")
     elif needed := set(options.names) - known:
         shown = ", ".join(sorted(needed))

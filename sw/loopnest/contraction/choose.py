@@ -14,6 +14,7 @@ from math import expm1, inf, prod
 
 import numpy as np
 
+from loopnest_hw.config import NumberFormat
 from loopnest_hw.descriptor import Op
 
 from ..cost.estimate import START
@@ -21,12 +22,13 @@ from ..cost.relation import Relation, total
 from ..expression.expected import Expected
 from ..expression.notation import Access, Statement
 from ..expression.operand import Operand
-from ..expression.split import OneKernelError, product_of
-from ..expression.view import View
+from ..expression.split import product_of
 from ..formats.tensor import MAX_ORDER
 from ..loops.plan import index_sizes
-from .pattern import EVERYWHERE, MAX_ENTRIES, Pattern, joined
+from ..loops.zeros import MIN_ZEROS
+from .pattern import MAX_ENTRIES, Pattern, joined, pattern_of
 from .price import IMPOSSIBLE, Price, Pricer
+from .rewrite import fits
 
 MAX_SEARCHED = 4
 """Factors up to which all paths are searched."""
@@ -68,8 +70,8 @@ class Contraction:
         One for each access, the mask's last.
     compressed, full : bool
         Of the result, as `make_plan` takes them.
-    dense_parts : bool
-        Whether a part may be dense that has not all of its entries.
+    skip_zeros : bool
+        Of the last kernel, as `make_plan` takes it.
     memory : int
         Bytes that a part may take.
 
@@ -87,12 +89,12 @@ class Contraction:
         *,
         compressed: bool,
         full: bool,
-        dense_parts: bool,
+        skip_zeros: bool,
         memory: int,
     ) -> None:
         self._pricer, self._statement = pricer, statement
         self._compressed, self._full = compressed, full
-        self._dense_parts, self._memory = dense_parts, memory
+        self._skip_zeros, self._memory = skip_zeros, memory
         self._sizes = index_sizes(statement, operands)
         masked = statement.mask is not None
         self._mask = operands[-1] if masked else None
@@ -100,6 +102,10 @@ class Contraction:
         self._accesses = statement.accesses[: len(self._factors)]
         self._multiplies = pricer.semiring.multiply is Op.MUL
         self._all = frozenset(range(len(self._factors)))
+        # a dense part has a 0 where it has no term: the last result must not be told by that
+        whole = fits(pricer.config.dtype, self._factors, statement.summed, self._sizes)
+        self._dense_parts = not compressed and (whole or pricer.config.dtype is NumberFormat.INT8)
+        self._overflows = not whole
         self._patterns: dict[Node, Pattern] = {}
         self._parts: dict[Node, Expected] = {}
         self._sparse: set[Node] = set()
@@ -111,6 +117,14 @@ class Contraction:
         """Return the parts in the order that they are computed in, the whole product last; None
         where no way is possible.
         """
+        found = self._chosen()
+        if found is None and self._overflows and self.refused is None:
+            self._overflows = False
+            self._prices.clear()
+            found = self._chosen()
+        return found
+
+    def _chosen(self) -> list[Part] | None:
         nodes = tuple(frozenset([n]) for n in sorted(self._all))
         parts: list[Part] = []
         chain = self._chain(nodes) if len(nodes) > MAX_SEARCHED else []
@@ -190,13 +204,19 @@ class Contraction:
         operands = [self._operand(node) for node in merged]
         expression = product_of([self._access(node) for node in merged])
         last = part.node == self._all
+        if self._overflows and not last and self._may_overflow(part):
+            return IMPOSSIBLE
         if last:
             statement = Statement(self._statement.result, expression, self._statement.mask)
             operands += [] if self._mask is None else [self._mask]
         else:
             statement = Statement(Access("part", part.kept), expression)
         found = self._pricer.price(
-            statement, operands, compressed=part.compressed, full=last and self._full
+            statement,
+            operands,
+            compressed=part.compressed,
+            full=last and self._full,
+            skip_zeros=self._skip_zeros if last else not part.compressed,
         )
         if found is not IMPOSSIBLE and found.memory > self._memory:
             if self.refused is None or found.memory < self.refused[2]:
@@ -212,17 +232,32 @@ class Contraction:
         self._expected(node, merged)
         return Part(node, merged, self._kept(node), node in self._sparse)
 
+    def _may_overflow(self, part: Part) -> bool:
+        """Return whether a part's sums may be larger than its values can be."""
+        summed = [i for i in self._indices(part.node) if i not in part.kept]
+        factors = [self._factors[n] for n in part.node]
+        return not fits(self._pricer.config.dtype, factors, summed, self._sizes)
+
     def _bound(self, merged: tuple[Node, ...]) -> float:
         """Return what a kernel takes at least, by its lanes."""
         relations = []
         for node in merged:
-            pattern = self._pattern(node)
+            pattern = self._least(node)
             if pattern.indices:
                 ones = np.ones(pattern.entries)
                 relations.append(Relation(pattern.indices, pattern.columns, ones))
         loops = {i for node in merged for i in self._access(node).indices}
         lanes = total(relations, loops, self._sizes)
         return START + lanes / self._pricer.config.multipliers
+
+    def _least(self, node: Node) -> Pattern:
+        """Return a node's pattern, a dense factor's without its zeros."""
+        if len(node) == 1:
+            (n,) = node
+            sparser = self._factors[n].without(self._pricer.semiring.zero, MIN_ZEROS)
+            if sparser is not None and self._accesses[n].places is None:
+                return pattern_of(self._accesses[n], sparser)
+        return self._pattern(node)
 
     def _pattern(self, node: Node, merged: tuple[Node, ...] = ()) -> Pattern:
         if node not in self._patterns:
@@ -345,30 +380,6 @@ class Contraction:
         density[node] = -expm1(-lanes / space) if space else 1.0
         cost = START + lanes + density[node] * space
         return (cost if len(kept) <= MAX_ORDER else inf), node
-
-
-def pattern_of(access: Access, operand: Operand) -> Pattern:
-    """Return where an operand stores entries."""
-    if not operand.sparse:
-        return EVERYWHERE
-    if isinstance(operand, View):
-        loops = tuple(sorted(access.indices, key=lambda i: _alone(access, i)))
-        try:
-            stored = operand.stored(access, loops)
-            profile = operand.profile(stored)
-        except OneKernelError:
-            return EVERYWHERE
-        return EVERYWHERE if profile.entries is None else Pattern(stored.indices, profile.entries)
-    coordinates = operand.coordinates()
-    return EVERYWHERE if coordinates is None else Pattern(access.indices, tuple(coordinates))
-
-
-def _alone(access: Access, index: str) -> bool:
-    """Return whether an index is a coordinate by itself."""
-    places = access.places or ()
-    return sum(index in dict(place.terms) for place in places) == 1 and any(
-        place.plain == index for place in places
-    )
 
 
 def _after(nodes: tuple[Node, ...], merged: tuple[Node, ...]) -> tuple[Node, ...]:

@@ -13,6 +13,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from ..expression.notation import Access
+from ..expression.operand import Operand
+from ..expression.split import OneKernelError
+from ..expression.view import View
+
 MAX_PAIRS = 1 << 23
 """Pairs of entries up to which a product of patterns is exact."""
 
@@ -83,18 +88,6 @@ def joined(patterns: Sequence[Pattern], kept: Collection[str], sizes: Mapping[st
     return found.onto(kept, sizes)
 
 
-def united(
-    patterns: Sequence[Pattern], indices: Sequence[str], sizes: Mapping[str, int]
-) -> Pattern:
-    """Return where any of some patterns stores entries, of all these indices."""
-    if any(not set(p.indices) for p in patterns):
-        return EVERYWHERE
-    spread = [p.spread(indices, sizes) for p in patterns]
-    columns = [np.concatenate(some) for some in zip(*spread, strict=True)]
-    _, first = np.unique(_code(columns, [sizes[i] for i in indices]), return_index=True)
-    return Pattern(tuple(indices), tuple(c[first] for c in columns))
-
-
 def _pair(a: Pattern, b: Pattern, kept: Collection[str], sizes: Mapping[str, int]) -> Pattern:
     """Return the pattern of a product of two, projected onto kept indices."""
     shared = [i for i in a.indices if i in b.indices]
@@ -154,3 +147,27 @@ def _code(
     for column, size in zip(columns, sizes, strict=True):
         code = code * size + column
     return code
+
+
+def pattern_of(access: Access, operand: Operand) -> Pattern:
+    """Return where an operand stores entries."""
+    if not operand.sparse:
+        return EVERYWHERE
+    if isinstance(operand, View):
+        loops = tuple(sorted(access.indices, key=lambda i: _alone(access, i)))
+        try:
+            stored = operand.stored(access, loops)
+            profile = operand.profile(stored)
+        except OneKernelError:
+            return EVERYWHERE
+        return EVERYWHERE if profile.entries is None else Pattern(stored.indices, profile.entries)
+    coordinates = operand.coordinates()
+    return EVERYWHERE if coordinates is None else Pattern(access.indices, tuple(coordinates))
+
+
+def _alone(access: Access, index: str) -> bool:
+    """Return whether an index is a coordinate by itself."""
+    places = access.places or ()
+    return sum(index in dict(place.terms) for place in places) == 1 and any(
+        place.plain == index for place in places
+    )

@@ -58,13 +58,14 @@ class Pricer:
         *,
         compressed: bool,
         full: bool = False,
+        skip_zeros: bool = False,
     ) -> Price:
         """Return what a statement is expected to take in one kernel, or in one with some indices
         walked as one, or in one for each coordinate of an index.
 
         Parameters
         ----------
-        compressed, full
+        compressed, full, skip_zeros
             As `make_plan` takes them.
         """
 
@@ -79,6 +80,7 @@ class Pricer:
                 full=full,
                 latency=self.latency,
                 relaxed=relaxed,
+                skip_zeros=skip_zeros,
                 semiring=self.semiring,
             )
 
@@ -108,7 +110,7 @@ class Pricer:
         if not 0 < sizes[index] <= MAX_SLICES or len(statement.indices) > self.config.rows + 1:
             return IMPOSSIBLE
         sliced = [
-            operand.without(access.indices.index(index)) if index in access.indices else operand
+            operand.sliced(access.indices.index(index)) if index in access.indices else operand
             for access, operand in zip(statement.accesses, operands, strict=True)
             if isinstance(operand, Expected)
         ]
@@ -125,4 +127,5 @@ def _priced(plan: Plan) -> Price:
         for stored, operand in zip(plan.nest.columns, plan.operands, strict=True)
         if isinstance(operand, Expected) and not operand.sparse
     }
-    return Price(plan.cycles * (1.0 if plan.ends else UNSURE), result_bytes(plan), layouts)
+    cycles = plan.cycles * (1.0 if plan.fits else UNSURE) + plan.clearing
+    return Price(cycles, result_bytes(plan), layouts)

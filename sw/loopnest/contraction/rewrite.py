@@ -1,20 +1,18 @@
-"""Which products may be regrouped: where that changes no more than the order of sums."""
+"""What regrouping a product may change: no more than the order of its sums."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from math import prod
 
 import numpy as np
-import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from loopnest_hw.config import NumberFormat
 from loopnest_hw.descriptor import Op
 
 from ..expression.operand import Operand
 from ..expression.semiring import Semiring
-from ..formats import numbers
-from ..formats.tensor import Tensor
+from ..loops.zeros import LARGEST
 
-LARGEST = float.fromhex("0x1.FEp127")
-"""The largest finite bf16 value."""
+LARGEST_INTEGER = float(np.iinfo(np.int32).max)
 
 
 def may_regroup(semiring: Semiring, factors: Sequence[Operand]) -> bool:
@@ -23,19 +21,18 @@ def may_regroup(semiring: Semiring, factors: Sequence[Operand]) -> bool:
     """
     if semiring.add is not Op.MAX or semiring.multiply is not Op.MUL:
         return True
-    return all(not np.any(_values(factor) < 0) for factor in factors)
+    return all(factor.bounds[0] >= 0 for factor in factors)
 
 
-def finite(factors: Sequence[Operand]) -> bool:
-    """Return whether every value is finite on the chip: then an absent entry is as good as a 0."""
-    return all(bool(np.all(np.abs(_values(f)) <= LARGEST)) for f in factors)
-
-
-def _values(operand: Operand) -> NDArray:
-    """Return the values that an operand stores."""
-    source = operand.source
-    if isinstance(source, Tensor):
-        return numbers.decode(source.values)
-    if sp.issparse(source):
-        return np.asarray(source.tocoo().data, np.float64)
-    return np.asarray(source, np.float64)
+def fits(
+    dtype: NumberFormat,
+    factors: Sequence[Operand],
+    summed: Collection[str],
+    sizes: Mapping[str, int],
+) -> bool:
+    """Return whether a product of these factors, summed over some indices, has no sum that
+    overflows, is infinite or NaN: then an absent entry is as good as a 0, too.
+    """
+    largest = LARGEST if dtype is NumberFormat.BF16 else LARGEST_INTEGER
+    values = [float(np.max([1.0, -f.bounds[0], f.bounds[1]])) for f in factors]  # NaN where one is
+    return prod(values) * prod(float(sizes[i]) for i in summed) < largest

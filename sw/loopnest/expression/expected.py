@@ -43,6 +43,7 @@ class Expected(Operand):
             self.nnz = len(coordinates[0])
         self._coordinates = None if coordinates is None else list(coordinates)
         self._wide = wide
+        self.zeros = None
         self._profiles = {}
 
     @classmethod
@@ -60,7 +61,7 @@ class Expected(Operand):
         """Return it with other modes."""
         return Expected(self.name, shape, self.dtype, coordinates, wide=self.wide)
 
-    def without(self, mode: int) -> "Expected":
+    def sliced(self, mode: int) -> "Expected":
         """Return about what it is at one coordinate of a mode."""
         shape = [size for m, size in enumerate(self.shape) if m != mode]
         coordinates = None
@@ -68,6 +69,15 @@ class Expected(Operand):
             step = max(1, self.shape[mode])
             coordinates = [c[::step] for m, c in enumerate(self._coordinates) if m != mode]
         return self.reshaped(shape, coordinates)
+
+    def without(self, zero: float, least: float) -> None:
+        """Return None: a part's result has the levels that its kernel gives it."""
+        return None
+
+    @property
+    def bounds(self) -> tuple[float, float]:  # type: ignore[override]
+        """The least and the largest value, as far as planning asks: nothing is known of them."""
+        return 0.0, 0.0
 
     @property
     def wide(self) -> bool:

@@ -11,8 +11,9 @@ from itertools import permutations, product
 
 import scipy.sparse as sp
 
-from loopnest_hw.config import ChipConfig
+from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import CellMode, Op
+from loopnest_hw.format import ENTRY_BYTES
 
 from ..arguments import sequence
 from ..cost.estimate import Estimate, estimate, fits, latency_cycles, replay_cycles
@@ -45,6 +46,9 @@ TRIPS = 2
 """Memory latencies from a row's first token to its first one for the row below, where it scans; as
 many for the first values and the last results."""
 
+FREE_TABLE = 1 << 24
+"""Bytes up to which a result's position table counts nothing."""
+
 LATENCY = 100
 """Memory latency in cycles for which a nest is planned by default."""
 
@@ -54,7 +58,8 @@ class Plan:
     """A kernel before its operands are packed; ``operands`` are those of the nest's columns.
 
     ``cycles`` is what it is expected to take, ``converting`` what the tensors that the host
-    converts count, ``score`` both with what else is done on the host; ``ends`` is whether it is
+    converts count, ``clearing`` what the lines of a large position table count that have to be
+    cleared, ``score`` all with what else is done on the host; ``ends`` is whether it is
     sure to end (`cost.holds`).
     """
 
@@ -68,6 +73,7 @@ class Plan:
     expected: Estimate
     cycles: float
     converting: float
+    clearing: float
     score: float
     fits: bool
     semiring: Semiring
@@ -353,6 +359,8 @@ class _Kernel:
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
         tensors = [o for o in moved if isinstance(o.source, Tensor)]
         converting = CONVERTING_TENSOR * sum(o.nnz for o in tensors)
+        table = result.fibers * ENTRY_BYTES if result.compressed else 0
+        clearing = max(0, table - FREE_TABLE) / LINE_BYTES
         return Plan(
             statement=self.statement,
             loops=loops,
@@ -364,7 +372,8 @@ class _Kernel:
             expected=expected,
             cycles=cycles,
             converting=converting,
-            score=score + converting,
+            clearing=clearing,
+            score=score + converting + clearing,
             fits=fits(config, result, expected, len(loops)),
             semiring=self.semiring,
         )
