@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Memory, Tensor
 from loopnest.explain import Explanation
+from loopnest.memory import result_bytes
 
 BF16 = Chip(dtype="bf16", backend="model", memory=Memory(latency=100))
 INT8 = Chip(dtype="int8", backend="model")
@@ -105,6 +106,8 @@ def test_tensors_of_large_modes():
     (i, j, k, l), expected = A.coords, np.zeros((shape[0], 4))
     np.add.at(expected, i, A.data[:, None] * B[j] * C[k] * D[l])
     np.testing.assert_array_equal(got, expected)
+    # a table of all of (i, j, l) would take 1.9 GB
+    assert all(result_bytes(kernel.plan) < 1 << 24 for kernel in BF16.report._kernels)
 
 
 def test_a_part_is_compressed_where_it_has_few_entries():
