@@ -59,6 +59,83 @@ def test_pydata_sparse(tmp_path: Path) -> None:
     assert np.array_equal(sparse.load_npz(tmp_path / "b.npz").todense(), array)
 
 
+@pytest.mark.parametrize("kind", ["COO", "GCXS"])
+@pytest.mark.parametrize("fill", [1.0, np.nan, -3, True])
+def test_a_fill_value_is_refused(tmp_path: Path, kind: str, fill: object) -> None:
+    """What is not stored would have it; the chip has 0 there."""
+    sparse = pytest.importorskip("sparse")
+    array = np.full((3, 4), fill)
+    array[1, 2] = 5
+    made = getattr(sparse, kind).from_numpy(array, fill_value=array.dtype.type(fill))
+    sparse.save_npz(tmp_path / "a.npz", made)
+    with pytest.raises(ValueError, match=f"a.npz: fill value {fill}: expected 0"):
+        read_tensor(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 6), (3, 4, 5)])
+def test_gcxs(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    sparse = pytest.importorskip("sparse")
+    array = tensor(*shape).toarray()
+    for axes in [None, *([(0,), (1,), (0, 2), (2,)] if len(shape) == 3 else [])]:
+        made = sparse.GCXS.from_numpy(array, compressed_axes=axes)
+        sparse.save_npz(tmp_path / "a.npz", made)
+        assert same(read_tensor(tmp_path / "a.npz"), array)
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "bsr", "coo", "dia"])
+@pytest.mark.parametrize("make", [sp.csr_array, sp.csr_matrix])
+def test_every_format_of_scipy(tmp_path: Path, layout: str, make) -> None:
+    matrix = make(tensor(6, 8)).asformat(layout)
+    sp.save_npz(tmp_path / "a.npz", matrix)
+    got = read_tensor(tmp_path / "a.npz")
+    assert isinstance(got, sp.sparray) and same(got, matrix.toarray())
+
+
+def test_archives_that_contradict_themselves(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    good = tensor(6, 8).tocsr()
+    names = {"data": good.data, "indices": good.indices, "indptr": good.indptr}
+    names |= {"shape": np.array(good.shape), "format": np.array("csr")}
+    far = good.indices.copy()
+    far[3] = 1_000_000
+    for changes, message in (
+        ({"indices": far}, "indices must be < 8"),
+        ({"indices": good.indices * 1.0}, "indices of type float64: expected an array of integers"),
+        ({"indptr": good.indptr[:-1]}, "index pointer size"),
+        ({"indptr": None}, "no array 'indptr'"),
+        ({"shape": np.array([6.5, 8])}, "shape of type float64: expected integers"),
+        ({"shape": np.array([6, 8, 1])}, r"csr array of shape \(6, 8, 1\): expected a matrix"),
+        ({"format": np.array("lil")}, "format 'lil': expected csr, csc, bsr, coo, dia or gcxs"),
+        ({"data": np.array(["a"])}, "values of type <U1: expected numbers"),
+        ({"data": np.array([None])}, r"values of type object \(pickled\): expected numbers"),
+    ):
+        arrays = {name: a for name, a in (names | changes).items() if a is not None}
+        np.savez(file, **arrays)
+        with pytest.raises(ValueError, match=rf"a\.npz: {message}"):
+            read_tensor(file)
+
+
+def test_headers_promise_nothing(tmp_path: Path) -> None:
+    """Neither memory nor objects."""
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000), }"
+    start = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header.encode() + b"\n"
+    (tmp_path / "a.npy").write_bytes(start + bytes(80))
+    with pytest.raises(ValueError, match="ends after 80 of the 8000000000000 bytes"):
+        read_tensor(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", np.array([{}, None]))
+    with pytest.raises(ValueError, match=r"b\.npy: values of type object \(pickled\)"):
+        read_tensor(tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f4", ">i8", "f2", "?", "c8"])
+def test_every_type_of_numpy(tmp_path: Path, kind: str) -> None:
+    array = np.asfortranarray(np.arange(12).reshape(3, 4).astype(kind))
+    for write, name in ((np.save, "a.npy"), (np.savez, "a.npz")):
+        write(tmp_path / name, array)
+        got = read_tensor(tmp_path / name)
+        assert np.array_equal(got, array) and got.dtype == array.dtype.newbyteorder("=")
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
     ("name", "text", "message"),

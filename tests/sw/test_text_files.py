@@ -3,6 +3,7 @@
 import gzip
 import io
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import scipy.io
 import scipy.sparse as sp
 
-from loopnest.formats.files import read_tensor, text, write_tensor
+from loopnest.formats.files import decimal, read_tensor, text, write_tensor
 from loopnest.formats.files.frostt import read_tns
 from loopnest.formats.files.matrix_market import read_mtx
 
@@ -51,13 +52,25 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(((a.view(np.int64) == b.view(np.int64)) | (np.isnan(a) & np.isnan(b))).all())
 
 
-def test_numbers_are_read_as_float_reads_them() -> None:
-    """Doubles as programs print them too, and the middles of two doubles."""
+@pytest.mark.parametrize("extended", [True, False])
+def test_numbers_are_read_as_float_reads_them(extended: bool, monkeypatch) -> None:
+    """Doubles as programs print them too, and the middles of two doubles; also on machines that
+    have no type wider than float64.
+    """
+    if not extended:
+        monkeypatch.setattr(decimal, "WIDE", np.float64)
+        monkeypatch.setattr(decimal, "WIDE_POWERS", 10.0 ** np.arange(23))
+        monkeypatch.setattr(decimal, "MAX_POWER", 22)
+        monkeypatch.setattr(decimal, "MAX_MANTISSA", 1 << 53)
     rng = random.Random(SEED)
     words = [number(rng) for _ in range(3000)]
     doubles = np.random.default_rng(SEED).integers(0, 1 << 63, 3000).view(np.float64)
     for x in (*doubles, *np.random.default_rng(SEED).standard_normal(3000)):
         words += [repr(float(x)), f"{x:.16e}", f"{x:.5g}"]
+    for _ in range(2000):  # as near to the middle as 19 digits get
+        x = rng.uniform(1, 10)
+        middle = Fraction(x) + Fraction(np.spacing(x)) / 2
+        words.append(f"{round(middle * 10**18)}e-18")
     for k in range(2000):
         m = rng.randint(1 << 52, (1 << 53) - 1)
         words += [f"{2 * m + 1}", f"{m}.5" if m < 1 << 52 else str(4 * m + 2), f"{m}e{k % 10 - 5}"]
