@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from loopnest import Chip
-from loopnest.kernel.backends import Counters, ModelBackend, Progress
+from loopnest.kernel.backends import Counters, ModelBackend
 from loopnest.kernel.lower import Kernel
 from loopnest.kernel.shared import SharedBackend
+from loopnest.progress import Tick
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import pack, unpack
 from loopnest_sim.image import Image
@@ -29,7 +30,7 @@ class Recorder(ModelBackend):
 
     kernel: Kernel
 
-    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
+    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
         self.kernel = kernel
         return super().run(kernel, progress)
 

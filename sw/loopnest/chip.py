@@ -22,6 +22,7 @@ from .formats.tensor import Levels, Tensor, parse_levels
 from .kernel.backends import make_backend
 from .kernel.shared import Latest, SharedBackend
 from .loops.plan import default_levels, parse_order
+from .progress import Watch
 from .report.report import RunReport, combine, make_report
 from .run import run_task
 
@@ -57,6 +58,11 @@ class Chip:
         File to record waves to (rtl), of all cycles since the chip was made or of these:
         ``("file", 1000, 2000)``. It gets the suffix ``.fst``, or ``.vcd`` where zlib's header is
         not installed.
+    progress : bool or callable
+        Whether what takes long is shown, on a terminal and in notebooks: what is built, and the
+        cycles done of those expected (`loopnest.progress.enabled` is the switch for all chips). Or
+        what is called with these two numbers instead, some ten times a second; what it raises ends
+        the run.
     **overrides
         Fields of the configuration, such as ``multipliers=8``.
 
@@ -83,13 +89,17 @@ class Chip:
         memory: Memory | None = None,
         backend: str = "rtl",
         waves: WavesLike | None = None,
+        progress: bool | Watch = True,
         **overrides: int,
     ) -> None:
         config = make_config(preset, dtype, **overrides)
         if not (memory is None or isinstance(memory, Memory)):
             raise TypeError(f"memory={memory!r}: expected a Memory or None")
         memory = Memory() if memory is None else memory
-        self.__setstate__({"config": config, "memory": memory, "backend": backend, "waves": waves})
+        if not (isinstance(progress, bool) or callable(progress)):
+            raise TypeError(f"progress={progress!r}: expected True, False or a function")
+        settings = {"config": config, "memory": memory, "backend": backend, "waves": waves}
+        self.__setstate__(settings | {"progress": progress})
 
     def __getstate__(self) -> dict[str, Any]:
         return self._settings
@@ -377,7 +387,7 @@ class Chip:
     def _kernel(self, task: Task, reports: list[RunReport]) -> Tensor:
         """Run a kernel, append its report and return its result."""
         result, kernel, counters = self._shared.run(
-            lambda backend: run_task(self.config, backend, task)
+            lambda backend: run_task(self.config, backend, task, self._settings["progress"])
         )
         reports.append(make_report(self.config, self.memory, kernel, counters))
         return result

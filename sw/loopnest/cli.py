@@ -6,8 +6,7 @@ or a file are not what was expected; 130 it was interrupted; 141 nothing reads w
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loopnest_hw.config import PRESETS, NumberFormat, make_config, parse_overrides
@@ -32,6 +30,7 @@ from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import parse_levels
 from .info import COLUMNS, file_info
 from .kernel.backends import BACKENDS, ChipError
+from .progress import task
 from .report.plot import check_picture
 
 OK, CHIP_ERROR, BAD_INPUT = 0, 1, 2
@@ -106,15 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@contextmanager
-def _progress(console: Console, text: str) -> Iterator[Callable[[str], None]]:
-    """Show that something goes on, and for how long; yield what to call with its next text."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(text)
-        yield lambda text: progress.update(task, description=text)
-
-
 def _chip(options: argparse.Namespace) -> Chip:
     overrides: Any = parse_overrides(options.set)
     memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
@@ -147,11 +137,9 @@ def _run(
     options: argparse.Namespace, console: Console, text: str, *operands: Any, **named: Any
 ) -> int:
     loops = _loops(options)
-    with _progress(console, "building the chip") as show:
-        chip = _chip(options)
-        show(f"running {text}")
-        method = chip.compute if named else chip.einsum
-        result = method(text, *operands, **named, **loops)
+    chip = _chip(options)
+    method = chip.compute if named else chip.einsum
+    result = method(text, *operands, **named, **loops)
     if options.output:
         write_tensor(options.output, result)
     else:
@@ -198,7 +186,7 @@ def _explain(options: argparse.Namespace, console: Console) -> int:
 
 def _verilog(options: argparse.Namespace, console: Console) -> int:
     config = make_config(options.preset, options.dtype, **parse_overrides(options.set))
-    with _progress(console, "writing the Verilog"):
+    with task("writing the Verilog"):
         paths = write_files(config, options.output)
     print(*paths, sep="\n")
     return OK

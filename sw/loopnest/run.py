@@ -9,9 +9,12 @@ from .formats.tensor import Tensor
 from .kernel.backends import Backend, ChipError, Counters
 from .kernel.lower import Kernel, lower
 from .kernel.readback import read_compressed, read_dense
+from .progress import Watch, running
 
 
-def run_task(config: ChipConfig, backend: Backend, task: Task) -> tuple[Tensor, Kernel, Counters]:
+def run_task(
+    config: ChipConfig, backend: Backend, task: Task, progress: bool | Watch = False
+) -> tuple[Tensor, Kernel, Counters]:
     """Run a kernel, and again with more capacity if its result did not fit: the chip reports the
     size. Return the result, the kernel and the counters.
     """
@@ -20,7 +23,8 @@ def run_task(config: ChipConfig, backend: Backend, task: Task) -> tuple[Tensor, 
     while True:
         kernel = lower(config, task.plan, tensors, epilogue=task.epilogue, capacity=capacity)
         try:
-            counters = backend.run(kernel)
+            with running(str(task.plan.statement), task.plan.cycles, progress) as tick:
+                counters = backend.run(kernel, tick)
             break
         except ChipError as error:
             if error.code is not ErrorCode.RESULT_FULL or error.needed <= kernel.capacity:

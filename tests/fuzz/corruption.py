@@ -22,10 +22,10 @@ from loopnest.kernel.backends import (
     START,
     Counters,
     ModelBackend,
-    Progress,
 )
 from loopnest.kernel.lower import DESCRIPTOR, Kernel
 from loopnest.kernel.shared import SharedBackend
+from loopnest.progress import Tick
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import descriptor_lines, kernel_fields, pack, places, unpack
 from loopnest_hw.format import WORD_BYTES
@@ -115,7 +115,7 @@ class Recorder(ModelBackend):
         super().__init__(config)
         self.kernels: list[Kernel] = []
 
-    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
+    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
         self.kernels.append(kernel)
         return super().run(kernel, progress)
 
@@ -257,7 +257,8 @@ def _compare(chip: Any, image: Image, regions: list[tuple[int, int]]) -> None:
 
 
 def _simulator(pair: Pair, memory: Memory) -> Any:
-    chip = Chip(pair.preset, dtype=pair.dtype, memory=memory, **pair.overrides)
+    settings = {"dtype": pair.dtype, "memory": memory, "progress": False}
+    chip = Chip(pair.preset, **settings, **pair.overrides)
     backend: Any = chip._shared.backend
     return backend._simulator
 

@@ -87,7 +87,7 @@ class Pair:
             while len(self._chips) >= MAX_CHIPS:
                 self._chips.pop(next(iter(self._chips)))
             self._chips[memory] = Chip(
-                self.preset, dtype=self.dtype, memory=memory, **self.overrides
+                self.preset, dtype=self.dtype, memory=memory, progress=False, **self.overrides
             )
         return self._chips[memory]
 
@@ -119,6 +119,7 @@ class Pair:
                 dtype=self.dtype,
                 memory=Memory(latency=latency),
                 backend="model",
+                progress=False,
                 **self.overrides,
             )
         return self._models[latency]

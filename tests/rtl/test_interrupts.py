@@ -115,6 +115,34 @@ def test_any_exception(pair: Pair, first: int) -> None:
 
 
 @on("shrunk/int8")
+def test_a_progress_function_that_raises(pair: Pair) -> None:
+    """It sees the cycles grow, and ends the run."""
+    seen: list[tuple[int, int]] = []
+
+    def watch(done: int, expected: int) -> None:
+        seen.append((done, expected))
+        if len(seen) == stop:
+            raise Stop
+
+    chip = Chip(pair.preset, dtype=pair.dtype, memory=QUICK, progress=watch)
+    case = random_case(6, pair.dtype)
+    rng = np.random.default_rng(4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("loopnest_sim.simulator.FIRST_CYCLES", 1)
+        stop = 0
+        expected = Bits(chip.compute(**case))
+        cycles, estimates = zip(*seen, strict=True)
+        assert list(cycles) == sorted(set(cycles)) and len(cycles) > 4
+        assert len(set(estimates)) == 1 and estimates[0] > 0
+        for stop in rng.integers(1, len(seen), 8):
+            seen.clear()
+            with pytest.raises(Stop):
+                chip.compute(**case)
+            stop = 0
+            assert Bits(chip.compute(**case)) == expected
+
+
+@on("shrunk/int8")
 def test_no_trace_is_left(pair: Pair) -> None:
     """A run takes the cycles that it takes on a new chip."""
     case = random_case(6, pair.dtype)

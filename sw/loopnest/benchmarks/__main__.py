@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loopnest import Chip, Memory
+from loopnest.progress import task
 from loopnest_hw.config import make_config, parse_overrides
 from loopnest_hw.program import program
 
@@ -74,13 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in DRAWN.keys() & set(options.names):
         return _run_picks(console, options, chip, name)
     outcomes: list[Outcome] = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("")
+    with task("") as shown:
 
         def announced() -> Iterator[Case]:
             for case in _cases(options.names, options.matrices, chip):
-                progress.update(task, description=case.name)
+                shown.text = case.name
                 yield case
 
         for outcome in run_cases(chip, announced()):
@@ -95,12 +93,10 @@ def _run_graphs(console: Console, options: argparse.Namespace, chip: CountedChip
     """Run the graph algorithms and print a table; return 0 if all are right."""
     wanted = [name for name in options.names if name != ON_GRAPHS]
     outcomes: list[GraphOutcome] = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("")
+    with task("") as shown:
 
         def announce(what: str) -> None:
-            progress.update(task, description=what)
+            shown.text = what
 
         for outcome in graph_outcomes(chip, options.matrices, wanted, announce):
             outcomes.append(outcome)
@@ -128,12 +124,10 @@ def _run_picks(console: Console, options: argparse.Namespace, chip: Chip, name: 
     kept.
     """
     outcomes: list[Pick] = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("statement 1")
+    with task("statement 1") as shown:
         for pick in DRAWN[name](chip, options.count, options.seed):
             outcomes.append(pick)
-            progress.update(task, description=f"statement {len(outcomes) + 1}")
+            shown.text = f"statement {len(outcomes) + 1}"
             _save(options, outcomes)
     console.print(table_of(outcomes, f"{_title(options)}, seed {options.seed}"))
     wrong = sum(not pick.right for pick in outcomes)

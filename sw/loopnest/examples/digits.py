@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loopnest import Chip, Epilogue, Memory, RunReport, Tensor
+from loopnest.progress import task
 from loopnest_hw.config import make_config
 from loopnest_hw.program import program
 
@@ -88,7 +88,6 @@ def run_network(
     chip: Chip,
     network: Sequence[QuantisedLayer],
     images: NDArray[np.int8],
-    progress: Progress,
     label: str,
     *,
     sparse: bool,
@@ -101,24 +100,26 @@ def run_network(
     totals = [LayerTotal() for _ in network]
     logits = []
     batches = [images[n : n + IMAGES_A_RUN] for n in range(0, len(images), IMAGES_A_RUN)]
-    task = progress.add_task(label, total=len(batches) * len(network))
-    for batch in batches:
-        x = Tensor.from_dense(batch, levels=weight_levels, dtype="int8")
-        for n, layer in enumerate(network):
-            last = layer.scale is None
-            epilogue = Epilogue(
-                bias=layer.bias,
-                scale=layer.scale,
-                relu=not last,
-                out="wide" if last else "narrow",
-            )
-            out = "dense,compressed" if sparse and not last else "dense,dense"
-            y = chip.compute(STATEMENT, order=ORDER, out=out, epilogue=epilogue, X=x, W=weights[n])
-            assert isinstance(y, Tensor) and chip.report is not None
-            totals[n].add(chip.report, len(batch) * layer.weights.size)
-            x = y
-            progress.advance(task)
-        logits.append(x.to_dense())
+    with task(label, len(batches) * len(network), keep=True) as shown:
+        for batch in batches:
+            x = Tensor.from_dense(batch, levels=weight_levels, dtype="int8")
+            for n, layer in enumerate(network):
+                last = layer.scale is None
+                epilogue = Epilogue(
+                    bias=layer.bias,
+                    scale=layer.scale,
+                    relu=not last,
+                    out="wide" if last else "narrow",
+                )
+                out = "dense,compressed" if sparse and not last else "dense,dense"
+                y = chip.compute(
+                    STATEMENT, order=ORDER, out=out, epilogue=epilogue, X=x, W=weights[n]
+                )
+                assert isinstance(y, Tensor) and chip.report is not None
+                totals[n].add(chip.report, len(batch) * layer.weights.size)
+                x = y
+                shown.advance()
+            logits.append(x.to_dense())
     return NetworkRun(np.concatenate(logits), totals)
 
 
@@ -139,24 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     data = training.digits()
     images, labels = data.test_images[: options.images], data.test_labels[: options.images]
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        epochs = training.EPOCHS + training.PRUNING_STEPS * training.FINE_TUNING_EPOCHS
-        task = progress.add_task("training and pruning", total=epochs)
-        dense_network = training.train(data, lambda _: progress.advance(task))
-        pruned = training.prune(
-            dense_network, data, options.sparsity, lambda _: progress.advance(task)
-        )
+    epochs = training.EPOCHS + training.PRUNING_STEPS * training.FINE_TUNING_EPOCHS
+    with task("training and pruning", epochs, keep=True) as shown:
+        dense_network = training.train(data, lambda _: shown.advance())
+        pruned = training.prune(dense_network, data, options.sparsity, lambda _: shown.advance())
         network = training.quantise(pruned, data)
-        model = run_network(make("model"), network, images, progress, "golden model", sparse=True)
-        if options.backend == "rtl":
-            build = progress.add_task("building the chip", total=None)
+    model = run_network(make("model"), network, images, "golden model", sparse=True)
+    if options.backend == "rtl":
+        with task("building the chip", keep=True):
             chip = make("rtl")
-            progress.update(build, total=1, completed=1)
-            run = run_network(chip, network, images, progress, "chip", sparse=True)
-        else:
-            chip, run = make("model"), model
-        dense = run_network(chip, network, images, progress, "the same, dense", sparse=False)
+        run = run_network(chip, network, images, "chip", sparse=True)
+    else:
+        chip, run = make("model"), model
+    dense = run_network(chip, network, images, "the same, dense", sparse=False)
 
     float_logits = training.forward(dense_network, images)[-1]
     accuracies = {

@@ -6,7 +6,6 @@ where the loops can walk its levels; where they cannot, it is converted on the h
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..formats import numbers
 from ..formats.pack import COMPRESSED, DENSE, spans
 from ..formats.sources import known
 from ..formats.tensor import Tensor, sparse_levels
+from ..lazy import lazy
 from .notation import Access
 
 
@@ -246,7 +246,7 @@ class Operand:
         source = self.source
         return isinstance(source, Tensor) and ((source.levels, source.mode_order) != stored.packing)
 
-    @cached_property
+    @lazy
     def bounds(self) -> tuple[float, float]:
         """The least and the largest stored value, NaN where one is; 0 and 0 where none is."""
         if isinstance(self.source, Tensor):

@@ -1,9 +1,9 @@
 """What runs a kernel: the golden model, or the RTL in the simulator."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
 from loopnest_sim.waves import WavesLike, make_waves
 
+from ..progress import Tick, Watch, task
 from .lower import Kernel
 from .verilog import cached_verilog
 
@@ -94,10 +95,6 @@ class Counters:
     samples: NDArray[np.uint32] | None = None
 
 
-Progress: TypeAlias = Callable[[int], None]
-"""Takes the cycles that a kernel has run for so far."""
-
-
 class Backend(ABC):
     """Runs kernels on a memory of its own, one at a time.
 
@@ -105,7 +102,7 @@ class Backend(ABC):
     """
 
     @abstractmethod
-    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
+    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
         """Write the kernel's segments, run it to its end.
 
         Raises
@@ -126,7 +123,7 @@ class ModelBackend(Backend):
         self._config = config
         self._image = Image()
 
-    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
+    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
         from loopnest_sim.model.kernel import run_kernel
         from loopnest_sim.model.nest import ModelError
 
@@ -147,15 +144,19 @@ class ModelBackend(Backend):
 class RtlBackend(Backend):
     """The chip's Verilog, compiled by Verilator, with a memory behind its AXI4 port."""
 
-    def __init__(self, config: ChipConfig, memory: Memory, waves: WavesLike | None) -> None:
+    def __init__(
+        self, config: ChipConfig, memory: Memory, waves: WavesLike | None, *, show: bool = False
+    ) -> None:
         from loopnest_sim.simulator import Simulator
 
-        self._simulator: Any = Simulator(
-            cached_verilog(config), top="loopnest", memory=memory, waves=waves
-        )
+        what = f"({config.dtype.value}, {config.multipliers} multipliers)"
+        with task(f"writing the Verilog {what}", show=show):
+            verilog = cached_verilog(config)
+        with task(f"compiling the chip {what}", show=show):
+            self._simulator: Any = Simulator(verilog, top="loopnest", memory=memory, waves=waves)
         self._running = False
 
-    def run(self, kernel: Kernel, progress: Progress | None = None) -> Counters:
+    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
         if self._running:
             self._stop()
         # until the chip has ended it: an exception leaves it in the middle of this one
@@ -205,13 +206,17 @@ class RtlBackend(Backend):
 
 
 def make_backend(
-    backend: str, config: ChipConfig, memory: Memory, waves: WavesLike | None = None
+    backend: str,
+    config: ChipConfig,
+    memory: Memory,
+    waves: WavesLike | None = None,
+    progress: bool | Watch = False,
 ) -> Backend:
     """Return the backend ``"rtl"`` or ``"model"``; ValueError for another name."""
     if waves is not None:
         make_waves(waves)  # a wrong one is told before anything is built
     if backend == "rtl":
-        return RtlBackend(config, memory, waves)
+        return RtlBackend(config, memory, waves, show=progress is True)
     if backend == "model":
         if waves is not None:
             raise ValueError(

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from loopnest_sim.roof import Work, measure
 
 from ..kernel.backends import Counters
 from ..kernel.lower import Kernel
+from ..lazy import lazy
 from .bottleneck import Bottleneck, Run, expected_bottleneck, find_bottleneck
 from .plain import plain
 from .plot import draw
@@ -71,7 +71,7 @@ class RunReport:
     def _kernels(self) -> tuple[Kernel, ...]:
         return tuple(run.kernel for run in self._runs)
 
-    @cached_property
+    @lazy
     def work(self) -> tuple[Work, ...]:
         """What each kernel has to do, from its tensors alone: the golden model walks them."""
         found = []
@@ -115,17 +115,17 @@ class RunReport:
         """Cycles by the estimate that chose the loops; whatever backend ran them."""
         return round(sum(run.kernel.plan.cycles for run in self._runs))
 
-    @cached_property
+    @lazy
     def bottleneck(self) -> Bottleneck | None:
         """What limited the run, by its counters; None without cycles."""
         return find_bottleneck(self._runs)
 
-    @cached_property
+    @lazy
     def expected_bottleneck(self) -> Bottleneck:
         """What limits the run by the estimate."""
         return expected_bottleneck(self._runs)
 
-    @cached_property
+    @lazy
     def timelines(self) -> tuple[Timeline, ...]:
         """The counters of each kernel in the course of its run; empty without cycles."""
         found = [make_timeline(run.counters) for run in self._runs]
