@@ -102,6 +102,11 @@ def test_a_parameter_as_bias(torch) -> None:
         Epilogue(bias=torch.ones(2, device="meta"))
 
 
+def test_lists_of_torch_numbers(torch) -> None:
+    with pytest.raises(ValueError, match=r"^x: list: Can't call numpy\(\) on Tensor that requires"):
+        CHIP.compute("y[i] = x[i]", x=[torch.tensor(1.0, requires_grad=True), 2])
+
+
 def test_order_0(torch, sparse) -> None:
     numbers = [
         torch.tensor(2.0).to_sparse(),
@@ -160,9 +165,10 @@ def test_pandas_frames_that_are_no_matrix(pandas) -> None:
         (sparse_frame(pandas, 3.0)["c0"], ValueError, "fill value 3.0: expected 0"),
         (words, TypeError, "column 'b' of type .*: expected numbers"),
         (words["b"], TypeError, "of type .*: expected numbers"),
+        (pandas.Timestamp("2020-01-01"), TypeError, "is Timestamp of object"),
         (missing, ValueError, "cannot convert|NA"),
     ):
-        with pytest.raises(error, match=f"^A: .*({message})"):
+        with pytest.raises(error, match=f"^A.*({message})"):
             CHIP.compute("y[i] = A[i,j]", A=frame)
 
 

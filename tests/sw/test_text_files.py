@@ -170,7 +170,7 @@ def test_unsigned_integers() -> None:
         ("", "line 2: the end of the file: expected 3 numbers"),
         ("% only\n%\n\n", "line 5: the end of the file: expected 3 numbers"),
         ("3 3 1000000000000000\n1 1 1\n", "the file ends after 1 entries: line 2 says 10+$"),
-        (f"{1 << 70} 3 1\n1 1 1\n", r"line 2: rows '1180\d+': expected -?\d+ to \d+"),
+        (f"{1 << 70} 3 1\n1 1 1\n", r"line 2: rows '1180\d+': expected 3 numbers"),
     ],
 )
 def test_lines_that_contradict_each_other(lines: str, message: str) -> None:

@@ -23,10 +23,9 @@ def is_pydata(source: Any) -> bool:
 
 
 def is_pandas(source: Any) -> bool:
-    """Return whether it is a frame, a series or a sparse array of pandas."""
-    return type(source).__module__.split(".")[0] == "pandas" and hasattr(
-        source, "dtypes" if hasattr(source, "columns") else "dtype"
-    )
+    """Return whether it is a frame, a series, an index or an array of pandas."""
+    module = type(source).__module__.split(".")[0]
+    return module == "pandas" and (hasattr(source, "columns") or hasattr(source, "dtype"))
 
 
 def from_torch(tensor: Any) -> Any:

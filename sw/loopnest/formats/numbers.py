@@ -60,7 +60,8 @@ def check_real(values: NDArray, locate: Locate) -> None:
         Quoting the first value.
     """
     if not is_real(values.dtype):
-        first = f", first {values.flat[0]!r} at {_index(locate, 0)}" if values.size else ""
+        shown = " ".join(repr(values.flat[0]).split())[:60] if values.size else ""
+        first = f", first {shown}{_place(locate, 0)}" if values.size else ""
         raise TypeError(f"values of type {values.dtype}{first}: expected real numbers")
 
 
@@ -125,7 +126,7 @@ def encode(values: NDArray, dtype: NumberFormat, wide: bool, locate: Locate) -> 
         if not good.all():
             k = int(np.argmin(good))
             raise ValueError(
-                f"value {values[k]} at {_index(locate, k)}: "
+                f"value {values[k]}{_place(locate, k)}: "
                 f"expected an integer from {limits.min} to {limits.max}"
             )
         return values.astype(kind)
@@ -167,7 +168,7 @@ def warn_beyond(values: NDArray, wide: bool, locate: Locate, what: str = "") -> 
         first = int(beyond[0])
         more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
         _warn(
-            f"{what}{': ' * bool(what)}value {flat[first]} at {_index(locate, first)}{more}: "
+            f"{what}{': ' * bool(what)}value {flat[first]}{_place(locate, first)}{more}: "
             f"beyond the range of {'fp32' if wide else 'bf16'}, stored as infinity"
         )
 
@@ -238,5 +239,7 @@ def _fp32_bits(values: NDArray, odd: bool) -> NDArray[np.uint32]:
         return np.where(np.isnan(exact), CANONICAL_NAN, bits).astype(np.uint32)
 
 
-def _index(locate: Locate, k: int) -> str:
-    return "(" + ", ".join(str(int(i)) for i in locate(k)) + ")"
+def _place(locate: Locate, k: int) -> str:
+    """Return where the k-th value is, for a message; nothing for a number."""
+    index = locate(k)
+    return f" at ({', '.join(str(int(i)) for i in index)})" if len(index) else ""

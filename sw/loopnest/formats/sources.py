@@ -40,6 +40,8 @@ def dense_array(source: Any) -> np.ndarray:
     source = from_library(source)
     try:
         return np.asarray(source)
+    except RuntimeError as error:  # of tensors of PyTorch in a list
+        raise ValueError(f"{type(source).__name__}: {error}") from None
     except ValueError:
         if not isinstance(source, list | tuple):
             raise

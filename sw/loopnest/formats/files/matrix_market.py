@@ -33,8 +33,6 @@ FIELDS = {
 
 SYMMETRIES = ("general", "symmetric", "skew-symmetric", "hermitian")
 
-MAX_SIZE = (1 << 63) - 1
-
 
 @dataclass(frozen=True)
 class _Header:
@@ -144,7 +142,7 @@ def _values(part: Fields, header: _Header, column: int) -> NDArray:
         return values
     if FIELDS[header.field] == np.float64:
         return part.reals(column)
-    return part.whole(column, "value", f"an {header.field}", FIELDS[header.field])
+    return part.whole(column, "value", f"an {header.field} of 64 bits", FIELDS[header.field])
 
 
 def _read_coordinates(file: IO[bytes], header: _Header, size: list[int], line: int) -> Any:

@@ -150,11 +150,9 @@ class Fields:
         for row in np.flatnonzero(~good | (negative & (limits.min == 0))).tolist():
             field = self.text(row, column)
             # the limit of a field's length keeps `int` fast
-            if len(field) > 40 or not WHOLE.fullmatch(field):
+            value = int(field) if len(field) <= 40 and WHOLE.fullmatch(field) else None
+            if value is None or not limits.min <= value <= limits.max:
                 raise self.refuse(row, column, what, expected)
-            value = int(field)
-            if not limits.min <= value <= limits.max:
-                raise self.refuse(row, column, what, f"{limits.min} to {limits.max}")
             values[row] = value
         return values
 
