@@ -22,6 +22,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import tempfile
 import uuid
@@ -197,7 +198,7 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
         if simulator == "icarus":
             _compile_icarus(folder, source, top, waves)
             return
-        libraries = cocotb_tools.config.libs_dir
+        libraries = shlex.quote(str(cocotb_tools.config.libs_dir))
         # a bench accesses only the ports of its unit; other public signals could not be optimized
         public = folder / "public.vlt"
         public.write_text(f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n')
