@@ -1,12 +1,30 @@
 """Loopnest: the Python runtime of the sparse tensor chip."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 from loopnest_sim.memory import Memory
 
 from .chip import Chip
+from .default import set_default_chip, use_chip
 from .epilogue import Epilogue
 from .formats.pack import CompressedLevel
 from .formats.tensor import Tensor
 from .kernel.backends import ChipError
 from .report.report import RunReport
 
-__all__ = ["Chip", "ChipError", "CompressedLevel", "Epilogue", "Memory", "RunReport", "Tensor"]
+try:
+    __version__ = version("loopnest")
+except PackageNotFoundError:  # the sources without an installation
+    __version__ = "unknown"
+
+__all__ = [
+    "Chip",
+    "ChipError",
+    "CompressedLevel",
+    "Epilogue",
+    "Memory",
+    "RunReport",
+    "Tensor",
+    "set_default_chip",
+    "use_chip",
+]

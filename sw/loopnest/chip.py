@@ -13,15 +13,17 @@ from .epilogue import Epilogue, check_epilogue
 from .evaluate import Task, evaluate
 from .explain import Explanation, explain
 from .expression.notation import Access, Mask, Statement, accesses, parse, parse_einsum
-from .expression.operand import Operand, as_source, mask_operand
+from .expression.operand import Operand, as_source, mask_operand, statement_numbers
 from .expression.semiring import Semiring, find_semiring
 from .expression.shown import look
 from .expression.view import view_sizes
+from .formats.make import make_tensor
 from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import Levels, Tensor, parse_levels
 from .kernel.backends import make_backend
 from .kernel.shared import Latest, SharedBackend
 from .loops.plan import default_levels, parse_order
+from .matmul import matmul_einsum
 from .progress import Watch
 from .report.report import RunReport, combine, make_report
 from .run import run_task
@@ -114,6 +116,25 @@ class Chip:
     @property
     def report(self) -> RunReport | None:
         return self._reports.value
+
+    def tensor(
+        self,
+        array: Any,
+        *,
+        levels: Levels | None = None,
+        mode_order: Sequence[int] | None = None,
+        wide: bool = False,
+    ) -> Tensor:
+        """Pack an array or a `Tensor` in the chip's number format (`formats.make.make_tensor`).
+
+        Raises
+        ------
+        ValueError, TypeError
+            For values that the chip can't hold, or levels that do not fit.
+        """
+        return make_tensor(
+            array, self.config.dtype, levels=levels, mode_order=mode_order, wide=wide
+        )
 
     def compute(
         self,
@@ -264,19 +285,17 @@ class Chip:
         complement: bool = False,
         semiring: str = "plus_times",
     ) -> Result:
-        """Run ``A @ B`` of matrices and vectors; the other arguments are those of `compute`.
+        """Run ``A @ B``; the other arguments are those of `compute`.
+
+        Matrices, vectors and stacks of them follow the rules of `numpy.matmul`. The loops are i, k
+        and j, those of stacks a, b, ... from the outermost.
 
         Raises
         ------
         ValueError, TypeError, ChipError
-            As `compute`, and for what is neither a matrix nor a vector.
+            As `compute`, and for shapes that do not match.
         """
-        A, B = as_source("A", A), as_source("B", B)
-        left, right = len(A.shape), len(B.shape)
-        if not (1 <= left <= 2 and 1 <= right <= 2):
-            raise ValueError(f"matmul of orders {left} and {right}: expected 1 or 2")
-        rows, columns = "i" * (left == 2), "j" * (right == 2)
-        subscripts = f"{rows}k,k{columns}->{rows}{columns}"
+        subscripts, A, B = matmul_einsum(as_source("A", A), as_source("B", B))
         rest: dict[str, Any] = {"mask": mask, "complement": complement, "semiring": semiring}
         return self.einsum(subscripts, A, B, order=order, out=out, epilogue=epilogue, **rest)
 
@@ -292,7 +311,7 @@ class Chip:
         semiring sees them.
         """
         parsed = parse(statement)
-        names = {access.tensor for access in parsed.accesses}
+        names = {a.tensor for a in parsed.accesses if a.number is None}
         for name in names.intersection(TAKEN):
             raise ValueError(
                 f"{statement!r}: {name!r} is an argument of compute: expected another name for the "
@@ -305,7 +324,8 @@ class Chip:
             if name not in operands:
                 raise ValueError(f"operand {name!r} of {statement!r} is missing: expected {name}=")
         used = {access.tensor for access in accesses(parsed.expression)}
-        known = {name: Operand(name, operands[name], self.config.dtype) for name in used}
+        given = {**operands, **statement_numbers(parsed, self.config.dtype)}
+        known = {name: Operand(name, given[name], self.config.dtype) for name in used}
         found = [known[access.tensor] for access in accesses(parsed.expression)]
         if parsed.mask is not None:
             access = parsed.mask.access

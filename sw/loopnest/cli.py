@@ -22,6 +22,7 @@ from loopnest_hw.program import program
 from loopnest_sim.build import BuildError
 from loopnest_sim.memory import Memory
 
+from . import __version__
 from .chip import Chip
 from .expression.notation import Statement, parse, parse_einsum
 from .expression.semiring import SEMIRINGS
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="loopnest", description="Sparse tensors on the chip.")
+    parser.add_argument("--version", action="version", version=f"loopnest {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     config = argparse.ArgumentParser(add_help=False)

@@ -134,7 +134,7 @@ def test_bf16_within_the_rounding_bound(seed, order):
         )
         for shape in ((13, 40), (40, 21))
     )
-    exact = [Tensor.from_scipy(m).to_dense().astype(np.float64) for m in (a, b)]
+    exact = [Tensor.from_scipy(m, dtype="bf16").to_dense().astype(np.float64) for m in (a, b)]
     got = dense(CHIPS["bf16"].einsum("ik,kj->ij", a, b, order=order))
     n = 40 * 2.0**-24
     bound = n / (1 - n) * (np.abs(exact[0]) @ np.abs(exact[1])) + 2 * 40 * 2.0**-126
@@ -193,7 +193,7 @@ def test_errors_name_the_argument():
         chip.compute("C[i,j] = A[i,j]", A=a * 1j)
     with pytest.raises(ValueError, match="out: levels 'dense': expected 2"):
         chip.compute("C[i,j] = A[i,j]", A=a, out="dense")
-    with pytest.raises(ValueError, match="matmul of orders 2 and 0"):
+    with pytest.raises(ValueError, match="matmul: B is a number"):
         chip.matmul(a, 3)
     with pytest.raises(ValueError, match="backend 'verilog': expected one of rtl, model"):
         Chip(backend="verilog")

@@ -66,7 +66,7 @@ def test_bf16(data, order, out, relu):
     got = BF16.einsum("ik,kj->ij", sparse(a), sparse(b), order=order, out=out, epilogue=epilogue)
     exact = ((a @ b).astype(np.float32) + bias) * scale
     exact = np.clip(np.maximum(exact, 0) if relu else exact, -20, 90)
-    expected = Tensor.from_dense(exact).to_dense()  # rounds to bf16
+    expected = Tensor.from_dense(exact, dtype="bf16").to_dense()  # rounds to bf16
     assert np.array_equal(dense(got), expected)
 
 

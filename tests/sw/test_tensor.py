@@ -121,7 +121,7 @@ def test_duplicates_are_summed_before_rounding_and_range():
     coordinates = [np.array([0, 0]), np.array([1, 1])]
     tensor = Tensor.from_coo(coordinates, np.array([100, 27], np.int8), (1, 2), dtype="int8")
     assert tensor.values.tolist() == [127]
-    tensor = Tensor.from_coo(coordinates, [1.0, 2.0**-8 + 2.0**-20], (1, 2))
+    tensor = Tensor.from_coo(coordinates, [1.0, 2.0**-8 + 2.0**-20], (1, 2), dtype="bf16")
     assert tensor.values.tolist() == [0x3F81]
     with pytest.raises(ValueError, match=r"value 200 at \(0, 1\)"):
         Tensor.from_coo(coordinates, [100, 100], (1, 2), dtype="int8")
@@ -131,7 +131,7 @@ def test_duplicates_are_summed_before_rounding_and_range():
 def test_scipy_formats(format):
     matrix = sp.random_array((20, 33), density=0.2, rng=np.random.default_rng(2), format=format)
     expected = matrix.toarray().astype(np.float32)
-    got = Tensor.from_scipy(matrix, wide=True).to_dense()
+    got = Tensor.from_scipy(matrix, wide=True, dtype="bf16").to_dense()
     assert np.array_equal(got, expected)
 
 
@@ -146,18 +146,18 @@ def test_views_and_read_only_arrays():
 def test_zeros():
     array = np.array([0.0, -0.0, 1.0])
     assert Tensor.from_dense(array, levels="compressed").nnz == 1
-    kept = Tensor.from_coo([np.arange(3)], array, (3,))
+    kept = Tensor.from_coo([np.arange(3)], array, (3,), dtype="bf16")
     assert kept.nnz == 3 and kept.values.tolist() == [0, 0x8000, 0x3F80]
 
 
 def test_subnormals_flush_but_stay_stored():
-    tensor = Tensor.from_dense(np.array([1e-40, -1e-40, 1.0]), levels="compressed")
+    tensor = Tensor.from_dense([1e-40, -1e-40, 1.0], levels="compressed", dtype="bf16")
     assert tensor.nnz == 3 and tensor.values.tolist() == [0, 0x8000, 0x3F80]
 
 
 def test_special_values():
     array = np.array([np.nan, np.inf, -np.inf, -np.nan])
-    tensor = Tensor.from_dense(array, levels="compressed")
+    tensor = Tensor.from_dense(array, levels="compressed", dtype="bf16")
     assert tensor.values.tolist() == [0x7FC0, 0x7F80, 0xFF80, 0x7FC0]
 
 

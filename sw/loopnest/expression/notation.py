@@ -3,11 +3,12 @@
     statement = access "=" sum
     sum       = product (("+" | "-") product)*
     product   = factor ("*" factor)*
-    factor    = "-" factor | "(" sum ")" | access
+    factor    = "-" factor | "(" sum ")" | access | [ "-" ] decimal
     access    = name [ "[" [ place ("," place)* ] "]" ]
     place     = part ("+" part)*
     part      = [ number "*" ] index | number
 
+A decimal is a number such as ``2``, ``0.5`` or ``1e-3``: a scalar operand that is not passed.
 An index that is missing on the left is summed. The result has an index at each place, and a
 statement may end in ``where [not] access``, a mask.
 """
@@ -15,6 +16,7 @@ statement may end in ``where [not] access``, a mask.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import isfinite
 from string import ascii_uppercase
 
 from loopnest_hw.config import COORDINATE_BITS
@@ -24,7 +26,11 @@ from ..arguments import string
 MAX_OPERATORS = 200
 """Operators, signs and opening parentheses of a statement: each may nest it by one more."""
 
-TOKEN = re.compile(r"\s*([A-Za-z_]\w*|\d+|[-+*=,()\[\]]|$)")
+MAX_DIGITS = 40
+"""Characters of a number."""
+
+DECIMAL = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+TOKEN = re.compile(rf"\s*([A-Za-z_]\w*|{DECIMAL}|[-+*=,()\[\]]|$)")
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Access:
-    """A tensor with its indices; a scalar has none.
+    """A tensor with its indices; a scalar has none. The name of a number is how it is written.
 
     Where it is looked at through a view, ``places`` are its coordinates by mode, ``indices`` those
     of the view, and its name is how that is written: ``"x[i+j]"``. What a view shows may be an
@@ -58,6 +64,13 @@ class Access:
     def tensor(self) -> str:
         """The name of the tensor alone."""
         return self.name.partition("[")[0]
+
+    @property
+    def number(self) -> float | int | None:
+        """The value of a number, None of a tensor."""
+        if not re.fullmatch(f"-?{DECIMAL}", self.name):
+            return None
+        return int(self.name) if self.name.lstrip("-").isdecimal() else float(self.name)
 
     def __str__(self) -> str:
         if "[" in self.name:
@@ -237,7 +250,8 @@ class _Parser:
         if match is None:
             self.start = self.at + len(self.text[self.at :]) - len(self.text[self.at :].lstrip())
             self.token = self.text[self.start]
-            raise self.error("a name, an operator (+ - *), a bracket or =")
+            instead = "a name, an operator (+ - *), a bracket or ="
+            raise self.error("no division, * and a number" if self.token == "/" else instead)
         self.token, self.start, self.at = match[1], match.start(1), match.end()
 
     def accept(self, *tokens: str) -> str | None:
@@ -308,7 +322,9 @@ class _Parser:
 
     def factor(self) -> Expression:
         if self.operator("-"):
-            return Negate(self.factor())
+            return self.decimal("-") if self.is_decimal else Negate(self.factor())
+        if self.is_decimal:
+            return self.decimal("")
         if self.operator("("):
             inner = self.sum()
             self.expect(")")
@@ -316,6 +332,20 @@ class _Parser:
                 return replace(inner, grouped=True)
             return inner
         return self.access()
+
+    @property
+    def is_decimal(self) -> bool:
+        """Whether a number is next."""
+        return self.token[:1].isdecimal() or self.token[:1] == "."
+
+    def decimal(self, sign: str) -> Access:
+        if not isfinite(float(self.token)):
+            raise self.error("a finite number")
+        if len(self.token) > MAX_DIGITS:
+            raise self.error(f"a number of up to {MAX_DIGITS} characters")
+        found = Access(sign + self.token, ())
+        self.advance()
+        return found
 
     def name(self, what: str) -> str:
         if not self.token.isidentifier():

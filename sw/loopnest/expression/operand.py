@@ -20,7 +20,7 @@ from ..formats.pack import COMPRESSED, DENSE, spans
 from ..formats.sources import known
 from ..formats.tensor import Tensor, sparse_levels
 from ..lazy import lazy
-from .notation import Access
+from .notation import Access, Statement
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,21 @@ def as_source(name: str, source: Any) -> Any:
     return found
 
 
+def statement_numbers(statement: Statement, dtype: NumberFormat) -> dict[str, Any]:
+    """Return the numbers that stand in a statement, by name.
+
+    Raises
+    ------
+    ValueError
+        For one that an int8 chip can't hold.
+    """
+    found = {a.name: a.number for a in statement.accesses if a.number is not None}
+    for name, number in found.items():
+        if dtype is NumberFormat.INT8 and not (number == int(number) and -128 <= number <= 127):
+            raise ValueError(f"number {name} in {statement}: expected an integer from -128 to 127")
+    return {name: float(number) for name, number in found.items()}
+
+
 def mask_operand(name: str, source: Any, dtype: NumberFormat) -> "Operand":
     """Return a mask: 1 where a sparse array or a `Tensor` stores something, whatever it is, or
     where an array is not 0.
@@ -123,6 +138,24 @@ def mask_operand(name: str, source: Any, dtype: NumberFormat) -> "Operand":
     return Operand(name, pattern, dtype)
 
 
+def _bound(name: str, tensor: Tensor, dtype: NumberFormat) -> Tensor:
+    """Return a tensor in the chip's number format.
+
+    Raises
+    ------
+    ValueError
+        Naming it, if it has another format, or a value that the format can't hold.
+    """
+    try:
+        bound = tensor.bound(dtype)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if bound.dtype is not dtype:
+        assert bound.dtype is not None
+        raise ValueError(f"{name} is a {bound.dtype.value} tensor: expected {dtype.value}")
+    return bound
+
+
 class Operand:
     """An argument of `Chip.compute`, not yet packed.
 
@@ -144,8 +177,7 @@ class Operand:
         self.dtype = dtype
         self.source = source = as_source(name, source)
         if isinstance(source, Tensor):
-            if source.dtype is not dtype:
-                raise ValueError(f"{name} is a {source.dtype.value} tensor: expected {dtype.value}")
+            self.source = source = _bound(name, source, dtype)
             self.nnz = source.nnz
         else:
             self._check_real()
@@ -262,16 +294,18 @@ class Operand:
         None where it is sparse, has levels that someone chose, or a smaller share of zeros than
         ``least``.
         """
-        if self.sparse or isinstance(self.source, Tensor) or not self.source.size:
+        source = self.source
+        fixed = isinstance(source, Tensor) and (source.wide or source.levels_chosen)
+        if self.sparse or fixed or not source.shape:
             return None
         if zero not in self._without:
             self._without[zero] = None
-            kept = self.source != zero
-            share = 1 - np.count_nonzero(kept) / kept.size
-            if share >= least and self.shape:
+            array = source.to_dense() if isinstance(source, Tensor) else source
+            kept = array != zero
+            share = 1 - np.count_nonzero(kept) / max(1, kept.size)
+            if share >= least and kept.size:
                 entries = np.nonzero(kept)
-                source = sp.coo_array((self.source[entries], entries), self.source.shape)
-                found = self.with_source(source)
+                found = self.with_source(sp.coo_array((array[entries], entries), array.shape))
                 found.zeros = share
                 self._without[zero] = found
         return self._without[zero]

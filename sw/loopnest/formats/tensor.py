@@ -31,46 +31,19 @@ from ..arguments import (
     sequence,
 )
 from . import numbers, pack
+from . import values as values_of
+from .arraylike import ArrayMethods
 from .check import check_levels
+from .entries import sorted_unique
+from .levels import MAX_ORDER, Levels, parse_levels, sparse_levels
 from .pack import COMPRESSED, DENSE, CompressedLevel
 from .sources import dense_array, known
-
-MAX_ORDER = 4
 
 INSTEAD = "use compressed levels"
 """Advice for a tensor that is too large."""
 
-Levels = str | Sequence[str]
 
-
-def parse_levels(levels: Levels, order: int) -> tuple[str, ...]:
-    """Return level kinds as a tuple; ``"dense,compressed"`` and sequences are taken.
-
-    Raises
-    ------
-    ValueError
-        For an unknown kind, or if there are not ``order`` levels.
-    TypeError
-        For anything but a string or a sequence.
-    """
-    if isinstance(levels, str):
-        kinds = tuple(part.strip() for part in levels.split(",") if part.strip())
-    else:
-        kinds = sequence("levels", levels, "a string or a sequence of dense and compressed")
-    for kind in kinds:
-        if kind not in (DENSE, COMPRESSED):
-            raise ValueError(f"level {kind!r} in {levels!r}: expected dense or compressed")
-    if len(kinds) != order:
-        raise ValueError(f"levels {levels!r}: expected {order}, one for each index")
-    return kinds
-
-
-def sparse_levels(order: int) -> tuple[str, ...]:
-    """Return the default levels of a sparse tensor: dense outermost, compressed below."""
-    return (DENSE,) * (order > 1) + (COMPRESSED,) * (order - (order > 1))
-
-
-class Tensor:
+class Tensor(ArrayMethods):
     """A tensor in the chip's format. Treat it as immutable.
 
     Parameters
@@ -82,13 +55,19 @@ class Tensor:
     arrays : sequence of CompressedLevel or None
         Position table and block words of each level; None for a dense one.
     values : NDArray
-        Stored values: uint16 (bf16), float32, int8 or int32.
-    dtype : str or NumberFormat
-        ``"bf16"`` or ``"int8"``.
+        Stored values: uint16 (bf16), float32, int8 or int32; of a tensor without a format, int64,
+        uint64, float64 or longdouble.
+    dtype : str or NumberFormat or None
+        ``"bf16"`` or ``"int8"``. None: the format is that of each chip that uses the tensor.
     wide : bool
         Whether values are fp32 or int32.
     mode_order : sequence of int, optional
         The mode that each level stores; ``(1, 0)`` stores a matrix by columns.
+
+    Attributes
+    ----------
+    levels_chosen : bool
+        Whether the user chose the levels. Otherwise a chip may store the tensor without its zeros.
 
     Raises
     ------
@@ -106,7 +85,7 @@ class Tensor:
         arrays: Sequence[CompressedLevel | None],
         values: NDArray,
         *,
-        dtype: str | NumberFormat = NumberFormat.BF16,
+        dtype: str | NumberFormat | None = NumberFormat.BF16,
         wide: bool = False,
         mode_order: Sequence[int] | None = None,
     ) -> None:
@@ -114,15 +93,17 @@ class Tensor:
         self.levels = parse_levels(levels, len(self.shape))
         self.mode_order = check_mode_order(mode_order, len(self.shape))
         self.arrays = sequence("arrays", arrays, "a CompressedLevel or None for each level")
-        self.dtype = numbers.number_format(dtype)
+        self.dtype = values_of.number_format(dtype)
         self.wide = flag("wide", wide)
         self.values = dense_array(values)
-        expected = numbers.storage_dtype(self.dtype, self.wide)
-        if self.values.dtype != expected or self.values.ndim != 1:
+        expected = values_of.storage_dtypes(self.dtype, self.wide)
+        if self.values.dtype not in expected or self.values.ndim != 1:
             raise TypeError(
                 f"values of type {self.values.dtype} and {self.values.ndim} dimensions: "
-                f"expected one dimension of {expected}"
+                f"expected one dimension of {' or '.join(map(str, expected))}"
             )
+        self.levels_chosen = True
+        self._bound: dict[NumberFormat, Tensor] = {}
         if len(self.arrays) != self.order:
             raise ValueError(f"{len(self.arrays)} level arrays: expected {self.order}")
         for l, (kind, array) in enumerate(zip(self.levels, self.arrays, strict=True)):
@@ -161,7 +142,10 @@ class Tensor:
         return self.values.nbytes + sum(a.table.nbytes + a.words.nbytes for a in levels)
 
     def __repr__(self) -> str:
-        number = {"bf16": ("bf16", "fp32"), "int8": ("int8", "int32")}[self.dtype.value][self.wide]
+        names = {"bf16": ("bf16", "fp32"), "int8": ("int8", "int32")}
+        number = f"{self.values.dtype} values{', wide' * self.wide}"
+        if self.dtype is not None:
+            number = names[self.dtype.value][self.wide]
         stored = (
             "" if self.mode_order == tuple(range(self.order)) else f", stored {self.mode_order}"
         )
@@ -175,13 +159,14 @@ class Tensor:
         shape: Sequence[int],
         *,
         levels: Levels | None = None,
-        dtype: str | NumberFormat = NumberFormat.BF16,
+        dtype: str | NumberFormat | None = None,
         wide: bool = False,
         mode_order: Sequence[int] | None = None,
     ) -> Self:
         """Pack coordinates, one array for each mode, in any order; repeated ones are summed.
 
         Explicit zeros stay stored. ``levels`` is by default dense outside, compressed inside.
+        Without a ``dtype`` the values are kept as they are (`bound`).
 
         Raises
         ------
@@ -196,12 +181,12 @@ class Tensor:
         columns = check_coordinates(coordinates, shape, len(flat))
         exact = numbers.summable(flat, lambda k: [c[k] for c in columns])
         modes = check_mode_order(mode_order, len(shape))
-        by_level, exact = _sorted_unique(
+        by_level, exact = sorted_unique(
             [columns[m] for m in modes], exact, [shape[m] for m in modes]
         )
-        number = numbers.number_format(dtype)
+        number = values_of.number_format(dtype)
         back = np.argsort(modes)
-        stored = numbers.encode(exact, number, wide, lambda k: [by_level[l][k] for l in back])
+        stored = values_of.encode(exact, number, wide, lambda k: [by_level[l][k] for l in back])
         kinds = sparse_levels(len(shape)) if levels is None else levels
         return cls._packed(shape, kinds, modes, by_level, stored, number, wide)
 
@@ -211,11 +196,14 @@ class Tensor:
         array: ArrayLike,
         *,
         levels: Levels | None = None,
-        dtype: str | NumberFormat = NumberFormat.BF16,
+        dtype: str | NumberFormat | None = None,
         wide: bool = False,
         mode_order: Sequence[int] | None = None,
     ) -> Self:
-        """Pack an array; compressed levels drop 0 and -0. ``levels`` is by default all dense."""
+        """Pack an array; compressed levels drop 0 and -0. ``levels`` is by default all dense, and a
+        chip may then store the tensor without its zeros. Without a ``dtype`` the values are kept as
+        they are (`bound`).
+        """
         array = dense_array(array)
         shape = check_shape(array.shape, MAX_ORDER)
         kinds = parse_levels((DENSE,) * len(shape) if levels is None else levels, len(shape))
@@ -226,8 +214,8 @@ class Tensor:
                 present, array[present], shape,
                 levels=kinds, dtype=dtype, wide=wide, mode_order=modes,
             )  # fmt: skip
-        number = numbers.number_format(dtype)
-        nbytes = array.size * numbers.storage_dtype(number, wide).itemsize
+        number = values_of.number_format(dtype)
+        nbytes = array.size * values_of.value_bytes(number, wide)
         check_room("a dense tensor", shape, nbytes, INSTEAD)
         stored_shape = tuple(shape[m] for m in modes)
 
@@ -236,9 +224,11 @@ class Tensor:
             return [int(by_level[l]) for l in np.argsort(modes)]
 
         exact = numbers.summable(array.transpose(modes).reshape(-1), locate)
-        stored = numbers.encode(exact, number, wide, locate)
+        stored = values_of.encode(exact, number, wide, locate)
         none = [None] * len(shape)
-        return cls(shape, kinds, none, stored, dtype=number, wide=wide, mode_order=modes)
+        tensor = cls(shape, kinds, none, stored, dtype=number, wide=wide, mode_order=modes)
+        tensor.levels_chosen = levels is not None
+        return tensor
 
     @classmethod
     def from_scipy(
@@ -246,7 +236,7 @@ class Tensor:
         matrix: Any,
         *,
         levels: Levels | None = None,
-        dtype: str | NumberFormat = NumberFormat.BF16,
+        dtype: str | NumberFormat | None = None,
         wide: bool = False,
         mode_order: Sequence[int] | None = None,
     ) -> Self:
@@ -267,6 +257,29 @@ class Tensor:
             coo.coords, coo.data, coo.shape,
             levels=levels, dtype=dtype, wide=wide, mode_order=mode_order,
         )  # fmt: skip
+
+    @property
+    def T(self) -> "Tensor":  # noqa: N802
+        """The tensor with its modes reversed, of the same arrays."""
+        modes = [self.order - 1 - mode for mode in self.mode_order]
+        return self._alike(self.values, self.dtype, self.shape[::-1], modes)
+
+    def bound(self, dtype: str | NumberFormat) -> "Tensor":
+        """Return the tensor in a chip's number format: itself if it has a format, and the same
+        tensor each time it is asked for the same format.
+
+        Raises
+        ------
+        ValueError
+            For a value that an int8 chip can't hold; the message names it and its index.
+        """
+        number = numbers.number_format(dtype)
+        if self.dtype is not None:
+            return self
+        if number not in self._bound:
+            stored = numbers.encode(self.values, number, self.wide, self._locate)
+            self._bound[number] = self._alike(stored, number, self.shape, self.mode_order)
+        return self._bound[number]
 
     def to_coo(self) -> tuple[list[NDArray[np.int64]], NDArray]:
         """Return coordinates, one array for each mode, and values, sorted in the levels' order.
@@ -345,7 +358,7 @@ class Tensor:
         by_mode: Sequence[NDArray[np.int64]],
         stored: NDArray,
         *,
-        dtype: NumberFormat,
+        dtype: NumberFormat | None,
         wide: bool,
         mode_order: Sequence[int] | None = None,
     ) -> Self:
@@ -354,6 +367,27 @@ class Tensor:
         columns = [by_mode[m] for m in modes]
         at = np.lexsort(columns[::-1]) if columns else np.arange(len(stored))
         return cls._packed(shape, levels, modes, [c[at] for c in columns], stored[at], dtype, wide)
+
+    def _alike(
+        self,
+        values: NDArray,
+        dtype: NumberFormat | None,
+        shape: Sequence[int],
+        mode_order: Sequence[int],
+    ) -> "Tensor":
+        """Return a tensor with the same level arrays."""
+        tensor = Tensor(
+            shape, self.levels, self.arrays, values,
+            dtype=dtype, wide=self.wide, mode_order=mode_order,
+        )  # fmt: skip
+        tensor.levels_chosen = self.levels_chosen
+        return tensor
+
+    def _locate(self, position: int) -> list[int]:
+        """Return the index of the value at a position."""
+        by_level, positions = self._decoded()
+        entry = int(np.argmax(positions == position))
+        return [int(by_level[level][entry]) for level in np.argsort(self.mode_order)]
 
     def _decoded(self) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
         return pack.decode(self.sizes, self.levels, self.arrays)
@@ -366,39 +400,14 @@ class Tensor:
         mode_order: Sequence[int],
         by_level: Sequence[NDArray[np.int64]],
         stored: NDArray,
-        dtype: NumberFormat,
+        dtype: NumberFormat | None,
         wide: bool,
     ) -> Self:
         kinds = parse_levels(levels, len(shape))
         sizes = [shape[m] for m in mode_order]
         arrays, position, count = pack.encode(sizes, kinds, by_level, len(stored))
         what = f"a tensor of levels {','.join(kinds)}"
-        check_room(what, shape, count * stored.itemsize, INSTEAD)
+        check_room(what, shape, count * values_of.value_bytes(dtype, wide), INSTEAD)
         values = np.zeros(count, stored.dtype)
         values[position] = stored
         return cls(shape, kinds, arrays, values, dtype=dtype, wide=wide, mode_order=mode_order)
-
-
-def _sorted_unique(
-    columns: Sequence[NDArray[np.int64]], values: NDArray, sizes: Sequence[int]
-) -> tuple[list[NDArray[np.int64]], NDArray]:
-    """Sort entries by their coordinates, the first column most significant; sum repeated ones."""
-    key = np.zeros(len(values), np.int64)
-    if np.prod([float(n) for n in sizes]) < 2.0**62:
-        for column, size in zip(columns, sizes, strict=True):
-            key = key * size + column
-        ascending = key[1:] >= key[:-1]
-        at = slice(None) if ascending.all() else np.argsort(key, kind="stable")
-        same = key[at][1:] == key[at][:-1]
-    else:
-        at = np.lexsort(columns[::-1])
-        same = np.ones(max(len(values) - 1, 0), bool)
-        for column in columns:
-            same &= column[at][1:] == column[at][:-1]
-    ordered = [column[at] for column in columns]
-    values = values[at]
-    if not same.any():
-        return ordered, values
-    starts = np.flatnonzero(np.concatenate([[True], ~same]))
-    columns = [column[starts] for column in ordered]
-    return columns, numbers.sum_runs(values, starts)
