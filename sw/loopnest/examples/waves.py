@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     waves = make_waves((options.waves, options.first, options.last))
     chip = f"preset {options.preset}, {options.dtype}"
     print(f"{STATEMENT}, {SIZE} x {SIZE} with {DENSITY:.0%} nonzeros, {chip}")
-    print(f"records cycles {waves.first:,} to {waves.last:,} to {waves.path}")
+    print(f"records cycles {waves.first:,} to {waves.last:,} into {waves.path}")
     print("builds a simulator that can do so, which takes minutes the first time")
     report = _record(options)
     size = waves.path.stat().st_size / 1e6
