@@ -167,11 +167,13 @@ class Fields:
             For a field that is not a number; the message gives the line.
         """
         values, good = decimals(self.block.text, self.start[:, column], self.end[:, column])
-        for row in np.flatnonzero(~good).tolist():
-            field = self.text(row, column)
-            if not NUMBER.fullmatch(field):
+        rest = np.flatnonzero(~good)
+        places = zip(*(at[rest, column].tolist() for at in (self.start, self.end)), strict=True)
+        words = [self.block.text[start:end] for start, end in places]
+        for row, word in zip(rest.tolist(), words, strict=True):
+            if not NUMBER.fullmatch(word):
                 raise self.refuse(row, column, what, expected)
-            values[row] = float(field.translate(EXPONENTS))
+        values[rest] = [float(word.translate(EXPONENTS)) for word in words]
         return values
 
 
