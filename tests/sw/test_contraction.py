@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Memory, Tensor
+from loopnest.benchmarks.contractions import WITHIN, Product, draw_product, run_product
 from loopnest.explain import Explanation
 from loopnest.memory import result_bytes
 
@@ -214,6 +215,23 @@ def test_twelve_factors():
     got = BF16.compute(f"Y[a,m] = {text}", **operands)
     expected = np.linalg.multi_dot(list(operands.values()))
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("seed", [2, 6, 21])
+def test_the_pick_among_all_ways(seed):
+    """By the estimates with the real intermediates; `make bench BENCH=contractions` runs more."""
+    product = draw_product(np.random.default_rng([0, seed]))
+    assert product is not None
+    got = run_product(BF16, product)
+    assert got.right and got.over <= WITHIN
+    assert len(got.orders) >= 4
+
+
+def test_ways():
+    product = Product("y", ("a", "b", "c"), {})
+    ways = ["(a * b * c)", "((a * b) * c)", "((a * c) * b)", "((b * c) * a)"]
+    assert sorted(product.ways(3)) == sorted(f"y = {way}" for way in ways)
+    assert len(Product("y", ("a", "b", "c", "d"), {}).ways(3)) == 22
 
 
 def test_a_result_that_is_larger_than_the_memory():

@@ -94,7 +94,7 @@ def run_product(chip: Chip, product: Product) -> PickedWay:
         picked=kernels,
         fastest=fastest,
         cycles=round(cycles),
-        over=cycles / found[fastest][1],
+        over=found[kernels][1] / found[fastest][1],
         estimate=estimate,
         right=right,
         orders=found,
