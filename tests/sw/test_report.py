@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+import loopnest.loops.result
 from loopnest import Chip, Memory, RunReport
 from loopnest.kernel.backends import Counters
 from loopnest.report.plot import windows
@@ -104,6 +105,19 @@ def test_expected_bottleneck(
     assert found.cause == cause, found
     assert text in found.text
     assert 0.5 < found.share <= 1
+
+
+def test_expected_bottleneck_of_scattered_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of one lane, since two indices of the result in one fiber are too many to pad."""
+    monkeypatch.setattr(loopnest.loops.result, "KEYS", 100 * 10 + 1)
+    memory = Memory(latency=4)
+    made = report(PRODUCT, memory=memory, order="kij", A=sparse(100, 8, 0.5), B=sparse(8, 10, 0.6))
+    found = made.expected_bottleneck
+    assert found.cause == "leaf"
+    assert found.text.endswith(
+        "and its steps have one lane each, since the results are scattered; more multipliers would "
+        "not help"
+    )
 
 
 def test_model_has_no_course() -> None:
