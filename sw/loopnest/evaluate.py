@@ -3,18 +3,22 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
+from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.registers import ErrorCode
 
+from .arguments import check_room
 from .contraction.choose import Contraction
 from .contraction.price import Pricer
 from .contraction.rewrite import may_regroup
 from .epilogue import Epilogue
+from .expression.compact import find_compaction
 from .expression.fuse import Fusion, find_fusion
 from .expression.notation import Access, Binary, Expression, Negate, Statement
 from .expression.operand import Operand
@@ -87,10 +91,24 @@ def evaluate(
     OneKernelError
         If no number of kernels can.
     """
-    evaluation = _Evaluation(config, named, run, order, latency, semiring, set())
     operands = [named[access.name] for access in statement.accesses]
     chosen = default_levels(statement, operands) if levels is None else tuple(levels)
-    return evaluation.result(_Goal(statement, chosen, epilogue, final))
+    sizes = index_sizes(statement, operands)
+    compaction = None
+    if epilogue is None or (
+        epilogue.keeps_zero and not epilogue.reads_memory and semiring.zero == 0
+    ):
+        compaction = find_compaction(statement, named, sizes)
+    if compaction is None:
+        evaluation = _Evaluation(config, named, run, order, latency, semiring, set())
+        return evaluation.result(_Goal(statement, chosen, epilogue, final))
+    shape = [sizes[i] for i in statement.result.indices]
+    if COMPRESSED not in chosen:
+        what = f"dense result {statement.result}"
+        check_room(what, shape, WORD_BYTES * prod(shape), "use out= with compressed levels")
+    evaluation = _Evaluation(config, compaction.named, run, order, latency, semiring, set())
+    result = evaluation.result(_Goal(compaction.statement, chosen, epilogue, final))
+    return compaction.expand(result, shape, chosen, semiring)
 
 
 @dataclass(frozen=True)
