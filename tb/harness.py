@@ -1,5 +1,7 @@
 """Runs a component's cocotb tests on its generated Verilog, in Verilator and in Icarus.
 
+Verilator gets the Verilog of the simulated chips, Icarus that of `make verilog`.
+
 A bench is one file with both sides: a pytest function names the component, cocotb tests drive it::
 
     @pytest.mark.parametrize("simulator", SIMULATORS)
@@ -41,6 +43,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_tools.runner import get_runner
 
 from loopnest_hw.generate import to_verilog
+from loopnest_hw.processes import start_processes
 from loopnest_sim.build import build_once, compile_verilog, digest, find_verilator, run_tool
 
 BUILD = Path(__file__).parent.parent / "build" / "tb"
@@ -50,6 +53,9 @@ PERIOD_NS = 2
 """Clock period in the benches."""
 
 ALL_SIMULATORS = ("verilator", "icarus")
+
+ICARUS_STANDARDS = {"icarus": "2012", "icarus-2005": "2005"}
+"""Standard of the language by Icarus's name here. The older one is for benches of whole chips."""
 
 COVERAGE = os.environ.get("LOOPNEST_COVERAGE", "")
 """Folder for the coverage of each run, if enabled."""
@@ -88,7 +94,7 @@ def run_bench(
     module : str
         Python module with the cocotb tests, usually ``__name__``.
     simulator : str
-        ``verilator`` or ``icarus``.
+        ``verilator``, ``icarus`` or ``icarus-2005``.
     parameters : dict, optional
         JSON values, which the tests find as ``bench.parameters``.
     seed : int
@@ -101,8 +107,9 @@ def run_bench(
     AssertionError
         If a test failed or none ran; the message names the tests, the seed and the log.
     """
-    if simulator not in ALL_SIMULATORS:
-        raise ValueError(f"simulator {simulator!r}: expected one of {', '.join(ALL_SIMULATORS)}")
+    names = ("verilator", *ICARUS_STANDARDS)
+    if simulator not in names:
+        raise ValueError(f"simulator {simulator!r}: expected one of {', '.join(names)}")
     inputs = [
         "__".join(map(str, path))
         for path, member, _ in component.signature.flatten(component)
@@ -115,6 +122,8 @@ def run_bench(
         return
     # coverage is reported by source lines
     text = to_verilog(component, top, sources=bool(COVERAGE))
+    if simulator in ICARUS_STANDARDS:
+        text = start_processes(text)
     simulate(run, text, simulator)
 
 
@@ -150,7 +159,7 @@ def simulate(run: Run, text: str, simulator: str, *, plusargs: Sequence[str] = (
     setting = {"parameters": run.parameters, "seed": seed, "inputs": run.inputs}
     crash = ""
     try:
-        get_runner(simulator).test(
+        get_runner(simulator.partition("-")[0]).test(
             test_module=run.module,
             hdl_toplevel=run.top,
             hdl_toplevel_lang="verilog",
@@ -195,8 +204,8 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
     def build(folder: Path) -> None:
         source = folder / f"{top}.v"
         source.write_text(text)
-        if simulator == "icarus":
-            _compile_icarus(folder, source, top, waves)
+        if simulator in ICARUS_STANDARDS:
+            _compile_icarus(folder, source, top, ICARUS_STANDARDS[simulator], waves)
             return
         libraries = shlex.quote(str(cocotb_tools.config.libs_dir))
         # a bench accesses only the ports of its unit; other public signals could not be optimized
@@ -224,10 +233,11 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
     return build_once(BUILD / name, build)
 
 
-def _compile_icarus(folder: Path, source: Path, top: str, waves: bool) -> None:
+def _compile_icarus(folder: Path, source: Path, top: str, standard: str, waves: bool) -> None:
     settings = folder / "settings.f"
     settings.write_text("+timescale+1ns/1ps\n")
-    command = ["iverilog", "-g2005", "-o", "sim.vvp", "-s", top, "-f", str(settings), str(source)]
+    command = ["iverilog", f"-g{standard}", "-o", "sim.vvp", "-s", top, "-f", str(settings)]
+    command.append(str(source))
     if waves:
         dump = folder / "dump.v"
         dump.write_text(

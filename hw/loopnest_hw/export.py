@@ -2,7 +2,8 @@
 
 ``python -m loopnest_hw.export --preset single --dtype bf16 --output build/verilog`` writes
 
-- ``loopnest.v``: the chip, top module ``loopnest``;
+- ``loopnest.v``: the chip, top module ``loopnest``, in Verilog-2005 that means the same as
+  SystemVerilog;
 - ``loopnest.vlt``: Verilator's waivers for it, with reasons;
 - ``loopnest.json``, ``loopnest.h``: parameters, registers, error codes and descriptor fields.
 
@@ -21,6 +22,7 @@ from .definitions import c_header, definitions_json, registers_markdown
 from .generate import to_verilog
 from .modules import share_modules
 from .pe import PE
+from .processes import start_processes
 from .program import program
 
 TOP = "loopnest"
@@ -47,7 +49,10 @@ harmless.
 
 
 def chip_verilog(config: ChipConfig) -> str:
-    """Return the Verilog of the chip, top module `TOP`."""
+    """Return the Verilog of the chip, top module `TOP`, for Verilator and for synthesis.
+
+    Other simulators want what `write_files` writes: `processes.start_processes` of it.
+    """
     return share_modules(to_verilog(Chip(config), TOP), TOP)
 
 
@@ -77,7 +82,7 @@ def write_files(config: ChipConfig, folder: Path) -> list[Path]:
         "loopnest.vlt": lint_waivers,
         "loopnest.json": lambda: definitions_json(config),
         "loopnest.h": lambda: c_header(config),
-        "loopnest.v": lambda: chip_verilog(config),
+        "loopnest.v": lambda: start_processes(chip_verilog(config)),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for path in (folder / name for name in texts):  # before the time is spent

