@@ -27,7 +27,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test coverage mutate fuzz bench verilog lint timing waves clean
+.PHONY: help sim test coverage mutate fuzz bench verilog diagrams lint timing waves clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(READY) ## cycles on real matrices beside their bounds (MATRICES=folder 
 
 verilog: $(READY) ## write the chip's Verilog (PRESET=single DTYPE=bf16 OUT=build)
 	$(BIN)/python -m loopnest_hw.export --preset $(PRESET) --dtype $(DTYPE) --output $(OUT)
+
+diagrams: $(READY) ## draw docs/diagrams/ from the hardware
+	$(BIN)/python -m loopnest_hw.diagrams
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .
