@@ -13,6 +13,7 @@ from ..config import ChipConfig, make_config
 from ..leaf.lane import Lane
 from ..leaf.leaf import Leaf
 from ..pe import PE
+from ..program import program
 from ..result.combiner import Combiner
 from ..result.output import ResultPath
 from ..result.writer import Writer
@@ -62,6 +63,7 @@ def diagram(name: str) -> str:
     return draw(panels, f"Units in hw/loopnest_hw/{name} and their connections")
 
 
+@program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="loopnest_hw.diagrams", description=__doc__)

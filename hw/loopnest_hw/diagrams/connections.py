@@ -128,7 +128,7 @@ def inside(unit: wiring.Component) -> Inside:
                 label = _label(source, target)
                 link(source.payload.box, target.payload.box, {label} - {""}, label)
                 if source.label == "o" or target.label == "i":
-                    main.add((*(groups.get(s.payload.box) for s in (source, target)), label))
+                    main.add((groups.get(port.box), groups.get(target.payload.box), label))
 
     in_streams = {port for s in streams + outer for port in _stream_ports(s)}
     buses = _buses(unit.signature)
@@ -139,8 +139,8 @@ def inside(unit: wiring.Component) -> Inside:
             link(port.box, target.box, {_short(port.name)}, None)
             return
         # the ports of a bus are an interface inside, too
-        (inner,) = {port, target} - {p for p in (port, target) if p.box is None} or {None}
-        if inner is not None and "__" in inner.name and outside[0] in buses:
+        inner = [p.name for p in (port, target) if p.box is not None]
+        if any("__" in name for name in inner) and outside[0] in buses:
             name = buses[outside[0]]
             link(port.box, target.box, {name}, name)
 
@@ -199,7 +199,8 @@ def _black_boxes(opened: type) -> Iterator[dict[str, Any]]:
 
 
 def _subclasses(kind: type) -> Iterator[type]:
-    for child in kind.__subclasses__():
+    children: list[type] = kind.__subclasses__()
+    for child in children:
         yield child
         yield from _subclasses(child)
 
@@ -274,8 +275,8 @@ def _read_cell(
         if word == "end":
             break
         if word == "connect":
-            port, _, signals = rest.partition(" ")
-            own[port.lstrip("\\")] = set(_SIGNAL.findall(signals))
+            port, _, connected = rest.partition(" ")
+            own[port.lstrip("\\")] = set(_SIGNAL.findall(connected))
     if kind.startswith("$"):
         for port in ("Y", "Q"):
             for signal in own.get(port, ()):
@@ -335,7 +336,9 @@ def _label(source: _Stream, target: _Stream) -> str:
 def _short(port: str) -> str:
     """Return a port's name without indices, and of an interface's member the member's."""
     parts = [part for part in re.split(r"__|\.", port) if not part.isdigit()]
-    return parts[0] if parts[-1] in ("i", "o") else parts[-1]
+    while len(parts) > 1 and parts[-1] in ("payload", "valid", "ready", "i", "o"):
+        parts.pop()
+    return parts[-1]
 
 
 def _groups(components: Mapping[str, Any]) -> dict[str | None, str]:
