@@ -93,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 name = chip_of(seed, chips)
                 if name not in pairs:
                     progress.update(task, description=f"{kind}: {name}")
-                    pairs[name] = Pair(name)
+                    # nearly every case has a memory of its own: a kept one is not used again
+                    pairs[name] = Pair(name, max_chips=1)
                 progress.update(task, description=f"{kind}: {name}")
                 try:
                     ended[kinds[kind](pairs[name], seed)] += 1

@@ -25,7 +25,7 @@ QUICK = Memory(latency=4, fill=0xA5)
 
 
 MAX_CHIPS = 32
-"""Simulations of a pair that are kept, one for each memory."""
+"""Simulations of a pair that are kept by default, one for each memory."""
 
 
 class Bits:
@@ -64,6 +64,8 @@ class Pair:
     ----------
     name : str
         Preset, number format and overrides: ``"shrunk/int8"``, ``"tiny/bf16/multipliers=8"``.
+    max_chips : int
+        Simulations to keep. The one that was made first is closed when there are more.
 
     Attributes
     ----------
@@ -72,8 +74,9 @@ class Pair:
         Of the last kernel on the RTL.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, max_chips: int = MAX_CHIPS) -> None:
         self.name = name
+        self._max_chips = max_chips
         self.preset, self.dtype, *overrides = name.split("/")
         self.overrides = parse_overrides(overrides)
         self._chips: dict[Memory, Chip] = {}
@@ -84,8 +87,8 @@ class Pair:
     def chip(self, memory: Memory = QUICK) -> Chip:
         """Return the chip with that memory."""
         if memory not in self._chips:
-            while len(self._chips) >= MAX_CHIPS:
-                self._chips.pop(next(iter(self._chips)))
+            while len(self._chips) >= self._max_chips:
+                simulator(self._chips.pop(next(iter(self._chips)))).close()
             self._chips[memory] = Chip(
                 self.preset, dtype=self.dtype, memory=memory, progress=False, **self.overrides
             )

@@ -1,0 +1,51 @@
+"""The fuzzers keep one simulation of each chip, however many memories their cases have."""
+
+from typing import Any
+
+import pytest
+
+from loopnest import Memory
+from tests.fuzz.__main__ import main
+from tests.rtl import chips
+
+
+class Simulation:
+    """Stands for a simulation: counts how many are open."""
+
+    open = most_open = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        Simulation.open += 1
+        Simulation.most_open = max(Simulation.open, Simulation.most_open)
+
+    def close(self) -> None:
+        Simulation.open -= 1
+
+
+@pytest.fixture
+def simulations(monkeypatch: pytest.MonkeyPatch) -> type[Simulation]:
+    """Return the count, with nothing that is open."""
+    monkeypatch.setattr("loopnest_sim.simulator.Simulator", Simulation)
+    monkeypatch.setattr("loopnest.kernel.backends.cached_verilog", lambda config: "")
+    monkeypatch.setattr(Simulation, "open", 0)
+    monkeypatch.setattr(Simulation, "most_open", 0)
+    return Simulation
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_pair_closes_what_it_does_not_keep(kept: int, simulations: type[Simulation]) -> None:
+    pair = chips.Pair("tiny/int8", max_chips=kept)
+    for latency in range(1, 8):
+        assert pair.chip(Memory(latency=latency)) is pair.chip(Memory(latency=latency))
+    assert simulations.most_open == simulations.open == kept
+
+
+def test_fuzzers_keep_one(simulations: type[Simulation], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_seed(pair: chips.Pair, seed: int) -> str:
+        pair.chip(Memory(seed=seed))
+        return "right"
+
+    monkeypatch.setattr("tests.fuzz.__main__.KINDS", {"expressions": run_seed})
+    names = ("tiny/int8", "shrunk/int8")
+    assert main(["60", "--chips", ",".join(names)]) == 0
+    assert simulations.most_open == len(names)
