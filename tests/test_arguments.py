@@ -10,7 +10,7 @@ import tb.mutation.__main__ as mutation
 import tests.fuzz.__main__ as fuzz
 from loopnest import cli
 from loopnest.benchmarks import __main__ as benchmarks
-from loopnest.examples import digits
+from loopnest.examples import digits, waves
 from loopnest.formats.files import write_tensor
 from loopnest_hw import export, timing
 
@@ -72,7 +72,7 @@ def places(tmp_path: Path) -> dict[str, Path]:
         (digits.main, "--images 0", "--images 0: expected 1 or more"),
         (digits.main, "--sparsity 1.5", "--sparsity 1.5: expected 0 to less than 1"),
         (digits.main, "--output {file}", "{file}"),
-        (digits.main, "--waves {some}", "{some}: expected a writable file"),
+        (waves.main, "--first 5 --last 2", "expected 0 <= first cycle <= last cycle"),
         (digits.main, "--latency -1", "latency"),
         (export.main, "--output {file}", "{file}"),
         (export.main, "--preset huge", "invalid choice: 'huge'"),
