@@ -1,4 +1,4 @@
-"""Attributes that are computed when they are first looked at."""
+"""Attributes that are computed at their first access."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
@@ -29,6 +29,6 @@ class lazy(Generic[T]):  # noqa: N801
     def __get__(self, instance: object | None, owner: type) -> "lazy[T] | T":
         if instance is None:
             return self
-        # no data descriptor: from now on the attribute is found there
+        # this is not a data descriptor, so later accesses find the attribute there
         value = instance.__dict__[self._name] = self._compute(instance)
         return value

@@ -1,4 +1,4 @@
-"""How much memory a result may take, and what is refused before the host makes room for it."""
+"""The memory available for a result, and the error before the host allocates a larger one."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from loopnest_hw.format import ENTRY_BYTES, WORD_BYTES
 from .loops.plan import Plan
 
 COPIES = 4
-"""Copies of a result on the host, about: in the chip's memory, as read from it, and as a tensor."""
+"""Approximate number of copies of a result on the host: in the chip's memory, as read back, and as
+a tensor.
+"""
 
 VALUE_BYTES = 4
 """Bytes of a wide value."""
@@ -20,7 +22,7 @@ def available() -> int:
     """Return the bytes that a result may take in the chip's memory and on this machine."""
     try:
         lines = MEMINFO.read_text().splitlines()
-    except OSError:  # not everywhere is such a file
+    except OSError:  # not every system has this file
         return 1 << ADDRESS_BITS
     free = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
     return min([1 << ADDRESS_BITS, *(n // COPIES for n in free)])
@@ -36,11 +38,11 @@ def result_bytes(plan: Plan) -> int:
     return result.fibers * result.span * VALUE_BYTES
 
 
-def refusal(what: str, shape: tuple[int, ...], nbytes: int, room: int) -> str:
-    """Return why a result is not computed."""
+def refusal(what: str, shape: tuple[int, ...], nbytes: int, limit: int) -> str:
+    """Return the message for a result that is not computed."""
     return (
         f"{what}: this result of shape {shape} takes about {_written(nbytes)}: expected up to "
-        f"{_written(room)}, what is left of the memory; use out= with compressed levels, or other "
+        f"{_written(limit)}, the available memory; use out= with compressed levels, or other "
         f"statements"
     )
 

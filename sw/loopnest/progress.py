@@ -1,7 +1,7 @@
-"""Progress of what takes long, on stderr where that is a terminal, and in notebooks.
+"""Progress of long tasks, on stderr if that is a terminal, and in notebooks.
 
-Nothing is drawn in a pipe. Tasks only say how far they are; one thread draws those that have taken
-a while, ten times a second, so a task costs next to nothing.
+Nothing is drawn in a pipe. Tasks only record their progress; a thread draws those that have run for
+a while, ten times per second, so the overhead of a task is negligible.
 """
 
 import os
@@ -28,31 +28,31 @@ PERIOD = 0.1
 """Seconds between two drawings."""
 
 MAX_WAIT = 2.0
-"""Seconds that the end of a task waits for its last drawing."""
+"""Maximum seconds that the end of a task waits for its last drawing."""
 
 MAX_TEXT = 40
-"""Characters of a task's text that are drawn."""
+"""Maximum characters of a task's text that are drawn."""
 
 Tick: TypeAlias = Callable[[int], None]
-"""Takes the cycles done so far."""
+"""Called with the cycles done so far."""
 
 Watch: TypeAlias = Callable[[int, int], None]
-"""Takes the cycles done so far and those expected."""
+"""Called with the cycles done so far and those expected."""
 
 
 @dataclass(eq=False)
 class Task:
-    """Something that goes on.
+    """A running task.
 
     Attributes
     ----------
     text : str
     total : int or None
-        What ``done`` is expected to be in the end.
+        The expected final value of ``done``.
     unit : str
-        What is counted; it is shown if there is one.
+        The unit of ``done``, shown if not empty.
     keep : bool
-        Whether its line is drawn at once, and stays.
+        Whether its line is drawn immediately, and stays.
     done : int
     """
 
@@ -71,11 +71,11 @@ class Task:
 
     @property
     def label(self) -> str:
-        """The text, cut where it is long."""
+        """The text, truncated."""
         return self.text if len(self.text) <= MAX_TEXT else f"{self.text[: MAX_TEXT - 1]}…"
 
     def figures(self) -> str:
-        """Return how much is done, and the time that is left, or that has passed."""
+        """Return the amount done, and the remaining or elapsed time."""
         seconds = (self.end or time.monotonic()) - self.begin
         parts = [f"{self.done:,}"] if self.unit and self.done else []
         if parts and self.bounded:
@@ -96,7 +96,7 @@ class Task:
 def task(
     text: str, total: int | None = None, *, unit: str = "", keep: bool = False, show: bool = True
 ) -> Iterator[Task]:
-    """Show a task while the block runs, where there is something to show it on."""
+    """Show a task while the block runs, if there is a terminal or notebook."""
     found = Task(text, total, unit, keep)
     if not (show and visible()):
         yield found
@@ -111,14 +111,14 @@ def task(
 
 @contextmanager
 def running(text: str, cycles: float, progress: bool | Watch) -> Iterator[Tick]:
-    """Yield what is to be called with the cycles that a kernel has run for.
+    """Yield a function to call with the cycles that a kernel has run.
 
     Parameters
     ----------
     cycles : float
-        How many are expected.
+        The expected cycles.
     progress : bool or callable
-        Whether they are shown, or what is called with them instead.
+        Whether progress is shown, or a function that is called instead.
     """
     expected = max(1, round(cycles))
     if not isinstance(progress, bool):
@@ -143,7 +143,7 @@ def visible() -> bool:
 
 
 class _Board:
-    """The tasks that go on, and the thread that draws them."""
+    """The running tasks, and the thread that draws them."""
 
     def __init__(self) -> None:
         self._change = threading.Condition()
@@ -160,7 +160,7 @@ class _Board:
             self._change.notify_all()
 
     def remove(self, old: Task) -> None:
-        """Take a task off the board: what is printed next comes after its last drawing."""
+        """Remove a task; later output follows its last drawing."""
         old.end = time.monotonic()
         with self._change:
             if old.row is None and not old.keep and old in self._tasks:
@@ -174,7 +174,7 @@ class _Board:
                 self._change.wait(PERIOD if self._tasks else None)
                 try:
                     self._update()
-                except Exception:  # a display that fails must not end or hang a run
+                except Exception:  # a failing display must not end or hang a run
                     self._tasks.clear()
                     self._bars = None
                 self._change.notify_all()
@@ -212,7 +212,7 @@ class _Board:
 
 def _new_bars() -> Progress:
     columns = ("{task.description:<24}", "{task.fields[figures]}")
-    # what others print stays where it goes: stdout may be a file
+    # other output is not redirected: stdout may be a file
     return Progress(
         TextColumn(columns[0], markup=False),
         BarColumn(),
@@ -228,7 +228,7 @@ _board = _Board()
 
 
 def _leave_board() -> None:
-    """Let a forked process have a board of its own: the thread is not in it."""
+    """Give a forked process its own board, since the thread does not exist in it."""
     global _board
     _board = _Board()
 

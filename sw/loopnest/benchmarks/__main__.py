@@ -1,8 +1,8 @@
 """Measures kernels on real matrices: ``python -m loopnest.benchmarks --matrices FOLDER``.
 
-Of every ``*.mtx.gz`` file of the folder the pattern is used, with random integers from -8 to 8,
-none zero: results are exact in both number formats, and are compared with SciPy's. The program
-fails if one differs; a bound that is missed is marked in the table.
+Of every ``*.mtx.gz`` file of the folder, the pattern is used, with random nonzero integers from -8
+to 8: results are exact in both number formats, and are compared with SciPy's. The program fails if
+one differs; a missed bound is marked in the table.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         for outcome in run_cases(chip, announced()):
             outcomes.append(outcome)
-            # a long run that is cut off has its figures so far
+            # an interrupted run has its figures so far
             _save(options, outcomes)
     _print(console, options, outcomes)
     return 0 if all(outcome.right for outcome in outcomes) else 1

@@ -1,1 +1,1 @@
-"""In which kernels a product of several factors is computed."""
+"""Chooses the kernels that compute a product of several factors."""

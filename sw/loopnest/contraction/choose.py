@@ -1,9 +1,10 @@
-"""The kernels of a product of several factors: which are multiplied first, and which together.
+"""Chooses the kernels of a product of several factors: the order of the factors, and their
+grouping.
 
-Every way to take the factors two or three at a time is a path. The cheapest one is searched for
-with the cost model, best first: a kernel is priced once it is the next one on what may be the
-cheapest path; until then it counts by the lanes that it has to compute at least. Of more than
-`MAX_SEARCHED` factors, the first kernels are chosen by the densities of the factors.
+A path multiplies the factors two or three at a time. The cheapest path by the cost model is found
+by a best-first search: a kernel is priced when it is next on the best path so far; until then, a
+lower bound from its lanes is used. Of more than `MAX_SEARCHED` factors, the first kernels are
+chosen by the densities of the factors.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,21 +32,23 @@ from .price import IMPOSSIBLE, Price, Pricer
 from .rewrite import fits
 
 MAX_SEARCHED = 4
-"""Factors up to which all paths are searched."""
+"""Maximum number of factors for which all paths are searched."""
 
 SEVERAL = 1.05
-"""What the expected cycles of several kernels are multiplied by, where one can do it."""
+"""Factor on the expected cycles of several kernels, if a single one is possible."""
 
 DENSE_FROM = 0.5
-"""Share of its coordinates from which a part is dense, where absent entries may count as 0."""
+"""Share of its coordinates from which an intermediate is dense, if absent entries are equivalent to
+0.
+"""
 
 Node = frozenset[int]
-"""A factor, or the product of some, by their numbers."""
+"""A factor, or a product of factors, by their numbers."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A product to compute: the nodes that are multiplied, and whether the result is compressed."""
+    """An intermediate to compute: the nodes to multiply, and whether the result is compressed."""
 
     node: Node
     factors: tuple[Node, ...]
@@ -54,18 +57,18 @@ class Part:
 
 
 _Entry = tuple[float, int, tuple[Node, ...], list[tuple[Node, ...]], tuple[Node, ...], float]
-"""Expected cycles, a number that breaks ties, the nodes that are left, the kernels so far; and one
-more that is not priced yet, with the cycles that it counts by.
+"""Expected cycles, a number that breaks ties, the remaining nodes, the kernels so far; and a
+further kernel that is not priced yet, with its lower bound.
 """
 
 
 class Contraction:
-    """A product of factors, summed over what its result lacks.
+    """A product of factors, summed over the indices that its result lacks.
 
     Parameters
     ----------
     statement : Statement
-        A product of accesses, and perhaps a mask.
+        A product of accesses, with an optional mask.
     operands : sequence of Operand
         One for each access, the mask's last.
     compressed, full : bool
@@ -73,12 +76,12 @@ class Contraction:
     skip_zeros : bool
         Of the last kernel, as `make_plan` takes it.
     memory : int
-        Bytes that a part may take.
+        Maximum bytes of an intermediate.
 
     Attributes
     ----------
     refused : tuple, optional
-        Of the parts that would take more memory, the smallest: its statement, shape and bytes.
+        The smallest intermediate that exceeds the memory: its statement, shape and bytes.
     """
 
     def __init__(
@@ -102,7 +105,8 @@ class Contraction:
         self._accesses = statement.accesses[: len(self._factors)]
         self._multiplies = pricer.semiring.multiply is Op.MUL
         self._all = frozenset(range(len(self._factors)))
-        # a dense part has a 0 where it has no term: the last result must not be told by that
+        # a dense intermediate has a 0 where it has no term; the final result must not depend on
+        # that
         whole = fits(pricer.config.dtype, self._factors, statement.summed, self._sizes)
         self._dense_parts = not compressed and (whole or pricer.config.dtype is NumberFormat.INT8)
         self._overflows = not whole
@@ -114,8 +118,8 @@ class Contraction:
         self.refused: tuple[str, tuple[int, ...], int] | None = None
 
     def choose(self) -> list[Part] | None:
-        """Return the parts in the order that they are computed in, the whole product last; None
-        where no way is possible.
+        """Return the intermediates in the order of computation, the whole product last; None if
+        there is no path.
         """
         found = self._chosen()
         if found is None and self._overflows and self.refused is None:
@@ -172,8 +176,8 @@ class Contraction:
         return 1.0 if len(merged) == len(start) else SEVERAL
 
     def _merges(self, nodes: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
-        """Yield the nodes that a kernel can multiply: of a product, one wide factor at most, which
-        has to be among them.
+        """Yield the nodes that a kernel can multiply: a product has at most one wide factor, which
+        must be among them.
         """
         wide = {node for node in nodes if self._wide(node)} if self._multiplies else set()
         columns = self._pricer.config.operands
@@ -233,13 +237,13 @@ class Contraction:
         return Part(node, merged, self._kept(node), node in self._sparse)
 
     def _may_overflow(self, part: Part) -> bool:
-        """Return whether a part's sums may be larger than its values can be."""
+        """Return whether an intermediate's sums may overflow its values."""
         summed = [i for i in self._indices(part.node) if i not in part.kept]
         factors = [self._factors[n] for n in part.node]
         return not fits(self._pricer.config.dtype, factors, summed, self._sizes)
 
     def _bound(self, merged: tuple[Node, ...]) -> float:
-        """Return what a kernel takes at least, by its lanes."""
+        """Return a lower bound of a kernel's cycles, from its lanes."""
         relations = []
         for node in merged:
             pattern = self._least(node)
@@ -283,7 +287,7 @@ class Contraction:
         return self._accesses[n]
 
     def _expected(self, node: Node, merged: tuple[Node, ...]) -> Expected:
-        """Return what a part's result is expected to be."""
+        """Return the expected result of an intermediate."""
         if node in self._parts:
             return self._parts[node]
         kept, sizes = self._kept(node), self._sizes
@@ -297,7 +301,7 @@ class Contraction:
             or (entries < whole and not (self._dense_parts and entries >= DENSE_FROM * whole))
         )
         self._sparse |= {node} if compressed else set()
-        # more entries than can be told apart in time are priced as dense
+        # results with too many entries to compute in time are priced as dense
         coordinates = pattern.spread(kept, sizes) if compressed and entries <= MAX_ENTRIES else None
         name = self._access(node).name
         found = Expected(name, shape, self._pricer.config.dtype, coordinates)
@@ -309,7 +313,7 @@ class Contraction:
         return tuple(i for i in self._statement.indices if i in own)
 
     def _kept(self, node: Node) -> tuple[str, ...]:
-        """Return the indices of a part: those of the result and of the other factors."""
+        """Return the indices of an intermediate: those of the result and of the other factors."""
         if node not in self._indices_kept:
             self._indices_kept[node] = self._find_kept(node)
         return self._indices_kept[node]
@@ -319,12 +323,12 @@ class Contraction:
         others = {i for n in self._all - node for i in self._accesses[n].indices}
         kept = tuple(i for i in own if i in others or i in self._statement.result.indices)
         if not kept and self._pricer.semiring.zero != 0:
-            return own[:1]  # a number is always there, and a sum without terms is not
+            return own[:1]  # a number is always present, and a sum without terms is not
         return kept
 
     def _chain(self, nodes: tuple[Node, ...]) -> list[Node]:
-        """Return many nodes in an order to multiply them in, by their densities as if their entries
-        were anywhere: after the first two, always the one that adds least.
+        """Return many nodes in an order of multiplication, by their densities, with entries assumed
+        to be at random places: after the first two, always the one with the lowest additional cost.
         """
         best: tuple[float, list[Node]] = (inf, [])
         wide = [node for node in nodes if self._multiplies and self._wide(node)]
@@ -344,8 +348,8 @@ class Contraction:
         return best[1]
 
     def _next(self, chain: list[Node]) -> tuple[Node, ...] | None:
-        """Return what to multiply first of a chain: the first two nodes, or three where one kernel
-        is cheaper than two.
+        """Return the nodes of a chain to multiply first: the first two, or three if one kernel is
+        cheaper than two.
         """
         if len(chain) < 3:
             return None
@@ -369,7 +373,7 @@ class Contraction:
         return self._pattern(node).entries / space if indices and space else 1.0
 
     def _roughly(self, merged: tuple[Node, ...], density: dict[Node, float]) -> tuple[float, Node]:
-        """Return about what a kernel takes, and its product, whose density is noted."""
+        """Return a rough cost of a kernel, and its product, whose density is recorded."""
         node = frozenset().union(*merged)
         loops = {i for part in merged for i in self._access(part).indices}
         lanes = float(prod(self._sizes[i] for i in loops))
@@ -383,5 +387,5 @@ class Contraction:
 
 
 def _after(nodes: tuple[Node, ...], merged: tuple[Node, ...]) -> tuple[Node, ...]:
-    """Return the nodes once some are multiplied; the product comes first."""
+    """Return the nodes after some are multiplied; the product comes first."""
     return (frozenset().union(*merged), *(n for n in nodes if n not in merged))

@@ -1,7 +1,7 @@
-"""Where the result of a part stores entries, before the part is computed.
+"""Predicts the pattern of an intermediate's result.
 
-It is the boolean product of the factors' patterns. Where that would take too long, entries are
-drawn as if they were spread evenly over the rows and columns that have some.
+It is the boolean product of the factors' patterns. If that would take too long, entries are sampled
+as if evenly distributed over the non-empty rows and columns.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,10 +19,10 @@ from ..expression.split import OneKernelError
 from ..expression.view import View
 
 MAX_PAIRS = 1 << 23
-"""Pairs of entries up to which a product of patterns is exact."""
+"""Maximum pairs of entries for which a product of patterns is exact."""
 
 MAX_ENTRIES = 1 << 21
-"""Entries that are drawn at most."""
+"""Maximum number of sampled entries."""
 
 Columns = tuple[NDArray[np.int64], ...]
 
@@ -42,7 +42,7 @@ class Pattern:
         return len(self.columns[0]) if self.columns else 1
 
     def onto(self, kept: Collection[str], sizes: Mapping[str, int]) -> "Pattern":
-        """Return the coordinates of the kept indices alone."""
+        """Return the coordinates of the kept indices only."""
         names = tuple(i for i in self.indices if i in kept)
         if names == self.indices or not self.entries:
             at = [self.indices.index(i) for i in names]
@@ -54,7 +54,7 @@ class Pattern:
         return Pattern(names, tuple(c[first] for c in columns))
 
     def spread(self, indices: Sequence[str], sizes: Mapping[str, int]) -> list[NDArray[np.int64]]:
-        """Return the coordinates of these indices, with every one of those that it lacks."""
+        """Return the coordinates of these indices, with all coordinates of those that it lacks."""
         lacking = [i for i in indices if i not in self.indices]
         count = prod(sizes[i] for i in lacking)
         every = np.unravel_index(np.arange(count), [sizes[i] for i in lacking]) if lacking else ()
@@ -122,7 +122,7 @@ def _pair(a: Pattern, b: Pattern, kept: Collection[str], sizes: Mapping[str, int
 
 
 def _drawn(shape: tuple[int, int], pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows and columns that some pairs of entries would touch."""
+    """Return the rows and columns of random pairs of entries."""
     space = shape[0] * shape[1]
     wanted = min(MAX_ENTRIES, int(-space * expm1(-pairs / space)))
     if space <= MAX_ENTRIES:
@@ -135,8 +135,8 @@ def _drawn(shape: tuple[int, int], pairs: int) -> tuple[NDArray[np.int64], NDArr
 def _code(
     columns: Sequence[NDArray[np.int64]], sizes: Sequence[int], entries: int = 0
 ) -> NDArray[np.int64]:
-    """Return a number for each tuple, equal for equal tuples alone where the space has fewer than
-    2^63 of them; of a larger one by their rank.
+    """Return a number for each tuple, equal only for equal tuples if the space has fewer than 2^63
+    of them; for a larger space, their ranks.
     """
     if not columns:
         return np.zeros(entries, np.int64)
@@ -150,7 +150,7 @@ def _code(
 
 
 def pattern_of(access: Access, operand: Operand) -> Pattern:
-    """Return where an operand stores entries."""
+    """Return the pattern of an operand."""
     if not operand.sparse:
         return EVERYWHERE
     if isinstance(operand, View):

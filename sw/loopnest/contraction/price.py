@@ -1,4 +1,4 @@
-"""What a kernel of a product is expected to take, whose factors may not be computed yet."""
+"""Prices a kernel of a product whose factors may not be computed yet."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,14 +17,14 @@ from ..loops.plan import Plan, index_sizes, make_plan
 from ..memory import result_bytes
 
 UNSURE = 8.0
-"""What the cycles of a kernel that may not end are multiplied by: it may have to be computed in
-pieces.
+"""Factor on the cycles of a kernel whose result may not fit the accumulator: it may have to be
+computed in slices.
 """
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a kernel is expected to take.
+    """The expected cost of a kernel.
 
     Attributes
     ----------
@@ -32,7 +32,8 @@ class Price:
     memory : int
         Bytes of its result.
     layouts : mapping of str to tuple of str
-        In which order the kernel takes the indices of dense factors that are still to be computed.
+        The order of the indices in which the kernel uses dense factors that are still to be
+        computed.
     """
 
     cycles: float
@@ -60,13 +61,13 @@ class Pricer:
         full: bool = False,
         skip_zeros: bool = False,
     ) -> Price:
-        """Return what a statement is expected to take in one kernel, or in one with some indices
-        walked as one, or in one for each coordinate of an index.
+        """Return the expected cost of a statement in one kernel, in one with fused indices, or in
+        one for each coordinate of an index.
 
         Parameters
         ----------
         compressed, full, skip_zeros
-            As `make_plan` takes them.
+            Arguments of `make_plan`.
         """
 
         def plan(

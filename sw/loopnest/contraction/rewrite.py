@@ -1,4 +1,4 @@
-"""What regrouping a product may change: no more than the order of its sums."""
+"""Decides whether a product may be regrouped: nothing but the order of its sums may change."""
 
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
@@ -16,8 +16,8 @@ LARGEST_INTEGER = float(np.iinfo(np.int32).max)
 
 
 def may_regroup(semiring: Semiring, factors: Sequence[Operand]) -> bool:
-    """Return whether a product may be summed part by part: ``*`` has to distribute over ``+``. A
-    product and a maximum do so for factors of 0 or more alone.
+    """Return whether a product may be summed in parts: ``*`` must distribute over ``+``. A product
+    distributes over a maximum only for factors of 0 or more.
     """
     if semiring.add is not Op.MAX or semiring.multiply is not Op.MUL:
         return True
@@ -30,8 +30,8 @@ def fits(
     summed: Collection[str],
     sizes: Mapping[str, int],
 ) -> bool:
-    """Return whether a product of these factors, summed over some indices, has no sum that
-    overflows, is infinite or NaN: then an absent entry is as good as a 0, too.
+    """Return whether no sum of a product of these factors overflows, is infinite or NaN; then an
+    absent entry is also equivalent to a 0.
     """
     largest = LARGEST if dtype is NumberFormat.BF16 else LARGEST_INTEGER
     values = [float(np.max([1.0, -f.bounds[0], f.bounds[1]])) for f in factors]  # NaN where one is

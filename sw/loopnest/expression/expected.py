@@ -1,4 +1,4 @@
-"""An operand that is not computed yet: all that planning asks of one, and no values."""
+"""An operand that is not computed yet: everything that planning needs, without values."""
 
 from collections.abc import Collection, Sequence
 
@@ -15,12 +15,12 @@ Coordinates = Sequence[NDArray]
 
 
 class Expected(Operand):
-    """The result of a part, as it is expected to be.
+    """The expected result of an intermediate.
 
     Parameters
     ----------
     coordinates : sequence of arrays, optional
-        Of the entries by mode, of a compressed tensor; None of a dense one.
+        Of the entries by mode, for a compressed tensor; None for a dense one.
     wide : bool
         Whether its values will be wide.
     """
@@ -62,7 +62,7 @@ class Expected(Operand):
         return Expected(self.name, shape, self.dtype, coordinates, wide=self.wide)
 
     def sliced(self, mode: int) -> "Expected":
-        """Return about what it is at one coordinate of a mode."""
+        """Return the approximate operand at one coordinate of a mode."""
         shape = [size for m, size in enumerate(self.shape) if m != mode]
         coordinates = None
         if self._coordinates is not None and shape:
@@ -71,12 +71,12 @@ class Expected(Operand):
         return self.reshaped(shape, coordinates)
 
     def without(self, zero: float, least: float) -> None:
-        """Return None: a part's result has the levels that its kernel gives it."""
+        """Return None: an intermediate has the levels that its kernel gives it."""
         return None
 
     @property
     def bounds(self) -> tuple[float, float]:  # type: ignore[override]
-        """The least and the largest value, as far as planning asks: nothing is known of them."""
+        """The minimum and maximum value, which are unknown."""
         return 0.0, 0.0
 
     @property
@@ -90,7 +90,7 @@ class Expected(Operand):
         return self._coordinates is not None
 
     def coordinates(self) -> list[NDArray] | None:
-        """Return the entries' coordinates by mode; None of a dense one."""
+        """Return the entries' coordinates by mode; None for a dense operand."""
         return self._coordinates
 
     def stored(
@@ -101,9 +101,7 @@ class Expected(Operand):
         dense: Collection[str] = (),
         compress: bool = False,
     ) -> Stored:
-        """Return the levels it has for these loops: those that suit them, as it is still to be
-        computed.
-        """
+        """Return its levels for these loops: the best ones, since it is still to be computed."""
         inward = tuple(sorted(access.indices, key=loops.index))
         sizes = dict(zip(access.indices, self.shape, strict=True))
 

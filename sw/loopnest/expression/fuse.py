@@ -1,6 +1,5 @@
-"""Indices that always come together, as one: fewer loops, and fewer levels to scan.
-
-Indices that the same tensors have are walked as one index over the product of their sizes.
+"""Fuses indices that always occur together, for fewer loops and fewer levels to scan. Indices that
+the same tensors have become one index over the product of their sizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from .operand import Operand
 
 @dataclass(frozen=True)
 class Fusion:
-    """Groups of indices, each of which becomes its first one."""
+    """Groups of indices; each group is replaced by its first index."""
 
     groups: tuple[tuple[str, ...], ...]
 
@@ -42,12 +41,12 @@ class Fusion:
         return sparse_levels(rank) if COMPRESSED in levels else (DENSE,) * rank
 
     def loops(self, order: Sequence[str]) -> list[str]:
-        """Return the loops, a group where its first index comes."""
+        """Return the loops, each group at the place of its first index."""
         inner = {i for group in self.groups for i in group[1:]}
         return [i for i in order if i not in inner]
 
     def operand(self, access: Access, operand: Operand) -> Operand:
-        """Return the operand with its modes fused; a view stays as it is."""
+        """Return the operand with its modes fused; a view is unchanged."""
         if access.places is not None:
             return operand
         groups = self._columns(access.indices)
@@ -107,7 +106,7 @@ class Fusion:
 
 
 def find_fusion(statement: Statement, sizes: Mapping[str, int]) -> Fusion | None:
-    """Return all that can be fused, or None where nothing can."""
+    """Return all groups that can be fused, or None if there are none."""
     tensors = (statement.result, *statement.accesses)
     viewed = {i for access in tensors if access.places is not None for i in access.indices}
     groups: dict[frozenset[int], list[list[str]]] = {}

@@ -1,4 +1,4 @@
-"""What ``+`` and ``*`` mean: semirings.
+"""Semirings: the operations of ``+`` and ``*``.
 
 Absent entries and sums without terms are the semiring's zero, which is not stored: a compressed
 result has no entry there, a dense one has `Semiring.zero`.
@@ -39,10 +39,10 @@ class Semiring:
     add, multiply : Op
         The lane's operators for ``+`` and ``*``.
     zero : float
-        What a sum without terms is: 0, or an infinity (on an int8 chip, the utmost int32).
+        The value of a sum without terms: 0, or an infinity (on an int8 chip, a limit of int32).
     factors : Factors
     boolean : bool
-        Values count as 1 where they are other than 0.
+        Nonzero values count as 1.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Semiring:
 
     @property
     def reduction(self) -> Reduction:
-        """What the chip does with a key's terms."""
+        """How the chip combines a key's terms."""
         return {Op.ADD: Reduction.SUM, Op.MIN: Reduction.MIN, Op.MAX: Reduction.MAX}[self.add]
 
     @property
     def one(self) -> float:
-        """What a factor has to be to change nothing."""
+        """The neutral factor."""
         return 0.0 if self.multiply is Op.ADD else 1.0
 
     @property
@@ -88,12 +88,12 @@ class Semiring:
     def prepare(
         self, statement: Statement, operands: Sequence[Operand]
     ) -> tuple[Statement, list[Operand]]:
-        """Return the statement and its operands with the values that the semiring sees.
+        """Return the statement and its operands with the semiring's values.
 
         Parameters
         ----------
         operands : sequence of Operand
-            One for each access, the mask's last. That stays as it is.
+            One for each access, the mask's last; the mask is unchanged.
 
         Raises
         ------
@@ -109,7 +109,8 @@ class Semiring:
         prepared = []
         pairs = zip(statement.accesses, accesses(expression), strict=False)
         for operand, (before, after) in zip(operands, pairs, strict=False):
-            key = (after.tensor, id(operand))  # a tensor used twice alike stays one
+            # a tensor used twice in the same way stays one operand
+            key = after.tensor, id(operand)
             if key not in changed:
                 if self.boolean:
                     changed[key] = _mapped(operand, lambda values: (values != 0).astype(np.int8))
@@ -121,12 +122,12 @@ class Semiring:
         return replace(statement, expression=expression), [*prepared, *operands[len(prepared) :]]
 
     def _named(self, expression: Expression, kept: bool) -> Expression:
-        """Return the expression with other names for what counts as 1."""
+        """Return the expression with other names for factors that count as 1."""
         match expression:
             case Access():
                 if kept or self.boolean:
                     return expression
-                # no operand's name begins so
+                # no operand's name begins with this
                 return replace(expression, name=f"1_{expression.name}")
             case Negate(term):
                 return Negate(self._named(term, kept))
@@ -164,7 +165,7 @@ def find_semiring(name: str) -> Semiring:
     Raises
     ------
     ValueError
-        If there is none.
+        If there is no such semiring.
     """
     if name not in SEMIRINGS:
         raise ValueError(f"semiring {name!r}: expected one of {', '.join(SEMIRINGS)}")
@@ -182,7 +183,7 @@ def _negates(expression: Expression) -> bool:
 
 
 def _mapped(operand: Operand, change: Callable[[NDArray], NDArray]) -> Operand:
-    """Return the operand with other values where it stores some."""
+    """Return the operand with its stored values changed."""
     source = operand.source
     if isinstance(source, Tensor):
         values = change(numbers.decode(source.values)).astype(np.float64)

@@ -1,7 +1,7 @@
-"""What one kernel cannot compute, as several: parts of an expression become results of their own.
+"""Splits statements that one kernel cannot compute: parts of an expression become intermediates.
 
-A part is computed first, with wide values, so that nothing is rounded on the way, and stands as an
-operand in what is left of the statement. One step is taken at a time; the caller tries again.
+An intermediate is computed first, with wide values, so that it is not rounded, and is an operand of
+the remaining statement. Each call makes one split; the caller tries again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from .notation import Access, Binary, Expression, Negate, Statement, accesses
 
 
 class OneKernelError(ValueError):
-    """A single kernel can't compute a statement; the message says why."""
+    """A single kernel cannot compute a statement; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Splitter:
-    """Takes statements apart.
+    """Splits statements.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class Splitter:
     wide : callable
         Whether an operand's values are wide.
     name : callable
-        Returns a new name for each part's result.
+        Returns a new name for each intermediate.
     ones : callable
         Returns a vector of the semiring's ones over an index.
     scalars : bool
-        Whether a part that is summed may be a number. Where the semiring's zero is not 0, it may
-        not: a number always is there, and a sum without terms is not.
+        Whether an intermediate that is summed may be a number. If the semiring's zero is not 0, it
+        may not: a number is always present, and a sum without terms is not.
     """
 
     operands: int
@@ -62,8 +62,8 @@ class Splitter:
     scalars: bool = True
 
     def split(self, statement: Statement) -> Split | None:
-        """Take a part or some parts out of a statement that is too much for one kernel, None where
-        nothing is left to take apart. A mask stays with what is left.
+        """Split intermediates off a statement that one kernel cannot compute; None if it cannot be
+        split further. A mask stays with the remaining statement.
         """
         if statement.mask is None:
             return self._split(statement, self.operands)
@@ -77,8 +77,8 @@ class Splitter:
         return replace(found, rest=replace(found.rest, mask=statement.mask))
 
     def grouped(self, statement: Statement) -> Split | None:
-        """Take the first factor in parentheses out of a product; its parentheses alone where its
-        result can be no factor. None where there is no such factor.
+        """Split the first factor in parentheses off a product, or only remove its parentheses if
+        its result cannot be a factor. None if there is no such factor.
         """
         term, *more = terms_of(statement.expression)
         factors = factors_of(term.expression)
@@ -97,8 +97,8 @@ class Splitter:
         return Split(parts, replace(statement, expression=_sum([product])))
 
     def reduce(self, statement: Statement) -> Split | None:
-        """Take a part out of a statement that has too many loops, None where none has fewer: of a
-        sum of three, two terms; of a product, a factor summed over what it alone has.
+        """Split an intermediate off a statement that has too many loops; None if none has fewer: of
+        a sum of three, two terms; of a product, a factor summed over the indices that only it has.
         """
         terms = terms_of(statement.expression)
         parts: list[Statement] = []
@@ -139,12 +139,12 @@ class Splitter:
         return Split(tuple(parts), Statement(statement.result, _sum([product])))
 
     def _split(self, statement: Statement, operands: int) -> Split | None:
-        """Take a part or some parts out of a statement without a mask."""
+        """Split one or more intermediates off a statement without a mask."""
         terms = terms_of(statement.expression)
         parts: list[Statement] = []
 
         def part(expression: Expression, kept: Sequence[str]) -> Access:
-            """Make a statement of an expression, and return what stands for it."""
+            """Make an expression a statement, and return the access to its result."""
             own = _indices(expression)
             if own and kept and own.isdisjoint(kept) and not self.scalars:
                 expression = product_of([expression, self.ones(kept[0])])
@@ -198,9 +198,9 @@ class Splitter:
         sums: Sequence[int],
         wide: Sequence[int],
     ) -> tuple[int, ...] | None:
-        """Return the factors to compute as a part, of a product that has sums: a sum; or a wide
-        factor and a sum, which is multiplied out then, and no other one. None where the first sum
-        is to be multiplied out at once.
+        """Return the factors of a product with sums to compute as an intermediate: a sum; or a wide
+        factor and a sum, which is then multiplied out, but no other. None if the first sum is to be
+        multiplied out immediately.
 
         A product takes one wide factor, and no tensor has more modes than `MAX_ORDER`.
         """
@@ -228,7 +228,7 @@ class Splitter:
     def _needed(
         self, statement: Statement, own: Expression, others: Sequence[Expression]
     ) -> tuple[str, ...]:
-        """Return the indices that the rest of a product needs of some factors."""
+        """Return the indices of some factors that the rest of the product needs."""
         needed = dict.fromkeys(statement.result.indices)
         needed.update(dict.fromkeys(i for f in others for i in _in_order(f)))
         indices = _in_order(own)
@@ -243,7 +243,7 @@ class Splitter:
         multiplied = []
         for t in terms_of(factors[at]):
             product = [*factors_of(t.expression), *others]
-            # each is summed over all that the whole term is summed over
+            # each is summed over all indices that the whole term is summed over
             has = _indices(product_of(product))
             product += [self.ones(i) for i in summed if i not in has]
             multiplied.append(Term(product_of(product), t.negate ^ term.negate))
@@ -308,7 +308,7 @@ def _sum(terms: Sequence[Term]) -> Expression:
 
 
 def _apart(statement: Statement, terms: Sequence[Term]) -> list[int]:
-    """Return which terms of a sum to compute on their own: those that are summed themselves, else
+    """Return the terms of a sum to compute separately: those that are summed themselves, or else
     those that are products.
     """
 
@@ -352,7 +352,7 @@ def _contraction(
 
 
 def _in_order(expression: Expression) -> tuple[str, ...]:
-    """Return its indices as they come."""
+    """Return its indices in order of occurrence."""
     return tuple(dict.fromkeys(i for access in accesses(expression) for i in access.indices))
 
 

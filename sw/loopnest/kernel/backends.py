@@ -1,4 +1,4 @@
-"""What runs a kernel: the golden model, or the RTL in the simulator."""
+"""Backends, which run kernels: the golden model, or the RTL in the simulator."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -27,26 +27,26 @@ INTERRUPT_ENABLE = 1 << 2
 BUSY = 1 << 0
 DONE = 1 << 1
 LATE = 1 << 3
-"""Of the status: transfers that a soft reset gave up are still due."""
+"""Bit of the status: transfers that a soft reset gave up are still outstanding."""
 
 SLACK = 1_000_000
-"""Cycles beyond a kernel's budget that the simulator waits for its interrupt."""
+"""Cycles beyond a kernel's budget for which the simulator waits for the interrupt."""
 
 POLLS, POLL_CYCLES = 1000, 200
 """How often, and after how many cycles each, the status is read while a run that was left ends."""
 
 CAUSES = {
-    ErrorCode.BAD_DESCRIPTOR: "the kernel descriptor contradicts itself",
+    ErrorCode.BAD_DESCRIPTOR: "fields of the kernel descriptor contradict each other",
     ErrorCode.BUDGET: "the kernel's cycle budget ran out",
     ErrorCode.READ_ERROR: "the memory answered a read with an error",
     ErrorCode.WRITE_ERROR: "the memory answered a write with an error",
-    ErrorCode.RESULT_FULL: "the room reserved for the result is too small",
-    ErrorCode.OVERFLOW: "a sum left int32",
+    ErrorCode.RESULT_FULL: "a region reserved for the result is too small",
+    ErrorCode.OVERFLOW: "a value does not fit int32",
     ErrorCode.SLOTS: "the accumulator's slots ran out",
     ErrorCode.COORDINATE: "a coordinate is at or above its index's size",
-    ErrorCode.TIMEOUT: "the memory stopped answering",
-    ErrorCode.TENSOR: "a tensor in memory contradicts itself",
-    ErrorCode.OVERLAP: "the result lies where something is read",
+    ErrorCode.TIMEOUT: "memory timeout",
+    ErrorCode.TENSOR: "a tensor in memory is inconsistent",
+    ErrorCode.OVERLAP: "the result overlaps an operand or the next descriptor",
     ErrorCode.KEYS: "the result's keys do not ascend",
 }
 
@@ -58,11 +58,11 @@ class ChipError(RuntimeError):
     ----------
     code : ErrorCode
     cause : str
-        What went wrong.
+        The cause in words.
     where : int
         Place of the error; its meaning for each code is in `loopnest_hw.registers.ErrorCode`.
     needed : int
-        Of `ErrorCode.RESULT_FULL`: the values that the compressed result has.
+        For `ErrorCode.RESULT_FULL`: the number of values of the compressed result.
     """
 
     def __init__(self, code: ErrorCode, where: int, needed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What a run took, and what it could have taken at best."""
+"""The report of a run: cycles and counters, roofs and the bottleneck."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class RunReport:
     bytes_read, bytes_written : int or None
         Lines of the memory port, times their size.
     passes, evictions : int or None
-        Further passes of result fibers, and accumulator slots given up.
+        Further passes of result fibers, and evicted accumulator slots.
     stalls : mapping of str to (mapping of str to int)
         For each stage, the cycles in which it was busy, starved or stalled.
     stored : tuple of str
@@ -73,7 +73,7 @@ class RunReport:
 
     @lazy
     def work(self) -> tuple[Work, ...]:
-        """What each kernel has to do, from its tensors alone: the golden model walks them."""
+        """The work of each kernel, computed from its tensors by the golden model."""
         found = []
         for run in self._runs:
             image = Image()
@@ -85,7 +85,9 @@ class RunReport:
 
     @property
     def roof(self) -> float:
-        """Fewest cycles by multipliers and memory rate, each byte moved once."""
+        """Minimum cycles for the multipliers and the memory bandwidth, with each byte moved
+        once.
+        """
         return sum(
             work.roof(
                 run.config,
@@ -102,7 +104,7 @@ class RunReport:
 
     @property
     def pe_roof(self) -> int:
-        """Fewest cycles of one PE: a step, a line read and a line written in each."""
+        """Minimum cycles of one PE, at one step, one line read and one written per cycle."""
         return sum(w.pe_roof for w in self.work)
 
     @property
@@ -112,30 +114,30 @@ class RunReport:
 
     @property
     def expected_cycles(self) -> int:
-        """Cycles by the estimate that chose the loops; whatever backend ran them."""
+        """Cycles by the estimate that chose the loops, with any backend."""
         return round(sum(run.kernel.plan.cycles for run in self._runs))
 
     @lazy
     def bottleneck(self) -> Bottleneck | None:
-        """What limited the run, by its counters; None without cycles."""
+        """The bottleneck by the run's counters; None without cycles."""
         return find_bottleneck(self._runs)
 
     @lazy
     def expected_bottleneck(self) -> Bottleneck:
-        """What limits the run by the estimate."""
+        """The bottleneck by the estimate."""
         return expected_bottleneck(self._runs)
 
     @lazy
     def timelines(self) -> tuple[Timeline, ...]:
-        """The counters of each kernel in the course of its run; empty without cycles."""
+        """The counters of each kernel over the course of its run; empty without cycles."""
         found = [make_timeline(run.counters) for run in self._runs]
         return tuple(timeline for timeline in found if timeline is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures by name, as ``json`` can write them.
 
-        What was measured and what is expected have names of their own: ``cycles`` is None where
-        nothing was counted, whatever ``expected_cycles`` is.
+        Measured and expected figures have different names: ``cycles`` is None if nothing was
+        counted, whatever ``expected_cycles`` is.
         """
         own = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
         derived = ("roof", "roof_share", "pe_roof", "pe_roof_share", "expected_cycles")
@@ -160,12 +162,12 @@ class RunReport:
         Path(path).write_text(text + "\n", encoding="utf-8")
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """Draw the stages' utilisation over time, and the run under its roofline.
+        """Plot the stages' utilisation over time, and the run in its roofline.
 
         Parameters
         ----------
         path : path, optional
-            Where the picture goes; the suffix says its format, such as ``.png`` or ``.svg``.
+            File of the plot; its suffix selects the format, such as ``.png`` or ``.svg``.
 
         Returns
         -------
@@ -184,7 +186,7 @@ class RunReport:
     def trace(self, path: str | Path) -> None:
         """Write the run as a trace for Perfetto (https://ui.perfetto.dev) or ``chrome://tracing``.
 
-        A nanosecond there is a cycle, as in the waves. Kernels are slices; the stages' utilisation
+        One cycle is one nanosecond, as in the waves. Kernels are slices; the stages' utilisation
         and the memory's traffic are counters.
 
         Raises
