@@ -1,4 +1,4 @@
-"""The chip as a user sees it: tensors in, tensors out, and a report of the run."""
+"""The user's interface of the chip: tensors in, tensors out, and a report of the run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,10 +32,10 @@ Result: TypeAlias = Any
 """`Tensor`, `csr_array`, `coo_array` or `ndarray` (scipy has no types to say so)."""
 
 MASK = "mask"
-"""What a mask is named as an operand."""
+"""Name of a mask among the operands."""
 
 TAKEN = ("self", "statement", "order", "out", "epilogue", MASK, "complement", "semiring")
-"""Arguments of `Chip.compute`, which no operand can be named like."""
+"""Arguments of `Chip.compute`, whose names operands cannot have."""
 
 
 class Chip:
@@ -52,7 +52,7 @@ class Chip:
     dtype : str
         Number format, ``"bf16"`` or ``"int8"``.
     memory : Memory, optional
-        How the simulated memory behaves.
+        Behaviour of the simulated memory.
     backend : str
         ``"rtl"``: the chip's Verilog in the simulator. ``"model"``: the golden model, which gives
         the same bits and no cycles, and needs no compiler.
@@ -80,7 +80,7 @@ class Chip:
     ValueError
         For an unknown preset, field, number format or backend.
     TypeError
-        For a field that is no integer, or a memory or waves that are none.
+        For a field that is not an integer, or a memory or waves of another type.
     """
 
     def __init__(
@@ -155,21 +155,21 @@ class Chip:
         statement : str
             With ``+``, ``-``, ``*`` and parentheses; indices missing on the left are summed.
         order : str or sequence of str, optional
-            The loops, outermost first: ``"ikj"``. By default the cheapest one by an estimate.
+            The loops, outermost first: ``"ikj"``. By default the order with the lowest estimate.
         out : str or sequence of str, optional
-            The result's levels, such as ``"dense,compressed"``. By default compressed where the
+            The result's levels, such as ``"dense,compressed"``. By default compressed if the
             operands make it sparse (`plan.result_is_sparse`).
         epilogue : Epilogue, optional
-            What happens to the result on its way out, but for what a mask leaves out. Without one
-            it is wide, and its pattern is structural: a sum that happens to be 0 stays stored.
+            Applied to the result, except where a mask leaves it out. Without an epilogue the result
+            is wide, and its pattern is structural: a sum that is 0 stays stored.
         mask : array or Tensor, optional
-            Of the result's shape: the result is computed and kept only where this stores something,
-            whatever value; of a NumPy array, where it is not 0.
+            Of the result's shape: the result is computed and kept only where this has an entry,
+            whatever its value; for a NumPy array, where it is not 0.
         complement : bool
-            Keep it where the mask stores nothing instead.
+            Keep it where the mask has no entry instead.
         semiring : str
-            What ``+`` (of terms, and of what is summed) and ``*`` mean: one of
-            `loopnest.expression.semiring.SEMIRINGS`, such as ``"min_plus"``. What is absent is its
+            The operations of ``+`` (of terms, and of sums over indices) and ``*``: one of
+            `loopnest.expression.semiring.SEMIRINGS`, such as ``"min_plus"``. Absent entries are its
             zero.
         **operands
             The tensors by name: scipy.sparse arrays, NumPy arrays, numbers, or `Tensor`.
@@ -183,7 +183,7 @@ class Chip:
         Raises
         ------
         ValueError, TypeError
-            Before the start, where something is wrong with the arguments or one kernel can't do it.
+            Before the start, if an argument is wrong or the statement cannot be computed.
         ChipError
             If the chip stops with an error.
         """
@@ -203,9 +203,9 @@ class Chip:
         semiring: str = "plus_times",
         **operands: Any,
     ) -> Explanation:
-        """Tell what `compute` would do: print the result for each kernel's loops and cost.
+        """Return what `compute` would do; printed, it shows each kernel's loops and cost.
 
-        Parts that other kernels need are computed on the golden model.
+        Intermediates that later kernels need are computed on the golden model.
 
         Parameters
         ----------
@@ -246,8 +246,8 @@ class Chip:
         Parameters
         ----------
         subscripts : str
-            The operands' indices, each a letter, then ``->`` and the result's; without these, it
-            has those that appear once, in alphabetic order.
+            The operands' indices, each a letter, then ``->`` and the result's; without these, the
+            result has the indices that appear once, in alphabetic order.
         *operands
             The tensors, one for each term.
         order, out, epilogue, mask, complement, semiring
@@ -330,7 +330,7 @@ class Chip:
         if parsed.mask is not None:
             access = parsed.mask.access
             found.append(mask_operand(access.name, operands[access.name], self.config.dtype))
-            if access.name in used:  # there it has values: it is another operand here
+            if access.name in used:  # it has values there, so it is a separate operand here
                 access = replace(access, name=f"{access.name}'")
                 parsed = replace(parsed, mask=replace(parsed.mask, access=access))
         parsed, found = self._seen(parsed, found, semiring)
@@ -340,9 +340,7 @@ class Chip:
     def _seen(
         statement: Statement, operands: list[Operand], semiring: Semiring
     ) -> tuple[Statement, list[Operand]]:
-        """Return the statement and its operands as the semiring sees them, those that are looked at
-        through a view as it.
-        """
+        """Return statement and operands with the semiring's values, and views as operands."""
         viewed = any(access.places is not None for access in statement.accesses)
         shapes = [operand.shape for operand in operands]
         sizes = view_sizes(statement, shapes) if viewed else {}
@@ -360,7 +358,7 @@ class Chip:
     def _masked(
         self, statement: Statement, operands: list[Operand], mask: Any, complement: bool
     ) -> tuple[Statement, list[Operand]]:
-        """Return the statement with the mask, and the operands with it."""
+        """Return the statement and the operands with the mask added."""
         complement = flag("complement", complement)
         if mask is not None and statement.mask is not None:
             raise ValueError(f"mask: {statement} has one already")
@@ -420,7 +418,7 @@ def _result_levels(
     epilogue: Epilogue | None,
     semiring: Semiring,
 ) -> tuple[str, ...]:
-    """Return the result's levels, once it is sure that they and the epilogue can be."""
+    """Check the result's levels and the epilogue; return the levels."""
     check_epilogue(epilogue)
     keeps_zero = epilogue is None or (epilogue.keeps_zero and semiring.zero == 0)
     if statement.mask is not None and not keeps_zero:

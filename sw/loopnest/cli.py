@@ -158,7 +158,7 @@ def _run(
 
 
 def _loops(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of a statement beside its operands."""
+    """Return the arguments of a statement besides its operands."""
     mask = read_tensor(options.mask) if options.mask else None
     return {
         "order": options.order,
@@ -229,7 +229,7 @@ def _operands(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(result: Any) -> None:
-    """Print a result: an entry a line, as a .tns file has them."""
+    """Print a result, one entry per line, as in a .tns file."""
     if sp.issparse(result):
         coo = result.tocoo()
         for entry in zip(*(c.tolist() for c in coo.coords), coo.data.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""A statement to its result: one kernel where one can compute it, several where one can't."""
+"""Evaluates a statement: with one kernel if one can compute it, otherwise with several."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ from .memory import available, refusal, result_bytes
 
 @dataclass(frozen=True)
 class Task:
-    """A kernel to run: its plan, its result's levels, and what is done to that on its way out.
+    """A kernel to run: its plan, its result's levels, and its epilogue.
 
     ``final``: it is the statement's last one.
     """
@@ -70,15 +70,15 @@ def evaluate(
     Parameters
     ----------
     named : dict
-        The operands by name; the results of parts are added.
+        The operands by name; intermediates are added.
     run : callable
         Runs a kernel and returns its result.
     order : sequence of str, optional
         The loops; each kernel takes those that it has.
     levels : sequence of str, optional
-        The result's; by default the operands decide (`plan.default_levels`).
+        The result's levels; by default the operands determine them (`plan.default_levels`).
     epilogue : Epilogue, optional
-        Of the result. Parts have none.
+        Of the result; intermediates have none.
     latency : int
         Of the memory, in cycles.
     semiring : Semiring
@@ -89,7 +89,7 @@ def evaluate(
     Raises
     ------
     OneKernelError
-        If no number of kernels can.
+        If no sequence of kernels can compute it.
     """
     operands = [named[access.name] for access in statement.accesses]
     chosen = default_levels(statement, operands) if levels is None else tuple(levels)
@@ -113,7 +113,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Goal:
-    """A result to compute: its statement, its levels, what is done to it on its way out.
+    """A result to compute: its statement, its levels, and its epilogue.
 
     ``final``: its last kernel is that of the whole statement. ``whole``: a product is not taken
     apart, unless one kernel can't compute it.
@@ -132,10 +132,10 @@ class _Goal:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """What all kernels of a statement share; ``named`` grows by the results of its parts.
+    """State common to all kernels of a statement; intermediates are added to ``named``.
 
-    ``taken``: the names of its parts, those still to compute included. ``pieces``: how many such
-    parts of the statement there are where it had to be halved.
+    ``taken``: the names of its intermediates, including those still to be computed. ``pieces``: the
+    number of parts into which the statement was halved.
     """
 
     config: ChipConfig
@@ -153,7 +153,7 @@ class _Evaluation:
         operands = [self.named[access.name] for access in statement.accesses]
         keeps_zero = epilogue is None or (epilogue.keeps_zero and self.semiring.zero == 0)
         if not keeps_zero and self.semiring.zero != 0 and any(o.sparse for o in operands):
-            # to visit all of the result would take for 0 what an operand lacks
+            # visiting the whole result would treat an operand's absent entries as 0
             return self._after(goal)
         group = self._splitter(statement).grouped(statement)
         if group is not None:
@@ -205,7 +205,7 @@ class _Evaluation:
             if error.code is not ErrorCode.SLOTS:
                 raise
             if self.order is None:
-                # the estimate was too low: another order has to do
+                # the estimate was too low: try another order
                 try:
                     other = plan(None, replayable=True, relaxed=True)
                 except OneKernelError:
@@ -289,8 +289,8 @@ class _Evaluation:
             raise ValueError(refusal(str(goal.statement), shape, needed, room))
 
     def _several(self, goal: _Goal, *, apart: bool = True) -> Tensor | None:
-        """Return the result of a statement that is too much for one kernel; None where it is so for
-        several, too. ``apart``: it may be taken apart.
+        """Return the result of a statement that one kernel cannot compute; None if several cannot,
+        either. ``apart``: it may be taken apart.
         """
         statement, epilogue = goal.statement, goal.epilogue
         sizes = self._sizes(statement)
@@ -302,7 +302,7 @@ class _Evaluation:
             return self.result(replace(goal, statement=split.rest))
         too_many = len(statement.indices) > self.config.rows
         if epilogue is not None and epilogue.reads_memory:
-            # it has the shape that the result has, not the fused one or that of a slice
+            # its shape is that of the whole result, not that of a fused result or a slice
             if isinstance(statement.expression, Access) or not too_many:
                 return None
             return self._after(goal)
@@ -319,7 +319,7 @@ class _Evaluation:
         return self.result(replace(goal, statement=split.rest))
 
     def _fused(self, fusion: Fusion, goal: _Goal) -> Tensor:
-        """Return the result with some indices walked as one."""
+        """Return the result with some indices fused."""
         statement, levels = goal.statement, goal.levels
         sizes = self._sizes(statement)
         fused = replace(
@@ -337,8 +337,8 @@ class _Evaluation:
         return fusion.unfuse(statement.result, result, sizes).convert(levels)
 
     def _one_by_one(self, goal: _Goal) -> Tensor | None:
-        """Return the result of a loop less, for each coordinate of the smallest index; None where
-        those are too many.
+        """Return the result by slices of single coordinates of the smallest index; None if there
+        are too many.
         """
         statement = goal.statement
         sizes = self._sizes(statement)
@@ -362,8 +362,8 @@ class _Evaluation:
         return self.result(replace(goal, statement=Statement(statement.result, total)))
 
     def _halves(self, plan: Plan, goal: _Goal) -> Tensor | None:
-        """Return the result of a kernel that has too few slots for it, half by half of the index
-        that it holds most of; None where there is nothing to halve.
+        """Return the result of a kernel with too few slots, in halves of the result's largest
+        index; None if there is none to halve.
         """
         pieces = 2 * self.pieces
         epilogue = goal.epilogue
@@ -379,7 +379,7 @@ class _Evaluation:
         return halved._joined(replace(goal, statement=plan.statement), slices)
 
     def _joined(self, goal: _Goal, slices: Sequence[Slice]) -> Tensor:
-        """Return the result of slices of one of its indices."""
+        """Return the result, joined from slices along one of its indices."""
         found = [
             (part, self._slice(part, replace(goal, final=goal.final and part is slices[-1])))
             for part in slices
@@ -411,23 +411,23 @@ class _Evaluation:
     def _part(
         self, part: Statement, levels: tuple[str, ...] | None = None, *, whole: bool = False
     ) -> None:
-        """Compute a part, and name its result."""
+        """Compute an intermediate, and add it to the operands."""
         if levels is None:
             operands = [self.named[access.name] for access in part.accesses]
             levels = default_levels(part, operands)
-            if self.semiring.zero != 0:  # nothing stands for that zero: it is left out
+            if self.semiring.zero != 0:  # no entry represents that zero, so it is omitted
                 levels = sparse_levels(len(part.result.indices))
         result = self.result(_Goal(part, levels, whole=whole))
         self.named[part.result.name] = Operand(part.result.name, result, self.config.dtype)
 
     def _after(self, goal: _Goal) -> Tensor:
-        """Return the result with an epilogue that a kernel of its own applies to all of it."""
+        """Return the result with an epilogue that a separate kernel applies to the whole result."""
         whole = replace(goal.statement.result, name=self._name())
         self._part(replace(goal.statement, result=whole), goal.levels)
         return self.result(replace(goal, statement=replace(goal.statement, expression=whole)))
 
     def _name(self, kind: str = "part") -> str:
-        """Return a name that no operand and no other part has."""
+        """Return a name that no operand and no other intermediate has."""
         found = (n for n in map(f"{kind}{{}}".format, count(1)) if n not in self.named)
         name = next(n for n in found if n not in self.taken)
         self.taken.add(name)
@@ -435,7 +435,7 @@ class _Evaluation:
 
 
 def pack_operands(plan: Plan) -> tuple[Tensor, ...]:
-    """Pack the plan's operands; one that is used twice alike is packed once."""
+    """Pack the plan's operands; one that is used twice with the same levels is packed once."""
     packed: dict[Any, Tensor] = {}
     found = []
     for operand, stored in zip(plan.operands, plan.nest.columns, strict=True):

@@ -1,4 +1,4 @@
-"""Tensor index notation, as in TACO and SAM, to an expression tree; einsum strings as well.
+"""Parses tensor index notation, as in TACO and SAM, and einsum strings, to expression trees.
 
     statement = access "=" sum
     sum       = product (("+" | "-") product)*
@@ -8,8 +8,8 @@
     place     = part ("+" part)*
     part      = [ number "*" ] index | number
 
-A decimal is a number such as ``2``, ``0.5`` or ``1e-3``: a scalar operand that is not passed.
-An index that is missing on the left is summed. The result has an index at each place, and a
+A decimal is a number such as ``2``, ``0.5`` or ``1e-3``: a scalar operand that is not passed. An
+index that does not appear on the left is summed over. The result has an index at each place, and a
 statement may end in ``where [not] access``, a mask.
 """
 
@@ -24,7 +24,7 @@ from loopnest_hw.config import COORDINATE_BITS
 from ..arguments import string
 
 MAX_OPERATORS = 200
-"""Operators, signs and opening parentheses of a statement: each may nest it by one more."""
+"""Maximum number of operators, signs and opening parentheses: each may add a level of nesting."""
 
 MAX_DIGITS = 40
 """Characters of a number."""
@@ -35,14 +35,14 @@ TOKEN = re.compile(rf"\s*([A-Za-z_]\w*|{DECIMAL}|[-+*=,()\[\]]|$)")
 
 @dataclass(frozen=True)
 class Place:
-    """A coordinate as a sum of indices, each times a number, and an offset: ``2*i + j + 1``."""
+    """A coordinate as a sum of indices, each with a factor, plus an offset: ``2*i + j + 1``."""
 
     terms: tuple[tuple[str, int], ...]
     offset: int
 
     @property
     def plain(self) -> str | None:
-        """The index that this is, None where it is more than that."""
+        """The index, if the place is a single index, otherwise None."""
         alone = len(self.terms) == 1 and self.terms[0][1] == 1 and not self.offset
         return self.terms[0][0] if alone else None
 
@@ -51,9 +51,9 @@ class Place:
 class Access:
     """A tensor with its indices; a scalar has none. The name of a number is how it is written.
 
-    Where it is looked at through a view, ``places`` are its coordinates by mode, ``indices`` those
-    of the view, and its name is how that is written: ``"x[i+j]"``. What a view shows may be an
-    operand of its own, without ``places``: it keeps the name.
+    For a view, ``places`` are its coordinates by mode, ``indices`` those of the view, and its name
+    is its notation: ``"x[i+j]"``. What a view shows may be an operand of its own, without
+    ``places``: it keeps the name.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Access:
 
     @property
     def tensor(self) -> str:
-        """The name of the tensor alone."""
+        """The name of the tensor without indices."""
         return self.name.partition("[")[0]
 
     @property
@@ -115,8 +115,8 @@ def _enclosed(expression: Expression) -> str:
 
 @dataclass(frozen=True)
 class Mask:
-    """A tensor by whose pattern a result is kept: where it stores something, or, ``complement``,
-    where it does not. Its values don't matter.
+    """A tensor whose pattern selects the result: where it has an entry or, with ``complement``,
+    where it has none. Its values are ignored.
     """
 
     access: Access
@@ -128,7 +128,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Statement:
-    """``result = expression``, all of it or where a mask has it."""
+    """``result = expression``, for all coordinates or those that a mask keeps."""
 
     result: Access
     expression: Expression
@@ -139,7 +139,7 @@ class Statement:
 
     @property
     def accesses(self) -> tuple[Access, ...]:
-        """The operands in the order written, the mask last; a tensor used twice is there twice."""
+        """The operands in the order written, the mask last; a tensor used twice occurs twice."""
         mask = () if self.mask is None else (self.mask.access,)
         return (*accesses(self.expression), *mask)
 
@@ -195,10 +195,10 @@ def parse(text: str) -> Statement:
     Raises
     ------
     ValueError
-        With the position (characters from 0) of what was not expected, or for a statement of more
+        With the position (in characters, from 0) of unexpected text, or for a statement of more
         than `MAX_OPERATORS`.
     TypeError
-        For what is no string.
+        For an argument that is not a string.
     """
     return _Parser(string("statement", text)).statement()
 
@@ -213,7 +213,7 @@ def parse_einsum(subscripts: str, operands: int) -> Statement:
     ValueError
         For a malformed string or a number of terms other than ``operands``.
     TypeError
-        For what is no string.
+        For an argument that is not a string.
     """
     compact = string("subscripts", subscripts).replace(" ", "")
     if not re.fullmatch(r"[A-Za-z]*(,[A-Za-z]*)*(->[A-Za-z]*)?", compact):
@@ -262,7 +262,7 @@ class _Parser:
         return None
 
     def operator(self, *tokens: str) -> str | None:
-        """Accept what may nest the expression by one more."""
+        """Accept a token that may add a level of nesting."""
         found = self.accept(*tokens)
         self.operators += found is not None
         if self.operators > MAX_OPERATORS:
@@ -356,7 +356,7 @@ class _Parser:
 
     def number(self) -> int:
         most = 1 << COORDINATE_BITS
-        # a long one is slow to read, and Python refuses it
+        # Python refuses long ones, which are slow to convert
         if len(self.token) > len(str(most)) or int(self.token) > most:
             raise self.error(f"a number up to 2^{COORDINATE_BITS}")
         number = int(self.token)
@@ -396,8 +396,8 @@ class _Parser:
 
 
 def moved_modes(among: Iterable[Access]) -> set[tuple[str, int, str]]:
-    """Return what some view walks with a step or an offset: tensor, mode and index, as in
-    ``x[i+1]``. There an index by itself does not tell its size.
+    """Return the tensor, mode and index of views with a step or an offset, as in ``x[i+1]``. There,
+    a single index does not determine its size.
     """
     return {
         (access.tensor, mode, index)
@@ -409,7 +409,7 @@ def moved_modes(among: Iterable[Access]) -> set[tuple[str, int, str]]:
 
 
 def _alike(expression: Expression) -> Expression:
-    """Return the expression with ``x[i]`` as a view too where there is an ``x[i+1]`` beside it."""
+    """Return the expression with ``x[i]`` as a view too, if there is also an ``x[i+1]``."""
     moved = moved_modes(accesses(expression))
 
     def alike(access: Access) -> Access:
@@ -425,6 +425,6 @@ def _alike(expression: Expression) -> Expression:
 
 
 def written_place(place: Place) -> str:
-    """Return how a place is written."""
+    """Return a place's notation."""
     parts = [index if factor == 1 else f"{factor}*{index}" for index, factor in place.terms]
     return "+".join([*parts, *([str(place.offset)] if place.offset or not parts else [])])

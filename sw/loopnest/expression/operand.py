@@ -1,7 +1,7 @@
-"""What the user hands in, and how it is packed for a loop order.
+"""The user's operands, and their packing for a loop order.
 
-Arrays and scipy.sparse arrays are packed in the order of the loops, a `Tensor` is taken as it is
-where the loops can walk its levels; where they cannot, it is converted on the host.
+Arrays and scipy.sparse arrays are packed in the order of the loops; a `Tensor` is used unchanged if
+the loops can walk its levels, and is otherwise converted on the host.
 """
 
 from collections.abc import Collection, Sequence
@@ -60,10 +60,10 @@ class Stored:
         return tuple(self.access.indices.index(i) for i in self.indices)
 
     def walks(self, loops: Sequence[str]) -> bool:
-        """Return whether loops in this order can walk the levels: in their order, but for dense
-        levels that follow each other directly, which go in any order.
+        """Return whether loops in this order can walk the levels: in the order of the levels,
+        except that adjacent dense levels may be in any order.
         """
-        # Deepest loop of the levels that have to come before, and of all levels so far.
+        # Deepest loop of the levels that have to be outside, and of all levels so far.
         outer = deepest = -1
         for kind, index in zip(self.levels, self.indices, strict=True):
             at = loops.index(index)
@@ -78,7 +78,7 @@ class Stored:
 
 
 def as_source(name: str, source: Any) -> Any:
-    """Return a `Tensor` as it is, and anything else as a scipy.sparse array or a NumPy array.
+    """Return a `Tensor` unchanged, and anything else as a scipy.sparse array or a NumPy array.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def statement_numbers(statement: Statement, dtype: NumberFormat) -> dict[str, An
 
 
 def mask_operand(name: str, source: Any, dtype: NumberFormat) -> "Operand":
-    """Return a mask: 1 where a sparse array or a `Tensor` stores something, whatever it is, or
+    """Return a mask: 1 where a sparse array or a `Tensor` has an entry, whatever its value, or
     where an array is not 0.
 
     Raises
@@ -162,9 +162,9 @@ class Operand:
     Raises
     ------
     TypeError
-        For an argument that is no tensor, array or number, or has complex values.
+        For an argument that is not a tensor, array or number, or has complex values.
     ValueError
-        For a tensor of another number format than the chip's, or one that contradicts itself.
+        For a tensor of another number format than the chip's, or an inconsistent one.
 
     Attributes
     ----------
@@ -242,14 +242,14 @@ class Operand:
         dense: Collection[str] = (),
         compress: bool = False,
     ) -> Stored:
-        """Return the levels it has for these loops.
+        """Return its levels for these loops.
 
         Parameters
         ----------
         dense : collection of str
             Indices whose levels have to be dense.
         compress : bool
-            Store a sparse operand with compressed levels alone.
+            Store a sparse operand with compressed levels only.
         """
         inward = tuple(sorted(access.indices, key=loops.index))
         sizes = dict(zip(access.indices, self.shape, strict=True))
@@ -321,7 +321,7 @@ class Operand:
         return Operand(self.name, source, self.dtype)
 
     def profile(self, stored: Stored) -> Profile:
-        """Return what its levels hold when it is stored so."""
+        """Return the counts of its levels when stored this way."""
         key = (stored.levels, stored.mode_order)
         if key not in self._profiles:
             by_mode = self.coordinates() if COMPRESSED in stored.levels else None
@@ -330,7 +330,7 @@ class Operand:
         return self._profiles[key]
 
     def coordinates(self) -> list[NDArray[np.int64]] | None:
-        """Return the stored entries' coordinates by mode, None where every one is stored."""
+        """Return the stored entries' coordinates by mode; None if every coordinate is stored."""
         if isinstance(self.source, Tensor):
             return self.source.stored_entries()[0]
         if sp.issparse(self.source):
@@ -343,7 +343,8 @@ class Operand:
         Raises
         ------
         ValueError
-            Naming the operand, for a value that an int8 chip can't hold, or if it is too large.
+            For a value that an int8 chip cannot represent, or if the operand is too large; the
+            message names it.
         """
         levels, modes = stored.packing
         if isinstance(self.source, Tensor):
