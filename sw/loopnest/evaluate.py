@@ -20,7 +20,7 @@ from .contraction.rewrite import may_regroup
 from .epilogue import Epilogue
 from .expression.compact import find_compaction
 from .expression.fuse import Fusion, find_fusion
-from .expression.notation import Access, Binary, Expression, Negate, Statement
+from .expression.notation import Access, Binary, Expression, Negate, Statement, named_apart
 from .expression.operand import Operand
 from .expression.semiring import PLUS_TIMES, Semiring
 from .expression.slices import MAX_SLICES, Slice, join
@@ -320,11 +320,11 @@ class _Evaluation:
 
     def _fused(self, fusion: Fusion, goal: _Goal) -> Tensor:
         """Return the result with some indices fused."""
-        statement, levels = goal.statement, goal.levels
-        sizes = self._sizes(statement)
+        sizes, levels = self._sizes(goal.statement), goal.levels
+        statement, of = named_apart(goal.statement)
         fused = replace(
             self,
-            named={a.name: fusion.operand(a, self.named[a.name]) for a in statement.accesses},
+            named={a.name: fusion.operand(a, self.named[of[a.name]]) for a in statement.accesses},
             order=None if self.order is None else fusion.loops(self.order),
         )
         result = fused.result(
@@ -388,12 +388,12 @@ class _Evaluation:
 
     def _slice(self, part: Slice, goal: _Goal) -> Tensor:
         """Return the result of a slice of a statement."""
-        statement = goal.statement
-        sizes = self._sizes(statement)
+        sizes = self._sizes(goal.statement)
+        statement, of = named_apart(goal.statement)
         cut = replace(
             self,
             named={
-                part.access(a).name: part.operand(a, self.named[a.name], sizes)
+                part.access(a).name: part.operand(a, self.named[of[a.name]], sizes)
                 for a in statement.accesses
             },
         )

@@ -127,6 +127,16 @@ def picked(text, **arguments):
     return "".join(plan(text, **arguments).loops)
 
 
+def test_a_leaf_that_strides_over_lines_reads_one_for_each_lane():
+    A, B = (Tensor.from_dense(np.ones(s), levels="dense,dense") for s in ((64, 128), (128, 16)))
+    chip = Chip(dtype="bf16", backend="model")
+    text = "C[i,j] = A[i,k] * B[k,j]"
+    (plan,) = chip.explain(text, order="ijk", A=A, B=B).plans
+    assert plan.expected.value_lines[1] == 64 * 16 * 128
+    (plan,) = chip.explain(text, A=A, B=B).plans
+    assert plan.loops == ("i", "k", "j")
+
+
 def test_a_vector_is_read_once_where_the_accumulator_can_hold_the_result():
     A = sparse(np.random.default_rng(1), (500, 400), 0.02)
     x = np.ones(400)

@@ -134,6 +134,29 @@ def test_a_result_that_the_accumulator_does_not_hold():
         chip.einsum("ik,kj->ij", large, large, order="kij")
 
 
+@pytest.mark.parametrize("order", ["kij", "kji"])
+@pytest.mark.parametrize("text", ["C[i,j] = A[i,k] * A[k,j]", "C[i,j] = A[k,i] * A[k,j]"])
+def test_slices_of_a_tensor_with_several_accesses(text, order):
+    A = np.random.default_rng(0).integers(-2, 3, (20, 20))
+    chip = Chip("shrunk", dtype="int8", backend="model")
+    got = chip.compute(text, order=order, A=sp.csr_array(A))
+    assert chip.report.order.count(order) > 1
+    np.testing.assert_array_equal(dense(got), (A.T if "k,i" in text else A) @ A)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["C[a,b,c] = T[a,b,c,d,e] * T[c,b,a,d,e]", "C[a] = T[a,b,c,d,e] * T[a,c,b,d,e]",
+     "C = T[a,b,c,d,e] * T[b,a,d,c,e]"],
+)  # fmt: skip
+def test_fused_indices_of_a_tensor_with_several_accesses(text):
+    T = np.random.default_rng(0).integers(-2, 3, (3,) * 5)
+    subscripts = ",".join(re.findall(r"T\[([^]]*)\]", text)).replace(",", "")
+    result = "".join(re.findall(r"C\[([^]]*)\]", text)).replace(",", "")
+    expected = np.einsum(f"{subscripts[:5]},{subscripts[5:]}->{result}", T, T)
+    np.testing.assert_array_equal(INT8.compute(text, T=T), expected)
+
+
 def test_statements_that_are_refused():
     a = Tensor.from_dense(np.ones((3, 3)), dtype="int8")
     wide = INT8.matmul(a, a)

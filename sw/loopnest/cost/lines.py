@@ -40,7 +40,10 @@ class Fibers:
         within ``span`` items, and neighbouring positions are ``stride`` items apart.
         """
         alone = self.alone(span, line)
-        new = self.number * float(np.minimum(alone, self.distance * stride / line).mean())
+        distance = self.distance * stride
+        # one that begins a line or more before the end of the previous one shares no line with it
+        apart = span - distance >= line
+        new = self.number * float(np.where(apart, alone, np.minimum(alone, distance / line)).mean())
         # a fiber within one line is not read again
         again = min(alone, 2 * (alone - 1))
         return new + max(0.0, visits - self.number) * again

@@ -8,7 +8,7 @@ coordinate in common is left to the chip.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..formats import numbers
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
-from .notation import Access, Binary, Expression, Negate, Statement
+from .notation import Access, Binary, Expression, Negate, Statement, named_apart
 from .operand import Operand
 from .semiring import Semiring
 
@@ -116,24 +116,16 @@ def find_compaction(
             kept[index] = found if len(found) else np.zeros(1, np.int64)
     if not kept:
         return None
-    count = iter(range(len(statement.accesses)))
+    renamed, of = named_apart(statement)
     made: dict[tuple[Any, ...], Operand] = {}
     found_named: dict[str, Operand] = {}
-    names: dict[Access, Access] = {}
-    for access in statement.accesses:
-        operand = named[access.name]
+    for access in renamed.accesses:
+        operand = named[of[access.name]]
         key = (id(operand.source), *(i if i in kept else None for i in access.indices))
         if key not in made:
             made[key] = _taken(operand, access, kept)
-        name = access.name
-        while name in found_named and found_named[name] is not made[key]:
-            name = f"{access.name}'{next(count)}"
-        found_named[name] = made[key]
-        names[access] = replace(access, name=name)
-    mask = statement.mask
-    renamed = statement.with_accesses(lambda a: names.get(a, a))
-    assert (renamed.mask is None) == (mask is None)
-    return Compaction(replace(renamed, result=statement.result), found_named, kept)
+        found_named[access.name] = made[key]
+    return Compaction(renamed, found_named, kept)
 
 
 def _present(statement: Statement, named: Mapping[str, Operand], index: str) -> Coordinates | None:

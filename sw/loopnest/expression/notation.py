@@ -189,6 +189,24 @@ def with_accesses(expression: Expression, change: Callable[[Access], Access]) ->
             )
 
 
+def named_apart(statement: Statement) -> tuple[Statement, dict[str, str]]:
+    """Return the statement with a name for each access, and the operand that each name stands for.
+
+    ``A[i,k] * A[k,j]`` becomes ``A[i,k] * A'[k,j]``: what is made of an operand at one access (a
+    slice, say) is not what is made of it at another.
+    """
+    names: dict[Access, str] = {}
+    operands: dict[str, str] = {}
+    for access in statement.accesses:
+        if access not in names:
+            name = access.name
+            while name in operands:
+                name += "'"
+            names[access], operands[name] = name, access.name
+    renamed = statement.with_accesses(lambda a: replace(a, name=names.get(a, a.name)))
+    return replace(renamed, result=statement.result), operands
+
+
 def parse(text: str) -> Statement:
     """Parse a statement such as ``"C[i,j] = A[i,k] * B[k,j]"``.
 
