@@ -45,8 +45,8 @@ def test_memories() -> None:
     table = {(unit, int(words), int(bits)): int(n) for unit, words, bits, n in rows}
     assert table == memories(text, TOP)
     # one clock; one write port, with an enable for each bit in the directory; synchronous reads
-    arrays = re.findall(r"^  reg (?:\[\d+:0\] )?(\S+) *\[\d+:0\];", text, re.M)
-    for name in set(arrays):
-        asynchronous = rf"^ *assign .*(?<![\w.$]){re.escape(name)} ?\["
-        assert not re.search(asynchronous, text, re.M), name
+    for module in re.findall(r"^module .*?^endmodule", text, re.M | re.S):
+        for name in re.findall(r"^  reg (?:\[\d+:0\] )?(\S+) *\[\d+:0\];", module, re.M):
+            asynchronous = rf"^ *assign .*(?<![\w.$]){re.escape(name)} ?\["
+            assert not re.search(asynchronous, module, re.M), name
     assert set(re.findall(r"always @\((.*)\)", text)) == {"posedge clk"}

@@ -34,11 +34,13 @@ def test_more_blocks_than_slots(pair: Pair, memory: Memory) -> None:
 def test_more_blocks_than_the_window(pair: Pair) -> None:
     """Columns beyond the window's 1024 need further passes even without running out of slots."""
     rng = np.random.default_rng(2)
-    A = sp.csr_array(np.eye(5, dtype=int))
+    A = sp.csr_array(np.eye(5, 6, dtype=int))
     at = [0, 0, 1, 3, 4], [3, 1999, 1024, 1023, 512]
-    B = sp.coo_array((rng.integers(1, 9, 5), at), (5, 2000)).tocsr()
+    few = sp.coo_array((rng.integers(1, 9, 5), at), (5, 2000)).tocsr()
+    # a row that A does not take, so that most columns are in use and stay
+    B = sp.vstack([few, np.ones((1, 2000), int)]).tocsr()
     got = pair.run(PRODUCT, A=A, B=B, order="ikj")
-    assert np.array_equal(got.toarray(), B.toarray())
+    assert np.array_equal(got.toarray(), few.toarray())
     assert pair.report.passes > 0 and pair.report.evictions == 0
 
 
