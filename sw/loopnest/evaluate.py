@@ -13,7 +13,6 @@ from loopnest_hw.descriptor import Op
 from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.registers import ErrorCode
 
-from .arguments import check_room
 from .contraction.choose import Contraction
 from .contraction.price import Pricer
 from .contraction.rewrite import may_regroup
@@ -36,7 +35,7 @@ from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import Tensor, sparse_levels
 from .kernel.backends import ChipError
 from .loops.plan import LATENCY, Plan, default_levels, index_sizes, make_plan
-from .memory import available, refusal, result_bytes
+from .memory import available, check_result, refusal, result_bytes
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,9 @@ def evaluate(
     if compaction is None:
         evaluation = _Evaluation(config, named, run, order, latency, semiring, set())
         return evaluation.result(_Goal(statement, chosen, epilogue, final))
-    shape = [sizes[i] for i in statement.result.indices]
+    shape = tuple(sizes[i] for i in statement.result.indices)
     if COMPRESSED not in chosen:
-        what = f"dense result {statement.result}"
-        check_room(what, shape, WORD_BYTES * prod(shape), "use out= with compressed levels")
+        check_result(str(statement), shape, WORD_BYTES * prod(shape))
     evaluation = _Evaluation(config, compaction.named, run, order, latency, semiring, set())
     result = evaluation.result(_Goal(compaction.statement, chosen, epilogue, final))
     return compaction.expand(result, shape, chosen, semiring)
@@ -283,10 +281,8 @@ class _Evaluation:
 
     def _check_memory(self, plan: Plan, goal: _Goal) -> None:
         """Refuse a kernel whose result takes more memory than there is."""
-        needed, room = result_bytes(plan), available()
-        if needed > room:
-            shape = tuple(plan.sizes[i] for i in goal.statement.result.indices)
-            raise ValueError(refusal(str(goal.statement), shape, needed, room))
+        shape = tuple(plan.sizes[i] for i in goal.statement.result.indices)
+        check_result(str(goal.statement), shape, result_bytes(plan))
 
     def _several(self, goal: _Goal, *, apart: bool = True) -> Tensor | None:
         """Return the result of a statement that one kernel cannot compute; None if several cannot,

@@ -38,6 +38,19 @@ def result_bytes(plan: Plan) -> int:
     return result.fibers * result.span * VALUE_BYTES
 
 
+def check_result(what: str, shape: tuple[int, ...], nbytes: int) -> None:
+    """Refuse a result before the host allocates it.
+
+    Raises
+    ------
+    ValueError
+        If it takes more bytes than are available.
+    """
+    limit = available()
+    if nbytes > limit:
+        raise ValueError(refusal(what, shape, nbytes, limit))
+
+
 def refusal(what: str, shape: tuple[int, ...], nbytes: int, limit: int) -> str:
     """Return the message for a result that is not computed."""
     return (

@@ -157,10 +157,11 @@ def test_outputs_are_checked_before_the_run(files, tmp_path, monkeypatch, capsys
 
 
 def test_verilog(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("loopnest_hw.export.chip_verilog", lambda config: f"// {config.slots}")
+    text = "module loopnest;\nendmodule // {}\n"
+    monkeypatch.setattr("loopnest_hw.export.chip_verilog", lambda config: text.format(config.slots))
     words = ["verilog", "--preset", "tiny", "--set", "slots=100", "--output"]
     assert main([*words, str(tmp_path)]) == OK
-    assert (tmp_path / "loopnest.v").read_text() == "// 100"
+    assert (tmp_path / "loopnest.v").read_text().endswith("endmodule // 100\n")
     assert set(capsys.readouterr().out.split()) == {str(p) for p in tmp_path.iterdir()}
     assert main([*words, "/dev/null/x"]) == BAD_INPUT
     assert "Not a directory: '/dev/null/x'" in capsys.readouterr().err
