@@ -70,7 +70,7 @@ def test_modes_that_broadcast_are_not_copied():
     A, B = RNG.integers(1, 4, (1, 8, 16)), RNG.integers(1, 4, (5, 16, 4))
     chip = CHIPS["int8"]
     assert (chip.matmul(A, B) == A @ B).all()
-    assert chip.report.statement == "result[a,i,j] = (A[i,k] * B[a,k,j])"
+    assert chip.report.statement == "result[a,i,j] = A[i,k] * B[a,k,j]"
 
 
 x, W = np.arange(-2.0, 4), RNG.integers(-3, 4, (6, 5)) * 1.0
