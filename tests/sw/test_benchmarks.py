@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Memory
 from loopnest.benchmarks import __main__ as command
-from loopnest.benchmarks import convolution, graphs, layer, skipping
+from loopnest.benchmarks import convolution, graphs, layer, plans, skipping
 from loopnest.benchmarks.bounds import (
     AsFastest,
     AtShorter,
@@ -105,6 +105,15 @@ def test_inner_products_of_long_and_short_are_right(monkeypatch):
     outcomes = list(run_cases(Chip(backend="model"), skipping.skipping_cases()))
     assert len(outcomes) == 3 and all(outcome.right for outcome in outcomes)
     assert [outcome.multiplies for outcome in outcomes] == [10, 10, 500]
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_statements_of_several_kernels(dtype, monkeypatch):
+    monkeypatch.setattr(plans, "SIDE", 60)
+    outcomes = list(run_cases(Chip(dtype=dtype, backend="model"), plans.plan_cases()))
+    assert len(outcomes) == 6 and all(outcome.right for outcome in outcomes)
+    # the adapter takes 51,840 in one kernel
+    assert all(outcome.multiplies < 32_000 for outcome in outcomes)
 
 
 def test_the_orders_of_a_matrix(folder, capsys):

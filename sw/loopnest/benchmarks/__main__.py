@@ -30,9 +30,10 @@ from .matrices import matrix_names
 from .orders import order_cases
 from .outcome import Outcome, run_cases
 from .picks import Pick, run_picks, table_of
+from .plans import plan_cases
 from .skipping import skipping_cases
 
-WITHOUT_FILES = ("dense", "layer", "convolution", "skipping")
+WITHOUT_FILES = ("dense", "layer", "convolution", "skipping", "plans")
 """Names of the cases that need no matrices."""
 
 ORDERS = "orders"
@@ -156,6 +157,8 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
         yield from convolution_cases(chip.config)
     if not names or "skipping" in names:
         yield from skipping_cases()
+    if not names or "plans" in names:
+        yield from plan_cases()
     matrices = [name for name in names if name not in WITHOUT_FILES]
     if folder is not None and (matrices or not names):
         yield from matrix_cases(folder, matrices)
