@@ -202,7 +202,7 @@ def test_an_interrupt(tmp_path):
     with run_main("info", str(file), stdout=subprocess.DEVNULL) as run:
         with open(file, "w"):  # it has begun to read
             run.send_signal(signal.SIGINT)
-            errors = run.communicate()[1]
+            errors = run.communicate(timeout=60)[1]
     assert run.returncode == 128 + signal.SIGINT
     assert errors == "interrupted\n"
 
