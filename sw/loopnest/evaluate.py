@@ -249,7 +249,7 @@ class _Evaluation:
         operands = [self.named[access.name] for access in (*accesses, *masks)]
         if not may_regroup(self.semiring, operands[: len(accesses)]):
             return None
-        compressed, room = COMPRESSED in goal.levels, available()
+        compressed, limit = COMPRESSED in goal.levels, available()
         contraction = Contraction(
             Pricer(self.config, self.latency, self.semiring),
             replace(statement, expression=product_of(accesses)),
@@ -257,12 +257,12 @@ class _Evaluation:
             compressed=compressed,
             full=full,
             skip_zeros=not compressed or goal.epilogue is not None,
-            memory=room,
+            memory=limit,
         )
         parts = contraction.choose()
         if parts is None:
             if contraction.refused is not None:
-                raise ValueError(refusal(*contraction.refused, room))
+                raise ValueError(refusal(*contraction.refused, limit))
             return None
         named: dict[frozenset[int], Access] = {
             frozenset([n]): access for n, access in enumerate(accesses)

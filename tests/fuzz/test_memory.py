@@ -12,11 +12,11 @@ from tests.rtl import chips
 class Simulation:
     """Stands for a simulation: counts how many are open."""
 
-    open = most_open = 0
+    open = max_open = 0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         Simulation.open += 1
-        Simulation.most_open = max(Simulation.open, Simulation.most_open)
+        Simulation.max_open = max(Simulation.open, Simulation.max_open)
 
     def close(self) -> None:
         Simulation.open -= 1
@@ -28,7 +28,7 @@ def simulations(monkeypatch: pytest.MonkeyPatch) -> type[Simulation]:
     monkeypatch.setattr("loopnest_sim.simulator.Simulator", Simulation)
     monkeypatch.setattr("loopnest.kernel.backends.cached_verilog", lambda config: "")
     monkeypatch.setattr(Simulation, "open", 0)
-    monkeypatch.setattr(Simulation, "most_open", 0)
+    monkeypatch.setattr(Simulation, "max_open", 0)
     return Simulation
 
 
@@ -37,7 +37,7 @@ def test_pair_closes_what_it_does_not_keep(kept: int, simulations: type[Simulati
     pair = chips.Pair("tiny/int8", max_chips=kept)
     for latency in range(1, 8):
         assert pair.chip(Memory(latency=latency)) is pair.chip(Memory(latency=latency))
-    assert simulations.most_open == simulations.open == kept
+    assert simulations.max_open == simulations.open == kept
 
 
 def test_fuzzers_keep_one(simulations: type[Simulation], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,4 +48,4 @@ def test_fuzzers_keep_one(simulations: type[Simulation], monkeypatch: pytest.Mon
     monkeypatch.setattr("tests.fuzz.__main__.KINDS", {"expressions": run_seed})
     names = ("tiny/int8", "shrunk/int8")
     assert main(["60", "--chips", ",".join(names)]) == 0
-    assert simulations.most_open == len(names)
+    assert simulations.max_open == len(names)

@@ -25,9 +25,7 @@ WIDE = 1 << 20
 FEW = 1_000
 
 TARGETS = {ADAPTER: 540_000, CHAIN: 8_000, TUCKER: 12_000, MATMUL: 10_000}
-"""Cycles at a memory latency of 4: what kernels of two factors each take that are written by hand,
-and a tenth more.
-"""
+"""Maximum cycles at a memory latency of 4."""
 
 
 def plan_cases() -> Iterator[Case]:

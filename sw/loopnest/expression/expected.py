@@ -1,15 +1,12 @@
 """An operand that is not computed yet: everything that planning needs, without values."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
 
-from ..formats.pack import COMPRESSED, DENSE
-from ..formats.tensor import sparse_levels
-from .notation import Access
-from .operand import Operand, Stored
+from .operand import Operand
 
 Coordinates = Sequence[NDArray]
 
@@ -92,26 +89,3 @@ class Expected(Operand):
     def coordinates(self) -> list[NDArray] | None:
         """Return the entries' coordinates by mode; None for a dense operand."""
         return self._coordinates
-
-    def stored(
-        self,
-        access: Access,
-        loops: Sequence[str],
-        *,
-        dense: Collection[str] = (),
-        compress: bool = False,
-    ) -> Stored:
-        """Return its levels for these loops: the best ones, since it is still to be computed."""
-        inward = tuple(sorted(access.indices, key=loops.index))
-        sizes = dict(zip(access.indices, self.shape, strict=True))
-
-        def levels_of(kinds: Sequence[str], indices: tuple[str, ...]) -> Stored:
-            fixed = tuple(
-                DENSE if i in dense else kind for kind, i in zip(kinds, indices, strict=True)
-            )
-            return Stored(access, fixed, indices, tuple(sizes[i] for i in indices))
-
-        if self.sparse and compress:
-            return levels_of((COMPRESSED,) * len(inward), inward)
-        kinds = sparse_levels(len(inward)) if self.sparse else (DENSE,) * len(inward)
-        return levels_of(kinds, inward)
