@@ -4,6 +4,7 @@ python -m tests.fuzz 1000 --seed 0 --kind expressions --chips shrunk/int8,tiny/b
 """
 
 import argparse
+import resource
 import sys
 import time
 import traceback
@@ -104,10 +105,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     _report(console, kind, pairs[name], seed, error, rtl=not chosen.model)
                 progress.advance(task)
                 if not console.is_terminal and sum(ended.values()) % STATUS == 0:
-                    console.print(f"{kind}: {sum(ended.values())} cases, {ended['FAILED']} failed")
+                    console.print(
+                        f"{kind}: {sum(ended.values())} cases, {ended['FAILED']} failed, "
+                        f"peak memory {peak_memory() >> 20} MiB"
+                    )
         print(f"{kind}: {chosen.count} cases in {time.monotonic() - begin:.0f} s:",
               ", ".join(f"{n} {how}" for how, n in ended.most_common()), flush=True)  # fmt: skip
+    print(f"peak memory: {peak_memory() >> 20} MiB")
     return int(failed > 0)
+
+
+def peak_memory() -> int:
+    """Return the maximum memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
 
 
 def _report(

@@ -83,6 +83,7 @@ class Case:
     ----------
     dtype, statement : str
     operands : mapping of str to Given
+        Equal ones are passed as one object, under several names.
     order, out, epilogue, semiring, complement
         Arguments of `loopnest.Chip.compute`.
     mask : Given, optional
@@ -108,14 +109,21 @@ class Case:
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `loopnest.Chip.compute` besides the statement."""
-        mask = None if self.mask is None else self.mask.make(self.dtype)
+        made: dict[str, Any] = {}
+
+        def make(given: Given) -> Any:
+            if repr(given) not in made:
+                made[repr(given)] = given.make(self.dtype)
+            return made[repr(given)]
+
+        mask = None if self.mask is None else make(self.mask)
         return {
             "order": self.order,
             "out": self.out,
             "epilogue": self.epilogue,
             "semiring": self.semiring,
             **({} if mask is None else {"mask": mask, "complement": self.complement}),
-            **{name: given.make(self.dtype) for name, given in self.operands.items()},
+            **{name: make(given) for name, given in self.operands.items()},
         }
 
     def __str__(self) -> str:

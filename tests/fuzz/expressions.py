@@ -23,6 +23,7 @@ from tests.rtl.chips import Pair
 from .cases import Case, Given, as_array, entries_of
 from .patterns import LEVELS, random_array, random_format, random_size
 from .reference import RINGS, SUBTRACTING, kept_rows, reference, zero_of
+from .repeats import mask_of_operands, repeat_tensors, share_operand
 from .views import random_views, viewed_modes
 
 MAX_OPERANDS = 3
@@ -36,13 +37,16 @@ LATENCIES = (1, 4, 9, 30, 100)
 OTHER_RING = 0.35
 VIEWS = 0.35
 MASKS = 0.25
-"""Shares of the cases with a semiring other than (+, x), with views, and with masks."""
+REPEATS = 0.25
+"""Shares of the cases with a semiring other than (+, x), with views, with masks, and with a tensor
+that occurs more than once.
+"""
 
 
 def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
     """Return the case of this seed for a chip of this number format.
 
-    ``plain``: without other semirings, views and masks.
+    ``plain``: without other semirings, repeated tensors, views and masks.
     """
     rng = np.random.default_rng(seed)
     other = np.random.default_rng([seed, 3])
@@ -53,6 +57,8 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
         semiring = str(other.choice(list(RINGS)))
     if semiring not in SUBTRACTING:
         statement = replace(statement, expression=_without_signs(statement.expression))
+    if not plain and other.random() < REPEATS:
+        statement, sizes = repeat_tensors(other, statement, sizes) or (statement, sizes)
     shapes = {a.name: tuple(sizes[i] for i in a.indices) for a in statement.accesses}
     if not plain and other.random() < VIEWS:
         statement, shapes = random_views(other, statement, sizes) or (statement, shapes)
@@ -65,6 +71,8 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
                 array = np.abs(array)
             viewed = viewed_modes(statement, access.tensor)
             operands[access.tensor] = random_format(rng, array, dense=viewed)
+    if not plain and other.random() < REPEATS:
+        operands = share_operand(other, statement, operands)
     order = None
     if rng.random() < 0.6:
         order = tuple(str(i) for i in rng.permutation(statement.indices))
@@ -172,12 +180,22 @@ def _masked(rng: np.random.Generator, case: Case, shape: list[int]) -> Case:
     complement = bool(rng.random() < 0.5)
     chosen = [n for n in range(len(indices)) if rng.random() < 0.7] or [0]
     share = rng.choice([0, 0.1, 0.5, 0.9, 1])
+    known = mask_of_operands(rng, case.operands, shape) if rng.random() < REPEATS else None
+    if known is not None:
+        chosen = sorted(known[1])
     there = (rng.random([shape[n] for n in chosen]) < share) * 1.0
     rows = not complement and len(chosen) < len(indices)
     if case.epilogue is not None and (not rows or RINGS[case.semiring].zero):
         case = replace(case, epilogue=replace(case.epilogue, bias=None))
         if RINGS[case.semiring].zero:
             case = replace(case, epilogue=None)
+    if known is not None:
+        name, modes = known
+        if modes == tuple(range(len(indices))) and rng.random() < 0.5:
+            return replace(case, mask=case.operands[name], complement=complement)
+        places = ",".join(indices[n] for n in modes)
+        text = f"{case.statement} where {'not ' * complement}{name}[{places}]"
+        return replace(case, statement=text)
     if len(chosen) == len(indices) and rng.random() < 0.7:
         return replace(case, mask=random_format(rng, there), complement=complement)
     turned = [int(n) for n in rng.permutation(len(chosen))]

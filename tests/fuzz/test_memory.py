@@ -1,5 +1,6 @@
 """The fuzzers keep one simulation of each chip, however many memories their cases have."""
 
+import re
 from typing import Any
 
 import pytest
@@ -40,7 +41,11 @@ def test_pair_closes_what_it_does_not_keep(kept: int, simulations: type[Simulati
     assert simulations.max_open == simulations.open == kept
 
 
-def test_fuzzers_keep_one(simulations: type[Simulation], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzzers_keep_one(
+    simulations: type[Simulation],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def run_seed(pair: chips.Pair, seed: int) -> str:
         pair.chip(Memory(seed=seed))
         return "right"
@@ -49,3 +54,5 @@ def test_fuzzers_keep_one(simulations: type[Simulation], monkeypatch: pytest.Mon
     names = ("tiny/int8", "shrunk/int8")
     assert main(["60", "--chips", ",".join(names)]) == 0
     assert simulations.max_open == len(names)
+    (peak,) = re.findall(r"peak memory: (\d+) MiB", capsys.readouterr().out)
+    assert 10 < int(peak) < 4096

@@ -1,6 +1,6 @@
 """Random views: steps, offsets, windows, diagonals, and two views of one tensor."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from loopnest.expression.notation import (
     moved_modes,
     parse,
 )
+from loopnest.expression.view import view_sizes
 
 MAX_ENTRIES = 40_000
 TRIES = 4
@@ -30,15 +31,13 @@ def random_views(
     if not all(sizes[i] for i in statement.indices):
         return None
     for _ in range(TRIES):
-        changed = {
-            a.name: (a.name, _view(rng, a, statement.indices))
-            for a in accesses(statement.expression)
-        }
-        names = [a.name for a in accesses(statement.expression) if a.indices]
-        if len(names) > 1 and rng.random() < 0.25:
-            first, second = (str(n) for n in rng.choice(names, 2, replace=False))
-            changed[second] = first, _beside(rng, changed[first][1])
-        text = f"{statement.result} = {_written(statement.expression, changed)}"
+        own = list(accesses(statement.expression))
+        changed = [(a.name, _view(rng, a, statement.indices)) for a in own]
+        some = [n for n, a in enumerate(own) if a.indices]
+        if len(some) > 1 and rng.random() < 0.25:
+            first, second = (int(n) for n in rng.choice(some, 2, replace=False))
+            changed[second] = own[first].name, _beside(rng, changed[first][1])
+        text = f"{statement.result} = {_written(statement.expression, iter(changed))}"
         try:
             found = parse(text)
         except ValueError:  # an index of the result no longer occurs on the right
@@ -46,9 +45,32 @@ def random_views(
         if all(access.places is None for access in found.accesses):
             continue
         shapes = _shapes(rng, found, sizes)
-        if shapes is not None and all(np.prod(s) <= MAX_ENTRIES for s in shapes.values()):
+        if shapes is None or any(np.prod(s) > MAX_ENTRIES for s in shapes.values()):
+            continue
+        if _have(found, shapes, sizes):
             return found, shapes
     return None
+
+
+def _have(
+    statement: Statement, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]
+) -> bool:
+    """Return whether tensors of these shapes give the indices these sizes: several views of one
+    tensor may need different shapes.
+    """
+    try:
+        found = view_sizes(statement, [shapes[a.tensor] for a in statement.accesses])
+    except ValueError:
+        return False
+    moved = moved_modes(statement.accesses)
+    return all(found[i] == sizes[i] for i in found) and all(
+        size == sizes[index] or (access.tensor, mode, index) in moved
+        for access in statement.accesses
+        if access.places is None
+        for mode, (index, size) in enumerate(
+            zip(access.indices, shapes[access.tensor], strict=True)
+        )
+    )
 
 
 def viewed_modes(statement: Statement, tensor: str) -> set[int]:
@@ -120,11 +142,11 @@ def _shapes(
     return {tensor: tuple(shape) for tensor, shape in shapes.items()}
 
 
-def _written(expression: Expression, changed: Mapping[str, tuple[str, list[Place]]]) -> str:
-    """Return an expression with other tensors and places."""
+def _written(expression: Expression, changed: Iterator[tuple[str, list[Place]]]) -> str:
+    """Return an expression with the next tensor and places at each access."""
     match expression:
-        case Access(name):
-            tensor, places = changed[name]
+        case Access():
+            tensor, places = next(changed)
             return f"{tensor}[{','.join(map(_place, places))}]" if places else tensor
         case Negate(term):
             return f"-{_written(term, changed)}"
