@@ -35,7 +35,7 @@ from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import Tensor, sparse_levels
 from .kernel.backends import ChipError
 from .loops.plan import LATENCY, Plan, default_levels, index_sizes, make_plan
-from .memory import available, check_result, refusal, result_bytes
+from .memory import capacity, check_result, refusal, result_bytes
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class _Evaluation:
         operands = [self.named[access.name] for access in (*accesses, *masks)]
         if not may_regroup(self.semiring, operands[: len(accesses)]):
             return None
-        compressed, limit = COMPRESSED in goal.levels, available()
+        compressed, limit = COMPRESSED in goal.levels, capacity()
         contraction = Contraction(
             Pricer(self.config, self.latency, self.semiring),
             replace(statement, expression=product_of(accesses)),

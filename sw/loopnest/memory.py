@@ -1,4 +1,8 @@
-"""The memory available for a result, and the error before the host allocates a larger one."""
+"""The memory that a result may take, and the error before the host allocates a larger one.
+
+Which kernels compute a product depends on `capacity`, which is always the same on one machine:
+another choice may have other last bits. What is free at the moment only refuses (`check_result`).
+"""
 
 from pathlib import Path
 
@@ -18,14 +22,28 @@ VALUE_BYTES = 4
 MEMINFO = Path("/proc/meminfo")
 
 
+def capacity() -> int:
+    """Return the bytes that a result may take: what the chip addresses, and the same share of this
+    machine's memory whatever else it holds, so that plans do not depend on that.
+    """
+    return min(1 << ADDRESS_BITS, _meminfo("MemTotal") // COPIES)
+
+
 def available() -> int:
-    """Return the bytes that a result may take in the chip's memory and on this machine."""
+    """Return the bytes of `capacity` that are free now."""
+    return min(capacity(), _meminfo("MemAvailable") // COPIES)
+
+
+def _meminfo(name: str) -> int:
+    """Return a figure of this machine's memory in bytes; more than any result takes on a system
+    that does not have it.
+    """
     try:
         lines = MEMINFO.read_text().splitlines()
-    except OSError:  # not every system has this file
-        return 1 << ADDRESS_BITS
-    free = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-    return min([1 << ADDRESS_BITS, *(n // COPIES for n in free)])
+    except OSError:
+        lines = []
+    found = [int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:")]
+    return found[0] if found else COPIES << ADDRESS_BITS
 
 
 def result_bytes(plan: Plan) -> int:

@@ -245,3 +245,23 @@ def test_a_result_that_is_larger_than_the_memory():
         BF16.compute("Y[i,j] = a[i] * b[j] * c[i]", a=a, b=b, c=a)
     with pytest.raises(ValueError, match=r"Y\[i,j\] = a\[i\] \* b\[j\].* 64\.0 GB"):
         BF16.compute("Y[i,j] = a[i] * b[j]", a=a, b=b)
+
+
+def test_a_nearly_full_memory_refuses_and_does_not_choose_other_kernels(tmp_path, monkeypatch):
+    """Other kernels have other last bits: a result must not depend on what else runs."""
+    rng = np.random.default_rng(12)
+    operands = {"A": sparse(rng, (500, 500), 0.03), "D": whole(rng, 500, 8)}
+    operands["E"] = whole(rng, 8, 500)
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr("loopnest.memory.MEMINFO", meminfo)
+    statement = "y[i] = A[i,j] * D[j,k] * E[k,i]"
+    meminfo.write_text("MemTotal: 33554432 kB\nMemAvailable: 33554432 kB\n")
+    kernels = statements(BF16.explain(statement, **operands))
+    assert kernels[0] == "part1[i,k] = A[i,j] * D[j,k]"
+    meminfo.write_text("MemTotal: 33554432 kB\nMemAvailable: 64 kB\n")
+    assert statements(BF16.explain(statement, **operands)) == kernels
+    meminfo.write_text("MemTotal: 33554432 kB\nMemAvailable: 32 kB\n")
+    with pytest.raises(ValueError, match=r"part1.* \(500, 8\) takes about 16000 bytes: .* 8192 b"):
+        BF16.compute(statement, **operands)
+    meminfo.write_text("MemTotal: 32 kB\n")
+    assert statements(BF16.explain(statement, **operands)) == [statement]
