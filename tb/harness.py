@@ -225,8 +225,9 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
             [cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp", public, source],
             top=top,
             output=top,
-            # a bench's build takes longer than its run, so optimize little
-            make_variables=("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"),
+            # a bench's run is mostly Python: its build would take longer
+            make_variables=("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"),
+            together=True,
         )
 
     name = f"{top}-{digest(text, simulator, str(waves), version, cocotb.__version__)}"

