@@ -1,7 +1,5 @@
-"""The roofs of a kernel: the minimum number of cycles, computed from its tensors alone.
-
-The tensors are in the memory image, the nest in the descriptor; the golden model runs them. Nothing
-here depends on the RTL.
+"""The roofs of a kernel: the minimum number of cycles, from the work that the golden model counts
+as it runs. Nothing here depends on the RTL.
 """
 
 from collections.abc import Hashable
@@ -15,7 +13,7 @@ from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.format import ENTRY_WORDS, WORD_BYTES
 
 from .image import Image
-from .model.kernel import run_watched
+from .model.kernel import KernelResult, run_watched
 from .model.watch import Watch
 
 
@@ -68,8 +66,10 @@ class Work:
         )
 
 
-def measure(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> Work:
-    """Run the kernel on a copy of the memory image and return its work.
+def run_measured(
+    config: ChipConfig, image: Image, descriptor: dict[str, int]
+) -> tuple[KernelResult, Work]:
+    """Run a kernel on the memory image, which it changes; return its result and its work.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def measure(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> Wor
         As `run_kernel` does, but for ``OVERFLOW``.
     """
     meter = _Meter()
-    result = run_watched(config, image.copy(), descriptor, meter)
-    return Work(
+    result = run_watched(config, image, descriptor, meter)
+    work = Work(
         useful_lanes=result.multiplies,
         steps=result.steps,
         lines_read=meter.read.lines,
@@ -86,6 +86,14 @@ def measure(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> Wor
         bytes_read=meter.read.bytes,
         bytes_written=meter.written.bytes,
     )
+    return result, work
+
+
+def measure(config: ChipConfig, image: Image, descriptor: dict[str, int]) -> Work:
+    """Return the work of a kernel, which is run on a copy of the memory image; errors as
+    `run_measured`.
+    """
+    return run_measured(config, image.copy(), descriptor)[1]
 
 
 class _Touched:

@@ -110,6 +110,15 @@ class Pair:
             assert counted[0] >= golden.multiplies
         else:
             assert counted == (golden.multiplies, golden.leaf_steps)
+            pairs = zip(report.work, golden.work, strict=True)
+            for run, (mine, model) in zip(report._runs, pairs, strict=True):
+                if run.kernel.fields.get("epilogue.enable"):
+                    assert mine.lines_read >= model.lines_read  # biases and scales
+                else:
+                    assert mine.lines_read == model.lines_read
+                assert mine.lines_written == model.lines_written
+                assert mine.bytes_read >= model.bytes_read
+                assert mine.bytes_written >= model.bytes_written
         assert not simulator(chip).violations
         self.report = report
         return got

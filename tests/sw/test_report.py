@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,32 @@ def test_print_of_the_model() -> None:
     assert not any(line.startswith("│ cycles  ") for line in lines)
     assert lines[-1].startswith("expected bottleneck: arithmetic: the leaf stage is busy ")
     assert lines[-1].endswith(" % of the cycles, with 4.0 of 4 multipliers used in a step")
+
+
+def test_a_report_runs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The roofs come from what the run has counted, on the model and on the chip."""
+    a = sparse(30, 30, 0.2)
+    made = report(PRODUCT, A=a, B=a, order="ikj")
+    (work,) = made.work
+    model = made._runs[0].counters
+    counted = {
+        **{"cycles": 1000, "multiplies": work.useful_lanes, "leaf_steps": work.steps, "passes": 0},
+        **{"lines_read": work.lines_read, "lines_written": work.lines_written},
+        "result_values": int(((a != 0).astype(int) @ (a != 0).astype(int)).nnz),
+    }
+    blocks = work.bytes_written - 30 * 12 - 4 * counted["result_values"]
+    chips = Counters(counted | {"result_blocks": blocks // 4})
+    as_of_chip = replace(made, cycles=1000, _runs=(replace(made._runs[0], counters=chips),))
+    assert model.work == work == as_of_chip.golden_work()[0]
+
+    def no_model(*_: Any) -> None:
+        raise AssertionError("the golden model runs")
+
+    monkeypatch.setattr("loopnest_sim.model.kernel.run_checked", no_model)
+    monkeypatch.setattr("loopnest_sim.roof.run_watched", no_model)
+    assert as_of_chip.work == (work,)
+    assert (as_of_chip.roof, as_of_chip.pe_roof) == (made.roof, made.pe_roof)
+    assert f"{made.pe_roof:,}" in str(made)
 
 
 @pytest.mark.parametrize(

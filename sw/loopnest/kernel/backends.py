@@ -13,6 +13,8 @@ from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
+from loopnest_sim.model.faults import ModelError
+from loopnest_sim.roof import Work, run_measured
 from loopnest_sim.waves import WavesLike, make_waves
 
 from ..progress import Tick, Watch, task
@@ -88,11 +90,14 @@ class Counters:
         The simulator's cycle at the start; the waves' too.
     samples : array of uint32, optional
         The counters in the course of the run, as `Simulator.samples`.
+    work : Work, optional
+        The work, from the golden model.
     """
 
     values: Mapping[str, int]
     begin: int | None = None
     samples: NDArray[np.uint32] | None = None
+    work: Work | None = None
 
 
 class Backend(ABC):
@@ -124,18 +129,17 @@ class ModelBackend(Backend):
         self._image = Image()
 
     def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
-        from loopnest_sim.model.kernel import run_kernel
-        from loopnest_sim.model.nest import ModelError
-
         self._image = Image()
         for address, array in kernel.segments:
             self._image.write(address, array)
         descriptor = unpack(self._config, pack(self._config, kernel.fields))
         try:
-            done = run_kernel(self._config, self._image, descriptor)
+            done, work = run_measured(self._config, self._image, descriptor)
         except ModelError as error:
             raise ChipError(error.code, error.where, error.needed) from None
-        return Counters({"multiplies": done.multiplies, "leaf_steps": done.steps})
+        if done.overflow:
+            raise ChipError(ErrorCode.OVERFLOW, 0)
+        return Counters({"multiplies": done.multiplies, "leaf_steps": done.steps}, work=work)
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         return self._image.read(address, nbytes)

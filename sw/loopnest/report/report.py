@@ -11,11 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loopnest_hw.config import LINE_BYTES, ChipConfig
-from loopnest_hw.descriptor import pack, unpack
 from loopnest_hw.registers import STAGES
-from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
-from loopnest_sim.roof import Work, measure
+from loopnest_sim.roof import Work
 
 from ..kernel.backends import Counters
 from ..kernel.lower import Kernel
@@ -25,6 +23,7 @@ from .plain import plain
 from .plot import draw
 from .timeline import Timeline, make_timeline
 from .trace import events
+from .work import golden_work, work_of
 
 STATES = ("busy", "starved", "stalled")
 
@@ -73,20 +72,19 @@ class RunReport:
 
     @lazy
     def work(self) -> tuple[Work, ...]:
-        """The work of each kernel, computed from its tensors by the golden model."""
-        found = []
-        for run in self._runs:
-            image = Image()
-            for address, array in run.kernel.segments:
-                image.write(address, array)
-            descriptor = unpack(run.config, pack(run.config, run.kernel.fields))
-            found.append(measure(run.config, image, descriptor))
-        return tuple(found)
+        """The work of each kernel, from its counters (`work.work_of`)."""
+        return tuple(work_of(run) for run in self._runs)
+
+    def golden_work(self) -> tuple[Work, ...]:
+        """Return the work of each kernel in one pass, from its tensors alone: the golden model runs
+        the kernels once more.
+        """
+        return tuple(golden_work(run) for run in self._runs)
 
     @property
     def roof(self) -> float:
-        """Minimum cycles for the multipliers and the memory bandwidth, with each byte moved
-        once.
+        """Minimum cycles for the multipliers and the memory bandwidth, with each byte of operands
+        and result moved once.
         """
         return sum(
             work.roof(
@@ -104,7 +102,9 @@ class RunReport:
 
     @property
     def pe_roof(self) -> int:
-        """Minimum cycles of one PE, at one step, one line read and one written per cycle."""
+        """Minimum cycles of one PE, at one step, one line read and one written per cycle. Steps and
+        lines of further passes count.
+        """
         return sum(w.pe_roof for w in self.work)
 
     @property
