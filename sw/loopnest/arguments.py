@@ -119,7 +119,7 @@ def check_coordinates(
     return columns
 
 
-def check_room(what: str, shape: Sequence[int], nbytes: int, instead: str) -> None:
+def check_memory(what: str, shape: Sequence[int], nbytes: int, instead: str) -> None:
     """Refuse an array that is too large for the chip's memory, before the host allocates it.
 
     Parameters

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue
-from loopnest.formats.sources import known
+from loopnest.formats.sources import as_array
 
 CHIP = Chip(dtype="bf16", backend="model")
 A = np.arange(24.0).reshape(4, 6) * (np.arange(24).reshape(4, 6) % 3 == 0)
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Sparse .* tensor support:UserWar
 
 
 def array(source) -> np.ndarray:
-    found = known(source)
+    found = as_array(source)
     return found.toarray() if sp.issparse(found) else found
 
 
@@ -140,8 +140,8 @@ def sparse_frame(pandas, fill=0.0):
 
 def test_pandas(pandas) -> None:
     stored = sparse_frame(pandas)
-    assert sp.issparse(known(stored)) and known(stored).nnz == np.count_nonzero(A)
-    assert sp.issparse(known(stored["c3"])) and sp.issparse(known(stored["c3"].array))
+    assert sp.issparse(as_array(stored)) and as_array(stored).nnz == np.count_nonzero(A)
+    assert sp.issparse(as_array(stored["c3"])) and sp.issparse(as_array(stored["c3"].array))
     dense = pandas.DataFrame(A)
     for frame in (stored, dense, dense.astype("Int64"), dense.astype("float32")):
         np.testing.assert_array_equal(array(frame), A)

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip, Tensor
-from loopnest.formats.sources import known
+from loopnest.formats.sources import as_array
 from loopnest.graphs import bfs
 
 CHIP = Chip(dtype="bf16", backend="model")
@@ -130,7 +130,7 @@ def test_good_arrays_stay_the_same_objects():
     """So one that is used twice is packed once."""
     matrix = sp.csr_array(A)
     for source in (matrix, matrix.tocsc(), matrix.tocoo(), matrix.tobsr(), A):
-        assert known(source) is source
+        assert as_array(source) is source
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -49,6 +50,14 @@ def test_a_tensor_without_a_format_keeps_its_values_exactly():
         INT8.matmul(Tensor.from_dense([1.0], dtype="bf16"), np.ones(1))
     with pytest.raises(TypeError, match=r"type uint16 .* expected one dimension of int64"):
         Tensor((1,), "dense", [None], np.zeros(1, np.uint16), dtype=None)
+
+
+def test_the_warning_of_a_tensor_without_a_format_names_the_operand():
+    huge = Tensor.from_dense([1.0, 4e38])
+    with pytest.warns(RuntimeWarning, match=r"^x: value 4e\+38 at \(1\): beyond the range of bf16"):
+        BF16.compute("y[i] = A[i,j] * x[j]", A=np.eye(2), x=huge)
+    with pytest.warns(RuntimeWarning, match=r"^value 4e\+38 at \(1\): beyond the range of bf16"):
+        Tensor.from_dense([1.0, 4e38]).bound("bf16")
 
 
 def test_a_chip_packs_for_itself():
@@ -123,3 +132,53 @@ def test_the_operator_runs_on_the_default_chip():
         assert (tensor @ tensor.T).dtype is BF16.config.dtype
     finally:
         set_default_chip(None)
+
+
+def test_products_of_other_libraries_run_on_the_chip():
+    """``array @ tensor`` of every library is the chip's to compute, or a TypeError."""
+    array = np.arange(12.0).reshape(3, 4)
+    tensor = Tensor.from_dense(array, levels="dense,compressed")
+    left = np.array([[1.0, 0, 2], [0, 3, 0]])
+    sources = [left, left[0], left.tolist()]
+    for name in ("csr", "csc", "coo", "bsr", "dia", "lil", "dok"):
+        sparse_array = sp.coo_array(left).asformat(name)
+        sources += [sparse_array, sp.coo_matrix(left).asformat(name)]
+    sources += [sp.coo_array(left[0]), *other_libraries(left)]
+    chip = Chip(backend="model")
+    with use_chip(chip):
+        for source in sources:
+            dense = left[0] if len(source_shape(source)) == 1 else left
+            before = chip.report
+            got = source @ tensor
+            assert isinstance(got, Tensor) and chip.report is not before, type(source)
+            assert np.array_equal(got, dense @ array), type(source)
+        assert np.array_equal(sp.csr_array(left).dot(tensor), left @ array)
+        frames = pytest.importorskip("pandas")
+        for frame in (frames.DataFrame(left), frames.Series(left[0])):
+            with pytest.raises(TypeError, match=r"^@ of pandas .* expected chip.matmul\(frame"):
+                frame @ tensor
+            assert isinstance(chip.matmul(frame, tensor), Tensor)
+    for source in sources:
+        with pytest.raises(RuntimeError, match="no chip for @"):
+            source @ tensor
+    # nothing but products is refused
+    assert sp.csr_array(tensor).nnz == 11 and np.array_equal(np.vstack([tensor]), array)
+    assert tensor.size == 12
+
+
+def other_libraries(array):
+    """Return the array as those of the libraries that are installed."""
+    found = []
+    with suppress(ImportError):
+        import sparse
+
+        found += [sparse.COO.from_numpy(array), sparse.GCXS.from_numpy(array)]
+    with suppress(ImportError):
+        import torch
+
+        found += [torch.tensor(array), torch.tensor(array).to_sparse()]
+    return found
+
+
+def source_shape(source):
+    return source.shape if hasattr(source, "shape") else np.shape(source)

@@ -17,7 +17,7 @@ from loopnest_hw.config import NumberFormat
 from ..cost.profile import Profile, take_profile
 from ..formats import numbers
 from ..formats.pack import COMPRESSED, DENSE, spans
-from ..formats.sources import known
+from ..formats.sources import as_array
 from ..formats.tensor import Tensor, sparse_levels
 from ..lazy import lazy
 from .notation import Access, Statement
@@ -83,12 +83,13 @@ def as_source(name: str, source: Any) -> Any:
     Raises
     ------
     TypeError, ValueError
-        Naming it, for what is no tensor, array or number, or contradicts itself (`sources.known`).
+        Naming it, for what is no tensor, array or number, or contradicts itself
+        (`sources.as_array`).
     """
     if isinstance(source, Tensor):
         return source
     try:
-        found = known(source)
+        found = as_array(source)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
     if not numbers.is_real(found.dtype) and found.dtype.kind != "c":
@@ -147,7 +148,7 @@ def _bound(name: str, tensor: Tensor, dtype: NumberFormat) -> Tensor:
         Naming it, if it has another format, or a value that the format can't hold.
     """
     try:
-        bound = tensor.bound(dtype)
+        bound = tensor.bound(dtype, name)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     if bound.dtype is not dtype:

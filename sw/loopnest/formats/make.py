@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from loopnest_hw.config import NumberFormat
 
 from .levels import Levels
-from .sources import known
+from .sources import as_array
 from .tensor import Tensor
 
 
@@ -36,7 +36,7 @@ def make_tensor(
         For what is no array of real numbers.
     """
     if not isinstance(source, Tensor):
-        array = known(source)
+        array = as_array(source)
         make = Tensor.from_scipy if sp.issparse(array) else Tensor.from_dense
         return make(array, levels=levels, dtype=dtype, mode_order=mode_order, wide=wide)
     tensor = source.bound(dtype)

@@ -60,8 +60,10 @@ def check_real(values: NDArray, locate: Locate) -> None:
         Quoting the first value.
     """
     if not is_real(values.dtype):
-        shown = " ".join(repr(values.flat[0]).split())[:60] if values.size else ""
-        first = f", first {shown}{_place(locate, 0)}" if values.size else ""
+        first = ""
+        if values.size:
+            shown = " ".join(repr(values.reshape(-1)[:1].tolist()[0]).split())[:60]
+            first = f", first {shown}{_place(locate, 0)}"
         raise TypeError(f"values of type {values.dtype}{first}: expected real numbers")
 
 
@@ -103,8 +105,10 @@ def sum_runs(values: NDArray, starts: NDArray[np.int64]) -> NDArray:
     return sums
 
 
-def encode(values: NDArray, dtype: NumberFormat, wide: bool, locate: Locate) -> NDArray:
-    """Return summable values in the chip's storage type.
+def encode(
+    values: NDArray, dtype: NumberFormat, wide: bool, locate: Locate, what: str = ""
+) -> NDArray:
+    """Return summable values in the chip's storage type. ``what`` is their name for the warning.
 
     Raises
     ------
@@ -130,7 +134,7 @@ def encode(values: NDArray, dtype: NumberFormat, wide: bool, locate: Locate) -> 
                 f"expected an integer from {limits.min} to {limits.max}"
             )
         return values.astype(kind)
-    warn_beyond(values, wide, locate)
+    warn_beyond(values, wide, locate, what)
     bits = _fp32_bits(values, odd=not wide)
     if wide:
         return bits.view(np.float32)

@@ -9,7 +9,7 @@ from .layouts import checked
 from .libraries import from_pandas, from_pydata, from_torch, is_pandas, is_pydata, is_torch
 
 
-def known(source: Any) -> Any:
+def as_array(source: Any) -> Any:
     """Return a scipy.sparse array in the format CSR, CSC, BSR or COO, or a NumPy array.
 
     Arrays of pydata/sparse, PyTorch and pandas are converted, and arguments of `dense_array`. The
@@ -56,7 +56,7 @@ def from_library(source: Any) -> Any:
     Raises
     ------
     ValueError, TypeError
-        As `known`.
+        As `as_array`.
     """
     try:
         if is_torch(source):

@@ -24,8 +24,8 @@ from loopnest_hw.config import NumberFormat
 
 from ..arguments import (
     check_coordinates,
+    check_memory,
     check_mode_order,
-    check_room,
     check_shape,
     flag,
     sequence,
@@ -37,7 +37,7 @@ from .check import check_levels
 from .entries import sorted_unique
 from .levels import MAX_ORDER, Levels, parse_levels, sparse_levels
 from .pack import COMPRESSED, DENSE, CompressedLevel
-from .sources import dense_array, known
+from .sources import as_array, dense_array
 
 INSTEAD = "use compressed levels"
 """Advice for a tensor that is too large."""
@@ -216,7 +216,7 @@ class Tensor(ArrayMethods):
             )  # fmt: skip
         number = values_of.number_format(dtype)
         nbytes = array.size * values_of.value_bytes(number, wide)
-        check_room("a dense tensor", shape, nbytes, INSTEAD)
+        check_memory("a dense tensor", shape, nbytes, INSTEAD)
         stored_shape = tuple(shape[m] for m in modes)
 
         def locate(k: int) -> Sequence[int]:
@@ -252,7 +252,7 @@ class Tensor(ArrayMethods):
         """
         if not sp.issparse(matrix):
             raise TypeError(f"{type(matrix).__name__}: expected a scipy.sparse array")
-        coo = known(matrix).tocoo()
+        coo = as_array(matrix).tocoo()
         return cls.from_coo(
             coo.coords, coo.data, coo.shape,
             levels=levels, dtype=dtype, wide=wide, mode_order=mode_order,
@@ -264,9 +264,10 @@ class Tensor(ArrayMethods):
         modes = [self.order - 1 - mode for mode in self.mode_order]
         return self._alike(self.values, self.dtype, self.shape[::-1], modes)
 
-    def bound(self, dtype: str | NumberFormat) -> "Tensor":
+    def bound(self, dtype: str | NumberFormat, name: str = "") -> "Tensor":
         """Return the tensor in a chip's number format: itself if it has a format, and the same
-        tensor each time it is asked for the same format.
+        tensor each time it is asked for the same format. ``name`` is for a warning of values that
+        are stored as infinity.
 
         Raises
         ------
@@ -277,7 +278,7 @@ class Tensor(ArrayMethods):
         if self.dtype is not None:
             return self
         if number not in self._bound:
-            stored = numbers.encode(self.values, number, self.wide, self._locate)
+            stored = numbers.encode(self.values, number, self.wide, self._locate, name)
             self._bound[number] = self._alike(stored, number, self.shape, self.mode_order)
         return self._bound[number]
 
@@ -407,7 +408,7 @@ class Tensor(ArrayMethods):
         sizes = [shape[m] for m in mode_order]
         arrays, position, count = pack.encode(sizes, kinds, by_level, len(stored))
         what = f"a tensor of levels {','.join(kinds)}"
-        check_room(what, shape, count * values_of.value_bytes(dtype, wide), INSTEAD)
+        check_memory(what, shape, count * values_of.value_bytes(dtype, wide), INSTEAD)
         values = np.zeros(count, stored.dtype)
         values[position] = stored
         return cls(shape, kinds, arrays, values, dtype=dtype, wide=wide, mode_order=mode_order)

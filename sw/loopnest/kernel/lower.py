@@ -18,7 +18,7 @@ from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, WORD_BYTES
 from loopnest_sim.image import Image
 
-from ..arguments import check_room
+from ..arguments import check_memory
 from ..cost.copies import choose_copies
 from ..cost.estimate import product_lanes
 from ..epilogue import Epilogue, lower_epilogue
@@ -320,7 +320,7 @@ def _result(
     nbytes = result.fibers * result.span * size
     target = plan.statement.result
     shape = [plan.sizes[i] for i in target.indices]
-    check_room(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
+    check_memory(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
     values = np.zeros(nbytes, np.uint8)
     # if the semiring's zero is not 0, an epilogue visits the whole result, and zeros stay
     if not fields.get("epilogue.enable"):
