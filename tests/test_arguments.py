@@ -26,7 +26,8 @@ def nothing_is_run(monkeypatch) -> None:
         (benchmarks, "Chip"), (benchmarks, "CountedChip"), (digits, "Chip"), (cli, "Chip"),
         (digits.training, "digits"), (export, "chip_verilog"), (export, "lint_waivers"),
         (timing, "pe_verilog"), (timing, "synthesize"), (fuzz, "Pair"), (cli, "read_tensor"),
-        (mutation, "try_design"), (mutation, "settle"), (coverage, "run_benches"),
+        (mutation, "load"), (mutation, "try_design"), (mutation, "settle"),
+        (coverage, "run_benches"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, work)
 
@@ -87,6 +88,8 @@ def places(tmp_path: Path) -> dict[str, Path]:
         (fuzz.main, "5 --chips single/bf16,huge/bf16", "chip 'huge/bf16': preset 'huge'"),
         (fuzz.main, "5 --chips single", "chip 'single'"),
         (mutation.main, "-5", "-5"),
+        (mutation.main, "5 --unit row/joiners", "unit 'row/joiners': expected a file of"),
+        (mutation.main, "5 --skip joiner", "unit 'joiner': expected a file of"),
         (coverage.main, "--jobs 0", "--jobs 0: expected 1 or more"),
         (cli.main, "verilog --output {file}", "{file}"),
         (cli.main, "einsum ij->i {file} -o {nowhere}/y.npy", "y.npy: expected a writable file"),

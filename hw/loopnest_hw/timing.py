@@ -111,6 +111,22 @@ def find_yosys() -> str:
     return found
 
 
+def find_sta() -> str:
+    """Return the OpenSTA program.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none.
+    """
+    found = shutil.which("sta")
+    if found is None:
+        raise RuntimeError(
+            "OpenSTA (sta) was not found: apt-get install opensta, or --area for the areas alone"
+        )
+    return found
+
+
 def split_cells(library: str) -> list[tuple[str, str]]:
     """Return the names of a Liberty library's cells, each with the text that describes it."""
     cells = re.split(r"\n\s*cell\s*\(\s*\"?", library)[1:]
@@ -245,9 +261,6 @@ def time_netlist(top: str, folder: Path) -> tuple[list[TimingPath], str]:
     RuntimeError
         If OpenSTA is missing or fails.
     """
-    sta = shutil.which("sta")
-    if sta is None:
-        raise RuntimeError("OpenSTA was not found: apt-get install opensta")
     commands = [
         "read_liberty cells.lib",
         "read_liberty memories.lib",
@@ -261,7 +274,7 @@ def time_netlist(top: str, folder: Path) -> tuple[list[TimingPath], str]:
         f"report_checks -path_delay max -format summary -digits 3 -group_count {PATHS} > paths.rpt",
     ]
     (folder / "sta.tcl").write_text("\n".join(commands) + "\n")
-    run([sta, "-no_splash", "-exit", "sta.tcl"], folder)
+    run([find_sta(), "-no_splash", "-exit", "sta.tcl"], folder)
     return parse_summary((folder / "paths.rpt").read_text()), (folder / "worst.rpt").read_text()
 
 
@@ -322,7 +335,8 @@ def read_liberty(path: Path) -> str:
     """
     if not path.exists():
         raise FileNotFoundError(
-            f"no Liberty file {path}: expected LIBERTY=cells.lib, or Debian's qflow-tech-osu018"
+            f"no Liberty file {path}: expected LIBERTY=cells.lib, or that of Debian: "
+            f"apt-get install qflow-tech-osu018"
         )
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", errors="replace") as file:
@@ -341,13 +355,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--top", default="pe", help="its top module")
     parser.add_argument("--depth", type=int, default=2, help="levels of units in the tables")
     parser.add_argument("--paths", type=int, default=25, help="paths in the tables")
+    parser.add_argument("--area", action="store_true", help="no timing, which OpenSTA does")
     options = parser.parse_args(arguments)
     folder: Path = options.output
     try:
         if options.verilog is not None and not options.verilog.is_file():
             raise FileNotFoundError(f"{options.verilog}: expected a Verilog file")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cells.lib").write_text(read_liberty(options.liberty))
+        library = read_liberty(options.liberty)
+        find_yosys()
+        if not options.area:
+            find_sta()
+        (folder / "cells.lib").write_text(library)
         verilog = options.verilog
         if verilog is None:
             verilog = folder / "pe.v"
@@ -355,6 +374,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verilog.write_text(pe_verilog(config, options.top))
         areas = synthesize(verilog, options.top, folder)
         print(area_table(areas, options.depth), flush=True)
+        if options.area:
+            return 0
         paths, worst = time_netlist(options.top, folder)
     except (RuntimeError, ValueError, OSError) as error:
         print(f"timing: {error}", file=sys.stderr)

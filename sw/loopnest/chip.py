@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from loopnest_hw.config import ChipConfig, make_config
 from loopnest_sim.memory import Memory
@@ -43,7 +43,7 @@ class Chip:
 
     Threads may share one: their kernels take turns. After an exception, whatever raised it and
     when, the next run is right. Copied or pickled, a chip is its settings; in a forked process it
-    has a memory of its own.
+    has a memory of its own. ``with Chip() as chip:`` closes it at the end (`close`).
 
     Parameters
     ----------
@@ -116,6 +116,26 @@ class Chip:
     @property
     def report(self) -> RunReport | None:
         return self._reports.value
+
+    def close(self) -> None:
+        """Free the simulator and its memory, and complete its waves. A run in another thread ends
+        first.
+
+        A closed chip computes nothing more (ValueError), but keeps its report. A chip that nothing
+        refers to any more is closed too.
+
+        Raises
+        ------
+        RuntimeError
+            If called in the middle of a run, from a progress function.
+        """
+        self._shared.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def tensor(
         self,
@@ -385,6 +405,7 @@ class Chip:
         named = {a.name: o for a, o in zip(statement.accesses, operands, strict=True)}
         reports: list[RunReport] = []
         loops = parse_order(order, statement)
+        self._shared.check_open()
         self._reports.value = None
         tensor = evaluate(
             self.config,

@@ -17,7 +17,7 @@ from rich.console import Console
 from loopnest_hw.program import program
 from tb.mutation.equivalence import is_equivalent
 from tb.mutation.mutants import Mutation, choose, write_mutants, write_netlist
-from tb.mutation.plan import ROOT, Design, Share, load, shares
+from tb.mutation.plan import ROOT, UNITS, Design, Share, load, shares
 from tb.mutation.results import Result, append_result, load_results, table_of
 from tb.mutation.trial import limit_of, try_mutant
 from tb.mutation.whole import Module, counterparts, read_modules, write_chip_mutants
@@ -139,6 +139,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if options.count < 0:
         parser.error(f"count {options.count}: expected 0 or more")
+    where = UNITS.relative_to(ROOT)
+    for unit in (*(options.unit or ()), *options.skip):
+        if not (UNITS / f"{unit}.py").is_file():
+            parser.error(f"unit {unit!r}: expected a file of {where}, such as row/joiner")
     designs = load(FOLDER / "designs")
     planned = shares(designs, options.count)
     units = sorted({share.unit for share in planned})

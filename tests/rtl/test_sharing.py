@@ -1,11 +1,13 @@
-"""Chips on the RTL in several threads and forked processes."""
+"""Chips on the RTL in several threads and forked processes, and closed ones."""
 
+import copy
 import os
 import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 from loopnest import Chip
@@ -61,3 +63,17 @@ def test_forked_in_the_middle_of_a_run(pair: Pair) -> None:
     assert Bits(chip.compute(**case)) == expected
     assert os.waitpid(child, 0)[1] == 0
     assert Bits(chip.compute(**case)) == expected
+
+
+@on("shrunk/int8")
+def test_a_closed_chip_frees_its_simulator(pair: Pair) -> None:
+    before = pair.chip()
+    with copy.copy(before) as chip:
+        assert np.array_equal(chip.matmul(np.eye(3), np.eye(3)), np.eye(3))
+        used = simulator(chip)
+        assert used.cycle > 0
+    with pytest.raises(ValueError, match="the simulator is closed"):
+        _ = used.cycle
+    with pytest.raises(ValueError, match="the chip is closed"):
+        chip.matmul(np.eye(3), np.eye(3))
+    assert chip.report is not None and chip.report.cycles and "bottleneck" in str(chip.report)

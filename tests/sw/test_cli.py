@@ -207,6 +207,26 @@ def test_an_interrupt(tmp_path):
     assert errors == "interrupted\n"
 
 
+def test_an_interrupt_while_the_program_is_imported():
+    """The program's module imports nothing that takes time before it handles interrupts."""
+    code = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name in ("loopnest", "numpy"):
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from loopnest_command import main
+sys.exit(main(["--version"]))
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -40,6 +40,25 @@ def test_a_product_of_two_matrices():
         assert sum(t.nbytes for t in kernel.tensors) < 4000
 
 
+def test_it_is_said():
+    """In the explanation and in the report: the sizes there are those of what is left."""
+    rng = np.random.default_rng(1)
+    A, x = matrix(rng), np.ones(N)
+    statement = "y[i] = A[i,j] * x[j]"
+    rows = [len(set(c.tolist())) for c in A.tocoo().coords]
+    notes = tuple(
+        f"index {i}: {n} of 1,048,576 coordinates, those that are stored"
+        for i, n in zip("ij", rows, strict=True)
+    )
+    lines = str(INT8.explain(statement, A=A, x=x)).splitlines()
+    assert [line for line in lines if line.startswith("index ")] == list(notes)
+    assert INT8.explain(statement, A=A, x=x).to_dict()["kernels"][0]["stored"] == list(notes)
+    INT8.compute(statement, A=A, x=x)
+    assert INT8.report.stored == notes and f"{rows[0]} of 1,048,576" in str(INT8.report)
+    few = A[:, :100][:100]
+    assert "index " not in str(INT8.explain("y[i] = A[i,j]", A=few))
+
+
 @pytest.mark.parametrize("levels", ["compressed,compressed", "dense,compressed"])
 def test_tensors_keep_their_values_and_their_result_is_a_tensor(levels):
     rng = np.random.default_rng(2)

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
@@ -16,6 +17,8 @@ import scipy.sparse as sp
 
 from loopnest import Chip, ChipError, Epilogue, Memory, RunReport, Tensor
 from loopnest.expression.split import OneKernelError
+from loopnest.kernel.backends import Counters, ModelBackend
+from loopnest.kernel.lower import Kernel
 from loopnest_hw.registers import ErrorCode
 from loopnest_sim.model.faults import ModelError
 
@@ -90,6 +93,47 @@ def test_a_run_inside_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
             chip.matmul(np.eye(3), np.eye(3))
     assert messages
     assert np.array_equal(chip.matmul(np.eye(3), np.eye(3)), np.eye(3))
+
+
+def test_a_closed_chip() -> None:
+    """It keeps its report, computes nothing, and its copies are open."""
+    with Chip(backend="model") as chip:
+        chip.matmul(np.eye(3), np.eye(3))
+    assert chip.report is not None and chip.report.multiplies == 27
+    assert "for i" in str(chip.explain("y[i] = A[i,k]", A=np.eye(3)))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^the chip is closed: expected a new one$"):
+            chip.matmul(np.eye(3), np.eye(3))
+        chip.close()
+    with copy.copy(chip) as twin:
+        assert np.array_equal(twin.matmul(np.eye(3), np.eye(3)), np.eye(3))
+    with pytest.raises(ZeroDivisionError), Chip(backend="model") as chip:
+        raise ZeroDivisionError
+    with pytest.raises(ValueError, match="the chip is closed"):
+        chip.matmul(np.eye(3), np.eye(3))
+
+
+def test_a_chip_is_closed_after_the_runs_of_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = Chip(backend="model")
+    running, refused = threading.Event(), []
+    run = ModelBackend.run
+
+    def slow(self: ModelBackend, kernel: Kernel, *rest: Any) -> Counters:
+        try:
+            chip.close()
+        except RuntimeError as error:
+            refused.append(str(error))
+        running.set()
+        time.sleep(0.2)
+        return run(self, kernel, *rest)
+
+    monkeypatch.setattr(ModelBackend, "run", slow)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(chip.matmul, np.eye(3), np.eye(3))
+        assert running.wait(60)
+        chip.close()
+        assert np.array_equal(found.result(60), np.eye(3))
+    assert len(refused) == 1 and "in the middle of a run" in refused[0]
 
 
 def in_child(work: Callable[[], None], seconds: int = 60) -> int:

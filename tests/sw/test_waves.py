@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -12,7 +12,7 @@ from loopnest_sim.waves import make_waves
 
 
 class Recorder:
-    """Writes so many bytes when it is gone, where a chip's waves are complete."""
+    """Writes so many bytes when it is closed, where a chip's waves are complete."""
 
     report = SimpleNamespace(cycles=1234)
 
@@ -23,7 +23,10 @@ class Recorder:
     def compute(self, statement: str, **_: Any) -> None:
         assert statement == "C[i,j] = A[i,k] * B[k,j]"
 
-    def __del__(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.waves.path.write_bytes(bytes(2_600_000))
 
 

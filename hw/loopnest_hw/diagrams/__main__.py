@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from amaranth.hdl import UnusedElaboratable
 from amaranth.lib import wiring
 
 from ..accumulate.accumulator import Accumulator
@@ -70,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
     parser.add_argument("names", nargs="*", default=list(UNITS), metavar="NAME")
     options = parser.parse_args(arguments)
+    # units are replaced by boxes
+    warnings.simplefilter("ignore", UnusedElaboratable)
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.names:
         path = options.output / f"{name}.svg"

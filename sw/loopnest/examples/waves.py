@@ -37,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _record(options: argparse.Namespace) -> RunReport:
-    """Run the product and return its report; the waves are complete when the chip is gone."""
+    """Run the product and return its report; the waves are complete when the chip is closed."""
     generator = np.random.default_rng(1)
     matrix = sp.random_array((SIZE, SIZE), density=DENSITY, format="csr", rng=generator)
     waves = (options.waves, options.first, options.last)
-    chip = Chip(options.preset, dtype=options.dtype, waves=waves)
-    chip.compute(STATEMENT, A=matrix, B=matrix)
-    assert chip.report is not None
-    return chip.report
+    with Chip(options.preset, dtype=options.dtype, waves=waves) as chip:
+        chip.compute(STATEMENT, A=matrix, B=matrix)
+        assert chip.report is not None
+        return chip.report
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -171,6 +171,8 @@ class Operand:
     ----------
     zeros : float or None
         Of a dense operand that is stored compressed (`without`), the share that is left out.
+    left_out : tuple of str
+        Of which of its indices coordinates are left out (`compact`), in words.
     """
 
     def __init__(self, name: str, source: Any, dtype: NumberFormat) -> None:
@@ -185,6 +187,7 @@ class Operand:
             self.nnz = int(source.nnz) if sp.issparse(source) else source.size
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.source.shape)
         self.zeros: float | None = None
+        self.left_out: tuple[str, ...] = ()
         self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
         self._without: dict[float, Operand | None] = {}
 
@@ -319,7 +322,9 @@ class Operand:
 
     def with_source(self, source: Any) -> "Operand":
         """Return an operand of that name with another source."""
-        return Operand(self.name, source, self.dtype)
+        found = Operand(self.name, source, self.dtype)
+        found.left_out = self.left_out
+        return found
 
     def profile(self, stored: Stored) -> Profile:
         """Return the counts of its levels when stored this way."""

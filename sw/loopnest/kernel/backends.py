@@ -120,6 +120,10 @@ class Backend(ABC):
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         """Return bytes of the memory."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Free the memory, and complete the waves. Nothing can be run afterwards."""
+
 
 class ModelBackend(Backend):
     """The golden model: the same bits, without cycles."""
@@ -143,6 +147,9 @@ class ModelBackend(Backend):
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         return self._image.read(address, nbytes)
+
+    def close(self) -> None:
+        self._image = Image()
 
 
 class RtlBackend(Backend):
@@ -207,6 +214,9 @@ class RtlBackend(Backend):
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         return np.frombuffer(bytes(self._simulator.read(address, nbytes)), np.uint8)
+
+    def close(self) -> None:
+        self._simulator.close()
 
 
 def make_backend(

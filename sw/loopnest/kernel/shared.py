@@ -29,6 +29,7 @@ class SharedBackend:
         self._make = make
         self._lock = threading.RLock()
         self._running = False
+        self._closed = False
         self._backend: Backend | None = make()
         _SHARED.add(self)
 
@@ -39,25 +40,46 @@ class SharedBackend:
         ------
         RuntimeError
             If called from inside ``work``: the running kernel would be overwritten.
+        ValueError
+            If it is closed.
         """
         with self._lock:
-            if self._running:
-                raise RuntimeError(
-                    "the chip is in the middle of a run, which called this (from a progress "
-                    "function or a signal handler): expected it after the run, or on another chip"
-                )
+            self._check_idle()
             self._running = True
             try:
                 return work(self.backend)
             finally:
                 self._running = False
 
+    def close(self) -> None:
+        """Close the backend, after a run of another thread; RuntimeError from inside ``work``."""
+        with self._lock:
+            self._check_idle()
+            self._closed = True
+            # an interrupt must not lead to closing it twice
+            backend, self._backend = self._backend, None
+            if backend is not None:
+                backend.close()
+
     @property
     def backend(self) -> Backend:
-        """The backend of this process."""
+        """The backend of this process; ValueError if it is closed."""
+        self.check_open()
         if self._backend is None:
             self._backend = self._make()
         return self._backend
+
+    def check_open(self) -> None:
+        """Raise ValueError if it is closed."""
+        if self._closed:
+            raise ValueError("the chip is closed: expected a new one")
+
+    def _check_idle(self) -> None:
+        if self._running:
+            raise RuntimeError(
+                "the chip is in the middle of a run, which called this (from a progress "
+                "function or a signal handler): expected it after the run, or on another chip"
+            )
 
     def _leave(self) -> None:
         """Leave the backend, and the lock even if it is held, to the process that forked."""

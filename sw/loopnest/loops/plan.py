@@ -80,14 +80,17 @@ class Plan:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """Which dense operands are stored without their zeros, in words, each once."""
+        """What operands are stored without, in words, each once: zeros of dense ones, coordinates
+        of indices.
+        """
         columns = zip(self.operands, self.nest.columns, strict=True)
         notes = (
             f"{operand.name}: {100 * operand.zeros:.3g} % zeros, stored {','.join(stored.levels)}"
             for operand, stored in columns
             if operand.zeros is not None
         )
-        return tuple(dict.fromkeys(notes))
+        left_out = (note for operand in self.operands for note in operand.left_out)
+        return tuple(dict.fromkeys((*left_out, *notes)))
 
 
 def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, int]:

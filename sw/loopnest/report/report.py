@@ -49,8 +49,8 @@ class RunReport:
     stalls : mapping of str to (mapping of str to int)
         For each stage, the cycles in which it was busy, starved or stalled.
     stored : tuple of str
-        The dense operands that were stored without their zeros: ``"W: 80 % zeros, stored
-        dense,compressed"``.
+        The dense operands that were stored without their zeros, ``"W: 80 % zeros, stored
+        dense,compressed"``, and the indices of which coordinates were left out.
     """
 
     statement: str
