@@ -1,6 +1,7 @@
 """Kernels for benches of the PE and of the chip: lowered by the runtime, run by the model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -41,8 +42,8 @@ def lowered(
     """Return a kernel of this kind, whose result on the model equals NumPy's."""
     kind, dtype = KINDS[name], config.dtype.value
     chip = Chip(preset, dtype=dtype, backend="model", multipliers=config.multipliers)
-    chip._shared = SharedBackend(partial(Recorder, config))
-    recorder: Any = chip._shared.backend
+    chip.device = replace(chip.device, shared=SharedBackend(partial(Recorder, config)))
+    recorder: Any = chip.device.shared.backend
     operands = random_operands(kind, sizes, np.random.default_rng(seed), dtype)
     check(kind, operands, dtype, chip.compute(kind.statement, **operands, **kind.arguments()))
     return recorder.kernel

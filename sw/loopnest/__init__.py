@@ -5,11 +5,13 @@ from importlib.metadata import PackageNotFoundError, version
 from loopnest_sim.memory import Memory
 
 from .chip import Chip
+from .compile import compile
 from .default import set_default_chip, use_chip
 from .epilogue import Epilogue
 from .formats.pack import CompressedLevel
 from .formats.tensor import Tensor
 from .kernel.backends import ChipError
+from .program.program import Assignment, Program
 from .report.report import RunReport
 
 try:
@@ -18,13 +20,16 @@ except PackageNotFoundError:  # the sources without an installation
     __version__ = "unknown"
 
 __all__ = [
+    "Assignment",
     "Chip",
     "ChipError",
     "CompressedLevel",
     "Epilogue",
     "Memory",
+    "Program",
     "RunReport",
     "Tensor",
+    "compile",
     "set_default_chip",
     "use_chip",
 ]

@@ -1,41 +1,32 @@
 """The user's interface of the chip: tensors in, tensors out, and a report of the run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Self, TypeAlias
 
 from loopnest_hw.config import ChipConfig, make_config
 from loopnest_sim.memory import Memory
 from loopnest_sim.waves import WavesLike
 
-from .arguments import flag, string
-from .epilogue import Epilogue, check_epilogue
-from .evaluate import Task, evaluate
-from .explain import Explanation, explain
-from .expression.notation import Access, Mask, Statement, accesses, parse, parse_einsum
-from .expression.operand import Operand, as_source, mask_operand, statement_numbers
-from .expression.semiring import Semiring, find_semiring
-from .expression.shown import look
-from .expression.view import view_sizes
+from .arguments import string
+from .epilogue import Epilogue
+from .expression.notation import parse_einsum
+from .expression.operand import Operand, as_source
+from .expression.semiring import find_semiring
 from .formats.make import make_tensor
-from .formats.pack import COMPRESSED, DENSE
-from .formats.tensor import Levels, Tensor, parse_levels
+from .formats.tensor import Levels, Tensor
 from .kernel.backends import make_backend
 from .kernel.shared import Latest, SharedBackend
-from .loops.plan import default_levels, parse_order
 from .matmul import matmul_einsum
+from .program.build import Planned, build
+from .program.device import Device
+from .program.execute import Values, user_result
+from .program.explain import Explanation
+from .program.prepare import Prepared, arranged, prepare
 from .progress import Watch
-from .report.report import RunReport, combine, make_report
-from .run import run_task
+from .report.report import RunReport, combine
 
 Result: TypeAlias = Any
 """`Tensor`, `csr_array`, `coo_array` or `ndarray` (scipy has no types to say so)."""
-
-MASK = "mask"
-"""Name of a mask among the operands."""
-
-TAKEN = ("self", "statement", "order", "out", "epilogue", MASK, "complement", "semiring")
-"""Arguments of `Chip.compute`, whose names operands cannot have."""
 
 
 class Chip:
@@ -71,6 +62,8 @@ class Chip:
     Attributes
     ----------
     config : ChipConfig
+    device : Device
+        What runs its kernels.
     report : RunReport or None
         Of the last run in this thread, or in any if this one has run nothing; None where that run
         did not end.
@@ -111,7 +104,8 @@ class Chip:
         self.config: ChipConfig = settings["config"]
         self.memory: Memory = settings["memory"]
         self._reports: Latest[RunReport] = Latest()
-        self._shared = SharedBackend(lambda: make_backend(**settings))
+        shared = SharedBackend(lambda: make_backend(**settings))
+        self.device = Device(self.config, self.memory, shared, settings["progress"])
 
     @property
     def report(self) -> RunReport | None:
@@ -129,7 +123,7 @@ class Chip:
         RuntimeError
             If called in the middle of a run, from a progress function.
         """
-        self._shared.close()
+        self.device.shared.close()
 
     def __enter__(self) -> Self:
         return self
@@ -207,9 +201,18 @@ class Chip:
         ChipError
             If the chip stops with an error.
         """
-        ring = find_semiring(string("semiring", semiring))
-        parsed, known = self._parsed(statement, operands, mask, complement, ring)
-        return self._run(parsed, known, order, out, epilogue, ring)
+        prepared = prepare(
+            self.config,
+            statement,
+            operands,
+            semiring=find_semiring(string("semiring", semiring)),
+            order=order,
+            out=out,
+            epilogue=epilogue,
+            mask=mask,
+            complement=complement,
+        )
+        return self._run(prepared)
 
     def explain(
         self,
@@ -225,7 +228,7 @@ class Chip:
     ) -> Explanation:
         """Return what `compute` would do; printed, it shows each kernel's loops and cost.
 
-        Intermediates that later kernels need are computed on the golden model.
+        Nothing is run: what later kernels need of intermediates is predicted.
 
         Parameters
         ----------
@@ -237,18 +240,18 @@ class Chip:
         ValueError, TypeError
             As `compute`.
         """
-        ring = find_semiring(string("semiring", semiring))
-        parsed, known = self._parsed(statement, operands, mask, complement, ring)
-        return explain(
+        prepared = prepare(
             self.config,
-            parsed,
-            {a.name: o for a, o in zip(parsed.accesses, known, strict=True)},
-            parse_order(order, parsed),
-            _result_levels(parsed, known, out, epilogue, ring),
+            statement,
+            operands,
+            semiring=find_semiring(string("semiring", semiring)),
+            order=order,
+            out=out,
             epilogue=epilogue,
-            latency=self.memory.latency,
-            semiring=ring,
+            mask=mask,
+            complement=complement,
         )
+        return Explanation(str(prepared.statement), self._build(prepared).steps)
 
     def einsum(
         self,
@@ -288,10 +291,18 @@ class Chip:
             Operand(access.tensor, operand, self.config.dtype)
             for access, operand in zip(parsed.accesses, operands, strict=True)
         ]
-        ring = find_semiring(string("semiring", semiring))
-        parsed, known = self._seen(parsed, known, ring)
-        parsed, known = self._masked(parsed, known, mask, complement)
-        return self._run(parsed, known, order, out, epilogue, ring)
+        prepared = arranged(
+            self.config,
+            parsed,
+            known,
+            semiring=find_semiring(string("semiring", semiring)),
+            order=order,
+            out=out,
+            epilogue=epilogue,
+            mask=mask,
+            complement=complement,
+        )
+        return self._run(prepared)
 
     def matmul(
         self,
@@ -319,152 +330,14 @@ class Chip:
         rest: dict[str, Any] = {"mask": mask, "complement": complement, "semiring": semiring}
         return self.einsum(subscripts, A, B, order=order, out=out, epilogue=epilogue, **rest)
 
-    def _parsed(
-        self,
-        statement: str,
-        operands: Mapping[str, Any],
-        mask: Any,
-        complement: bool,
-        semiring: Semiring,
-    ) -> tuple[Statement, list[Operand]]:
-        """Return the statement and its operands in the order written, the mask last, as the
-        semiring sees them.
-        """
-        parsed = parse(statement)
-        names = {a.tensor for a in parsed.accesses if a.number is None}
-        for name in names.intersection(TAKEN):
-            raise ValueError(
-                f"{statement!r}: {name!r} is an argument of compute: expected another name for the "
-                f"operand"
-            )
-        for name in operands:
-            if name not in names:
-                raise ValueError(f"operand {name!r}: {statement!r} does not have it")
-        for name in names:
-            if name not in operands:
-                raise ValueError(f"operand {name!r} of {statement!r} is missing: expected {name}=")
-        used = {access.tensor for access in accesses(parsed.expression)}
-        given = {**operands, **statement_numbers(parsed, self.config.dtype)}
-        known = {name: Operand(name, given[name], self.config.dtype) for name in used}
-        found = [known[access.tensor] for access in accesses(parsed.expression)]
-        if parsed.mask is not None:
-            access = parsed.mask.access
-            found.append(mask_operand(access.name, operands[access.name], self.config.dtype))
-            if access.name in used:  # it has values there, so it is a separate operand here
-                access = replace(access, name=f"{access.name}'")
-                parsed = replace(parsed, mask=replace(parsed.mask, access=access))
-        parsed, found = self._seen(parsed, found, semiring)
-        return self._masked(parsed, found, mask, complement)
+    def _build(self, prepared: Prepared) -> Planned:
+        return build(self.config, prepared, self.memory.latency)
 
-    @staticmethod
-    def _seen(
-        statement: Statement, operands: list[Operand], semiring: Semiring
-    ) -> tuple[Statement, list[Operand]]:
-        """Return statement and operands with the semiring's values, and views as operands."""
-        viewed = any(access.places is not None for access in statement.accesses)
-        shapes = [operand.shape for operand in operands]
-        sizes = view_sizes(statement, shapes) if viewed else {}
-        statement, operands = semiring.prepare(statement, operands)
-        for operand in {id(operand): operand for operand in operands}.values():
-            operand.warn_beyond()
-        changed: dict[Access, Access] = {}
-        seen = []
-        for access, operand in zip(statement.accesses, operands, strict=True):
-            if access.places is not None:
-                changed[access], operand = look(operand, access, sizes)
-            seen.append(operand)
-        return statement.with_accesses(lambda access: changed.get(access, access)), seen
-
-    def _masked(
-        self, statement: Statement, operands: list[Operand], mask: Any, complement: bool
-    ) -> tuple[Statement, list[Operand]]:
-        """Return the statement and the operands with the mask added."""
-        complement = flag("complement", complement)
-        if mask is not None and statement.mask is not None:
-            raise ValueError(f"mask: {statement} has one already")
-        if mask is None:
-            if complement:
-                raise ValueError(f"complement={complement!r}: expected a mask")
-            return statement, operands
-        if not statement.result.indices:
-            raise ValueError(f"mask: {statement.result} is a number: expected a result to mask")
-        own = mask_operand(MASK, mask, self.config.dtype)
-        access = replace(statement.result, name=MASK)
-        return replace(statement, mask=Mask(access, complement)), [*operands, own]
-
-    def _run(
-        self,
-        statement: Statement,
-        operands: Sequence[Operand],
-        order: str | Sequence[str] | None,
-        out: Levels | None,
-        epilogue: Epilogue | None,
-        semiring: Semiring,
-    ) -> Result:
-        levels = _result_levels(statement, operands, out, epilogue, semiring)
-        named = {a.name: o for a, o in zip(statement.accesses, operands, strict=True)}
-        reports: list[RunReport] = []
-        loops = parse_order(order, statement)
-        self._shared.check_open()
+    def _run(self, prepared: Prepared) -> Result:
+        self.device.shared.check_open()
         self._reports.value = None
-        tensor = evaluate(
-            self.config,
-            statement,
-            named,
-            order=loops,
-            levels=levels,
-            epilogue=epilogue,
-            latency=self.memory.latency,
-            semiring=semiring,
-            run=lambda task: self._kernel(task, reports),
-        )
-        self._reports.value = combine(str(statement), reports)
-        if any(isinstance(operand.source, Tensor) for operand in operands):
-            return tensor
-        return tensor.to_scipy() if COMPRESSED in levels else tensor.to_dense()
-
-    def _kernel(self, task: Task, reports: list[RunReport]) -> Tensor:
-        """Run a kernel, append its report and return its result."""
-        result, kernel, counters = self._shared.run(
-            lambda backend: run_task(self.config, backend, task, self._settings["progress"])
-        )
-        reports.append(make_report(self.config, self.memory, kernel, counters))
-        return result
-
-
-def _result_levels(
-    statement: Statement,
-    operands: Sequence[Operand],
-    out: Levels | None,
-    epilogue: Epilogue | None,
-    semiring: Semiring,
-) -> tuple[str, ...]:
-    """Check the result's levels and the epilogue; return the levels."""
-    check_epilogue(epilogue)
-    keeps_zero = epilogue is None or (epilogue.keeps_zero and semiring.zero == 0)
-    if statement.mask is not None and not keeps_zero:
-        rows = set(statement.result.indices) - set(statement.mask.access.indices)
-        if statement.mask.complement or not rows or semiring.zero != 0:
-            raise ValueError(
-                "epilogue: it makes 0, which the mask leaves out, another value: expected one "
-                "that keeps 0, or a mask that keeps whole rows"
-            )
-    if out is None:
-        levels = default_levels(statement, operands)
-    else:
-        try:
-            levels = parse_levels(out, len(statement.result.indices))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"out: {error}") from None
-    if semiring.zero != 0 and COMPRESSED in levels:
-        if DENSE in levels[levels.index(COMPRESSED) :]:
-            raise ValueError(
-                f"out={out!r}: what the dense level adds would be 0, which is not the zero of "
-                f"{semiring.name}: expected the compressed levels innermost"
-            )
-        if epilogue is not None:
-            raise ValueError(
-                f"epilogue: a compressed result loses what becomes 0, which is not the zero of "
-                f"{semiring.name}: expected a dense result"
-            )
-    return levels
+        planned = self._build(prepared)
+        values: Values = {}
+        reports = self.device.execute(planned.steps, values, [planned.result])
+        self._reports.value = combine(str(prepared.statement), reports)
+        return user_result(planned, values)

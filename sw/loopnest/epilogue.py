@@ -119,6 +119,25 @@ class Epilogue:
         outside = (low is not None and low > 0) or (high is not None and high < 0)
         return not outside and (self.bias is None or not np.any(np.asarray(self.bias) != 0))
 
+    def bounds(self, low: float, high: float) -> tuple[float, float]:
+        """Return what the results lie between, of sums that lie between these."""
+        if self.bias is not None:
+            bias = np.asarray(self.bias, np.float64)
+            low, high = low + np.min(bias, initial=0), high + np.max(bias, initial=0)
+        if self.scale is not None:
+            scale = np.max(np.abs(np.asarray(self.scale, np.float64)), initial=0)
+            largest = float(scale * max(-low, high, 0.0))
+            positive = low >= 0 and np.min(np.asarray(self.scale), initial=0) >= 0
+            low, high = (0.0 if positive else -largest), largest
+        if self.relu:
+            low, high = max(low, 0.0), max(high, 0.0)
+        if self.clamp is not None:
+            least, most = self.clamp
+            low = low if least is None else float(np.clip(low, least, most))
+            high = high if most is None else float(np.clip(high, least, most))
+        # a threshold makes 0 of what is near it
+        return min(low, 0.0), max(high, 0.0)
+
     @property
     def reads_memory(self) -> bool:
         """Whether there is a bias or a scale that is not a single number."""

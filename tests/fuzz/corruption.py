@@ -5,7 +5,7 @@ model's result; it must not write outside the result's regions, and its next ker
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -259,7 +259,7 @@ def _compare(chip: Any, image: Image, regions: list[tuple[int, int]]) -> None:
 def _simulator(pair: Pair, memory: Memory) -> Any:
     settings = {"dtype": pair.dtype, "memory": memory, "progress": False}
     chip = Chip(pair.preset, **settings, **pair.overrides)
-    backend: Any = chip._shared.backend
+    backend: Any = chip.device.shared.backend
     return backend._simulator
 
 
@@ -294,8 +294,8 @@ def _random_kernel(
     while True:
         case = expressions.make_case(int(rng.integers(1 << 31)), pair.dtype, plain=True)
         chip = Chip(pair.preset, dtype=pair.dtype, backend="model", **pair.overrides)
-        chip._shared = SharedBackend(partial(Recorder, chip.config))
-        recorder: Any = chip._shared.backend
+        chip.device = replace(chip.device, shared=SharedBackend(partial(Recorder, chip.config)))
+        recorder: Any = chip.device.shared.backend
         try:
             chip.compute(case.statement, **case.arguments())
         except (OneKernelError, ChipError):

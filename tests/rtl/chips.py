@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-import loopnest.run
+import loopnest.program.execute
 from loopnest import Chip, Memory, Tensor
 from loopnest.kernel.lower import DESCRIPTOR, Kernel, lower
 from loopnest_hw.config import parse_overrides
@@ -144,7 +144,7 @@ class Pair:
 
 def simulator(chip: Chip) -> Any:
     """Return the chip's simulator."""
-    backend: Any = chip._shared.backend
+    backend: Any = chip.device.shared.backend
     return backend._simulator
 
 
@@ -168,5 +168,5 @@ def altered(change: Callable[[Kernel], dict[str, int]]) -> Iterator[None]:
         return replace(kernel, fields=fields, segments=segments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loopnest.run, "lower", altered_lower)
+        patch.setattr(loopnest.program.execute, "lower", altered_lower)
         yield

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-import loopnest.run
+import loopnest.program.execute
 from loopnest import Chip, ChipError, Memory, Tensor
 from loopnest.kernel.backends import DONE, INTERRUPT_ENABLE, LATE, SOFT_RESET, START
 from loopnest.kernel.lower import Kernel, lower
@@ -96,7 +96,7 @@ def test_the_runtime_tries_again_with_more_capacity(
 
     monkeypatch.setattr("loopnest.kernel.lower.CAPACITY", 0)
     monkeypatch.setattr("loopnest.kernel.lower.MIN_CAPACITY", 1)
-    monkeypatch.setattr(loopnest.run, "lower", small)
+    monkeypatch.setattr(loopnest.program.execute, "lower", small)
     operands = matrices()
     expected = (operands["A"] + operands["B"]).toarray()
     got = pair.run("C[i,j] = A[i,j] + B[i,j]", **operands)
@@ -212,7 +212,7 @@ def corrupted(
                 change(array)
         return replace(kernel, segments=segments)
 
-    monkeypatch.setattr(loopnest.run, "lower", corrupting_lower)
+    monkeypatch.setattr(loopnest.program.execute, "lower", corrupting_lower)
 
 
 CORRUPTIONS: dict[str, tuple[str, int, Callable[[int], int], ErrorCode]] = {

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopnest import Chip, ChipError, Tensor
-from loopnest.chip import TAKEN
 from loopnest.expression.notation import MAX_OPERATORS
+from loopnest.program.prepare import TAKEN
 from tests.sw.tensors import arrays, dense, shapes, sparse
 
 CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("bf16", "int8")}

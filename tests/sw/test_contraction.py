@@ -9,8 +9,8 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Memory, Tensor
 from loopnest.benchmarks.contractions import WITHIN, Product, draw_product, run_product
-from loopnest.explain import Explanation
 from loopnest.memory import result_bytes
+from loopnest.program.explain import Explanation
 
 BF16 = Chip(dtype="bf16", backend="model", memory=Memory(latency=100))
 INT8 = Chip(dtype="int8", backend="model")

@@ -19,7 +19,7 @@ def copies(
         found.append(kernel.fields["copies"])
         return kernel
 
-    monkeypatch.setattr("loopnest.run.lower", watched)
+    monkeypatch.setattr("loopnest.program.execute.lower", watched)
     chip = Chip(dtype=dtype, backend="model")
     got = chip.compute("C[i,j] = A[i,k] * B[k,j]", order=order, **operands)
     assert (got != operands["A"] @ operands["B"]).nnz == 0

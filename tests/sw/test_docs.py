@@ -17,7 +17,8 @@ DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("format.md", 11), ("expressions.md", 20), ("operands.md", 8)]
+    ("name", "least"),
+    [("format.md", 11), ("expressions.md", 20), ("operands.md", 8), ("programs.md", 12)],
 )
 def test_examples(name: str, least: int) -> None:
     """Python."""

@@ -68,7 +68,7 @@ def test_no_report_of_a_run_that_did_not_end(monkeypatch: pytest.MonkeyPatch) ->
     chip = copy.copy(CHIP)
     chip.matmul(np.eye(2), np.eye(2))
     with monkeypatch.context() as patch:
-        patch.setattr("loopnest.chip.run_task", lambda *_: 1 / 0)
+        patch.setattr("loopnest.program.device.run_kernel", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             chip.matmul(np.eye(3), np.eye(3))
     assert chip.report is None
@@ -88,7 +88,7 @@ def test_a_run_inside_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("loopnest.chip.run_task", handler)
+        patch.setattr("loopnest.program.device.run_kernel", handler)
         with pytest.raises(KeyboardInterrupt):
             chip.matmul(np.eye(3), np.eye(3))
     assert messages

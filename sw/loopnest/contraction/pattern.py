@@ -47,11 +47,16 @@ class Pattern:
         if names == self.indices or not self.entries:
             at = [self.indices.index(i) for i in names]
             return Pattern(names, tuple(self.columns[n] for n in at))
-        columns = tuple(self.columns[self.indices.index(i)] for i in names)
         if not names:
             return Pattern((), ())
-        _, first = np.unique(_code(columns, [sizes[i] for i in names]), return_index=True)
-        return Pattern(names, tuple(c[first] for c in columns))
+        columns = tuple(self.columns[self.indices.index(i)] for i in names)
+        return Pattern(names, columns).distinct(sizes)
+
+    def distinct(self, sizes: Mapping[str, int]) -> "Pattern":
+        """Return it without repeats."""
+        code = _code(self.columns, [sizes[i] for i in self.indices])
+        _, first = np.unique(code, return_index=True)
+        return Pattern(self.indices, tuple(c[first] for c in self.columns))
 
     def spread(self, indices: Sequence[str], sizes: Mapping[str, int]) -> list[NDArray[np.int64]]:
         """Return the coordinates of these indices, with all coordinates of those that it lacks."""

@@ -27,7 +27,7 @@ from loopnest_hw.format import (
     WORD_BYTES,
 )
 
-from ..expression.operand import Stored
+from ..expression.stored import Stored
 from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
 from ..loops.nest import Nest

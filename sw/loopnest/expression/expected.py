@@ -1,14 +1,21 @@
 """An operand that is not computed yet: everything that planning needs, without values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
 
+from ..formats.pack import COMPRESSED
+from ..lazy import lazy
 from .operand import Operand
 
 Coordinates = Sequence[NDArray]
+
+UNBOUNDED = -np.inf, np.inf
 
 
 class Expected(Operand):
@@ -16,10 +23,16 @@ class Expected(Operand):
 
     Parameters
     ----------
-    coordinates : sequence of arrays, optional
-        Of the entries by mode, for a compressed tensor; None for a dense one.
+    coordinates : sequence of arrays, or callable that returns them, optional
+        Of the expected entries by mode, for a compressed tensor; None for a dense one. Called when
+        a plan first asks for them.
+    levels : sequence of str, optional
+        The levels that it will have, in the order of the modes; None if every kernel may have its
+        own.
     wide : bool
         Whether its values will be wide.
+    bounds : (float, float)
+        What its values are sure to lie between.
     """
 
     def __init__(
@@ -27,45 +40,91 @@ class Expected(Operand):
         name: str,
         shape: Sequence[int],
         dtype: NumberFormat,
-        coordinates: Coordinates | None,
+        coordinates: Coordinates | Callable[[], Coordinates] | None,
         *,
+        levels: Sequence[str] | None = None,
         wide: bool = True,
+        bounds: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self.name, self.dtype, self.source = name, dtype, None
         self.shape = tuple(shape)
-        self.nnz = 1
-        for size in self.shape:
-            self.nnz *= size
-        if coordinates is not None:
-            self.nnz = len(coordinates[0])
-        self._coordinates = None if coordinates is None else list(coordinates)
-        self._wide = wide
-        self.zeros = None
+        self._find = coordinates
+        self._levels = None if levels is None else tuple(levels)
+        self._wide, self._bounds = wide, bounds
+        self.zeros, self.origin, self.left_out = None, None, ()
         self._profiles = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # how the coordinates are found may not be picklable
+        return self.__dict__ | {"_find": self._coordinates if self.sparse else None}
 
     @classmethod
     def of(cls, operand: Operand) -> "Expected":
-        """Return what planning sees of an operand that is no view."""
+        """Return what planning sees of an operand that is no view, with free levels."""
         return cls(
             operand.name,
             operand.shape,
             operand.dtype,
-            operand.coordinates() if operand.sparse else None,
+            operand.coordinates if operand.sparse else None,  # type: ignore[arg-type]
             wide=operand.wide,
+            bounds=operand.bounds,
         )
 
-    def reshaped(self, shape: Sequence[int], coordinates: Coordinates | None) -> "Expected":
-        """Return it with other modes."""
-        return Expected(self.name, shape, self.dtype, coordinates, wide=self.wide)
+    def reshaped(
+        self,
+        shape: Sequence[int],
+        change: Callable[[Coordinates], Coordinates],
+        levels: Sequence[str] | None = None,
+    ) -> "Expected":
+        """Return it with other modes, ``change`` being what becomes of its coordinates; with these
+        levels where its own are given.
+        """
+        return Expected(
+            self.name,
+            shape,
+            self.dtype,
+            (lambda: change(self._coordinates)) if self.sparse else None,
+            levels=None if self._levels is None else levels,
+            wide=self.wide,
+            bounds=self.bounds,
+        )
+
+    def narrowed(self) -> "Expected":
+        """Return it with narrow values of 0 and 1."""
+        found = self.reshaped(self.shape, lambda by_mode: by_mode, self._levels)
+        found._wide, found._bounds = False, (0.0, 1.0)
+        return found
+
+    def pattern(self) -> "Expected":
+        """Return its entries as a mask."""
+
+        def every() -> Coordinates:
+            return list(np.indices(self.shape).reshape(len(self.shape), -1))
+
+        return Expected(
+            self.name,
+            self.shape,
+            self.dtype,
+            (lambda: self._coordinates) if self.sparse else every,
+            wide=False,
+            bounds=(0.0, 1.0),
+        )
 
     def sliced(self, mode: int) -> "Expected":
         """Return the approximate operand at one coordinate of a mode."""
         shape = [size for m, size in enumerate(self.shape) if m != mode]
-        coordinates = None
-        if self._coordinates is not None and shape:
-            step = max(1, self.shape[mode])
-            coordinates = [c[::step] for m, c in enumerate(self._coordinates) if m != mode]
-        return self.reshaped(shape, coordinates)
+        step = max(1, self.shape[mode])
+        if not shape:
+            return Expected(self.name, shape, self.dtype, None, wide=self.wide, bounds=self.bounds)
+        return self.reshaped(shape, lambda by_mode: [c[::step] for c in _but(by_mode, mode)])
+
+    def warn_beyond(self) -> None:
+        """Do nothing: the chip computes its values."""
+
+    @property
+    def known(self) -> bool:
+        """Whether its values are known."""
+        return False
 
     def without(self, zero: float, least: float) -> None:
         """Return None: an intermediate has the levels that its kernel gives it."""
@@ -73,8 +132,13 @@ class Expected(Operand):
 
     @property
     def bounds(self) -> tuple[float, float]:  # type: ignore[override]
-        """The minimum and maximum value, which are unknown."""
-        return 0.0, 0.0
+        """What its values are sure to lie between."""
+        return self._bounds
+
+    @property
+    def nnz(self) -> int:
+        """The expected number of entries."""
+        return len(self._coordinates[0]) if self.sparse else prod(self.shape)
 
     @property
     def wide(self) -> bool:
@@ -84,8 +148,27 @@ class Expected(Operand):
     @property
     def sparse(self) -> bool:
         """Whether it will have a compressed level."""
-        return self._coordinates is not None
+        return self._find is not None and (self._levels is None or COMPRESSED in self._levels)
+
+    @property
+    def given(self) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+        """Levels and mode order that it will have; None if every kernel may have its own."""
+        return None if self._levels is None else (self._levels, tuple(range(len(self.shape))))
+
+    @property
+    def identity(self) -> int:
+        """A number of its own."""
+        return id(self)
+
+    @lazy
+    def _coordinates(self) -> Coordinates:
+        assert self._find is not None
+        return self._find() if callable(self._find) else self._find
 
     def coordinates(self) -> list[NDArray] | None:
-        """Return the entries' coordinates by mode; None for a dense operand."""
-        return self._coordinates
+        """Return the expected entries' coordinates by mode; None for a dense operand."""
+        return list(self._coordinates) if self.sparse else None
+
+
+def _but(by_mode: Coordinates, mode: int) -> list[NDArray]:
+    return [c for m, c in enumerate(by_mode) if m != mode]

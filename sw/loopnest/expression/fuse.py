@@ -62,8 +62,8 @@ class Fusion:
             ]
 
         if isinstance(operand, Expected):
-            at = operand.coordinates()
-            return operand.reshaped(shape, None if at is None else fused(at))
+            levels = sparse_levels(len(shape)) if operand.sparse else (DENSE,) * len(shape)
+            return operand.reshaped(shape, fused, levels)
         if isinstance(source, Tensor):
             by_mode, stored = source.stored_entries()
             levels = sparse_levels(len(shape)) if operand.sparse else (DENSE,) * len(shape)

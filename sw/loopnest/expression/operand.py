@@ -4,8 +4,8 @@ Arrays and scipy.sparse arrays are packed in the order of the loops; a `Tensor` 
 the loops can walk its levels, and is otherwise converted on the host.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from math import ceil, isfinite, isnan, log2
 from typing import Any
 
 import numpy as np
@@ -16,65 +16,15 @@ from loopnest_hw.config import NumberFormat
 
 from ..cost.profile import Profile, take_profile
 from ..formats import numbers
-from ..formats.pack import COMPRESSED, DENSE, spans
+from ..formats.pack import COMPRESSED, DENSE
 from ..formats.sources import as_array
 from ..formats.tensor import Tensor, sparse_levels
 from ..lazy import lazy
 from .notation import Access, Statement
+from .stored import Stored
 
-
-@dataclass(frozen=True)
-class Stored:
-    """An operand's levels: kind and index of each, outermost first."""
-
-    access: Access
-    levels: tuple[str, ...]
-    indices: tuple[str, ...]
-    sizes: tuple[int, ...]
-
-    def level(self, index: str | None) -> int | None:
-        """Return the level that stores ``index``, None if the operand does not have it."""
-        return self.indices.index(index) if index in self.indices else None
-
-    def step(self, level: int) -> int:
-        """Return the step of the level's cell."""
-        return spans(self.sizes, self.levels)[level + 1]
-
-    def packed_level(self, level: int) -> int:
-        """Return the level of the packed tensor that a compressed level is."""
-        return level
-
-    @property
-    def start(self) -> int:
-        """Position in front of the outermost level."""
-        return 0
-
-    @property
-    def packing(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Levels and mode order of the packed tensor."""
-        return self.levels, self.mode_order
-
-    @property
-    def mode_order(self) -> tuple[int, ...]:
-        """The mode that each level stores."""
-        return tuple(self.access.indices.index(i) for i in self.indices)
-
-    def walks(self, loops: Sequence[str]) -> bool:
-        """Return whether loops in this order can walk the levels: in the order of the levels,
-        except that adjacent dense levels may be in any order.
-        """
-        # Deepest loop of the levels that have to be outside, and of all levels so far.
-        outer = deepest = -1
-        for kind, index in zip(self.levels, self.indices, strict=True):
-            at = loops.index(index)
-            if kind == COMPRESSED:
-                outer = deepest
-            if at < outer:
-                return False
-            deepest = max(deepest, at)
-            if kind == COMPRESSED:
-                outer = deepest
-        return True
+DENSER = 2
+"""Factor on the entries of an operand up to which plans for it are taken for another one."""
 
 
 def as_source(name: str, source: Any) -> Any:
@@ -113,6 +63,15 @@ def statement_numbers(statement: Statement, dtype: NumberFormat) -> dict[str, An
         if dtype is NumberFormat.INT8 and not (number == int(number) and -128 <= number <= 127):
             raise ValueError(f"number {name} in {statement}: expected an integer from -128 to 127")
     return {name: float(number) for name, number in found.items()}
+
+
+Rearrange = Callable[[str, "Operand", Callable[["Operand"], "Operand"]], "Operand"]
+"""Applies a change, which is told in words, to an operand."""
+
+
+def at_once(what: str, operand: "Operand", change: Callable[["Operand"], "Operand"]) -> "Operand":
+    """Apply a change."""
+    return change(operand)
 
 
 def mask_operand(name: str, source: Any, dtype: NumberFormat) -> "Operand":
@@ -173,6 +132,8 @@ class Operand:
         Of a dense operand that is stored compressed (`without`), the share that is left out.
     left_out : tuple of str
         Of which of its indices coordinates are left out (`compact`), in words.
+    origin : (Operand, float) or None
+        That operand, and the value that is left out.
     """
 
     def __init__(self, name: str, source: Any, dtype: NumberFormat) -> None:
@@ -181,13 +142,12 @@ class Operand:
         self.source = source = as_source(name, source)
         if isinstance(source, Tensor):
             self.source = source = _bound(name, source, dtype)
-            self.nnz = source.nnz
         else:
             self._check_real()
-            self.nnz = int(source.nnz) if sp.issparse(source) else source.size
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.source.shape)
         self.zeros: float | None = None
         self.left_out: tuple[str, ...] = ()
+        self.origin: tuple[Operand, float] | None = None
         self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
         self._without: dict[float, Operand | None] = {}
 
@@ -227,6 +187,18 @@ class Operand:
                 )
 
     @property
+    def nnz(self) -> int:
+        """The number of stored entries; all of an array are."""
+        if isinstance(self.source, Tensor) or sp.issparse(self.source):
+            return int(self.source.nnz)
+        return int(self.source.size)
+
+    @property
+    def known(self) -> bool:
+        """Whether its values are known: not those of a result to come."""
+        return True
+
+    @property
     def wide(self) -> bool:
         """Whether its values are wide; only those of a `Tensor` can be."""
         return isinstance(self.source, Tensor) and self.source.wide
@@ -237,6 +209,18 @@ class Operand:
         if isinstance(self.source, Tensor):
             return COMPRESSED in self.source.levels
         return sp.issparse(self.source)
+
+    @property
+    def given(self) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+        """Levels and mode order of a `Tensor`; None if every kernel may have its own."""
+        if isinstance(self.source, Tensor):
+            return self.source.levels, self.source.mode_order
+        return None
+
+    @property
+    def identity(self) -> int:
+        """A number that operands of the same values share."""
+        return id(self.source)
 
     def stored(
         self,
@@ -264,23 +248,22 @@ class Operand:
             )
             return Stored(access, fixed, indices, tuple(sizes[i] for i in indices))
 
-        if not self.sparse and not isinstance(self.source, Tensor):
+        if not self.sparse and self.given is None:
             return levels_of((DENSE,) * len(inward), inward)
         if self.sparse and compress:
             return levels_of((COMPRESSED,) * len(inward), inward)
-        if isinstance(self.source, Tensor):
-            given = self.source.levels
-            kept = levels_of(given, tuple(access.indices[m] for m in self.source.mode_order))
+        if self.given is not None:
+            kinds, modes = self.given
+            kept = levels_of(kinds, tuple(access.indices[m] for m in modes))
             if kept.walks(loops):
                 return kept
-            if DENSE not in given:
-                return levels_of(given, inward)
+            if DENSE not in kinds:
+                return levels_of(kinds, inward)
         return levels_of(sparse_levels(len(inward)), inward)
 
     def converted(self, stored: Stored) -> bool:
-        """Return whether a `Tensor` has to be converted to these levels."""
-        source = self.source
-        return isinstance(source, Tensor) and ((source.levels, source.mode_order) != stored.packing)
+        """Return whether the given levels have to be converted to these."""
+        return self.given is not None and self.given != stored.packing
 
     @lazy
     def bounds(self) -> tuple[float, float]:
@@ -292,6 +275,40 @@ class Operand:
         if not values.size:
             return 0.0, 0.0
         return float(np.min(values)), float(np.max(values))
+
+    def assume(self, bits: int) -> None:
+        """Plan for values up to the next power of two whose exponent is a multiple of ``bits`` (on
+        an int8 chip, for all), instead of those that it has.
+        """
+        low, high = self.bounds
+        if isnan(low) or isnan(high):
+            return
+        if self.dtype is NumberFormat.INT8 and not self.wide:
+            largest = 128.0
+        else:
+            largest = max(1.0, -low, high)
+            if isfinite(largest):
+                largest = 2.0 ** (bits * ceil(log2(largest) / bits))
+        self.assume_bounds(0.0 if low >= 0 else -largest, largest)
+
+    def assume_bounds(self, low: float, high: float) -> None:
+        """Plan for values between these."""
+        # `lazy` computes what is not there yet
+        self.__dict__["bounds"] = low, high
+
+    def stands_for(self, other: "Operand") -> bool:
+        """Return whether what is planned for this operand is right and ends for another one."""
+        low, high = self.bounds
+        least, largest = other.bounds
+        return (
+            type(self) is type(other)
+            and self.shape == other.shape
+            and self.given == other.given
+            and self.sparse is other.sparse
+            and self.wide is other.wide
+            and low <= least <= largest <= high
+            and other.nnz <= DENSER * self.nnz
+        )
 
     def without(self, zero: float, least: float) -> "Operand | None":
         """Return a dense operand with compressed levels, which lack the entries that are ``zero``;
@@ -310,7 +327,7 @@ class Operand:
             if share >= least and kept.size:
                 entries = np.nonzero(kept)
                 found = self.with_source(sp.coo_array((array[entries], entries), array.shape))
-                found.zeros = share
+                found.zeros, found.origin = share, (self, zero)
                 self._without[zero] = found
         return self._without[zero]
 
@@ -318,6 +335,8 @@ class Operand:
         """Return the operand with the source of another one that has the same values."""
         found = self.with_source(other.source)
         found.zeros = other.zeros
+        if other.origin is not None:
+            found.origin = self, other.origin[1]
         return found
 
     def with_source(self, source: Any) -> "Operand":

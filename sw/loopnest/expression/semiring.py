@@ -7,6 +7,7 @@ result has no entry there, a dense one has `Semiring.zero`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,8 +18,9 @@ from loopnest_hw.descriptor import Op, Reduction
 
 from ..formats import numbers
 from ..formats.tensor import Tensor
+from .expected import Expected
 from .notation import Access, Binary, Expression, Negate, Statement, accesses
-from .operand import Operand
+from .operand import Operand, Rearrange, at_once
 
 
 class Factors(Enum):
@@ -86,7 +88,10 @@ class Semiring:
         return self.zero_bits(dtype)
 
     def prepare(
-        self, statement: Statement, operands: Sequence[Operand]
+        self,
+        statement: Statement,
+        operands: Sequence[Operand],
+        rearrange: Rearrange = at_once,
     ) -> tuple[Statement, list[Operand]]:
         """Return the statement and its operands with the semiring's values.
 
@@ -94,13 +99,15 @@ class Semiring:
         ----------
         operands : sequence of Operand
             One for each access, the mask's last; the mask is unchanged.
+        rearrange : callable
+            Applies a change to an operand.
 
         Raises
         ------
         ValueError
             If the statement subtracts and the semiring cannot.
         """
-        if not self.subtracts and _negates(statement.expression):
+        if not self.subtracts and negates(statement.expression):
             raise ValueError(f"{statement}: the semiring {self.name} has no subtraction")
         if self.factors is Factors.ALL and not self.boolean:
             return statement, list(operands)
@@ -113,9 +120,11 @@ class Semiring:
             key = after.tensor, id(operand)
             if key not in changed:
                 if self.boolean:
-                    changed[key] = _mapped(operand, lambda values: (values != 0).astype(np.int8))
+                    what = f"make the values of {before.tensor} 0 and 1"
+                    changed[key] = rearrange(what, operand, partial(_mapped, change=_truth))
                 elif after.name != before.name:
-                    changed[key] = _mapped(operand, np.ones_like)
+                    what = f"make the values of {before.tensor} 1"
+                    changed[key] = rearrange(what, operand, partial(_mapped, change=np.ones_like))
                 else:
                     changed[key] = operand
             prepared.append(changed[key])
@@ -172,18 +181,25 @@ def find_semiring(name: str) -> Semiring:
     return SEMIRINGS[name]
 
 
-def _negates(expression: Expression) -> bool:
+def negates(expression: Expression) -> bool:
+    """Return whether any term of an expression is subtracted or negated."""
     match expression:
         case Access():
             return False
         case Negate():
             return True
         case Binary(op, left, right):
-            return op == "-" or _negates(left) or _negates(right)
+            return op == "-" or negates(left) or negates(right)
+
+
+def _truth(values: NDArray) -> NDArray:
+    return (values != 0).astype(np.int8)
 
 
 def _mapped(operand: Operand, change: Callable[[NDArray], NDArray]) -> Operand:
-    """Return the operand with its stored values changed."""
+    """Return the operand with its stored values changed, to narrow ones."""
+    if isinstance(operand, Expected):
+        return operand.narrowed()
     source = operand.source
     if isinstance(source, Tensor):
         values = change(numbers.decode(source.values)).astype(np.float64)

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ..formats.tensor import MAX_ORDER, Tensor, sparse_levels
+from .expected import Expected
 from .notation import Access, Place
 from .operand import Operand
 from .view import MAX_SHOWN, View
@@ -108,6 +109,9 @@ def _with_entries(
     columns: Sequence[NDArray[np.int64]],
     entry: NDArray[np.int64],
 ) -> Operand:
+    if isinstance(operand, Expected):
+        levels = sparse_levels(len(view.shape))
+        return operand.reshaped(view.shape, lambda _: columns, levels)
     source = operand.source
     if isinstance(source, Tensor):
         _, stored = source.stored_entries()

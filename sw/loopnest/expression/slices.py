@@ -7,6 +7,7 @@ computed in slices; the host slices the operands and concatenates the results.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
+from .expected import Expected
 from .notation import Access, Place, Statement, written_place
 from .operand import Operand
 from .view import View
@@ -67,7 +69,7 @@ class Slice:
         return sparse_levels(rank) if COMPRESSED in levels else (DENSE,) * rank
 
     def _cut(self, operand: Operand, mode: int) -> Operand:
-        source = operand.source
+        source: Any = operand.source
         shape = list(operand.shape)
         shape[mode] = self.stop - self.start
         if self.gone:
@@ -81,6 +83,11 @@ class Slice:
                 del found[mode]
             return there, found
 
+        if isinstance(operand, Expected):
+            levels = [] if operand.given is None else list(operand.given[0])
+            if self.gone and levels:
+                del levels[mode]
+            return operand.reshaped(shape, lambda by_mode: entries(by_mode)[1], levels)
         if isinstance(source, Tensor):
             by_mode, stored = source.stored_entries()
             there, found = entries(by_mode)

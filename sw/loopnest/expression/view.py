@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ..cost.profile import Profile, take_profile
 from ..formats.pack import COMPRESSED, DENSE, spans
-from ..formats.tensor import Tensor
 from .notation import Access, Place, Statement, moved_modes
-from .operand import Operand, Stored
+from .operand import Operand
 from .split import OneKernelError
+from .stored import Stored
 
 MAX_SHOWN = 1 << 22
 """Maximum entries of a view of a sparse operand that no loops can walk (`shown.look`)."""
@@ -68,8 +68,10 @@ class View(Operand):
     """
 
     def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
-        super().__init__(access.name, base.source, base.dtype)
+        self.name, self.dtype, self.source = access.name, base.dtype, base.source
         self.base = base
+        self.zeros, self.origin, self.left_out = None, None, ()
+        self._profiles, self._without = {}, {}
         self._access, self._sizes = access, sizes
         assert access.places is not None
         self.shape = tuple(sizes[i] for i in access.indices)
@@ -81,9 +83,52 @@ class View(Operand):
             if place.plain is None or seen.count(place.plain) > 1 or sizes[place.plain] != size
         ]
 
+    def of(self, base: Operand) -> "View":
+        """Return the same view of another operand."""
+        return View(base, self._access, self._sizes)
+
     def with_source(self, source: Any) -> "View":
         """Return the view of an operand of this name with another source."""
-        return View(self.base.with_source(source), self._access, self._sizes)
+        return self.of(self.base.with_source(source))
+
+    @property
+    def nnz(self) -> int:
+        """The number of entries of what is viewed."""
+        return self.base.nnz
+
+    @property
+    def known(self) -> bool:
+        """Whether the values of what is viewed are known."""
+        return self.base.known
+
+    @property
+    def wide(self) -> bool:
+        """Whether its values are wide."""
+        return self.base.wide
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it has a compressed level."""
+        return self.base.sparse
+
+    @property
+    def given(self) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+        """Levels and mode order of what is viewed; None if every kernel may have its own."""
+        return self.base.given
+
+    @property
+    def identity(self) -> int:
+        """A number that operands of the same values share."""
+        return self.base.identity
+
+    @property
+    def bounds(self) -> tuple[float, float]:  # type: ignore[override]
+        """The least and the largest value of what is viewed."""
+        return self.base.bounds
+
+    def coordinates(self) -> list[NDArray[np.int64]] | None:
+        """Return the coordinates of what is viewed (`Operand.coordinates`)."""
+        return self.base.coordinates()
 
     def stored(
         self,
@@ -111,7 +156,7 @@ class View(Operand):
             plain = [self._places[mode].plain for mode in modes]
             kinds = tuple(DENSE if i in dense else k for i, k in zip(plain, kinds, strict=True))
         outer = (*kinds, COMPRESSED).index(COMPRESSED)
-        shape = self.source.shape
+        shape = self.base.shape
         span = spans([shape[m] for m in modes], kinds)
         steps: dict[str, int] = {}
         first = 0
@@ -153,11 +198,12 @@ class View(Operand):
 
     def _packing(self, loops: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Return levels and mode order of the packed tensor."""
-        source, modes = self.source, range(len(self._places))
-        if isinstance(source, Tensor):
-            outer = (*source.levels, COMPRESSED).index(COMPRESSED)
-            if set(self.viewed) <= set(source.mode_order[:outer]):
-                return source.levels, source.mode_order
+        modes = range(len(self._places))
+        if self.given is not None:
+            levels, order = self.given
+            outer = (*levels, COMPRESSED).index(COMPRESSED)
+            if set(self.viewed) <= set(order[:outer]):
+                return levels, order
         if not self.sparse:
             return (DENSE,) * len(modes), tuple(modes)
 
@@ -177,7 +223,7 @@ class View(Operand):
         each place in the view.
         """
         modes = stored.packed_order
-        shape = [self.source.shape[m] for m in modes[: stored.outer]]
+        shape = [self.base.shape[m] for m in modes[: stored.outer]]
         loops = len(stored.levels) - (len(modes) - stored.outer)
         every = np.arange(prod(stored.sizes[:loops]))
         walked = np.unravel_index(every, stored.sizes[:loops]) if loops else ()

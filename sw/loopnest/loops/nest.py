@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from loopnest_hw.descriptor import CellMode
 
-from ..expression.operand import Stored
 from ..expression.split import OneKernelError
+from ..expression.stored import Stored
 from ..formats.pack import COMPRESSED
 from .lane import Lane
 from .tables import JoinRow, place_ones

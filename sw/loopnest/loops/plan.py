@@ -18,11 +18,12 @@ from loopnest_hw.format import ENTRY_BYTES
 from ..arguments import sequence
 from ..cost.estimate import Estimate, estimate, fits, latency_cycles, replay_cycles
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
-from ..expression.operand import Operand, Stored
+from ..expression.operand import Operand
 from ..expression.semiring import PLUS_TIMES, Semiring
 from ..expression.split import OneKernelError
+from ..expression.stored import Stored
 from ..formats.pack import DENSE
-from ..formats.tensor import Tensor, sparse_levels
+from ..formats.tensor import sparse_levels
 from .lane import Lane, fit
 from .nest import Nest
 from .result import ResultPlan, fiber_loops, plan_result
@@ -360,7 +361,7 @@ class _Kernel:
         cycles += replay_cycles(config, nest, expected, self.latency)
         score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
-        tensors = [o for o in moved if isinstance(o.source, Tensor)]
+        tensors = [o for o in moved if o.given is not None]
         converting = CONVERTING_TENSOR * sum(o.nnz for o in tensors)
         table = result.fibers * ENTRY_BYTES if result.compressed else 0
         clearing = max(0, table - FREE_TABLE) / LINE_BYTES

@@ -9,9 +9,9 @@ is 0 may differ, and the last bits of sums that the leaf (`LeafMode.DOT`) or cop
 accumulator group by what is stored.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from math import isinf, prod
+from math import inf, isinf, prod
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from loopnest_hw.descriptor import Op
 
 from ..expression.notation import Access, Binary, Expression, Negate, Statement, accesses
 from ..expression.operand import Operand
-from ..expression.semiring import Semiring
+from ..expression.semiring import Semiring, negates
 
 MIN_ZEROS = 0.1
 """Share of zeros from which an operand may be stored without them."""
@@ -50,10 +50,10 @@ def storages(
     for operand in operands[: len(list(accesses(statement.expression)))]:
         found = operand.without(semiring.zero, MIN_ZEROS)
         if found is not None:
-            sparser.setdefault(id(operand.source), found)
+            sparser.setdefault(operand.identity, found)
     for chosen in list(product((False, True), repeat=len(sparser)))[1:]:
         taken = {key for key, take in zip(sparser, chosen, strict=True) if take}
-        yield [o.stored_as(sparser[id(o.source)]) if id(o.source) in taken else o for o in operands]
+        yield [o.stored_as(sparser[o.identity]) if o.identity in taken else o for o in operands]
 
 
 def _absent_changes_nothing(
@@ -69,7 +69,18 @@ def _absent_changes_nothing(
     return all(operand.bounds[0] > -LARGEST / len(used) for operand in used)
 
 
-def _largest(statement: Statement, operands: Sequence[Operand], sizes: dict[str, int]) -> float:
+def result_bounds(
+    statement: Statement, operands: Sequence[Operand], sizes: Mapping[str, int], semiring: Semiring
+) -> tuple[float, float]:
+    """Return what the values of a statement's result lie between; NaN if an operand has one."""
+    used = operands[: len(list(accesses(statement.expression)))]
+    products = semiring.multiply is Op.MUL and semiring.add is Op.ADD
+    largest = _largest(statement, used, sizes) if products else inf
+    positive = all(o.bounds[0] >= 0 for o in used) and not negates(statement.expression)
+    return (0.0 if positive else -largest), largest
+
+
+def _largest(statement: Statement, operands: Sequence[Operand], sizes: Mapping[str, int]) -> float:
     """Return a bound of all intermediate values' magnitudes; NaN if an operand has one."""
     at = iter(operands)
 

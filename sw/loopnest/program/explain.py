@@ -1,91 +1,50 @@
 """Explains a statement: the kernels' loops, cells and tables, and their cost."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode, Op, Reduction, ResultMode
 
-from .epilogue import Epilogue
-from .evaluate import Task, evaluate
-from .expression.notation import Statement
-from .expression.operand import Operand
-from .expression.semiring import PLUS_TIMES, Semiring
-from .formats.tensor import Tensor
-from .kernel.backends import ModelBackend
-from .loops.nest import Row
-from .loops.plan import LATENCY, Plan
-from .report.plain import plain
-from .run import run_task
+from ..loops.nest import Row
+from ..loops.plan import Plan
+from ..report.plain import plain
+from .steps import KernelStep, Step
 
 REDUCED = {Reduction.SUM: "sum", Reduction.MIN: "minimum", Reduction.MAX: "maximum"}
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The kernels of a statement; ``print`` shows their loops."""
+    """The kernels of a statement, and what the host does; ``print`` shows their loops."""
 
-    statement: Statement
-    plans: tuple[Plan, ...]
+    statement: str
+    steps: tuple[Step, ...]
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The kernels' plans."""
+        return tuple(step.plan for step in self.steps if isinstance(step, KernelStep))
 
     def __str__(self) -> str:
-        several = len(self.plans) > 1
-        lines = [f"{self.statement}   in {len(self.plans)} kernels", ""] if several else []
-        for plan in self.plans:
-            lines += [*_kernel(plan), ""]
+        kernels = len(self.plans)
+        lines = [f"{self.statement}   in {kernels} kernels", ""] if kernels > 1 else []
+        for step in self.steps:
+            lines += _kernel(step.plan) if isinstance(step, KernelStep) else [f"host: {step.what}"]
+            lines.append("")
         return "\n".join(lines[:-1])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the kernels' loops and what they are expected to cost, as ``json`` can write it.
+        """Return the kernels' loops and what they are expected to cost, as ``json`` can write it,
+        and what the host does between them.
 
         Of a loop: its index and size, what it walks, and what its cells do. ``expected`` are
         cycles, multiplies, lines read, entries of the result, and each stage's cycles by itself.
         """
         kernels = [_figures(plan) for plan in self.plans]
-        return plain({"statement": str(self.statement), "kernels": kernels})
-
-
-class _AllPlannedError(Exception):
-    """Raised at the last kernel, which is not run."""
-
-
-def explain(
-    config: ChipConfig,
-    statement: Statement,
-    named: dict[str, Operand],
-    order: Sequence[str] | None = None,
-    levels: Sequence[str] | None = None,
-    *,
-    epilogue: Epilogue | None = None,
-    latency: int = LATENCY,
-    semiring: Semiring = PLUS_TIMES,
-) -> Explanation:
-    """Plan a statement; intermediates are computed on the golden model."""
-    plans: list[Plan] = []
-    model = ModelBackend(config)
-
-    def run(task: Task) -> Tensor:
-        plans.append(task.plan)
-        if task.final:
-            raise _AllPlannedError
-        return run_task(config, model, task)[0]
-
-    with suppress(_AllPlannedError):
-        evaluate(
-            config,
-            statement,
-            named,
-            order=order,
-            levels=levels,
-            epilogue=epilogue,
-            latency=latency,
-            semiring=semiring,
-            run=run,
-        )
-    return Explanation(statement, tuple(plans))
+        host = [step.what for step in self.steps if not isinstance(step, KernelStep)]
+        return plain({"statement": self.statement, "kernels": kernels, "host": host})
 
 
 def _figures(plan: Plan) -> dict[str, Any]:

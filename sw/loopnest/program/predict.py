@@ -1,0 +1,105 @@
+"""Predicts a kernel's result for the kernels after it: where it has entries, and their bounds.
+
+A prediction decides which plan is chosen, never what is computed.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopnest_hw.config import NumberFormat
+
+from ..contraction.pattern import EVERYWHERE, MAX_ENTRIES, Pattern, joined, pattern_of
+from ..epilogue import Epilogue
+from ..expression.expected import Expected
+from ..expression.notation import Access, Binary, Expression, Negate, Statement
+from ..expression.operand import Operand
+from ..expression.semiring import Semiring
+from ..expression.split import factors_of
+from ..formats.pack import COMPRESSED
+from ..loops.zeros import result_bounds
+
+
+def expected_result(
+    statement: Statement,
+    operands: Sequence[Operand],
+    sizes: Mapping[str, int],
+    levels: Sequence[str],
+    dtype: NumberFormat,
+    semiring: Semiring,
+    epilogue: Epilogue | None,
+) -> Expected:
+    """Return what planning sees of a statement's result with these levels."""
+    indices = statement.result.indices
+    bounds = result_bounds(statement, operands, sizes, semiring)
+    compressed = COMPRESSED in levels
+    return Expected(
+        statement.result.name,
+        [sizes[i] for i in indices],
+        dtype,
+        (lambda: _coordinates(statement, operands, sizes)) if compressed else None,
+        levels=levels,
+        wide=epilogue is None or not epilogue.narrow,
+        bounds=bounds if epilogue is None else epilogue.bounds(*bounds),
+    )
+
+
+def _coordinates(
+    statement: Statement, operands: Sequence[Operand], sizes: Mapping[str, int]
+) -> list[NDArray[np.int64]]:
+    """Return the expected entries' coordinates by mode."""
+    indices = statement.result.indices
+    pattern = find_pattern(statement, operands, sizes)
+    lacking = prod(sizes[i] for i in indices if i not in pattern.indices)
+    if pattern.entries * lacking <= MAX_ENTRIES:
+        return pattern.spread(indices, sizes)
+    draw = np.random.default_rng(0)
+    entry = draw.integers(0, max(1, pattern.entries), MAX_ENTRIES)
+    column = dict(zip(pattern.indices, pattern.columns, strict=True))
+    found = [
+        column[i][entry] if i in column else draw.integers(0, sizes[i], MAX_ENTRIES)
+        for i in indices
+    ]
+    return list(np.unique(np.stack(found), axis=1))
+
+
+def find_pattern(
+    statement: Statement, operands: Sequence[Operand], sizes: Mapping[str, int]
+) -> Pattern:
+    """Return where the result has entries, as far as its operands tell."""
+    at = iter(operands)
+
+    def walk(e: Expression, kept: Collection[str]) -> Pattern:
+        match e:
+            case Access():
+                return pattern_of(e, next(at)).onto(kept, sizes)
+            case Negate(term):
+                return walk(term, kept)
+            case Binary("*"):
+                everything = statement.indices
+                factors = [walk(factor, everything) for factor in factors_of(e)]
+                return joined(factors, kept, sizes)
+            case Binary(_, left, right):
+                return _union([walk(left, kept), walk(right, kept)], sizes)
+
+    indices = statement.result.indices
+    found = walk(statement.expression, indices)
+    mask = statement.mask
+    if mask is not None and not mask.complement:
+        found = joined([found, pattern_of(mask.access, next(at))], indices, sizes)
+    return found
+
+
+def _union(patterns: Sequence[Pattern], sizes: Mapping[str, int]) -> Pattern:
+    """Return where any of some patterns has an entry; everywhere if that is too much to tell."""
+    indices = tuple(dict.fromkeys(i for p in patterns for i in p.indices))
+    space = {i: sizes[i] for i in indices}
+    for p in patterns:
+        count = p.entries * prod(size for i, size in space.items() if i not in p.indices)
+        if not p.indices or count > MAX_ENTRIES:
+            return EVERYWHERE
+    spread = [p.spread(indices, sizes) for p in patterns]
+    both = Pattern(indices, tuple(np.concatenate(columns) for columns in zip(*spread, strict=True)))
+    return both.distinct(sizes)

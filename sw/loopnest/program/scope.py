@@ -1,0 +1,115 @@
+"""What the planning of a statement's kernels shares: operands, settings, and the steps so far."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+import numpy as np
+
+from loopnest_hw.config import ChipConfig
+from loopnest_hw.descriptor import Op
+
+from ..epilogue import Epilogue
+from ..expression.expected import Expected
+from ..expression.notation import Access, Statement
+from ..expression.operand import Operand
+from ..expression.semiring import Semiring
+from ..expression.split import Splitter
+from ..loops.plan import index_sizes
+from .steps import HostStep, Step, changed
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A result to compute: its statement, its levels, and its epilogue.
+
+    ``whole``: a product is not taken apart, unless one kernel can't compute it.
+    """
+
+    statement: Statement
+    levels: tuple[str, ...]
+    epilogue: Epilogue | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Scope:
+    """State common to all kernels of a statement.
+
+    Attributes
+    ----------
+    named : dict
+        The operands by name; intermediates are added.
+    order : sequence of str or None
+        The loops; each kernel takes those that it has.
+    latency : int
+        Of the memory, in cycles.
+    taken : set of str
+        The names of intermediates, including those still to be planned.
+    steps : list
+        The steps so far.
+    pieces : int
+        The number of parts into which the statement was halved.
+    """
+
+    config: ChipConfig
+    named: dict[str, Operand]
+    order: Sequence[str] | None
+    latency: int
+    semiring: Semiring
+    taken: set[str]
+    steps: list[Step]
+    pieces: int = 1
+
+    def operands(self, statement: Statement) -> list[Operand]:
+        """Return the operands of a statement, in the order written."""
+        return [self.named[access.name] for access in statement.accesses]
+
+    def sizes(self, statement: Statement) -> dict[str, int]:
+        """Return the sizes of its indices."""
+        return index_sizes(statement, self.operands(statement))
+
+    def name(self, kind: str = "part") -> str:
+        """Return a name that no operand and no other intermediate has."""
+        found = (n for n in map(f"{kind}{{}}".format, count(1)) if n not in self.named)
+        name = next(n for n in found if n not in self.taken)
+        self.taken.add(name)
+        return name
+
+    def with_operands(self, named: dict[str, Operand]) -> "Scope":
+        """Return it with other operands."""
+        return replace(self, named=named)
+
+    def splitter(self, statement: Statement) -> Splitter:
+        """Return what splits a statement of these operands."""
+        sizes = self.sizes(statement)
+
+        def ones(index: str) -> Access:
+            name = self.name("ones")
+            source = np.full(sizes[index], self.semiring.one, np.float32)
+            self.named[name] = Operand(name, source, self.config.dtype)
+            return Access(name, (index,))
+
+        return Splitter(
+            operands=self.config.operands,
+            sizes=sizes,
+            wide=lambda a: self.named[a.name].wide and self.semiring.multiply is Op.MUL,
+            name=self.name,
+            ones=ones,
+            scalars=self.semiring.zero == 0,
+        )
+
+    def on_host(
+        self,
+        what: str,
+        operands: Sequence[Operand],
+        result: Expected,
+        apply: Callable[..., Operand],
+    ) -> Expected:
+        """Add a step of the host; return its result."""
+        self.steps.append(HostStep(what, tuple(operands), result, apply))
+        return result
+
+    def changed(self, what: str, operand: Operand, change: Callable[[Operand], Operand]) -> Operand:
+        """Return an operand rearranged by a step of the host."""
+        return changed(self.steps, what, operand, change)

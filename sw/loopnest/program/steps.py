@@ -1,0 +1,92 @@
+"""The steps of a program: kernels of the chip, and what the host does between them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..epilogue import Epilogue
+from ..expression.expected import Expected
+from ..expression.operand import Operand
+from ..expression.view import View
+from ..formats.tensor import Tensor
+from ..loops.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class KernelStep:
+    """A kernel.
+
+    Attributes
+    ----------
+    plan : Plan
+        Operands that are `Expected` are results of steps before.
+    levels : tuple of str
+        Of the result, as the host reads it.
+    epilogue : Epilogue or None
+    result : Expected
+        What later steps know the result by.
+    instead : callable or None
+        Returns steps that compute the same where the accumulator turns out to have too few slots,
+        the last one's result being that of this step; None if there are none.
+    """
+
+    plan: Plan
+    levels: tuple[str, ...]
+    epilogue: Epilogue | None
+    result: Expected
+    instead: Callable[[], "tuple[Step, ...] | None"] | None = None
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The operands by column."""
+        return self.plan.operands
+
+
+@dataclass(frozen=True, eq=False)
+class HostStep:
+    """A host step: a rearrangement of tensors by the host.
+
+    Attributes
+    ----------
+    what : str
+        In words.
+    operands : tuple of Operand
+    result : Operand
+        What later steps know the result by; not `Expected` if it is made of the user's operands
+        alone, and so already known.
+    apply : callable
+        Returns the result, given the operands.
+    """
+
+    what: str
+    operands: tuple[Operand, ...]
+    result: Operand
+    apply: Callable[..., Operand]
+
+
+Step = KernelStep | HostStep
+
+
+def changed(
+    steps: list[Step], what: str, operand: Operand, change: Callable[[Operand], Operand]
+) -> Operand:
+    """Return an operand rearranged by the host, and add the step."""
+    found = change(operand)
+    if found.known and found is not operand:
+        found.assume_bounds(*operand.bounds)
+    # a view of something not computed yet is that of its base
+    if found is not operand and not isinstance(found, View):
+        steps.append(HostStep(what, (operand,), found, change))
+    return found
+
+
+def pack_operands(plan: Plan, operands: Sequence[Operand]) -> tuple[Tensor, ...]:
+    """Pack the operands of a plan; one that is used twice with the same levels is packed once."""
+    packed: dict[Any, Tensor] = {}
+    found = []
+    for operand, stored in zip(operands, plan.nest.columns, strict=True):
+        key = (operand.identity, stored.packing)
+        if key not in packed:
+            packed[key] = operand.pack(stored)
+        found.append(packed[key])
+    return tuple(found)

@@ -1,0 +1,260 @@
+"""Programs: planned once, run with any inputs of the same shapes."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import loopnest
+from loopnest import Assignment, Chip, ChipError, Epilogue, Tensor
+from loopnest.program.steps import HostStep, KernelStep
+from loopnest_hw.registers import ErrorCode
+
+INT8 = Chip("single", dtype="int8", backend="model")
+BF16 = Chip("single", dtype="bf16", backend="model")
+CHIPS = {"int8": INT8, "bf16": BF16}
+
+
+def integers(rng, shape, density=1.0, low=-4, high=4):
+    values = rng.integers(low, high + 1, shape)
+    return np.where(rng.random(shape) < density, values, 0).astype(np.float64)
+
+
+def sparse(rng, shape, density=0.2):
+    return sp.csr_array(integers(rng, shape, density))
+
+
+def dense(x):
+    if isinstance(x, Tensor):
+        return np.asarray(x.to_dense())
+    return x.toarray() if sp.issparse(x) else np.asarray(x)
+
+
+@pytest.mark.parametrize("dtype", CHIPS)
+def test_one_statement(dtype):
+    rng = np.random.default_rng(1)
+    A, x = sparse(rng, (30, 40)), integers(rng, 40)
+    program = loopnest.compile("y[i] = A[i,j] * x[j]", {"A": A, "x": x}, chip=CHIPS[dtype])
+    assert program.inputs == ("A", "x") and program.results == ("y",)
+    assert program.report is None and not program.layers
+    assert np.array_equal(program(), A @ x)
+    other, B = integers(rng, 40), sparse(rng, (30, 40))
+    assert np.array_equal(program.run(x=other)["y"], A @ other)
+    assert np.array_equal(program(B, other), B @ other)
+    assert np.array_equal(program(), A @ x)
+    assert program.report is not None and program.report.multiplies == A.nnz
+
+
+def test_results_of_statements_before():
+    """They are not rounded on the way: 300 is no number of int8, and 2^10 + 1 none of bf16."""
+    rng = np.random.default_rng(2)
+    A, x = integers(rng, (20, 20), low=5, high=9), integers(rng, 20, low=100, high=120)
+    b = integers(rng, 20)
+    text = ["h[i] = A[i,j] * x[j]", "y[i] = h[i] + b[i]", "z = h[i] * b[i]"]
+    for chip in CHIPS.values():
+        program = loopnest.compile(text, {"A": A, "x": x, "b": b}, chip=chip)
+        assert program.results == ("y", "z")
+        y, z = program()
+        assert np.array_equal(y, A @ x + b) and z == b @ (A @ x)
+        y, z = program(A, -x)
+        assert np.array_equal(y, b - A @ x) and z == -b @ (A @ x)
+        assert list(program.layers) == ["h", "y", "z"]
+        assert program.report.multiplies == sum(r.multiplies for r in program.layers.values())
+
+
+def test_a_network():
+    rng = np.random.default_rng(3)
+    weights = [sparse(rng, (24, 32), 0.3), sparse(rng, (16, 24), 0.3)]
+    x = integers(rng, (32, 5))
+    relu = Epilogue(relu=True)
+    program = loopnest.compile(
+        [
+            Assignment(statement="h[o,n] = V[o,i] * x[i,n]", epilogue=relu),
+            Assignment(statement="y[o,n] = W[o,i] * h[i,n]", epilogue=relu),
+        ],
+        {"V": weights[0], "W": weights[1], "x": x},
+        chip=INT8,
+    )
+    for inputs in (x, integers(rng, x.shape), integers(rng, x.shape, 0.1), -x):
+        h = np.maximum(weights[0] @ inputs, 0)
+        assert np.array_equal(program.run(x=inputs)["y"], np.maximum(weights[1] @ h, 0))
+
+
+STATEMENTS = {
+    "several kernels": "y[i] = A[i,j] * b[j] + A[i,j] * A[j,k] * b[k] - b[i]",
+    "a tensor twice": "y[i] = A[k,i] * A[k,j] * b[j]",
+    "a view": "y[i] = A[i,i] + b[i]",
+    "a window": "y[i] = b[i+j] * c[j]",
+    "five loops": "y[i] = A[i,j] * A[j,k] * A[k,l] * A[l,m] * b[m]",
+    "a mask": "y[i,j] = b[i] * b[j] where A[i,j]",
+    "a number": "y[i] = 3 * b[i]",
+}
+
+
+def reference(name, A, b, c):
+    return {
+        "several kernels": lambda: A @ b + A @ (A @ b) - b,
+        "a tensor twice": lambda: A.T @ (A @ b),
+        "a view": lambda: np.diag(A) + b,
+        "a window": lambda: np.correlate(b, c, "valid"),
+        "five loops": lambda: A @ A @ A @ A @ b,
+        "a mask": lambda: np.outer(b, b) * (A != 0),
+        "a number": lambda: 3 * b,
+    }[name]()
+
+
+@pytest.mark.parametrize("given", ["scipy", "numpy", "tensor"])
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_other_inputs_of_any_statement(name, given):
+    """Whatever is done with the operands, it is done with those of the run."""
+    rng = np.random.default_rng(sorted(STATEMENTS).index(name))
+    make = {
+        "scipy": sp.csr_array,
+        "numpy": np.asarray,
+        "tensor": lambda array: INT8.tensor(sp.csr_array(array)),
+    }[given]
+    text = STATEMENTS[name]
+
+    def draw(density):
+        every = {
+            "A": integers(rng, (12, 12), density, -2, 2),
+            "b": integers(rng, 12, low=-2, high=2),
+            "c": integers(rng, 3),
+        }
+        return every, {n: make(v) if n == "A" else v for n, v in every.items() if n in text}
+
+    _, first = draw(0.2)
+    program = loopnest.compile(text, first, chip=INT8)
+    for density in (0.2, 0.2, 0.02, 0.9):
+        every, inputs = draw(density)
+        found = dense(program.run(**inputs)["y"])
+        assert np.array_equal(found, reference(name, *every.values())), (name, density)
+
+
+def test_of_results_too():
+    """Views, masks and the values of semirings are made of results, too."""
+    rng = np.random.default_rng(5)
+    A, b = sparse(rng, (12, 12), 0.3), integers(rng, 12)
+    text = [
+        "T[i,j] = A[i,k] * A[k,j]",
+        "d[i] = T[i,i]",
+        "w[i] = d[i+j] * c[j]",
+        "m[i,j] = b[i] * b[j] where T[i,j]",
+        Assignment(statement="r[i] = T[i,j] * b[j]", semiring="or_and"),
+    ]
+    c = np.array([1.0, -2.0])
+    program = loopnest.compile(text, {"A": A, "b": b, "c": c}, chip=INT8)
+    for B in (A, sparse(rng, (12, 12), 0.3), sparse(rng, (12, 12), 0.05)):
+        found = {name: dense(value) for name, value in program.run(A=B).items()}
+        T = (B @ B).toarray()
+        there = ((B != 0).astype(int) @ (B != 0).astype(int)).toarray() > 0
+        assert np.array_equal(found["w"], np.correlate(np.diag(T), c, "valid"))
+        assert np.array_equal(found["m"], np.where(there, np.outer(b, b), 0))
+        assert np.array_equal(found["r"], ((T != 0) & (b != 0)).any(axis=1))
+
+
+def test_compacted_statements_are_planned_for_each_pattern():
+    rng = np.random.default_rng(6)
+
+    def hyper():
+        at = rng.integers(0, 5000, (2, 40))
+        return sp.coo_array((np.ones(40), tuple(at)), (5000, 5000)).tocsr()
+
+    A = hyper()
+    program = loopnest.compile("C[i,j] = A[i,k] * A[k,j]", {"A": A}, chip=BF16)
+    for B in (A, hyper(), hyper()):
+        assert (program(B) != B @ B).nnz == 0
+
+
+def test_larger_and_infinite_values_are_planned_for():
+    """A pruned array is stored without its zeros only where its partner is finite."""
+    rng = np.random.default_rng(7)
+    W, x = integers(rng, (64, 96), 0.2), integers(rng, 96)
+    program = loopnest.compile("y[i] = W[i,j] * x[j]", {"W": W, "x": x}, chip=BF16)
+    assert program() is not None and program.report.stored
+    far = x.copy()
+    far[3] = np.inf
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(program.run(x=far)["y"], W @ far, equal_nan=True)
+    assert np.array_equal(program.run(x=2.0**20 * x)["y"], W @ (2.0**20 * x))
+    assert np.array_equal(program()[:3], (W @ x)[:3])
+
+
+def test_nothing_runs_before_the_start(monkeypatch):
+    monkeypatch.setattr("loopnest.program.device.run_kernel", lambda *_: 1 / 0)
+    rng = np.random.default_rng(8)
+    text = ["h[i] = A[i,j] * A[j,k] * x[k]", "y[i] = h[i] + h[i]"]
+    program = loopnest.compile(text, {"A": sparse(rng, (50, 50)), "x": np.ones(50)}, chip=INT8)
+    assert len(program.explain().plans) >= 3
+    shown = str(program)
+    assert "for i" in shown and "expected" in shown
+    with pytest.raises(ZeroDivisionError):
+        program()
+    assert program.report is None
+
+
+def test_slots_of_an_intermediate(monkeypatch):
+    """Where the accumulator turns out to be too small, the statement is computed otherwise."""
+    from loopnest.program import device
+
+    rng = np.random.default_rng(9)
+    A = sparse(rng, (20, 20), 0.5)
+    program = loopnest.compile(["B[i,j] = A[i,k] * A[k,j]", "y[i] = B[i,j] * x[j]"],
+                               {"A": A, "x": np.ones(20)}, chip=INT8)  # fmt: skip
+    real, failed = device.run_kernel, []
+
+    def fails(config, backend, step, *rest):
+        if not failed:
+            failed.append(step)
+            raise ChipError(ErrorCode.SLOTS, 0)
+        return real(config, backend, step, *rest)
+
+    monkeypatch.setattr(device, "run_kernel", fails)
+    assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
+    failed.clear()
+    assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
+
+
+def test_steps():
+    rng = np.random.default_rng(10)
+    A = sparse(rng, (8, 8))
+    text = "C[i,m] = A[i,j] * A[j,k] * A[k,l] * A[l,m]"
+    steps = loopnest.compile(text, {"A": A}, chip=INT8).explain().steps
+    assert any(isinstance(step, KernelStep) for step in steps)
+    for step in steps:
+        if isinstance(step, HostStep):
+            assert step.what in str(loopnest.compile(text, {"A": A}, chip=INT8))
+
+
+@pytest.mark.parametrize(
+    ("source", "inputs", "message"),
+    [
+        (3, {}, "3: expected a statement"),
+        ([], {}, "expected a statement or a sequence"),
+        (["y = x[i]", 4], {"x": [1]}, "4: expected a statement or an Assignment"),
+        ("y[i] = x[i] * z[i]", {"x": [1]}, "operand 'z' of 'y.i. = x.i. . z.i.' is missing"),
+        (["a[i] = b[i]", "b[i] = x[i]"], {"x": [1]}, "operand 'b' of 'a.i. = b.i.' is missing"),
+        ("y[i] = x[i]", {"x": [1], "w": [2]}, "input 'w': no statement has it"),
+        (["y[i] = x[i]", "y[i] = 2 * x[i]"], {"x": [1]}, "'y' is computed before"),
+        (["y[i] = x[i]", "z[i] = y[i] * x[i]", "x[i] = z[i]"], {"x": [1]}, "'x' is an input"),
+        ("y[i] = x[i]", [1], "inputs=.1.: expected the operands by name"),
+        ("y[i] = x[i,j]", {"x": [1]}, "x has shape .1,.: expected 2 dimensions"),
+    ],
+)
+def test_errors(source, inputs, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        loopnest.compile(source, inputs, chip=INT8)
+
+
+def test_errors_of_runs():
+    program = loopnest.compile("y[i] = 2 * x[i]", {"x": np.ones(3)}, chip=INT8)
+    with pytest.raises(ValueError, match=r"x has shape \(4,\): expected \(3,\)"):
+        program(np.ones(4))
+    with pytest.raises(TypeError, match="input 'z': expected one of x"):
+        program.run(z=1)
+    with pytest.raises(TypeError, match="2 inputs: expected up to 1"):
+        program(np.ones(3), 1)
+    with pytest.raises(ValueError, match="x"):
+        program([1.0, np.nan, 2.0])
+    with pytest.raises(TypeError, match="chip=None: expected a Chip"):
+        loopnest.compile("y = x[i]", {"x": [1]}, chip=None)
+    assert np.array_equal(program(), [2, 2, 2])
