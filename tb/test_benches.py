@@ -17,7 +17,6 @@ BENCHES = Path(__file__).parent
 ELSEWHERE = {
     "arith.adder": "arith/test_presence.py",
     "arith.multiplier": "arith/test_presence.py",
-    "chip.command": "chip/test_chip.py",
     "leaf.lane": "leaf/test_lanes.py",
 }
 """Modules whose units are tested by another bench."""

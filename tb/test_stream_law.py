@@ -23,8 +23,11 @@ from loopnest_hw.accumulate.drain import Drain
 from loopnest_hw.accumulate.eviction import Eviction
 from loopnest_hw.accumulate.table import Table
 from loopnest_hw.chip.command import CommandProcessor
+from loopnest_hw.chip.fetch import DescriptorFetch
+from loopnest_hw.chip.initialise import Initialiser
 from loopnest_hw.chip.memory_port import READ_CLIENTS, ReadPort, WritePort
 from loopnest_hw.chip.registers import RegisterFile
+from loopnest_hw.chip.snapshot import SnapshotWriter
 from loopnest_hw.config import make_config
 from loopnest_hw.dispatcher import Dispatcher
 from loopnest_hw.leaf.addresser import Addresser
@@ -177,6 +180,21 @@ LAWS = {
         outputs=["request"],
         assume=lambda unit: unit.bus_moves | ~unit.bus_due,
         depth=2,
+    ),
+    # Both withdraw what waits at a stop, which is a memory timeout.
+    "DescriptorFetch": Law(
+        unit=lambda: DescriptorFetch(CONFIG),
+        outputs=["request"],
+        assume=lambda unit: ~unit.stop & ~((unit.start | unit.ahead) & unit.busy),
+    ),
+    "SnapshotWriter": Law(
+        unit=SnapshotWriter,
+        outputs=["o"],
+        constant=["content"],
+        assume=lambda unit: ~unit.stop & ~(unit.start & unit.busy),
+    ),
+    "Initialiser": Law(
+        unit=lambda: Initialiser(CONFIG), outputs=["o"], inputs=["i"], constant=["result"]
     ),
     # Its clients may withdraw requests.
     "ReadPort": Law(unit=lambda: ReadPort(CONFIG), outputs=["bus__ar"]),

@@ -26,7 +26,15 @@ from .descriptor import (
     descriptor_lines,
     places,
 )
-from .registers import IDENTITY, REGISTERS, ErrorCode, configuration_word
+from .registers import (
+    COUNTERS,
+    IDENTITY,
+    REGISTERS,
+    SNAPSHOT_BYTES,
+    SNAPSHOT_LINES,
+    ErrorCode,
+    configuration_word,
+)
 
 FIELD_ENUMS: tuple[type[IntEnum], ...] = (
     CellMode,
@@ -71,6 +79,7 @@ def definitions(config: ChipConfig) -> dict[str, Any]:
         "identity": IDENTITY,
         "configuration": configuration_word(config),
         "registers": [asdict(register) for register in REGISTERS],
+        "counters": {"names": [name for name, _ in COUNTERS], "lines": SNAPSHOT_LINES},
         "errors": {code.name: int(code) for code in ErrorCode},
         "enums": {enum.__name__: {e.name: int(e) for e in enum} for enum in FIELD_ENUMS},
         "descriptor": {
@@ -119,6 +128,11 @@ def _c_lines(config: ChipConfig) -> Iterator[str]:
     for register in REGISTERS:
         yield f"/* {register.access}: {register.doc} */"
         yield f"#define LOOPNEST_REGISTER_{register.name.upper()} {register.offset:#05x}u"
+    yield ""
+    yield "/* counters in memory: little endian, 8 bytes each, in this order */"
+    yield f"#define LOOPNEST_SNAPSHOT_LINES {SNAPSHOT_LINES}u"
+    for number, (name, _) in enumerate(COUNTERS):
+        yield f"#define LOOPNEST_COUNTER_{name.upper()} {number}u"
     yield ""
     yield "enum loopnest_error {"
     meaning = member_docs(ErrorCode)
@@ -172,6 +186,11 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
     yield f"`identity` is {IDENTITY:#010x}. A start while the chip is busy does nothing. A soft"
     yield "reset ends the run once what is in flight on the memory bus has completed; then `busy`"
     yield "falls, and `done` and the error are cleared."
+    yield ""
+    yield f"Where a descriptor's `counters` is not 0, all {len(COUNTERS)} counters are written to"
+    yield f"the {SNAPSHOT_LINES} lines from there on when its kernel is done, in the order of their"
+    yield f"registers: {SNAPSHOT_BYTES} bytes each, little endian"
+    yield "([what they cover](architecture.md#lists-of-kernels))."
     yield ""
     yield "## Error codes"
     yield ""

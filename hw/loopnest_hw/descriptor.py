@@ -100,7 +100,10 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("op2", 3, "Op of the second and third factors: y = op2(b, c)")
     yield Field("op1", 3, "Op of the first factor and that: x = op1(a, y)")
     yield Field("reduction", 2, "Reduction: how the terms of a key are combined")
+    for s in range(config.scanners):
+        yield Field(f"scanner.{s}.open", 1, "1: table stride 4; 0: stride 2")
     yield Field("budget", 32, "cycles this kernel may take")
+    yield Field("counters", 32, "byte address to write all counters to at the end, or 0")
     for r in range(config.rows):
         yield Field(f"row.{r}.bypass", 1, "the nest does not have this loop: tokens pass")
         yield Field(f"row.{r}.block_table", config.table_bits, "bit p: keep blocks of pattern p")
@@ -118,7 +121,6 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
         for o in range(config.operands):
             yield Field(f"row.{r}.cell.{o}.step", 32, "child_step (SCAN) or stride (FOLLOW)")
     for s in range(config.scanners):
-        yield Field(f"scanner.{s}.open", 1, "1: table stride 4; 0: stride 2")
         yield Field(f"scanner.{s}.table", 32, "byte address of the position table")
         yield Field(f"scanner.{s}.blocks", 32, "byte address of the block words")
     for o in range(config.operands):
@@ -137,8 +139,12 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("result.compressed", 1, "1: table, blocks and values; 0: dense values alone")
     yield Field("result.output", 1, "Output")
     yield Field("result.full", 1, "untouched coordinates of a result fiber get result.fill")
+    yield Field(
+        "result.initialise", 1, "the table (compressed) or the values (dense) are filled first"
+    )
     yield Field("result.size", COORDINATE_BITS + 1, "coordinates of a result fiber")
     yield Field("result.fill", 32, "wide value of untouched coordinates, if result.full")
+    yield Field("result.background", 32, "word that a dense result's region is filled with")
     yield Field("result.start", 32, "result fiber position before the first loop")
     yield Field("result.table", 32, "byte address of the stride-4 position table")
     yield Field("result.table_end", 32, "first byte address past the table's region")

@@ -6,7 +6,7 @@ Registers are 32 bits wide. The C header, the JSON file and the docs' table are 
 from dataclasses import dataclass
 from enum import IntEnum
 
-from .config import ChipConfig, NumberFormat
+from .config import LINE_BYTES, ChipConfig, NumberFormat
 
 IDENTITY = 0x4C4E5354
 """Value of the identity register: "LNST"."""
@@ -41,8 +41,8 @@ class ErrorCode(IntEnum):
     fiber's blocks do not ascend; where: the row.
     """
     OVERLAP = 11
-    """A region of the result is read, or contains the next descriptor; where: 0 blocks, 1 values, 2
-    the table.
+    """A region of the result, or of the counters, is read or contains the next descriptor; where: 0
+    blocks, 1 values, 2 the table, 3 the counters.
     """
     KEYS = 12
     """The nest does not accumulate, and a result fiber's keys do not ascend; where: 0."""
@@ -94,7 +94,7 @@ COUNTERS = (
     ("multiplies", "lanes of leaf steps; each counts once, however many factors it has"),
     ("leaf_steps", "leaf steps"),
     ("lines_read", "lines read, without descriptors"),
-    ("lines_written", "lines written"),
+    ("lines_written", "lines written, without counters"),
     ("passes", "further passes of result fibers"),
     ("evictions", "accumulator slots evicted"),
     ("pool_full", "cycles in which a stream waited for a free line of its ring"),
@@ -107,10 +107,19 @@ COUNTERS = (
     ),
 )
 
+SNAPSHOT_BYTES = 8
+"""Bytes of a counter in memory, where the descriptor's ``counters`` has them written: little
+endian, in the order of `COUNTERS`. ``cycles`` is there the number from the start until the kernel's
+last line is at the memory port; the rest of its write, a latency, counts for the next kernel.
+"""
+
+SNAPSHOT_LINES = -(-len(COUNTERS) * SNAPSHOT_BYTES // LINE_BYTES)
+"""Lines of all counters in memory; bytes behind the last counter are 0."""
+
 REGISTERS = tuple(
     Register(name, 4 * i, access, doc) for i, (name, access, doc) in enumerate(CONTROL)
 ) + tuple(
-    Register(name, 0x100 + 4 * i, "r", doc + "; since the start")
+    Register(name, 0x100 + 4 * i, "r", doc + "; since the start, modulo 2^32")
     for i, (name, doc) in enumerate(COUNTERS)
 )
 

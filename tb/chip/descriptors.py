@@ -14,6 +14,7 @@ from loopnest_hw.descriptor import (
     kernel_fields,
 )
 from loopnest_hw.kernel import kernel_layout
+from loopnest_hw.registers import SNAPSHOT_LINES
 from tb.streams import encode
 
 
@@ -95,11 +96,15 @@ def register(config: ChipConfig, kernel: dict[str, int]) -> int:
 
 
 def regions(rng: random.Random) -> dict[str, int]:
-    """Return the result's regions, in any order and some of them empty."""
-    ends = sorted(rng.getrandbits(27) * 32 for _ in range(6))
+    """Return the regions that are written, in any order and some of them empty."""
+    ends = sorted(rng.getrandbits(27) * 32 for _ in range(8))
     found = {}
-    for n, name in enumerate(rng.sample(["table", "blocks", "values"], 3)):
+    for n, name in enumerate(rng.sample(["table", "blocks", "values", "counters"], 4)):
         begin, end = ends[2 * n : 2 * n + 2]
+        if name == "counters":
+            size = 32 * SNAPSHOT_LINES
+            found[name] = rng.choice((0, begin, end - size)) if end - begin >= size else 0
+            continue
         found[f"result.{name}"] = begin
         found[f"result.{name}_end"] = rng.choice((begin, end, rng.randint(begin, end)))
     return found

@@ -7,7 +7,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.chip.counters import Counters
-from loopnest_hw.registers import COUNTERS, STAGES
+from loopnest_hw.registers import COUNTERS, SNAPSHOT_LINES, STAGES
 from loopnest_hw.tokens import EVENTS
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import encode
@@ -27,10 +27,33 @@ LINES = ("line_read", "line_written")
 STATES = ("idle", "busy", "starved", "stalled")
 
 
+async def marked(dut: Any) -> int:
+    """Mark ``cycles`` while it counts; return its value in that cycle."""
+    dut.busy.value = dut.mark.value = 1
+    await RisingEdge(dut.clk)
+    value = int(dut.value__0.value)
+    dut.mark.value = 0
+    await ClockCycles(dut.clk, 5)
+    assert int(dut.value__0.value) > value
+    dut.busy.value = 0
+    return value
+
+
+async def in_memory(dut: Any) -> list[int]:
+    """Return the counters as they are written to memory."""
+    raw = b""
+    for number in range(SNAPSHOT_LINES):
+        dut.number.value = number
+        await ClockCycles(dut.clk, 2)
+        raw += int(dut.line.value).to_bytes(32, "little")
+    return [int.from_bytes(raw[8 * n : 8 * n + 8], "little") for n in range(len(COUNTERS))]
+
+
 @cocotb.test()
 async def counts(dut: Any) -> None:
     """Random events, added up twice with a clear between."""
     rng = bench.rng()
+    dut.mark.value = dut.number.value = 0
     await bench.start(dut)
     for extra in range(2):
         expected = {name: 0 for name, _ in COUNTERS}
@@ -65,6 +88,8 @@ async def counts(dut: Any) -> None:
             name: int(getattr(dut, f"value__{n}").value) for n, (name, _) in enumerate(COUNTERS)
         }
         assert found == expected
+        expected["cycles"] = await marked(dut)
+        assert await in_memory(dut) == list(expected.values())
         assert all(expected.values())
 
 

@@ -22,46 +22,55 @@ READS = 12
 
 def near(rng: random.Random, kernel: dict[str, int]) -> int:
     """Return the address of a line at a region's edge, or of any line."""
-    edges = [kernel[f"result.{name}{end}"] for name in REGIONS for end in ("", "_end")]
+    edges = [edge for region in regions(kernel).values() for edge in region]
     address = rng.choice([*edges, rng.getrandbits(32)]) + rng.choice((-64, -32, 0, 32))
     return address % (1 << 32) & ~31
 
 
 @cocotb.test()
 async def reads_at_the_edges(dut: Any) -> None:
-    """The first line in a region is found, and no line next to one."""
+    """The first line in a region is found, and no line next to one; descriptors' lines are found
+    separately.
+    """
     rng = bench.rng()
     layout = kernel_layout(CONFIG).members["result"]
-    dut.read.value = dut.running.value = dut.clear.value = 0
+    dut.read.value = dut.running.value = dut.clear.value = dut.descriptor.value = 0
     await bench.start(dut)
-    found: set[int | None] = set()
+    seen: list[set[int | None]] = [set(), set()]
     for _ in range(KERNELS):
         kernel = random_regions(rng) | {"result.compressed": rng.randrange(2)}
         fields = dict.fromkeys(layout.members, 0)
-        fields |= {path.removeprefix("result."): value for path, value in kernel.items()}
+        results = [path for path in kernel if path.startswith("result.")]
+        fields |= {path.removeprefix("result."): kernel[path] for path in results}
         dut.result.value = encode(layout, fields)
+        dut.counters.value = kernel["counters"]
         dut.clear.value = 1
         await RisingEdge(dut.clk)
         dut.clear.value = 0
         dut.running.value = 1
         await ClockCycles(dut.clk, 2)
         # after its run the regions still count
-        dut.running.value = rng.randrange(2)
-        dut.result.value = encode(layout, fields) if dut.running.value else 0
-        expected: int | None = None
+        running = rng.randrange(2)
+        dut.running.value = running
+        if not running:
+            dut.result.value = dut.counters.value = 0
+        expected: list[int | None] = [None, None]
         for _ in range(rng.randrange(READS)):
             address, valid = near(rng, kernel), rng.random() < 0.8
+            descriptor = rng.randrange(2)
             dut.address.value, dut.read.value = address, int(valid)
+            dut.descriptor.value = descriptor
             await RisingEdge(dut.clk)
             for name, (begin, end) in regions(kernel).items():
-                if valid and expected is None and begin <= address < end:
-                    expected = REGIONS.index(name)
+                if valid and expected[descriptor] is None and begin <= address < end:
+                    expected[descriptor] = REGIONS.index(name)
         dut.read.value = 0
         await ClockCycles(dut.clk, 4)
-        seen = int(dut.found.value)
-        assert (seen >> 1 if seen & 1 else None) == expected
-        found.add(expected)
-    assert found == {None, 0, 1, 2}
+        for port, wanted, kinds in zip((dut.found, dut.next_found), expected, seen, strict=True):
+            found = int(port.value)
+            assert (found >> 1 if found & 1 else None) == wanted
+            kinds.add(wanted)
+    assert seen == [{None, 0, 1, 2, 3}] * 2
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

@@ -95,9 +95,10 @@ def run_short(verilog: str, simulator: str, folder: Path, *, reset: bool = True)
 
 
 @pytest.mark.parametrize("simulator", ICARUS_STANDARDS)
-def test_kernels(simulator: str) -> None:
+@pytest.mark.parametrize("testcase", ["kernels", "programs"])
+def test_kernels(simulator: str, testcase: str) -> None:
     """The whole chip's bench."""
-    run_exported(exported(), simulator, "tb.chip.test_whole_chip", "kernels", {})
+    run_exported(exported(), simulator, "tb.chip.test_whole_chip", testcase, {})
 
 
 @pytest.fixture(scope="module")

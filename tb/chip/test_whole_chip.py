@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import cocotb
+import numpy as np
 import pytest
 from cocotb.triggers import RisingEdge
 
@@ -14,7 +15,8 @@ import tb.harness
 from loopnest.kernel.lower import Kernel
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.config import LINE_BYTES, make_config
-from loopnest_hw.registers import OFFSETS, ErrorCode
+from loopnest_hw.descriptor import pack
+from loopnest_hw.registers import OFFSETS, SNAPSHOT_LINES, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model.kernel import run_kernel
 from loopnest_sim.model.run import run_kernels
@@ -24,6 +26,7 @@ from tb.harness import COVERAGE, bench, run_bench
 from tb.kernels import NAMES, fields_of, loaded, lowered
 from tests.fuzz import corruption
 from tests.rtl.chips import Pair
+from tests.sim.vector_copy import TABLE, dependent_copies, write_vector
 
 PRESET = "shrunk"
 CONFIG = make_config(PRESET, "int8", multipliers=2)
@@ -33,6 +36,12 @@ PATIENCE = 20_000
 
 TIMINGS = (((1, 1), 0.0), ((60, 110), 0.0), ((1, 40), 0.4))
 """Minimum and maximum latency of the memory, and its stall probability."""
+
+START_OF_LIST, COUNTERS, EXTENT = 0x1000, 0xB000, 0xC000
+"""Addresses of a list and of its counters, and the end of its memory."""
+
+GAP = 30
+"""Maximum cycles between the kernels of a list, without the memory's latency."""
 
 FUZZ = 600
 """Seeds of the fuzzer."""
@@ -100,6 +109,9 @@ class System:
                 first = begin // LINE_BYTES
                 golden = image.read(first * LINE_BYTES, size // LINE_BYTES * LINE_BYTES)
                 for line, data in enumerate(golden.reshape(-1, LINE_BYTES), first):
+                    at = line * LINE_BYTES
+                    if any(begin <= at < end for begin, end in expected.counters):
+                        continue
                     wanted = int.from_bytes(data.tobytes(), "little")
                     assert self.memory.line(line) == wanted, f"line {line:#x}"
         return code
@@ -181,11 +193,56 @@ async def kernels(dut: Any) -> None:
     assert written > 10 * len(NAMES)
 
 
+@cocotb.test()
+async def programs(dut: Any) -> None:
+    """A list whose second kernel needs the first one's result, twice on memory full of garbage; the
+    cycles from the last write of the first to the first read of the second.
+    """
+    system = System(dut)
+    memory = system.memory
+    await bench.start(dut)
+    for background, (latency, stall) in enumerate((*TIMINGS, ((100, 100), 0.0)), 0x01020304):
+        memory.latency, memory.stall = latency, stall
+        memory.lines.clear()
+        image = Image()
+        for line in range(EXTENT // LINE_BYTES):
+            image.write(line * LINE_BYTES, memory.blank(line).to_bytes(LINE_BYTES, "little"))
+        write_vector(image)
+        kernels = dependent_copies(CONFIG, background, counters=COUNTERS)
+        image.write(START_OF_LIST, np.concatenate([pack(CONFIG, d) for d in kernels]))
+        memory.lines = lines(image)
+        memory.read_cycles.clear()
+        memory.write_cycles.clear()
+        assert not run_kernels(CONFIG, image, START_OF_LIST).errors
+        assert await system.run_at(START_OF_LIST) == (ErrorCode.NONE, 0)
+        wanted = lines(image)
+        found = memory.lines
+        counted = [COUNTERS // LINE_BYTES + n for n in range(SNAPSHOT_LINES)]
+        counted += [line + 0x100 // LINE_BYTES for line in counted]
+        assert all(found[line] == wanted[line] for line in wanted.keys() - set(counted))
+        multiplies = [found[counted[n * SNAPSHOT_LINES]] >> 64 & (1 << 64) - 1 for n in range(2)]
+        assert multiplies == [3, 6]
+        last_write = max(
+            cycle
+            for cycle, line in zip(memory.write_cycles, memory.writes, strict=True)
+            if line * LINE_BYTES < kernels[0]["result.values_end"]
+        )
+        first_read = min(
+            cycle
+            for cycle, line in zip(memory.read_cycles, memory.reads, strict=True)
+            if cycle > last_write and line * LINE_BYTES >= TABLE
+        )
+        dut._log.info("latency %s: a gap of %d cycles", latency, first_read - last_write)
+        if not stall:
+            assert latency[0] < first_read - last_write <= latency[1] + GAP
+
+
 def test_whole_chip() -> None:
     """For coverage and mutation; `test_verilog` runs the same kernels in Icarus."""
     if not COVERAGE and tb.harness.recorder is None:
         pytest.skip("in Verilator, tests/rtl runs whole chips")
-    run_bench(Chip(CONFIG), module=__name__, simulator="verilator", testcase="kernels")
+    for testcase in ("kernels", "programs"):
+        run_bench(Chip(CONFIG), module=__name__, simulator="verilator", testcase=testcase)
 
 
 def test_whole_chip_fuzz() -> None:

@@ -151,6 +151,8 @@ def test_json() -> None:
     assert found["errors"]["BUDGET"] == ErrorCode.BUDGET
     assert found["enums"]["CellMode"]["SCAN"] == CellMode.SCAN
     assert {r["name"]: r["offset"] for r in found["registers"]} == OFFSETS
+    assert found["counters"]["names"][0] == "cycles"
+    assert 0 <= 4 * found["counters"]["lines"] - len(COUNTERS) < 4
     assert len(found["descriptor"]["fields"]) == len(places(config))
 
 
@@ -166,14 +168,15 @@ def test_c_header(tmp_path: Path) -> None:
         '#include <stdio.h>\n#include "loopnest.h"\n'
         "int main(void) {\n"
         "    struct loopnest_field f = LOOPNEST_FIELD_ROW_2_CELL_1_STEP;\n"
-        '    printf("%d %d %d %d %d %d\\n", f.word, f.shift, f.bits, LOOPNEST_REGISTER_CYCLES,\n'
+        '    printf("%d %d %d %d %d %d", f.word, f.shift, f.bits, LOOPNEST_REGISTER_CYCLES,\n'
         "           LOOPNEST_ERROR_RESULT_FULL, LOOPNEST_CELL_MODE_SCAN);\n"
+        '    printf(" %d %d\\n", LOOPNEST_COUNTER_MULTIPLIES, LOOPNEST_SNAPSHOT_LINES);\n'
         "    return 0;\n}\n"
     )
     command = [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "main.c"]
     subprocess.run(command, cwd=tmp_path, check=True)
     out = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True).stdout
-    expected = (place.word, place.shift, 32, OFFSETS["cycles"], ErrorCode.RESULT_FULL, 2)
+    expected = (place.word, place.shift, 32, OFFSETS["cycles"], ErrorCode.RESULT_FULL, 2, 1, 7)
     assert tuple(map(int, out.split())) == expected
 
 

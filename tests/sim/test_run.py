@@ -4,51 +4,42 @@ import numpy as np
 import pytest
 
 from loopnest_hw.config import LINE_BYTES, make_config
-from loopnest_hw.descriptor import LeafMode, ResultMode, pack
+from loopnest_hw.descriptor import LeafMode, pack
 from loopnest_hw.registers import ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model.run import Run, run_kernels
 
-from .tensors import rings
+from . import vector_copy
+from .vector_copy import (
+    BLOCKS,
+    COORDINATES,
+    RESULT,
+    SIZE,
+    TABLE,
+    VALUES,
+    WORDS,
+    dependent_copies,
+    write_vector,
+)
 
 CONFIG = make_config("shrunk", "int8")
 START = 0x1000
-TABLE, BLOCKS, VALUES, RESULT = 0x8000, 0x8100, 0x8200, 0x9000
-SIZE = 40
 LEAF = f"row.{CONFIG.rows - 1}"
-
-PRESENT = 0xAA
-"""The table of operand 0."""
-
-WORDS = [0 << 16 | 0x0101, 2 << 16 | 0x0080]
-"""Block words of the one fiber: coordinates 0, 8 and 39."""
 
 
 def copy_of_a_vector() -> dict[str, int]:
-    """Return the descriptor of ``y[i] = x[i]``, compressed to dense values."""
-    d = rings(CONFIG) | {f"row.{r}.bypass": 1 for r in range(1, CONFIG.rows - 1)}
-    d |= {"row.0.cell.0.ones": 1, "row.0.size": 1, "row.0.block_table": PRESENT}
-    d |= {"row.0.lane_table": PRESENT, f"{LEAF}.cell.0.mode": 2, f"{LEAF}.size": SIZE}
-    d |= {f"{LEAF}.block_table": PRESENT, f"{LEAF}.lane_table": PRESENT, f"{LEAF}.cell.0.step": 1}
-    d |= {f"{LEAF}.result_mode": int(ResultMode.KEY), f"{LEAF}.result_step": 1}
-    d |= {"scanner.0.table": TABLE, "scanner.0.blocks": BLOCKS}
-    d |= {"leaf_mode": int(LeafMode.AXPY), "op1": 2, "op2": 2, "drain_stop": 1, "last": 1}
-    d |= {"operand.0.used": 1, "operand.0.values": VALUES}
-    d |= {"result.size": SIZE, "result.values": RESULT, "result.values_end": RESULT + 4 * SIZE}
-    return d | {"budget": 1000}
+    return vector_copy.copy_of_a_vector(CONFIG)
 
 
 def run(*kernels: dict[str, int], words: list[int] = WORDS, end: int | None = None) -> Run:
     image = Image()
-    image.write(TABLE, np.array([0, 0, len(words) if end is None else end], np.uint32))
-    image.write(BLOCKS, np.array(words, np.uint32))
-    image.write(VALUES, np.array([5, 6, 7], np.int8))
+    write_vector(image, words, end)
     packed = [pack(CONFIG, d) for d in kernels]
     image.write(START, np.concatenate(packed))
     found = run_kernels(CONFIG, image, START)
     if not found.errors:
         y = np.zeros(SIZE, np.int32)
-        y[[0, 8, 39]] = 5, 6, 7
+        y[COORDINATES] = 5, 6, 7
         np.testing.assert_array_equal(image.view(RESULT, SIZE, np.int32), y)
     return found
 
@@ -99,6 +90,60 @@ def test_a_fiber_that_is_too_long() -> None:
 def test_what_a_bypassed_row_holds_is_ignored() -> None:
     fields = {"row.1.cell.0.mode": 3, "row.1.cell.1.mode": 2, "row.1.result_mode": 3}
     assert not run(copy_of_a_vector() | fields | {"row.1.cell.1.scanner": 3}).errors
+
+
+COUNTERS = 0xB000
+GARBAGE = 0xA5
+
+
+def test_a_list_on_garbage() -> None:
+    """Each region is initialised before its kernel, and nothing else; the counters are left."""
+    background = 0x01020304
+    image = Image()
+    image.write(0, bytes([GARBAGE]) * 0xC000)
+    write_vector(image)
+    kernels = dependent_copies(CONFIG, background, counters=COUNTERS)
+    end = kernels[1]["result.values_end"] = kernels[1]["result.values_end"] + 3
+    image.write(START, np.concatenate([pack(CONFIG, d) for d in kernels]))
+    found = run_kernels(CONFIG, image, START)
+    assert (found.errors, found.completed) == ([], 2)
+    assert found.counters == [(COUNTERS, COUNTERS + 224), (COUNTERS + 256, COUNTERS + 480)]
+    assert set(found.counters) < set(found.regions)
+    assert set(image.read(COUNTERS, 512)) == {GARBAGE}
+    y = np.full(SIZE, background, np.int32)
+    y[COORDINATES] = 5, 6, 7
+    np.testing.assert_array_equal(image.view(RESULT, SIZE, np.int32), y)
+    z = np.full(SIZE, background, np.int32)
+    z[COORDINATES] = y[:3]
+    np.testing.assert_array_equal(image.view(end - 3 - 4 * SIZE, SIZE, np.int32), z)
+    assert image.read(end - 3, 6).tolist() == [4, 3, 2, GARBAGE, GARBAGE, GARBAGE]
+
+
+def test_a_table_is_initialised_with_zeros() -> None:
+    image = Image()
+    image.write(0, bytes([GARBAGE]) * 0xC000)
+    write_vector(image)
+    d = copy_of_a_vector() | {"result.initialise": 1, "result.background": 7}
+    d |= {"result.compressed": 1, "result.table": COUNTERS, "result.table_end": COUNTERS + 64}
+    d |= {"result.blocks": 0xA000, "result.blocks_end": 0xA100, "result.start": 2}
+    image.write(START, pack(CONFIG, d))
+    assert not run_kernels(CONFIG, image, START).errors
+    expected = [*([0] * 8), 0, 0, 2, 0, *([0] * 4), GARBAGE * 0x01010101]
+    assert image.view(COUNTERS, 17, np.uint32).tolist() == expected
+    assert image.view(RESULT + 12, 1, np.uint32) == GARBAGE * 0x01010101
+
+
+def test_a_region_that_no_budget_fills() -> None:
+    d = copy_of_a_vector() | {"result.initialise": 1, "result.values_end": 0xFFFFFFFF}
+    assert errors(run(d)) == {"BUDGET 0"}
+
+
+def test_counters_over_the_next_descriptor() -> None:
+    d = copy_of_a_vector()
+    after = START + 4 * len(pack(CONFIG, d))
+    found = run(d | {"last": 0, "counters": after}, d)
+    assert (errors(found), found.completed) == ({"OVERLAP 3"}, 1)
+    assert errors(run(d | {"counters": BLOCKS - LINE_BYTES})) == {"OVERLAP 3"}
 
 
 def over(address: int) -> dict[str, int]:
@@ -156,6 +201,9 @@ def run_kernels_of(d: dict[str, int], words: list[int]) -> Run:
     [
         {"ring.3.base": 0},
         {"result.values_end": RESULT - 1},
+        {"counters": 0xB004},
+        {"counters": 0xFFFFFFE0},
+        {"counters": RESULT},
         {"result.compressed": 1, "result.table": RESULT, "result.table_end": RESULT + 32},
         {"drain_stop": 3},
         {"operand.0.wide": 1, "operand.0.values": VALUES + 2},

@@ -15,6 +15,7 @@ from ..config import COORDINATE_BITS, LANES, LINE_BYTES, MAX_LOG2_COPIES, ChipCo
 from ..descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from ..format import WORD_BYTES
 from ..kernel import inner_loops, kernel_layout
+from ..registers import SNAPSHOT_LINES
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
@@ -111,13 +112,16 @@ class DescriptorCheck(wiring.Component):
         )
 
     def _regions(self) -> Value:
-        """Return whether regions of the result end before they begin, or overlap."""
-        result = self.kernel.result
+        """Return whether regions end before they begin or overlap, or the counters' is no place."""
+        result, counters = self.kernel.result, self.kernel.counters
         regions = [
             (result[name], result[f"{name}_end"], there)
             for name, there in (("values", 1), ("blocks", result.compressed))
         ] + [(result.table, result.table_end, result.compressed)]
-        faults = [there & (begin > end) for begin, end, there in regions]
+        size = SNAPSHOT_LINES * LINE_BYTES
+        regions.append((counters, counters + size, counters.any()))
+        faults = [counters[:LINE_SHIFT].any(), counters > (1 << len(counters)) - size]
+        faults += [there & (begin > end) for begin, end, there in regions]
         for n, (begin, end, there) in enumerate(regions):
             for other_begin, other_end, other_there in regions[:n]:
                 apart = (end <= other_begin) | (other_end <= begin)

@@ -9,9 +9,10 @@ from amaranth.lib.wiring import Out
 from ..config import ChipConfig
 from ..dispatcher import Dispatcher
 from ..pe import PE
-from .axi import AXI_LITE, axi_read, axi_write, manager_ports, subordinate_ports
+from .axi import AXI_LITE, CLIENT_BITS, axi_read, axi_write, manager_ports, subordinate_ports
 from .command import CommandProcessor
 from .counters import Counters
+from .initialise import Initialiser
 from .memory_port import (
     COMMAND_CLIENT,
     DISPATCHER_CLIENT,
@@ -21,6 +22,7 @@ from .memory_port import (
 )
 from .overlap import OverlapWatch
 from .registers import RegisterFile
+from .snapshot import SnapshotWriter
 
 
 class Chip(wiring.Component):
@@ -72,6 +74,9 @@ class Chip(wiring.Component):
         pe, dispatcher = self._pe, self._dispatcher
         m.submodules.pe = ResetInserter(command.hold)(pe)
         m.submodules.dispatcher = ResetInserter(command.hold)(dispatcher)
+        initialiser = Initialiser(self._config)
+        m.submodules.initialiser = ResetInserter(command.hold)(initialiser)
+        m.submodules.snapshot = snapshot = SnapshotWriter()
 
         self._connect(m, "s_axil", registers.bus)
         self._connect(m, "m_axi", reads.bus)
@@ -89,7 +94,8 @@ class Chip(wiring.Component):
             registers.completed.eq(command.completed),
             pe.kernel.eq(command.kernel),
             dispatcher.kernel.eq(command.kernel),
-            command.pe_done.eq(pe.done),
+            initialiser.result.eq(command.kernel.result),
+            command.pe_done.eq(pe.done & initialiser.done),
             command.pe_error.eq(pe.error),
             command.dispatcher_error.eq(dispatcher.error),
             command.reads_idle.eq(reads.idle),
@@ -107,30 +113,49 @@ class Chip(wiring.Component):
         m.submodules.overlap = overlap = OverlapWatch(self._config)
         m.d.comb += [
             overlap.result.eq(command.kernel.result),
+            overlap.counters.eq(command.kernel.counters),
             overlap.running.eq(~command.hold),
             overlap.clear.eq(command.clear),
             overlap.read.eq(reads.bus.arvalid & reads.bus.arready),
             overlap.address.eq(reads.bus.araddr),
+            overlap.descriptor.eq(
+                reads.bus.arid.bit_select(self._config.pool_bits, CLIENT_BITS) == COMMAND_CLIENT
+            ),
             command.overlap.eq(overlap.found),
+            command.next_overlap.eq(overlap.next_found),
         ]
         wiring.connect(m, dispatcher.o, pe.blocks)
-        self._connect_memory(m, reads, writes, command)
+        wiring.connect(m, pe.write, initialiser.i)
+        self._connect_reads(m, reads, command)
+        # No line of the PE is left when the counters' follow.
+        with m.If(command.hold):
+            wiring.connect(m, snapshot.o, writes.i)
+        with m.Else():
+            wiring.connect(m, initialiser.o, writes.i)
 
-        m.d.comb += [counters.clear.eq(command.clear), counters.busy.eq(command.busy)]
+        m.d.comb += [
+            snapshot.start.eq(command.ended),
+            snapshot.address.eq(command.kernel.counters),
+            snapshot.stop.eq(command.stop),
+            snapshot.content.eq(counters.line),
+            command.counters_busy.eq(snapshot.busy),
+            counters.number.eq(snapshot.number),
+            counters.mark.eq(command.ended),
+            counters.clear.eq(command.clear),
+            counters.busy.eq(command.busy),
+        ]
         m.d.comb += [c.eq(v) for c, v in zip(registers.counters, counters.value, strict=True)]
         with m.If(~command.hold):
             m.d.comb += counters.events.eq(pe.events)
-        # Lines are counted at the memory port, including the dispatcher's.
+        # Lines are counted at the memory port, including the dispatcher's, without the counters'.
         m.d.comb += [
             counters.line_read.eq(reads.accepted[PE_CLIENT] | reads.accepted[DISPATCHER_CLIENT]),
-            counters.line_written.eq(writes.accepted),
+            counters.line_written.eq(writes.accepted & ~command.hold),
         ]
         return m
 
-    def _connect_memory(
-        self, m: Module, reads: ReadPort, writes: WritePort, command: CommandProcessor
-    ) -> None:
-        """Connect the units to the memory ports.
+    def _connect_reads(self, m: Module, reads: ReadPort, command: CommandProcessor) -> None:
+        """Connect the units to the read port.
 
         In the first cycle of ``hold`` the PE and the dispatcher still present requests. The ports
         must not accept them: from the next cycle on the bus counts as drained.
@@ -150,11 +175,6 @@ class Chip(wiring.Component):
                 unit.reply.payload.eq(answers.payload),
                 answers.ready.eq(1),
             ]
-        m.d.comb += [
-            writes.i.valid.eq(self._pe.write.valid & running),
-            writes.i.payload.eq(self._pe.write.payload),
-            self._pe.write.ready.eq(writes.i.ready & running),
-        ]
 
     def _connect(self, m: Module, prefix: str, bus: Any) -> None:
         """Connect a unit's bus to the chip's ports ``prefix_*``."""

@@ -2,39 +2,32 @@
 
 from typing import Any
 
-from amaranth.hdl import Assert, Cat, Const, Module, Signal, Value
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Assert, Cat, Module, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..config import ADDRESS_BITS, ChipConfig
-from ..descriptor import descriptor_lines, places
 from ..formal import FORMAL
-from ..format import LINE_WORDS
 from ..kernel import kernel_layout
 from ..registers import ErrorCode
 from ..tokens import ERROR, line_reply, line_request
 from .axi import LINE_SIZE
 from .check import DescriptorCheck
+from .fetch import DescriptorFetch
 from .overlap import FOUND
-
-WORD_BITS = 32
-
-
-def member(kernel: data.View, path: str) -> Value:
-    """Return the kernel's field by its dotted path."""
-    value: Any = kernel
-    for name in path.split("."):
-        value = value[int(name) if name.isdecimal() else name]
-    return value
 
 
 class CommandProcessor(wiring.Component):
     """Fetches, checks and runs the descriptors from ``kernels`` on, up to the one marked last.
 
-    A descriptor's lines are requested back to back. The PE and the dispatcher are in reset
-    (``hold``) except while a kernel runs; then ``kernel`` is stable. The next descriptor is fetched
-    as soon as the PE is done, and its kernel starts when every read and write of the last one has
-    its response. A kernel of the list must not write the list.
+    The PE and the dispatcher are in reset (``hold``) except while a kernel runs; then ``kernel`` is
+    stable. The next descriptor is read ahead while a kernel runs: its lines share the read port, so
+    they cost the kernel at most one cycle each. What is wrong with it is reported in its turn. When
+    the PE is done, the next descriptor moves into ``kernel``, and its kernel starts when every read
+    and write of the last one has its response. A kernel of the list must not write the list.
+
+    Where a descriptor names a place for the counters, they are written there after the kernel's
+    result, unless the kernel ends with an error.
 
     The first error since the start ends the run: the PE is put into reset, transfers in flight
     complete, then ``done`` rises. ``abort`` does the same, but clears ``done`` and ``error`` at its
@@ -68,10 +61,17 @@ class CommandProcessor(wiring.Component):
     request, reply : streams of line reads
         A reply is always accepted. A waiting request is withdrawn if the run ends with
         `ErrorCode.TIMEOUT`, and only then.
+    ended : Out(1)
+        The kernel in ``kernel`` is done in this cycle: the counters are written.
+    counters_busy : In(1)
+        That is still going on.
+    stop : Out(1)
+        It is given up.
     pe_done : In(1)
+        The PE is done, and all its lines are at the memory port.
     pe_error, dispatcher_error : In(ERROR)
-    overlap : In
-        `OverlapWatch.found`.
+    overlap, next_overlap : In
+        `OverlapWatch.found` and ``next_found``.
     reads_idle, writes_idle, write_error, bus_due, bus_moves, bus_clean : In(1)
         The memory ports' state.
     forget : Out(1)
@@ -95,10 +95,14 @@ class CommandProcessor(wiring.Component):
                 "kernel": Out(kernel_layout(config)),
                 "request": Out(stream.Signature(line_request(config))),
                 "reply": In(stream.Signature(line_reply(config))),
+                "ended": Out(1),
+                "counters_busy": In(1),
+                "stop": Out(1),
                 "pe_done": In(1),
                 "pe_error": In(ERROR),
                 "dispatcher_error": In(ERROR),
                 "overlap": In(FOUND),
+                "next_overlap": In(FOUND),
                 "reads_idle": In(1),
                 "writes_idle": In(1),
                 "write_error": In(1),
@@ -111,16 +115,16 @@ class CommandProcessor(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        lines = descriptor_lines(self._config)
         m.submodules.check = check = DescriptorCheck(self._config)
-        m.d.comb += check.kernel.eq(self.kernel)
+        m.submodules.fetch = fetch = DescriptorFetch(self._config)
+        connect(m, fetch.request, flipped(self.request))
+        connect(m, flipped(self.reply), fetch.reply)
+        m.d.comb += [
+            self.kernel.eq(fetch.kernel),
+            check.kernel.eq(fetch.kernel),
+            fetch.line.eq(self.kernels[LINE_SIZE:]),
+        ]
 
-        line = Signal(ADDRESS_BITS - LINE_SIZE)
-        asking = Signal()
-        asked = Signal(range(lines + 1))
-        received = Signal(range(lines + 1))
-        fetch_failed = Signal()
-        failed_slot = Signal(range(lines))
         written = Signal()
         aborted = Signal()
         budget = Signal(32)
@@ -134,28 +138,24 @@ class CommandProcessor(wiring.Component):
             with m.If(waited == self._config.watchdog - 1):
                 m.d.sync += dead.eq(1)
         m.d.comb += [
-            self.reply.ready.eq(1),
-            drained.eq(self.reads_idle & self.writes_idle & ~asking),
+            # All lines of a descriptor are requested, and those of the counters written, even if
+            # the run ends meanwhile.
+            drained.eq(self.reads_idle & self.writes_idle & ~fetch.busy & ~self.counters_busy),
+            fetch.stop.eq(self.stop),
             self.clear.eq(self.start & ~self.abort & ~self.busy),
-            self.request.valid.eq(asking),
-            self.request.payload.line.eq(line),
-            self.request.payload.slot.eq(asked),
         ]
-
-        def fetch() -> None:
-            m.d.sync += [asking.eq(1), asked.eq(0), received.eq(0), fetch_failed.eq(0)]
-            m.next = "FETCH"
 
         def fail(code: Value | ErrorCode, where: Value | int) -> None:
             m.d.sync += [self.hold.eq(1), self.error.code.eq(code), self.error.where.eq(where)]
             m.next = "DRAIN"
 
         def give_up() -> None:
-            m.d.sync += [self.hold.eq(1), asking.eq(0), self.busy.eq(0), self.done.eq(~aborted)]
+            m.d.comb += self.stop.eq(1)
+            m.d.sync += [self.hold.eq(1), self.busy.eq(0), self.done.eq(~aborted)]
             with m.If(self.error.code == ErrorCode.NONE):
                 m.d.sync += [
                     self.error.code.eq(ErrorCode.TIMEOUT),
-                    self.error.where.eq(self.reads_idle & ~asking),
+                    self.error.where.eq(self.reads_idle & ~fetch.busy),
                 ]
             m.next = "DEAD"
 
@@ -168,21 +168,6 @@ class CommandProcessor(wiring.Component):
         with m.If(self.abort):
             m.d.sync += aborted.eq(1)
 
-        # All lines of a descriptor are requested, even if the run ends meanwhile.
-        with m.If(asking & self.request.ready):
-            m.d.sync += [line.eq(line + 1), asked.eq(asked + 1)]
-            with m.If(asked == lines - 1):
-                m.d.sync += asking.eq(0)
-        with m.If(self.reply.valid):
-            self._load(m)
-            m.d.sync += received.eq(received + 1)
-            # Of several errors, the one of the lowest line is reported, in whatever order they
-            # arrive.
-            with m.If(self.reply.payload.error):
-                m.d.sync += fetch_failed.eq(1)
-                with m.If(~fetch_failed | (self.reply.payload.slot < failed_slot)):
-                    m.d.sync += failed_slot.eq(self.reply.payload.slot)
-
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 with m.If(aborted):
@@ -194,19 +179,20 @@ class CommandProcessor(wiring.Component):
                         self.error.eq(0),
                         self.completed.eq(0),
                         written.eq(0),
-                        line.eq(self.kernels[LINE_SIZE:]),
                     ]
-                    fetch()
                     with m.If(self.kernels[:LINE_SIZE].any()):
-                        m.d.sync += asking.eq(0)
                         fail(ErrorCode.BAD_DESCRIPTOR, 0)
+                    with m.Else():
+                        m.d.comb += fetch.start.eq(1)
+                        m.next = "FETCH"
 
             with m.State("FETCH"):
+                m.d.comb += fetch.take.eq(1)
                 with m.If(dead):
                     give_up()
                 with m.Elif(aborted):
                     m.next = "DRAIN"
-                with m.Elif(received == lines):
+                with m.Elif(fetch.loaded):
                     m.next = "SETTLE"
 
             # Wait for the last kernel's writes, and for the two cycles of the check.
@@ -226,14 +212,15 @@ class CommandProcessor(wiring.Component):
                     fail(ErrorCode.WRITE_ERROR, 0)
                 with m.Elif(self.overlap.valid):
                     fail(ErrorCode.OVERLAP, self.overlap.where)
-                with m.Elif(fetch_failed):
-                    # `line` is already that of the next descriptor.
-                    where = (line - lines + failed_slot)[: len(line)]
-                    fail(ErrorCode.READ_ERROR, Cat(Const(0, LINE_SIZE), where))
+                with m.Elif(self.next_overlap.valid):
+                    fail(ErrorCode.OVERLAP, self.next_overlap.where)
+                with m.Elif(fetch.failed):
+                    fail(ErrorCode.READ_ERROR, fetch.where)
                 with m.Elif(check.contradiction):
                     fail(ErrorCode.BAD_DESCRIPTOR, self.completed)
                 with m.Else():
                     m.d.sync += [self.hold.eq(0), budget.eq(self.kernel.budget)]
+                    m.d.comb += fetch.ahead.eq(~self.kernel.last)
                     m.next = "RUN"
 
             with m.State("RUN"):
@@ -252,11 +239,12 @@ class CommandProcessor(wiring.Component):
                 with m.Elif(self.overlap.valid):
                     fail(ErrorCode.OVERLAP, self.overlap.where)
                 with m.Elif(self.pe_done):
+                    m.d.comb += self.ended.eq(1)
                     m.d.sync += [self.hold.eq(1), written.eq(1)]
                     with m.If(self.kernel.last):
                         m.next = "LAST"
                     with m.Else():
-                        fetch()
+                        m.next = "FETCH"
                 with m.Elif(budget == 0):
                     fail(ErrorCode.BUDGET, self.completed)
 
@@ -287,19 +275,8 @@ class CommandProcessor(wiring.Component):
                     m.d.sync += [self.done.eq(1), aborted.eq(0)]
 
         if platform == FORMAL:
-            fetching = Cat(fsm.ongoing(state) for state in ("FETCH", "SETTLE", "DRAIN"))
-            m.d.comb += Assert(~asking | fetching.any())
+            requesting = Cat(
+                fsm.ongoing(state) for state in ("FETCH", "SETTLE", "RUN", "LAST", "DRAIN")
+            )
+            m.d.comb += Assert(~fetch.busy | requesting.any())
         return m
-
-    def _load(self, m: Module) -> None:
-        """Load the fields of the arriving line into the kernel register."""
-        words = data.ArrayLayout(WORD_BITS, LINE_WORDS)(self.reply.payload.data)
-        with m.Switch(self.reply.payload.slot):
-            for number in range(descriptor_lines(self._config)):
-                with m.Case(number):
-                    for place in places(self._config):
-                        if place.word // LINE_WORDS == number:
-                            word = words[place.word % LINE_WORDS]
-                            m.d.sync += member(self.kernel, place.field.path).eq(
-                                word[place.shift : place.shift + place.field.bits]
-                            )

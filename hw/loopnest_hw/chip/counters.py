@@ -2,18 +2,20 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..registers import COUNTERS, STAGES
+from ..config import LINE_BYTES
+from ..registers import COUNTERS, SNAPSHOT_BYTES, SNAPSHOT_LINES, STAGES
 from ..tokens import EVENTS, StageState
 
-COUNTER_BITS = 32
+COUNTER_BITS = 48
+"""Bits that are counted: `multiplies`, the fastest counter, wraps after 10 hours at 500 MHz."""
 
 
 class Counters(wiring.Component):
-    """Counts events, with a delay of two cycles; wraps at 2^32.
+    """Counts events, with a delay of two cycles; wraps at 2^48.
 
     Members
     -------
@@ -24,7 +26,11 @@ class Counters(wiring.Component):
     events : In(EVENTS)
         The PE's.
     line_read, line_written : In(1)
-    value : array of Out(32), in the order of `registers.COUNTERS`
+    value : array of Out(48), in the order of `registers.COUNTERS`
+    mark : In(1)
+        ``line`` shows the value that ``cycles`` has in this cycle, until the next mark.
+    number : In(range(SNAPSHOT_LINES)), line : Out(256)
+        The counters as lines of memory (`registers.SNAPSHOT_BYTES`); within the cycle.
     """
 
     def __init__(self) -> None:
@@ -36,6 +42,9 @@ class Counters(wiring.Component):
                 "line_read": In(1),
                 "line_written": In(1),
                 "value": Out(COUNTER_BITS).array(len(COUNTERS)),
+                "mark": In(1),
+                "number": In(range(SNAPSHOT_LINES)),
+                "line": Out(8 * LINE_BYTES),
             }
         )
 
@@ -71,4 +80,14 @@ class Counters(wiring.Component):
                 m.d.sync += value.eq(0)
             with m.Else():
                 m.d.sync += value.eq(value + amount[name])
+
+        marked = Signal(COUNTER_BITS)
+        values = dict(zip((name for name, _ in COUNTERS), self.value, strict=True))
+        with m.If(self.mark):
+            m.d.sync += marked.eq(values["cycles"])
+        rest = Const(0, 8 * SNAPSHOT_BYTES - COUNTER_BITS)
+        shown = Cat(
+            Cat(marked if name == "cycles" else value, rest) for name, value in values.items()
+        )
+        m.d.comb += self.line.eq(shown.word_select(self.number, 8 * LINE_BYTES))
         return m

@@ -18,7 +18,6 @@ from ..registers import (
 )
 from ..tokens import ERROR
 from .axi import AXI_LITE, CONTROL_ADDRESS_BITS, CONTROL_DATA_BITS, OKAY, SLAVE_ERROR
-from .counters import COUNTER_BITS
 
 WORD_SHIFT = 2
 """Bits of a byte address below the register's number; they are ignored."""
@@ -64,7 +63,7 @@ class RegisterFile(wiring.Component):
                 "late": In(1),
                 "error": In(ERROR),
                 "completed": In(32),
-                "counters": In(COUNTER_BITS).array(len(COUNTERS)),
+                "counters": In(CONTROL_DATA_BITS).array(len(COUNTERS)),
                 "irq": Out(1),
             }
         )

@@ -3,9 +3,17 @@
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from loopnest_hw.config import COORDINATE_BITS, LANES, LINE_BYTES, MAX_LOG2_COPIES, ChipConfig
+from loopnest_hw.config import (
+    ADDRESS_BITS,
+    COORDINATE_BITS,
+    LANES,
+    LINE_BYTES,
+    MAX_LOG2_COPIES,
+    ChipConfig,
+)
 from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from loopnest_hw.format import WORD_BYTES
+from loopnest_hw.registers import SNAPSHOT_LINES
 
 
 def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
@@ -48,6 +56,10 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
             yield f"ring.{s}: first line {base} is above its last line {last}"
         if s and base <= kernel[f"ring.{s - 1}.last"]:
             yield f"ring.{s}: first line {base} is not above the ring before"
+    if kernel["counters"] % LINE_BYTES:
+        yield f"counters={kernel['counters']:#x}: expected a multiple of {LINE_BYTES}"
+    elif kernel["counters"] + SNAPSHOT_LINES * LINE_BYTES > 1 << ADDRESS_BITS:
+        yield f"counters={kernel['counters']:#x}: expected {SNAPSHOT_LINES} lines of memory"
     yield from _regions(kernel)
 
     leaf = f"row.{config.rows - 1}"
@@ -84,14 +96,17 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
             owner[scanner] = cell
 
 
-REGIONS = ("blocks", "values", "table")
-"""The result's regions, by their number in an error's ``where``."""
+REGIONS = ("blocks", "values", "table", "counters")
+"""What a kernel writes, by its number in an error's ``where``."""
 
 
 def regions(kernel: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Return first address and end of each region of the result, by name."""
-    names = REGIONS if kernel["result.compressed"] else ("values",)
-    return {n: (kernel[f"result.{n}"], kernel[f"result.{n}_end"]) for n in names}
+    """Return first address and end of each region that a kernel writes, by name."""
+    names = ("blocks", "values", "table") if kernel["result.compressed"] else ("values",)
+    found = {n: (kernel[f"result.{n}"], kernel[f"result.{n}_end"]) for n in names}
+    if kernel["counters"]:
+        found["counters"] = kernel["counters"], kernel["counters"] + SNAPSHOT_LINES * LINE_BYTES
+    return found
 
 
 def _regions(kernel: Mapping[str, int]) -> Iterator[str]:
@@ -101,7 +116,7 @@ def _regions(kernel: Mapping[str, int]) -> Iterator[str]:
             yield f"result.{name}_end={end:#x}: expected at least {begin:#x}, its begin"
     for (one, (begin, end)), (other, (other_begin, other_end)) in combinations(found.items(), 2):
         if end > other_begin and other_end > begin:
-            yield f"result.{one}: overlaps result.{other}"
+            yield f"result.{one}: overlaps {'' if other == 'counters' else 'result.'}{other}"
 
 
 def _row(config: ChipConfig, kernel: Mapping[str, int], r: int) -> Iterator[str]:

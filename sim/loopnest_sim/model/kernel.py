@@ -12,6 +12,7 @@ from ..image import Image
 from .check import contradictions
 from .faults import Faults, ModelError
 from .fibers import Blocks, children, expand, joined_chunks
+from .initialise import initialise
 from .leaf import LeafCounts, leaf_terms
 from .nest import Nest, Tokens, root
 from .result import Result
@@ -103,6 +104,7 @@ def run_checked(
         fibers += len(finished.fiber)
         result.write(finished)
 
+    initialise(descriptor, image)
     first = root(nest, descriptor["result.start"])
     for tokens, blocks in leaf_chunks(nest, 0, first, image, watch, faults):
         write(sums.feed(tokens, leaf_terms(nest, tokens, blocks, image, watch, counts)))

@@ -13,6 +13,7 @@ from loopnest_hw.registers import ErrorCode
 from ..image import Image
 from .check import REGIONS, contradictions, regions
 from .faults import Fault, Faults, TooMuchWorkError
+from .initialise import initialised_lines
 from .kernel import run_checked
 from .watch import Watch
 
@@ -36,6 +37,8 @@ class Run:
         Tokens, blocks and lanes of the last kernel.
     regions : list of (int, int)
         First address and end of each region that the started kernels may write.
+    counters : list of (int, int)
+        Those of them that the counters are written to, which the model leaves as they are.
     reads : NDArray[np.int64]
         Lines that were read, each once, by address.
     """
@@ -44,6 +47,7 @@ class Run:
     completed: int
     work: int
     regions: list[tuple[int, int]]
+    counters: list[tuple[int, int]]
     reads: NDArray[np.int64]
 
 
@@ -89,13 +93,14 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
     """
     read: list[NDArray[np.int64]] = []
     written: list[tuple[int, int]] = []
+    counters: list[tuple[int, int]] = []
     size = descriptor_lines(config) * LINE_BYTES
     work = completed = 0
     before: dict[str, int] | None = None
 
     def ended(errors: list[Fault]) -> Run:
         lines = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
-        return Run(errors, completed, work, written, lines)
+        return Run(errors, completed, work, written, counters, lines)
 
     if address % LINE_BYTES:
         return ended([(ErrorCode.BAD_DESCRIPTOR, 0)])
@@ -109,8 +114,14 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
         if any(True for _ in contradictions(config, kernel)):
             return ended([(ErrorCode.BAD_DESCRIPTOR, completed)])
         written += regions(kernel).values()
+        counters += [region for name, region in regions(kernel).items() if name == "counters"]
         reads = Reads()
         faults = Faults(WORK_A_CYCLE * (kernel["budget"] + LINE_BYTES))
+        if (filled := initialised_lines(kernel)) > kernel["budget"]:
+            faults.add(ErrorCode.BUDGET, completed)
+            kernel["result.initialise"] = 0  # what it writes until then does not matter
+        else:
+            faults.worked(filled)
         try:
             run_checked(config, image, kernel, reads, faults)
         except TooMuchWorkError:

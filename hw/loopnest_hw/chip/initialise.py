@@ -1,0 +1,88 @@
+"""The initialiser: fills the result's region before the PE writes into it."""
+
+from typing import Any
+
+from amaranth.hdl import Assert, Const, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import LINE_BYTES, ChipConfig
+from ..formal import FORMAL
+from ..format import LINE_WORDS
+from ..kernel import kernel_layout
+from ..tokens import LINE_WRITE
+from .axi import LINE_SIZE
+
+
+class Initialiser(wiring.Component):
+    """Passes the PE's writes on; with ``result.initialise``, those that fill the region come first.
+
+    The table of a compressed result is filled with zeros, the values of a dense one with
+    ``result.background``, up to the region's last byte. One line per cycle leaves; meanwhile the
+    PE's writes wait, so that they take effect after it. Without ``initialise`` nothing waits.
+
+    A kernel lasts from a reset of this unit to the next one.
+
+    Members
+    -------
+    result : In
+        The descriptor's member of this name, constant from the first cycle after the reset on.
+    i : In(stream.Signature(tokens.LINE_WRITE))
+        The PE's writes.
+    o : Out(stream.Signature(tokens.LINE_WRITE))
+    done : Out(1)
+        Every line of the region has left.
+    """
+
+    def __init__(self, config: ChipConfig) -> None:
+        super().__init__(
+            {
+                "result": In(kernel_layout(config).members["result"]),
+                "i": In(stream.Signature(LINE_WRITE)),
+                "o": Out(stream.Signature(LINE_WRITE)),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        result = self.result
+        begin = Mux(result.compressed, result.table, result.values)
+        end = Mux(result.compressed, result.table_end, result.values_end)
+        word = Mux(result.compressed, 0, result.background)
+
+        started = Signal()
+        filled = Signal()
+        line = Signal(LINE_WRITE.members["line"])
+        rest = Signal(LINE_SIZE)  # bytes of the region in its last line, if it ends within one
+        at_end = Signal()
+        fills = Signal()
+        m.d.comb += [
+            rest.eq(end[:LINE_SIZE]),
+            at_end.eq(line == end[LINE_SIZE:]),
+            fills.eq(started & ~filled & ~(at_end & (rest == 0))),
+            self.done.eq(~result.initialise | (started & ~fills)),
+        ]
+        m.d.sync += started.eq(result.initialise)
+        with m.If(~started):
+            m.d.sync += line.eq(begin[LINE_SIZE:])
+        with m.If(fills):
+            m.d.comb += [
+                self.o.valid.eq(1),
+                self.o.payload.line.eq(line),
+                self.o.payload.data.eq(word.replicate(LINE_WORDS)),
+                self.o.payload.strobe.eq(
+                    Mux(at_end, (Const(1, LINE_BYTES) << rest) - 1, (1 << LINE_BYTES) - 1)
+                ),
+            ]
+            with m.If(self.o.ready):
+                m.d.sync += [line.eq(line + 1), filled.eq(at_end)]
+        with m.Elif(self.done):
+            m.d.comb += [
+                self.o.valid.eq(self.i.valid),
+                self.o.payload.eq(self.i.payload),
+                self.i.ready.eq(self.o.ready),
+            ]
+        if platform == FORMAL:
+            m.d.comb += Assert(~started | result.initialise)
+        return m
