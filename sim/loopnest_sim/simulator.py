@@ -1,7 +1,7 @@
 """Cycle-exact simulation of a generated chip, with its memory, as fast as Verilator allows.
 
-The chip's Verilog and ``harness.cpp`` become a shared library, which is built once for each design
-(in the user's cache folder) and driven through ctypes.
+The chip's Verilog and ``harness.cpp`` become a shared library (`library`), which is driven through
+ctypes.
 """
 
 import ctypes
@@ -16,28 +16,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .build import BuildError, build_once, compile_verilog, digest, find_verilator
+from .library import build_simulator
 from .memory import Memory
-from .waves import FST_LIBRARIES, LZ4, Waves, WavesLike, claim, make_waves
-from .wrapper import WRAPPER, wrap
-
-HARNESS = Path(__file__).with_name("harness.cpp")
-
-OPTIONS = (
-    *("--cc", "--exe", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert"),
-    *("-Wno-fatal", "-Wno-lint", "--no-timing", "--output-split", "20000"),
-    # a module with many instances is compiled once: a fifth less compile time, no slower
-    *("--inline-mult", "100"),
-    # a separate library: nothing is shared with other designs in the process
-    *("-CFLAGS", "-fPIC -fvisibility=hidden -fno-gnu-unique"),
-    *("-LDFLAGS", "-shared -Wl,-Bsymbolic"),
-)
-"""Verilator's options."""
-
-FLAGS = ("OPT_FAST=-Os", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
-"""The C++ compiler's options: for code that runs in every cycle, for the start, and for Verilator's
-library. Small code is faster: a chip's code exceeds the caches.
-"""
+from .waves import Waves, WavesLike, claim, make_waves
 
 REGISTER_CYCLES = 10_000
 """Cycles after which a register access without a response is an error."""
@@ -105,22 +86,6 @@ class Traffic:
 
 class SimulationError(Exception):
     """The chip violated its specification; the message says how."""
-
-
-def cache_folder() -> Path:
-    """Return the folder of the built simulators, ``loopnest`` in the user's cache:
-    ``$XDG_CACHE_HOME`` if that is an absolute path, otherwise ``~/.cache``.
-
-    Raises
-    ------
-    BuildError
-        If there is none.
-    """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = given if given.is_absolute() else Path(os.path.expanduser("~")) / ".cache"
-    if not folder.is_absolute():
-        raise BuildError(f"{folder}: expected an absolute path: set XDG_CACHE_HOME or HOME to one")
-    return folder / "loopnest"
 
 
 class Simulator:
@@ -399,41 +364,6 @@ class Simulator:
             raise SimulationError(f"{what} was not answered within {REGISTER_CYCLES} cycles")
         if code:
             raise SimulationError(f"{what} was answered with error {code}")
-
-
-def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) -> Path:
-    """Return the design's shared library, built if it is not in the cache.
-
-    Parameters
-    ----------
-    verilog_text, top : str
-        As `Simulator`.
-    trace : str, optional
-        ``fst`` or ``vcd`` for a library that can record waves.
-    """
-    options = (*OPTIONS, *((f"--trace-{trace}",) if trace else ()))
-    variables = (*FLAGS, FST_LIBRARIES) if trace == "fst" else FLAGS
-    headers = (LZ4,) if trace == "fst" else ()
-    version = find_verilator().version
-    texts = [verilog_text, top, wrap(verilog_text, top)]
-    texts += [file.read_text("utf-8") for file in (HARNESS, *headers)]
-    key = digest(*texts, version, *options, *variables)
-
-    def build(folder: Path) -> None:
-        source = folder / f"{top}.v"
-        source.write_text(f"{verilog_text}\n{wrap(verilog_text, top)}", "utf-8")
-        compile_verilog(
-            folder,
-            cache_folder(),
-            options,
-            [source, HARNESS],
-            top=WRAPPER,
-            output="simulator.so",
-            make_variables=variables,
-            headers=headers,
-        )
-
-    return build_once(cache_folder() / f"{top}-{key}", build) / "simulator.so"
 
 
 def _pointer(array: Any) -> ctypes.c_void_p:

@@ -9,8 +9,8 @@ from loopnest_sim.waves import WavesLike
 
 from .arguments import string
 from .epilogue import Epilogue
-from .expression.notation import parse_einsum
 from .expression.operand import Operand, as_source
+from .expression.parser import parse_einsum
 from .expression.semiring import find_semiring
 from .formats.make import make_tensor
 from .formats.tensor import Levels, Tensor

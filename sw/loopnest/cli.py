@@ -24,7 +24,8 @@ from loopnest_sim.memory import Memory
 
 from . import __version__
 from .chip import Chip
-from .expression.notation import Statement, parse, parse_einsum
+from .expression.notation import Statement
+from .expression.parser import parse, parse_einsum
 from .expression.semiring import SEMIRINGS
 from .formats.files import check_output, check_writable, read_tensor, write_tensor
 from .formats.pack import COMPRESSED, DENSE

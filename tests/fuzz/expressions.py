@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 
 from loopnest import ChipError, Epilogue, Memory
-from loopnest.expression.notation import (
-    Access,
-    Binary,
-    Expression,
-    Negate,
-    Statement,
-    accesses,
-    parse,
-)
+from loopnest.expression.notation import Access, Binary, Expression, Negate, Statement, accesses
+from loopnest.expression.parser import parse
 from loopnest.expression.split import OneKernelError
 from loopnest_hw.registers import ErrorCode
 from tests.rtl.chips import Pair

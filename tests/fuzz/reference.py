@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest.expression.notation import Access, Binary, Expression, Negate, Place, accesses, parse
+from loopnest.expression.notation import Access, Binary, Expression, Negate, Place, accesses
+from loopnest.expression.parser import parse
 from loopnest.expression.view import view_sizes
 
 from .cases import Case

@@ -19,8 +19,8 @@ from loopnest.expression.notation import (
     Place,
     Statement,
     accesses,
-    parse,
 )
+from loopnest.expression.parser import parse
 from loopnest.expression.view import view_sizes
 from tests.rtl.chips import QUICK
 

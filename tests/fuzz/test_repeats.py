@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from loopnest.expression.notation import accesses, parse
+from loopnest.expression.notation import accesses
+from loopnest.expression.parser import parse
 from tests.fuzz.cases import Case, Given
 from tests.fuzz.expressions import make_case
 

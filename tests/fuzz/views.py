@@ -13,8 +13,8 @@ from loopnest.expression.notation import (
     Statement,
     accesses,
     moved_modes,
-    parse,
 )
+from loopnest.expression.parser import parse
 from loopnest.expression.view import view_sizes
 
 MAX_ENTRIES = 40_000

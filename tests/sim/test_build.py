@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from loopnest_sim.build import HEADER, BuildError, build_once, compile_verilog, run_tool
-from loopnest_sim.simulator import Simulator, cache_folder
+from loopnest_sim.library import cache_folder
+from loopnest_sim.simulator import Simulator
 from tests.sim.copier import SCRATCH
 from tests.sim.test_simulator import design
 

@@ -8,8 +8,9 @@ import pytest
 from amaranth.back import verilog
 
 from loopnest_sim.build import BuildError
+from loopnest_sim.library import build_simulator
 from loopnest_sim.memory import Memory
-from loopnest_sim.simulator import FIRST_CYCLES, SimulationError, Simulator, build_simulator
+from loopnest_sim.simulator import FIRST_CYCLES, SimulationError, Simulator
 from tests.sim.copier import ERRORS, LIMIT, LINES, SCRATCH, SOURCE, START, TARGET, Copier
 
 FROM, TO = 0x1000_0FE0, 0x8000_0000

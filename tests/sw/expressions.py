@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest.expression.notation import parse
+from loopnest.expression.parser import parse
 from loopnest.expression.split import factors_of, terms_of
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopnest import Chip, ChipError, Tensor
-from loopnest.expression.notation import MAX_OPERATORS
+from loopnest.expression.parser import MAX_OPERATORS
 from loopnest.program.prepare import TAKEN
 from tests.sw.tensors import arrays, dense, shapes, sparse
 

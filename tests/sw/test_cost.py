@@ -8,8 +8,8 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Tensor
 from loopnest.cost.relation import Relation, total
-from loopnest.expression.notation import parse
 from loopnest.expression.operand import Operand
+from loopnest.expression.parser import parse
 from loopnest.loops.plan import make_plan, result_is_sparse
 from loopnest_hw.config import make_config
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from loopnest.expression.notation import MAX_OPERATORS, Access, Binary, Negate, parse, parse_einsum
+from loopnest.expression.notation import Access, Binary, Negate
+from loopnest.expression.parser import MAX_OPERATORS, parse, parse_einsum
 
 
 def test_products_bind_stronger_than_sums():

