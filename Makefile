@@ -76,6 +76,7 @@ clean: ## remove what was built, and .venv
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit( \
 	    "Python %d.%d: expected 3.11 or later (make PYTHON=...)" % v[:2])'
+	@echo "installing Loopnest and its tools into $(VENV): this takes minutes"
 	$(PYTHON) -m venv $(VENV) || { echo "no venv: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'

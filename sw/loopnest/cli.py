@@ -56,8 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     except (ChipError, BuildError, ValueError, TypeError, OSError) as error:
         console.print("[red]error:[/]", end=" ")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console.print(_message(error), markup=False, highlight=False, soft_wrap=True)
         return CHIP_ERROR if isinstance(error, ChipError | BuildError) else BAD_INPUT
+
+
+def _message(error: Exception) -> str:
+    """Return an error in words; of one of a file, the file and the cause."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,21 +73,36 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     config = argparse.ArgumentParser(add_help=False)
-    config.add_argument("--preset", choices=PRESETS, default="single")
-    config.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
-    config.add_argument("--set", action="append", default=[], metavar="FIELD=NUMBER")
+    formats = [f.value for f in NumberFormat]
+    config.add_argument(
+        "--preset", choices=PRESETS, default="single", help="the configuration (single)"
+    )
+    config.add_argument("--dtype", choices=formats, default="bf16", help="number format (bf16)")
+    config.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=NUMBER",
+        help="a field of the configuration, such as multipliers=8",
+    )  # fmt: skip
 
     chip = argparse.ArgumentParser(add_help=False, parents=[config])
-    chip.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
+    chip.add_argument(
+        "--latency", type=int, default=100, metavar="CYCLES", help="of the memory (100)"
+    )
     chip.add_argument("--order", help="the loops, outermost first, such as ikj")
     chip.add_argument("--out", help="the result's levels, such as dense,compressed")
     chip.add_argument("--mask", metavar="FILE", help="keep the result where this stores something")
     chip.add_argument("--complement", action="store_true", help="or where it does not")
-    chip.add_argument("--semiring", choices=SEMIRINGS, default="plus_times")
+    chip.add_argument(
+        "--semiring", choices=SEMIRINGS, default="plus_times", metavar="NAME",
+        help=f"what + and * mean: {', '.join(SEMIRINGS)}",
+    )  # fmt: skip
 
     run = argparse.ArgumentParser(add_help=False, parents=[chip])
-    run.add_argument("--backend", choices=BACKENDS, default="rtl")
-    run.add_argument("--bytes-per-cycle", type=float, default=32, help="of the memory")
+    run.add_argument(
+        "--backend", choices=BACKENDS, default="rtl", help="the chip (rtl), or the golden model"
+    )
+    run.add_argument(
+        "--bytes-per-cycle", type=float, default=32, metavar="BYTES", help="of the memory (32)"
+    )
     run.add_argument("-o", "--output", metavar="FILE", help="where the result goes")
     run.add_argument("--report", metavar="FILE", help="where the report goes, as JSON")
     run.add_argument("--plot", metavar="FILE", help="picture of the stages and the roofline (rtl)")
@@ -102,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("operands", nargs="+", metavar="NAME=FILE", help="or NAME=number")
     info = add("info", _info, "tell what a file holds, and what it takes in the chip's format")
     info.add_argument("files", nargs="+", metavar="file")
-    info.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
+    info.add_argument("--dtype", choices=formats, default="bf16", help="for the bytes (bf16)")
     verilog = add("verilog", _verilog, "write the chip's Verilog, and its registers", config)
     verilog.add_argument("--output", type=Path, default=Path("build/verilog"), metavar="FOLDER")
     return parser

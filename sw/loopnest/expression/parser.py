@@ -79,7 +79,10 @@ def parse_einsum(subscripts: str, operands: int) -> Statement:
     left, arrow, right = compact.partition("->")
     terms = left.split(",")
     if len(terms) != operands:
-        raise ValueError(f"einsum {subscripts!r}: {len(terms)} terms for {operands} operands")
+        raise ValueError(
+            f"einsum {subscripts!r}: {len(terms)} terms for {operands} operand"
+            f"{'s' * (operands != 1)}"
+        )
     if not arrow:
         letters = "".join(terms)
         right = "".join(sorted(c for c in set(letters) if letters.count(c) == 1))

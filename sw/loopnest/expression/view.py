@@ -265,7 +265,8 @@ def view_sizes(statement: Statement, shapes: Sequence[tuple[int, ...]]) -> dict[
         places = access.places or tuple(Place(((i, 1),), 0) for i in access.indices)
         if len(places) != len(shape):
             raise ValueError(
-                f"{access}: {access.tensor} has shape {shape}: expected {len(places)} dimensions"
+                f"{access}: {access.tensor} has shape {shape}: "
+                f"expected {len(places)} dimension{'s' * (len(places) != 1)}"
             )
         for mode, (place, size) in enumerate(zip(places, shape, strict=True)):
             if place.plain is None or (access.tensor, mode, place.plain) in moved:

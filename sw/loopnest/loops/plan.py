@@ -108,7 +108,7 @@ def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, 
         if len(access.indices) != len(operand.shape):
             raise ValueError(
                 f"{access}: {operand.name} has shape {operand.shape}: "
-                f"expected {len(access.indices)} dimensions"
+                f"expected {len(access.indices)} dimension{'s' * (len(access.indices) != 1)}"
             )
         for index, size in zip(access.indices, operand.shape, strict=True):
             if sizes.setdefault(index, size) != size:

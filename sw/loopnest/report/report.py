@@ -204,7 +204,8 @@ class RunReport:
         console = Console(width=100, highlight=False, force_terminal=False, no_color=True)
         with console.capture() as capture:
             console.print(self._table())
-        return f"{capture.get().rstrip()}\n{self._limit()}"
+        lines = [line.rstrip() for line in capture.get().rstrip().split("\n")]
+        return "\n".join([*lines, self._limit()])
 
     def _limit(self) -> str:
         """Return the bottleneck's line."""
