@@ -12,46 +12,83 @@ from amaranth.hdl import Shape
 from amaranth.lib import data
 from cocotb.triggers import RisingEdge
 
+Encoder = Callable[[Any], int]
+Decoder = Callable[[int], Any]
 
-def encode(shape: Any, value: Any) -> int:
-    """Return the bits of a value; members that a dict leaves out are 0.
 
-    Raises
-    ------
-    ValueError
-        If an integer does not fit, a list has the wrong length or a member is unknown.
+def encoder(shape: Any) -> Encoder:
+    """Return the function that gives the bits of a value of this shape; members that a dict leaves
+    out are 0.
+
+    The function raises ValueError if an integer does not fit, a list has the wrong length or a
+    member is unknown.
     """
     if isinstance(shape, data.ArrayLayout):
-        if len(value) != shape.length:
-            raise ValueError(f"{value!r}: expected {shape.length} elements")
-        width = Shape.cast(shape.elem_shape).width
-        return sum(encode(shape.elem_shape, v) << i * width for i, v in enumerate(value))
+        length, width = shape.length, Shape.cast(shape.elem_shape).width
+        element = encoder(shape.elem_shape)
+
+        def array(value: Any) -> int:
+            if len(value) != length:
+                raise ValueError(f"{value!r}: expected {length} elements")
+            bits = 0
+            for v in reversed(value):
+                bits = bits << width | element(v)
+            return bits
+
+        return array
     if isinstance(shape, data.Layout):
-        members = dict(shape)
-        unknown = set(value) - set(members)
-        if unknown:
-            raise ValueError(f"members {unknown}: expected some of {', '.join(map(str, members))}")
-        return sum(encode(members[k].shape, v) << members[k].offset for k, v in value.items())
-    bits = Shape.cast(shape)
-    number = int(value)
-    low = -(1 << bits.width >> 1) if bits.signed else 0
-    if not low <= number < low + (1 << bits.width):
-        raise ValueError(f"{value!r}: expected a number of {bits!r}")
-    return number & ((1 << bits.width) - 1)
+        members = {name: (encoder(field.shape), field.offset) for name, field in shape}
+
+        def structure(value: Any) -> int:
+            unknown = value.keys() - members.keys()
+            if unknown:
+                expected = ", ".join(map(str, members))
+                raise ValueError(f"members {unknown}: expected some of {expected}")
+            bits = 0
+            for name, v in value.items():
+                member, offset = members[name]
+                bits |= member(v) << offset
+            return bits
+
+        return structure
+    own = Shape.cast(shape)
+    low = -(1 << own.width >> 1) if own.signed else 0
+    high, mask = low + (1 << own.width), (1 << own.width) - 1
+
+    def integer(value: Any) -> int:
+        number = int(value)
+        if not low <= number < high:
+            raise ValueError(f"{value!r}: expected a number of {own!r}")
+        return number & mask
+
+    return integer
+
+
+def decoder(shape: Any) -> Decoder:
+    """Return the function that gives the nested dict, list or integer that bits represent."""
+    if isinstance(shape, data.ArrayLayout):
+        width = Shape.cast(shape.elem_shape).width
+        element, shifts = decoder(shape.elem_shape), [i * width for i in range(shape.length)]
+        return lambda number: [element(number >> shift) for shift in shifts]
+    if isinstance(shape, data.Layout):
+        members = [(name, decoder(field.shape), field.offset) for name, field in shape]
+        return lambda number: {name: member(number >> offset) for name, member, offset in members}
+    own = Shape.cast(shape)
+    mask = (1 << own.width) - 1
+    if own.signed:
+        sign = 1 << own.width >> 1
+        return lambda number: ((number & mask) ^ sign) - sign
+    return lambda number: number & mask
+
+
+def encode(shape: Any, value: Any) -> int:
+    """Return the bits of a value; errors as `encoder`'s."""
+    return encoder(shape)(value)
 
 
 def decode(shape: Any, number: int) -> Any:
     """Return the nested dict, list or integer that the bits represent."""
-    if isinstance(shape, data.ArrayLayout):
-        width = Shape.cast(shape.elem_shape).width
-        return [decode(shape.elem_shape, number >> i * width) for i in range(shape.length)]
-    if isinstance(shape, data.Layout):
-        return {key: decode(field.shape, number >> field.offset) for key, field in shape}
-    bits = Shape.cast(shape)
-    number &= (1 << bits.width) - 1
-    if bits.signed and number >> bits.width - 1:
-        number -= 1 << bits.width
-    return number
+    return decoder(shape)(number)
 
 
 class Source:
@@ -74,13 +111,13 @@ class Source:
     def __init__(
         self, dut: Any, name: str, layout: Any, rng: random.Random, stall: float = 0.0
     ) -> None:
-        self._clock = dut.clk
+        self._edge = RisingEdge(dut.clk)
         self._valid = getattr(dut, f"{name}__valid")
         self._ready = getattr(dut, f"{name}__ready")
         # a payload of no bits has no port
         self._payload = getattr(dut, f"{name}__payload", None)
         self._width = Shape.cast(layout).width
-        self._layout = layout
+        self._encode = encoder(layout)
         self._rng = rng
         self.stall = stall
         self.sent: list[Any] = []
@@ -94,15 +131,15 @@ class Source:
 
     async def send(self, value: Any) -> None:
         """Send one item; returns at the clock edge that transfers it."""
-        bits = encode(self._layout, value)
+        bits = self._encode(value)
         while self._rng.random() < self.stall:
-            await RisingEdge(self._clock)
+            await self._edge
         self._valid.value = 1
         if self._payload is not None:
             self._payload.value = bits
-        await RisingEdge(self._clock)
+        await self._edge
         while not int(self._ready.value):
-            await RisingEdge(self._clock)
+            await self._edge
         self.sent.append(value)
         # overwritten in the same time step if another item follows
         self.set_idle()
@@ -139,12 +176,13 @@ class Sink:
         stall: float = 0.0,
         check: Callable[[Any], None] | None = None,
     ) -> None:
-        self._dut = dut
+        self._edge = RisingEdge(dut.clk)
+        self._reset = dut.rst
         self._name = name
         self._valid = getattr(dut, f"{name}__valid")
         self._ready = getattr(dut, f"{name}__ready")
         self._payload = getattr(dut, f"{name}__payload", None)
-        self._layout = layout
+        self._decode = decoder(layout)
         self._rng = rng
         self._check = check
         self.stall = stall
@@ -163,11 +201,12 @@ class Sink:
         waiting: int | None = None
         ready = patient = False
         while True:
-            await RisingEdge(self._dut.clk)
+            await self._edge
             self._cycle += 1
-            if int(self._dut.rst.value):
+            if int(self._reset.value):
                 waiting = None
-                self._ready.value = 0
+                if ready:
+                    self._ready.value = 0
                 ready = False
                 continue
             valid = bool(int(self._valid.value))
@@ -180,13 +219,15 @@ class Sink:
             waiting = bits if valid and not ready else None
             if valid and ready:
                 patient = self.stall > 0 and self._rng.random() < 0.5
-                value = decode(self._layout, bits)
+                value = self._decode(bits)
                 self.received.append(value)
                 self.cycles.append(self._cycle)
                 if self._check is not None:
                     self._check(value)
+            before = ready
             ready = self._rng.random() >= self.stall and (not patient or waiting is not None)
-            self._ready.value = int(ready)
+            if ready != before:
+                self._ready.value = int(ready)
 
     async def wait_for(self, count: int, idle: int = 20_000) -> list[Any]:
         """Wait until `count` items have been received, in total; return all of them.
@@ -198,7 +239,7 @@ class Sink:
         """
         last, quiet = len(self.received), 0
         while len(self.received) < count:
-            await RisingEdge(self._dut.clk)
+            await self._edge
             quiet = 0 if len(self.received) != last else quiet + 1
             last = len(self.received)
             if quiet > idle:
