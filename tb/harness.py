@@ -171,7 +171,13 @@ def simulate(run: Run, text: str, simulator: str, *, plusargs: Sequence[str] = (
             testcase=run.testcase,
             plusargs=plusargs,
             waves=waves,
-            extra_env={"LOOPNEST_BENCH": json.dumps(setting)},
+            extra_env={
+                "LOOPNEST_BENCH": json.dumps(setting),
+                # a failed assertion shows its values, but not those of every module's assertions,
+                # and pytest's plugins are not imported: that took more time than most runs
+                "COCOTB_REWRITE_ASSERTION_FILES": "tb/*.py",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            },
         )
     except (SystemExit, RuntimeError) as error:
         crash = f" ({error})"
