@@ -319,7 +319,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_accumulator(simulator: str, dtype: str, case: str) -> None:
     """Few slots and a small window; enough slots for full speed; one context and one word."""
-    if (simulator == "icarus" and case != "shrunk") or (dtype == "bf16" and case == "narrow"):
+    in_icarus = (case, dtype) == ("shrunk", "bf16")  # test_verilog runs int8 in it
+    if (simulator == "icarus" and not in_icarus) or (case, dtype) == ("narrow", "bf16"):
         pytest.skip("the same in another case")
     parameters = {"dtype": dtype, **CASES[case]}
     run_bench(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from loopnest.kernel.verilog import cached_verilog
+from loopnest_hw import export
 from loopnest_hw.config import make_config
 from loopnest_hw.export import PE_TOP, TOP, WAIVERS, lint_waivers, main, pe_verilog
 from loopnest_sim.build import find_verilator, run_tool
@@ -19,20 +21,23 @@ CONFIG = make_config("shrunk", "int8")
 ARGUMENTS = ("--preset", "shrunk", "--dtype", "int8")
 FILES = ("loopnest.v", "loopnest.vlt", "loopnest.json", "loopnest.h")
 
-# one process exports for all
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("export")]
+# the chip is exported once, for the tests of tests/rtl too
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shrunk/int8")]
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with an exported chip."""
+    """Return a folder with an exported chip; its Verilog is the one that is cached."""
     folder = tmp_path_factory.mktemp("export")
-    assert main([*ARGUMENTS, "--output", str(folder)]) == 0
+    texts = {CONFIG: cached_verilog(CONFIG)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "chip_verilog", texts.__getitem__)
+        assert main([*ARGUMENTS, "--output", str(folder)]) == 0
     return folder
 
 
 def test_stable(exported: Path, tmp_path: Path) -> None:
-    """Another process, with other hashes, writes the same bytes."""
+    """Another process, with other hashes, writes the same bytes, without a cache."""
     subprocess.run(
         [sys.executable, "-m", "loopnest_hw.export", *ARGUMENTS, "--output", str(tmp_path)],
         env=os.environ | {"PYTHONHASHSEED": "1234", "PYTHONPATH": os.pathsep.join(sys.path)},
