@@ -36,7 +36,7 @@ sim: $(READY) ## run a sparse network on the simulated chip, checked bit for bit
 	$(BIN)/python -m loopnest.examples.digits
 
 test: $(READY) ## run all tests, benches and proofs (half an hour on 2 cores; JOBS=2)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests tb
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations 20 tb tests
 
 coverage: $(READY) ## measure which lines of the RTL the benches execute, by unit (JOBS=2)
 	$(BIN)/python -m tb.coverage --jobs $(JOBS)
