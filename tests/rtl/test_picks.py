@@ -7,12 +7,13 @@ import scipy.sparse as sp
 from loopnest import Memory
 from loopnest.benchmarks.drawn import draw
 from loopnest.benchmarks.picks import FACTOR, run_pick
-from loopnest.evaluate import Task
 from loopnest.expression.notation import parse
 from loopnest.expression.operand import Operand
+from loopnest.kernel.lower import lower
+from loopnest.kernel.readback import read_compressed
 from loopnest.loops.plan import default_levels, make_plan
+from loopnest.program.steps import pack_operands
 from loopnest.report.report import make_report
-from loopnest.run import run_task
 from loopnest_hw.config import LANES
 
 from .chips import Pair, on
@@ -58,9 +59,13 @@ def test_hyper_sparse_products(
     plan = make_plan(
         chip.config, statement, operands, order="ikj", compressed=True, latency=latency
     )
-    task = Task(plan, default_levels(statement, operands), None, True)
-    result, kernel, counters = chip._shared.run(
-        lambda backend: run_task(chip.config, backend, task)
+    kernel = lower(chip.config, plan, pack_operands(plan, operands))
+    levels = default_levels(statement, operands)
+    counters, result = chip.device.shared.run(
+        lambda backend: (
+            backend.run(kernel),
+            read_compressed(kernel, chip.config.dtype, backend.read, levels),
+        )
     )
     assert (result.to_scipy() != A @ B).nnz == 0
     report = make_report(chip.config, chip.memory, kernel, counters)
