@@ -7,8 +7,8 @@ import scipy.sparse as sp
 from loopnest import Memory
 from loopnest.benchmarks.drawn import draw
 from loopnest.benchmarks.picks import FACTOR, run_pick
-from loopnest.expression.notation import parse
 from loopnest.expression.operand import Operand
+from loopnest.expression.parser import parse
 from loopnest.kernel.lower import lower
 from loopnest.kernel.readback import read_compressed
 from loopnest.loops.plan import default_levels, make_plan
