@@ -209,12 +209,17 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("simulator", SIMULATORS)
+RUNS = [("verilator", case) for case in CASES] + [("icarus", "rough")]
+ICARUS_TRIALS = 4
+"""Icarus is slow."""
+
+
+@pytest.mark.parametrize(("simulator", "case"), [run for run in RUNS if run[0] in SIMULATORS])
 def test_command(simulator: str, case: str) -> None:
+    few = {"trials": ICARUS_TRIALS} if simulator == "icarus" else {}
     run_bench(
         Chip(CHIP, pe=FakePE(CHIP), dispatcher=FakeDispatcher(CHIP)),
         module=__name__,
         simulator=simulator,
-        parameters=CASES[case],
+        parameters=CASES[case] | few,
     )
