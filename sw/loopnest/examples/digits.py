@@ -55,7 +55,7 @@ class LayerTotal:
         self.leaf_steps += report.leaf_steps
         if report.cycles is not None:
             self.cycles = (self.cycles or 0) + report.cycles
-            # The golden model walks every kernel for these, so only where there are cycles.
+            # they are shown as shares of the cycles
             self.roof = (self.roof or 0) + report.roof
             self.pe_roof = (self.pe_roof or 0) + report.pe_roof
 
