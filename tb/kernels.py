@@ -9,6 +9,7 @@ import numpy as np
 
 from loopnest import Chip
 from loopnest.kernel.backends import Counters, ModelBackend
+from loopnest.kernel.lists import KernelList
 from loopnest.kernel.lower import Kernel
 from loopnest.kernel.shared import SharedBackend
 from loopnest.progress import Tick
@@ -31,9 +32,9 @@ class Recorder(ModelBackend):
 
     kernel: Kernel
 
-    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
-        self.kernel = kernel
-        return super().run(kernel, progress)
+    def run(self, kernels: KernelList, progress: Tick | None = None) -> list[Counters]:
+        (self.kernel,) = kernels.kernels
+        return super().run(kernels, progress)
 
 
 def lowered(

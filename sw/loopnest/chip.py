@@ -339,5 +339,5 @@ class Chip:
         planned = self._build(prepared)
         values: Values = {}
         reports = self.device.execute(planned.steps, values, [planned.result])
-        self._reports.value = combine(str(prepared.statement), reports)
+        self._reports.value = combine(str(prepared.statement), [report for _, report in reports])
         return user_result(planned, values)

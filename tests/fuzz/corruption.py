@@ -23,6 +23,7 @@ from loopnest.kernel.backends import (
     Counters,
     ModelBackend,
 )
+from loopnest.kernel.lists import KernelList
 from loopnest.kernel.lower import DESCRIPTOR, Kernel
 from loopnest.kernel.shared import SharedBackend
 from loopnest.progress import Tick
@@ -122,9 +123,10 @@ class Recorder(ModelBackend):
         super().__init__(config)
         self.kernels: list[Kernel] = []
 
-    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
-        self.kernels.append(kernel)
-        return super().run(kernel, progress)
+    def run(self, kernels: KernelList, progress: Tick | None = None) -> list[Counters]:
+        if len(kernels.kernels) == 1:  # one of a list is not in memory by itself
+            self.kernels += kernels.kernels
+        return super().run(kernels, progress)
 
 
 def make_case(seed: int, pair: Pair) -> Case:
@@ -329,6 +331,8 @@ def _random_kernel(
         try:
             chip.compute(case.statement, **case.arguments())
         except (OneKernelError, ChipError):
+            continue
+        if not recorder.kernels:
             continue
         kernel = recorder.kernels[int(rng.integers(len(recorder.kernels)))]
         image = _image([(a, _bytes(array)) for a, array in kernel.segments])

@@ -7,10 +7,12 @@ import scipy.sparse as sp
 from loopnest import Memory
 from loopnest.benchmarks.drawn import draw
 from loopnest.benchmarks.picks import FACTOR, run_pick
+from loopnest.expression.expected import in_order
 from loopnest.expression.operand import Operand
 from loopnest.expression.parser import parse
+from loopnest.kernel.lists import single
 from loopnest.kernel.lower import lower
-from loopnest.kernel.readback import read_compressed
+from loopnest.kernel.readback import read_result
 from loopnest.loops.plan import default_levels, make_plan
 from loopnest.program.steps import pack_operands
 from loopnest.report.report import make_report
@@ -61,10 +63,10 @@ def test_hyper_sparse_products(
     )
     kernel = lower(chip.config, plan, pack_operands(plan, operands))
     levels = default_levels(statement, operands)
-    counters, result = chip.device.shared.run(
+    (counters,), result = chip.device.shared.run(
         lambda backend: (
-            backend.run(kernel),
-            read_compressed(kernel, chip.config.dtype, backend.read, levels),
+            backend.run(single(kernel)),
+            read_result(kernel, chip.config.dtype, backend.read, *in_order(levels)),
         )
     )
     assert (result.to_scipy() != A @ B).nnz == 0

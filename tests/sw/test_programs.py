@@ -180,7 +180,8 @@ def test_larger_and_infinite_values_are_planned_for():
 
 
 def test_nothing_runs_before_the_start(monkeypatch):
-    monkeypatch.setattr("loopnest.program.device.run_kernel", lambda *_: 1 / 0)
+    for name in ("run_kernel", "run_chain"):
+        monkeypatch.setattr(f"loopnest.program.device.{name}", lambda *_: 1 / 0)
     rng = np.random.default_rng(8)
     text = ["h[i] = A[i,j] * A[j,k] * x[k]", "y[i] = h[i] + h[i]"]
     program = loopnest.compile(text, {"A": sparse(rng, (50, 50)), "x": np.ones(50)}, chip=INT8)
@@ -208,7 +209,11 @@ def test_slots_of_an_intermediate(monkeypatch):
             raise ChipError(ErrorCode.SLOTS, 0)
         return real(config, backend, step, *rest)
 
+    def fails_too(*_):
+        raise ChipError(ErrorCode.SLOTS, 0)
+
     monkeypatch.setattr(device, "run_kernel", fails)
+    monkeypatch.setattr(device, "run_chain", fails_too)
     assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
     failed.clear()
     assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
@@ -258,3 +263,76 @@ def test_errors_of_runs():
     with pytest.raises(TypeError, match="chip=None: expected a Chip"):
         loopnest.compile("y = x[i]", {"x": [1]}, chip=None)
     assert np.array_equal(program(), [2, 2, 2])
+
+
+def test_views_of_dense_results():
+    """Windows, diagonals and strides of what a statement before computes."""
+    rng = np.random.default_rng(11)
+    x, c, A, B = integers(rng, 9), integers(rng, 3), integers(rng, (6, 6)), integers(rng, (6, 6))
+    text = ["h[i] = 2 * x[i]", "y[i] = h[i+j] * c[j]"]
+    program = loopnest.compile(text, {"x": x, "c": c}, chip=INT8)
+    for z in (x, integers(rng, 9)):
+        assert np.array_equal(program.run(x=z)["y"], np.correlate(2 * z, c, "valid"))
+    text = ["T[i,j] = A[i,k] * B[k,j]", "y[i] = T[i,i]"]
+    program = loopnest.compile(text, {"A": A, "B": B}, chip=INT8)
+    for C in (A, integers(rng, (6, 6))):
+        assert np.array_equal(program.run(A=C)["y"], np.diag(C @ B))
+
+
+def test_zeros_are_left_out_again_after_other_inputs():
+    W = np.full((64, 64), 2.0)
+    W[:, 0] = 0
+    x, other = np.ones(64), np.full((64, 64), np.inf)
+    other[:, :20] = 2
+    ring = Assignment(statement="y[i] = W[i,j] * x[j]", semiring="min_plus")
+    program = loopnest.compile(ring, {"W": W, "x": x}, chip=BF16)
+    for given, expected in ((W, 1), (other, 3), (W, 1), (other, 3)):
+        assert np.all(program.run(W=given)["y"] == expected)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+def test_arrays_that_are_changed_after_they_were_compiled(make):
+    rng = np.random.default_rng(12)
+    W, x, bias = make(integers(rng, (40, 40), 0.1)), integers(rng, 40), np.zeros(40)
+    text = [
+        Assignment(statement="h[i] = W[i,j] * x[j]", epilogue=Epilogue(bias=bias)),
+        "y[i] = W[i,i] + h[i]",
+    ]
+    program = loopnest.compile(text, {"W": W, "x": x}, chip=BF16)
+    before = program()
+    (W.data if sp.issparse(W) else W)[...] = 3
+    x[3] = np.inf
+    bias[:] = 5
+    assert np.array_equal(program(), before)
+
+
+@pytest.mark.parametrize("out", ["dense", "compressed"])
+def test_a_result_as_a_mask(out):
+    """A dense one keeps where it is not 0, as an array does."""
+    text = [Assignment(statement="g[i] = h[i]", out=out), "y[i] = b[i] where g[i]"]
+    h, b = sp.coo_array(np.array([1.0, 0, 2])), np.ones(3)
+    program = loopnest.compile(text, {"h": h, "b": b}, chip=INT8)
+    assert np.array_equal(dense(program()), [1, 0, 1])
+    other = sp.coo_array(np.array([0, 3.0, 2]))
+    assert np.array_equal(dense(program.run(h=other)["y"]), [0, 1, 1])
+
+
+def test_absent_results_of_a_maximum_are_not_positive():
+    A = sp.csr_array(([2.0], ([0], [0])), (64, 64))
+    W = np.full((64, 64), np.inf)
+    W[:, 1] = 1
+    text = [
+        Assignment(statement="h[i] = A[i,j] * x[j]", semiring="max_times", out="dense"),
+        Assignment(statement="y[i] = W[i,j] * h[j]", semiring="min_plus"),
+    ]
+    program = loopnest.compile(text, {"A": A, "x": np.ones(64), "W": W}, chip=BF16)
+    h = BF16.compute("h[i] = A[i,j] * x[j]", A=A, x=np.ones(64), semiring="max_times", out="dense")
+    with np.errstate(invalid="ignore"):
+        expected = BF16.compute("y[i] = W[i,j] * h[j]", W=W, h=h, semiring="min_plus")
+    assert np.array_equal(program(), expected, equal_nan=True)
+
+
+def test_a_result_of_too_many_indices():
+    inputs = {"a": np.ones((2, 2)), "b": np.ones((2, 2, 2))}
+    with pytest.raises(ValueError, match=r"y\[i,j,k,l,m\]: expected up to 4 indices"):
+        loopnest.compile("y[i,j,k,l,m] = a[i,j] * b[k,l,m]", inputs, chip=INT8)

@@ -122,8 +122,8 @@ def test_views_of_sparse_matrices(text, kind, semiring):
     arguments = {"A": source, "mask": mask, "semiring": semiring, **x}
     got = CHIP.compute(statement, out="compressed" + ",compressed" * ("Y" in text), **arguments)
     np.testing.assert_array_equal(dense(got), want)
-    (kernel,) = CHIP.report._kernels[-1:]
-    assert all(t.values.size <= max(500, np.count_nonzero(want)) for t in kernel.tensors)
+    packed = [t for k in CHIP.report._kernels for t in k.tensors if isinstance(t, Tensor)]
+    assert packed and all(t.values.size <= max(500, np.count_nonzero(want)) for t in packed)
 
 
 def test_a_sparse_vector_is_shown_at_every_place_of_its_window():
@@ -164,7 +164,7 @@ def test_a_view_that_shows_too_many_entries():
         ("y[i] = x[i+j]", {"x": X}, "size of index 'i' cannot be determined"),
         ("d[i] = A[i,i]", {"A": B}, r"index 'i' has size 20 and 30 in A\[i,i\]"),
         ("y[i] = x[i+95] * w[i]", {"x": X, "w": W}, r"x has 100 there: expected 102"),
-        ("y[i] = A[i+1] * x[i]", {"A": A, "x": X}, "A has shape .*expected 1 dimensions"),
+        ("y[i] = A[i+1] * x[i]", {"A": A, "x": X}, "A has shape .*expected 1 dimension"),
     ],
 )
 def test_views_that_do_not_fit(text, arguments, message):

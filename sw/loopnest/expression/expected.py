@@ -15,7 +15,13 @@ from .operand import Operand
 
 Coordinates = Sequence[NDArray]
 
-UNBOUNDED = -np.inf, np.inf
+Layout = tuple[tuple[str, ...], tuple[int, ...]]
+"""Levels, and the mode that each one stores."""
+
+
+def in_order(levels: Sequence[str]) -> Layout:
+    """Return levels in the order of the modes."""
+    return tuple(levels), tuple(range(len(levels)))
 
 
 class Expected(Operand):
@@ -26,9 +32,8 @@ class Expected(Operand):
     coordinates : sequence of arrays, or callable that returns them, optional
         Of the expected entries by mode, for a compressed tensor; None for a dense one. Called when
         a plan first asks for them.
-    levels : sequence of str, optional
-        The levels that it will have, in the order of the modes; None if every kernel may have its
-        own.
+    layout : (levels, mode order), optional
+        The levels that it will have; None if every kernel may have its own.
     wide : bool
         Whether its values will be wide.
     bounds : (float, float)
@@ -42,14 +47,14 @@ class Expected(Operand):
         dtype: NumberFormat,
         coordinates: Coordinates | Callable[[], Coordinates] | None,
         *,
-        levels: Sequence[str] | None = None,
+        layout: Layout | None = None,
         wide: bool = True,
         bounds: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self.name, self.dtype, self.source = name, dtype, None
         self.shape = tuple(shape)
         self._find = coordinates
-        self._levels = None if levels is None else tuple(levels)
+        self._layout = layout
         self._wide, self._bounds = wide, bounds
         self.zeros, self.origin, self.left_out = None, None, ()
         self._profiles = {}
@@ -74,24 +79,24 @@ class Expected(Operand):
         self,
         shape: Sequence[int],
         change: Callable[[Coordinates], Coordinates],
-        levels: Sequence[str] | None = None,
+        layout: Layout | None = None,
     ) -> "Expected":
-        """Return it with other modes, ``change`` being what becomes of its coordinates; with these
-        levels where its own are given.
+        """Return it with other modes, ``change`` being what becomes of its coordinates; with this
+        layout where its own is given.
         """
         return Expected(
             self.name,
             shape,
             self.dtype,
             (lambda: change(self._coordinates)) if self.sparse else None,
-            levels=None if self._levels is None else levels,
+            layout=None if self._layout is None else layout,
             wide=self.wide,
             bounds=self.bounds,
         )
 
     def narrowed(self) -> "Expected":
         """Return it with narrow values of 0 and 1."""
-        found = self.reshaped(self.shape, lambda by_mode: by_mode, self._levels)
+        found = self.reshaped(self.shape, lambda by_mode: by_mode, self._layout)
         found._wide, found._bounds = False, (0.0, 1.0)
         return found
 
@@ -99,7 +104,7 @@ class Expected(Operand):
         """Return its entries as a mask."""
 
         def every() -> Coordinates:
-            return list(np.indices(self.shape).reshape(len(self.shape), -1))
+            return [places.reshape(-1) for places in np.indices(self.shape)]
 
         return Expected(
             self.name,
@@ -148,12 +153,12 @@ class Expected(Operand):
     @property
     def sparse(self) -> bool:
         """Whether it will have a compressed level."""
-        return self._find is not None and (self._levels is None or COMPRESSED in self._levels)
+        return self._find is not None and (self._layout is None or COMPRESSED in self._layout[0])
 
     @property
     def given(self) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
         """Levels and mode order that it will have; None if every kernel may have its own."""
-        return None if self._levels is None else (self._levels, tuple(range(len(self.shape))))
+        return self._layout
 
     @property
     def identity(self) -> int:

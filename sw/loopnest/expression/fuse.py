@@ -14,7 +14,7 @@ from loopnest_hw.config import COORDINATE_BITS
 
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
-from .expected import Expected
+from .expected import Expected, in_order
 from .notation import Access, Statement
 from .operand import Operand
 
@@ -63,7 +63,7 @@ class Fusion:
 
         if isinstance(operand, Expected):
             levels = sparse_levels(len(shape)) if operand.sparse else (DENSE,) * len(shape)
-            return operand.reshaped(shape, fused, levels)
+            return operand.reshaped(shape, fused, in_order(levels))
         if isinstance(source, Tensor):
             by_mode, stored = source.stored_entries()
             levels = sparse_levels(len(shape)) if operand.sparse else (DENSE,) * len(shape)

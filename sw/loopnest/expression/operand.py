@@ -4,7 +4,7 @@ Arrays and scipy.sparse arrays are packed in the order of the loops; a `Tensor` 
 the loops can walk its levels, and is otherwise converted on the host.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from math import ceil, isfinite, isnan, log2
 from typing import Any
 
@@ -63,15 +63,6 @@ def statement_numbers(statement: Statement, dtype: NumberFormat) -> dict[str, An
         if dtype is NumberFormat.INT8 and not (number == int(number) and -128 <= number <= 127):
             raise ValueError(f"number {name} in {statement}: expected an integer from -128 to 127")
     return {name: float(number) for name, number in found.items()}
-
-
-Rearrange = Callable[[str, "Operand", Callable[["Operand"], "Operand"]], "Operand"]
-"""Applies a change, which is told in words, to an operand."""
-
-
-def at_once(what: str, operand: "Operand", change: Callable[["Operand"], "Operand"]) -> "Operand":
-    """Apply a change."""
-    return change(operand)
 
 
 def mask_operand(name: str, source: Any, dtype: NumberFormat) -> "Operand":
@@ -149,7 +140,7 @@ class Operand:
         self.left_out: tuple[str, ...] = ()
         self.origin: tuple[Operand, float] | None = None
         self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
-        self._without: dict[float, Operand | None] = {}
+        self._without: dict[float, tuple[float, Operand | None]] = {}
 
     def _check_real(self) -> None:
         source = self.source
@@ -317,19 +308,23 @@ class Operand:
         """
         source = self.source
         fixed = isinstance(source, Tensor) and (source.wide or source.levels_chosen)
-        if self.sparse or fixed or not source.shape:
+        if not self.known or self.sparse or fixed or not source.shape:
             return None
         if zero not in self._without:
-            self._without[zero] = None
             array = source.to_dense() if isinstance(source, Tensor) else source
             kept = array != zero
+            found = None
             share = 1 - np.count_nonzero(kept) / max(1, kept.size)
-            if share >= least and kept.size:
+            if share >= least:
                 entries = np.nonzero(kept)
                 found = self.with_source(sp.coo_array((array[entries], entries), array.shape))
                 found.zeros, found.origin = share, (self, zero)
-                self._without[zero] = found
-        return self._without[zero]
+            self._without[zero] = share, found
+        share, found = self._without[zero]
+        if found is None and share >= least:  # it was asked for a larger share before
+            del self._without[zero]
+            return self.without(zero, least)
+        return found if share >= least else None
 
     def stored_as(self, other: "Operand") -> "Operand":
         """Return the operand with the source of another one that has the same values."""

@@ -20,7 +20,10 @@ from ..formats import numbers
 from ..formats.tensor import Tensor
 from .expected import Expected
 from .notation import Access, Binary, Expression, Negate, Statement, accesses
-from .operand import Operand, Rearrange, at_once
+from .operand import Operand
+
+Rearrange = Callable[[str, Operand, Callable[[Operand], Operand]], Operand]
+"""Applies a change, which is told in words, to an operand."""
 
 
 class Factors(Enum):
@@ -91,7 +94,7 @@ class Semiring:
         self,
         statement: Statement,
         operands: Sequence[Operand],
-        rearrange: Rearrange = at_once,
+        rearrange: Rearrange,
     ) -> tuple[Statement, list[Operand]]:
         """Return the statement and its operands with the semiring's values.
 

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ..formats.tensor import MAX_ORDER, Tensor, sparse_levels
-from .expected import Expected
+from .expected import Expected, in_order
 from .notation import Access, Place
 from .operand import Operand
 from .view import MAX_SHOWN, View
@@ -111,7 +111,7 @@ def _with_entries(
 ) -> Operand:
     if isinstance(operand, Expected):
         levels = sparse_levels(len(view.shape))
-        return operand.reshaped(view.shape, lambda _: columns, levels)
+        return operand.reshaped(view.shape, lambda _: columns, in_order(levels))
     source = operand.source
     if isinstance(source, Tensor):
         _, stored = source.stored_entries()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
-from .expected import Expected
+from .expected import Expected, Layout
 from .notation import Access, Place, Statement, written_place
 from .operand import Operand
 from .view import View
@@ -68,6 +68,15 @@ class Slice:
         rank = len(self.access(result).indices)
         return sparse_levels(rank) if COMPRESSED in levels else (DENSE,) * rank
 
+    def _layout(self, levels: Sequence[str], mode_order: Sequence[int], mode: int) -> Layout:
+        """Return levels and mode order of the slice along a mode of a tensor with these."""
+        left = [
+            (kind, m - (self.gone and m > mode))
+            for kind, m in zip(levels, mode_order, strict=True)
+            if not (self.gone and m == mode)
+        ]
+        return tuple(kind for kind, _ in left), tuple(m for _, m in left)
+
     def _cut(self, operand: Operand, mode: int) -> Operand:
         source: Any = operand.source
         shape = list(operand.shape)
@@ -84,21 +93,12 @@ class Slice:
             return there, found
 
         if isinstance(operand, Expected):
-            levels = [] if operand.given is None else list(operand.given[0])
-            if self.gone and levels:
-                del levels[mode]
-            return operand.reshaped(shape, lambda by_mode: entries(by_mode)[1], levels)
+            layout = None if operand.given is None else self._layout(*operand.given, mode)
+            return operand.reshaped(shape, lambda by_mode: entries(by_mode)[1], layout)
         if isinstance(source, Tensor):
             by_mode, stored = source.stored_entries()
             there, found = entries(by_mode)
-            levels = [
-                kind
-                for m, kind in zip(source.mode_order, source.levels, strict=True)
-                if not (self.gone and m == mode)
-            ]
-            modes = [m - (self.gone and m > mode) for m in source.mode_order]
-            modes = [m for m, was in zip(modes, source.mode_order, strict=True)
-                     if not (self.gone and was == mode)]  # fmt: skip
+            levels, modes = self._layout(source.levels, source.mode_order, mode)
             source = Tensor.from_stored(
                 shape, levels, found, stored[there],
                 dtype=source.dtype, wide=source.wide, mode_order=modes,

@@ -1,7 +1,7 @@
 """Backends, which run kernels: the golden model, or the RTL in the simulator."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import pack, unpack
-from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
+from loopnest_hw.registers import COUNTERS, OFFSETS, SNAPSHOT_BYTES, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
 from loopnest_sim.model.faults import ModelError
@@ -18,6 +18,7 @@ from loopnest_sim.roof import Work, run_measured
 from loopnest_sim.waves import WavesLike, make_waves
 
 from ..progress import Tick, Watch, task
+from .lists import KernelList
 from .lower import Kernel
 from .verilog import cached_verilog
 
@@ -100,6 +101,29 @@ class Counters:
     work: Work | None = None
 
 
+def parted(
+    ends: Sequence[Mapping[str, int]], begin: int, samples: NDArray[np.uint32]
+) -> list[Counters]:
+    """Return what each kernel of a list was counted at, from all counters at the end of each, since
+    the start, and the samples of the list.
+    """
+    names = [name for name, _ in COUNTERS]
+    cycles = samples[:, names.index("cycles")].astype(np.int64)
+    # the first samples may belong to the run before, until the start clears the counters
+    (falls,) = np.nonzero(np.diff(cycles) < 0)
+    first = falls[-1] + 1 if len(falls) else 0
+    samples, cycles = samples[first:], cycles[first:]
+    before = dict.fromkeys(names, 0)
+    found = []
+    for end in ends:
+        own = samples[(cycles > before["cycles"]) & (cycles <= end["cycles"])]
+        own = own - np.array([before[name] for name in names], np.uint64).astype(np.uint32)
+        values = {name: end[name] - before[name] for name in names}
+        found.append(Counters(values, begin + before["cycles"], own))
+        before = dict(end)
+    return found
+
+
 class Backend(ABC):
     """Runs kernels on a memory of its own, one at a time.
 
@@ -107,8 +131,8 @@ class Backend(ABC):
     """
 
     @abstractmethod
-    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
-        """Write the kernel's segments, run it to its end.
+    def run(self, kernels: KernelList, progress: Tick | None = None) -> list[Counters]:
+        """Write the kernels' segments, run them to their end; return what each was counted at.
 
         Raises
         ------
@@ -132,10 +156,13 @@ class ModelBackend(Backend):
         self._config = config
         self._image = Image()
 
-    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
+    def run(self, kernels: KernelList, progress: Tick | None = None) -> list[Counters]:
         self._image = Image()
-        for address, array in kernel.segments:
+        for address, array in kernels.segments:
             self._image.write(address, array)
+        return [self._run(kernel) for kernel in kernels.kernels]
+
+    def _run(self, kernel: Kernel) -> Counters:
         descriptor = unpack(self._config, pack(self._config, kernel.fields))
         try:
             done, work = run_measured(self._config, self._image, descriptor)
@@ -167,21 +194,21 @@ class RtlBackend(Backend):
             self._simulator: Any = Simulator(verilog, top="loopnest", memory=memory, waves=waves)
         self._running = False
 
-    def run(self, kernel: Kernel, progress: Tick | None = None) -> Counters:
+    def run(self, kernels: KernelList, progress: Tick | None = None) -> list[Counters]:
         if self._running:
             self._stop()
         # until the chip has ended it: an exception leaves it in the middle of this one
         self._running = True
         chip = self._simulator
-        for address, array in kernel.segments:
+        for address, array in kernels.segments:
             chip.write(address, np.ascontiguousarray(array).tobytes())
         chip.set_register(OFFSETS["status"], DONE)
-        chip.set_register(OFFSETS["kernels"], kernel.descriptor)
+        chip.set_register(OFFSETS["kernels"], kernels.descriptor)
         begin = chip.cycle
         chip.begin_samples()
         chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
         chip.run_until_interrupt(
-            kernel.fields["budget"] + SLACK,
+            kernels.budget + SLACK,
             None if progress is None else lambda cycle: progress(cycle - begin),
         )
         code = ErrorCode(chip.register(OFFSETS["error"]))
@@ -191,9 +218,19 @@ class RtlBackend(Backend):
             self._running = False
             raise ChipError(code, where, needed)
         values = {name: chip.register(OFFSETS[name]) for name, _ in COUNTERS}
-        counters = Counters(values, begin, chip.samples)
+        samples = chip.samples
+        found = [Counters(values, begin, samples)]
+        if len(kernels.kernels) > 1:
+            ends = [self._snapshot(kernel) for kernel in kernels.kernels]
+            ends[-1]["cycles"] = values["cycles"]
+            found = parted(ends, begin, samples)
         self._running = False
-        return counters
+        return found
+
+    def _snapshot(self, kernel: Kernel) -> dict[str, int]:
+        """Return the counters that a kernel has written at its end."""
+        raw = self.read(kernel.fields["counters"], len(COUNTERS) * SNAPSHOT_BYTES)
+        return {name: int(n) for (name, _), n in zip(COUNTERS, raw.view("<u8"), strict=True)}
 
     def _stop(self) -> None:
         """End the run that an exception has left: by a soft reset, or where the chip does not

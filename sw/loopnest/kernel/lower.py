@@ -16,6 +16,7 @@ from loopnest_hw.config import (
 )
 from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, WORD_BYTES
+from loopnest_hw.registers import SNAPSHOT_LINES
 from loopnest_sim.image import Image
 
 from ..arguments import check_memory
@@ -45,12 +46,49 @@ CYCLES_PER_STEP = 200
 """The cycle budget: this, plus `CYCLES_PER_STEP` for each expected step, whatever the latency."""
 
 
+Levels = tuple[tuple[int, int] | None, ...]
+"""Byte addresses of each compressed level's position table and block words."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The result of a kernel of the same list, as an operand.
+
+    Attributes
+    ----------
+    wide : bool
+    values : int
+        Byte address of its values.
+    levels : tuple
+        Of its levels, whose tables have stride 4.
+    nbytes : int
+        Of its regions.
+    """
+
+    wide: bool
+    values: int
+    levels: Levels
+    nbytes: int
+
+
 class Arena:
     """Allocates lines of memory, from ``start`` up."""
 
     def __init__(self, start: int) -> None:
         self.end = start
         self.segments: list[tuple[int, NDArray]] = []
+        self._placed: dict[int, tuple[Tensor, int, Levels]] = {}
+
+    def place(self, tensor: Tensor) -> tuple[int, Levels]:
+        """Allocate a tensor's arrays, unless they are in memory; return the addresses of its values
+        and of its levels.
+        """
+        if id(tensor) not in self._placed:
+            levels = tuple(
+                None if a is None else (self.put(a.table), self.put(a.words)) for a in tensor.arrays
+            )
+            self._placed[id(tensor)] = tensor, self.put(tensor.values), levels
+        return self._placed[id(tensor)][1:]
 
     def reserve(self, nbytes: int) -> int:
         """Allocate ``nbytes`` bytes; return their address.
@@ -91,9 +129,9 @@ class Kernel:
     fields : mapping of str to int
         The descriptor's fields by path.
     segments : list of (address, array)
-        Arrays to write before the start, including the descriptor.
+        Arrays to write before the start, including the descriptor; empty in a list of kernels.
     plan : Plan
-    tensors : tuple of Tensor
+    tensors : tuple of Tensor or Placed
         The packed operands by column.
     narrow : bool
         Whether the result's values are narrow.
@@ -108,30 +146,44 @@ class Kernel:
     fields: Mapping[str, int]
     segments: list[tuple[int, NDArray]]
     plan: Plan
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[Tensor | Placed, ...]
     narrow: bool
     capacity: int
     most: int
     descriptor: int = field(default=DESCRIPTOR)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A kernel's place in a list: the memory of all of them, whether it is the last one, and the
+    descriptor's ``copies``, which a sample of the operands tells before they are there.
+    """
+
+    arena: Arena
+    last: bool
+    copies: int
+
+
 def lower(
     config: ChipConfig,
     plan: Plan,
-    tensors: tuple[Tensor, ...],
+    tensors: tuple[Tensor | Placed, ...],
     *,
     epilogue: Epilogue | None = None,
     capacity: int | None = None,
+    listed: Listed | None = None,
 ) -> Kernel:
     """Lay out memory and fill in the descriptor.
 
     Parameters
     ----------
-    tensors : tuple of Tensor
+    tensors : tuple of Tensor or Placed
         The plan's operands, packed accordingly.
     capacity : int, optional
         Entries to reserve for a compressed result; by default the number of lanes of a product, or
         a multiple of the expected entries.
+    listed : Listed, optional
+        The place in a list of kernels.
 
     Raises
     ------
@@ -140,10 +192,16 @@ def lower(
     """
     lanes = None
     viewed = any(stored.access.places is not None for stored in plan.nest.columns)
-    if plan.nest.lane.op1 is Op.MUL and len(tensors) == 2 and not viewed:
-        lanes = product_lanes(plan.nest.columns, tensors)
-    fields: dict[str, int] = {"last": 1}
-    arena = Arena(DESCRIPTOR + pack(config, {}).nbytes)
+    packed = tuple(tensor for tensor in tensors if isinstance(tensor, Tensor))
+    if plan.nest.lane.op1 is Op.MUL and len(packed) == len(tensors) == 2 and not viewed:
+        lanes = product_lanes(plan.nest.columns, packed)
+    if listed is None:
+        arena = Arena(DESCRIPTOR + pack(config, {}).nbytes)
+        fields: dict[str, int] = {"last": 1}
+    else:
+        arena = listed.arena
+        counters = arena.reserve(SNAPSHOT_LINES * LINE_BYTES)
+        fields = {"last": listed.last, "counters": counters}
     _rows(config, plan, fields)
     _operands(config, plan, tensors, arena, fields)
     result = plan.result
@@ -169,15 +227,18 @@ def lower(
             capacity = most
         elif lanes is not None and lanes <= MAX_RESERVED_LANES:
             capacity = lanes
-    capacity = min(capacity, most)
+    capacity = most if listed is not None else min(capacity, most)
     if epilogue is not None:
         fields |= lower_epilogue(config, epilogue, plan, arena.put)
-    _result(config, plan, narrow, capacity, arena, fields)
+    _result(config, plan, narrow, capacity, arena, fields, on_chip=listed is not None)
     rings = share_pool(config, plan.scanners, plan.expected, _epilogue_lines(plan, fields))
     for s, (base, last) in enumerate(rings):
         fields |= {f"ring.{s}.base": base, f"ring.{s}.last": last}
     plain = {path: int(value) for path, value in fields.items()}
     held = 0.0 if result.replayable else plan.expected.held
+    if listed is not None:
+        plain["copies"] = listed.copies
+        return Kernel(plain, [], plan, tensors, narrow, capacity, most)
     plain["copies"] = choose_copies(
         config, plain, arena.image, lanes or plan.expected.multiplies, held
     )
@@ -243,25 +304,22 @@ def _row(plan: Plan, row: Row, tables: tuple[int, int], fields: dict[str, int]) 
 def _operands(
     config: ChipConfig,
     plan: Plan,
-    tensors: tuple[Tensor, ...],
+    tensors: tuple[Tensor | Placed, ...],
     arena: Arena,
     fields: dict[str, int],
 ) -> None:
     nest: Nest = plan.nest
-    placed: dict[int, tuple[int, list[tuple[int, int] | None]]] = {}
     for c, tensor in enumerate(tensors):
-        if id(tensor) not in placed:  # a tensor used twice is in memory once
-            levels = [
-                None if a is None else (arena.put(a.table), arena.put(a.words))
-                for a in tensor.arrays
-            ]
-            placed[id(tensor)] = (arena.put(tensor.values), levels)
-        values, levels = placed[id(tensor)]
+        if isinstance(tensor, Placed):
+            values, levels = tensor.values, tensor.levels
+        else:
+            values, levels = arena.place(tensor)
         if c == nest.lane.mask:
+            assert isinstance(tensor, Tensor)
             # next to an absent term it would be added to another one
             neutral = plan.semiring.neutral_bits(config.dtype)
             values = arena.put(np.array([neutral], np.uint32))
-            levels[-1] = _without_values(arena, tensor)
+            levels = (*levels[:-1], _without_values(arena, tensor))
         fields |= {
             f"operand.{c}.used": 1,
             f"operand.{c}.wide": tensor.wide or c == nest.lane.mask,
@@ -274,11 +332,16 @@ def _operands(
             if cell.mode is not CellMode.SCAN or cell.level is None:
                 continue
             level = nest.columns[c].packed_level(cell.level)
-            array, addresses = tensor.arrays[level], levels[level]
-            assert array is not None and addresses is not None
+            addresses = levels[level]
+            assert addresses is not None
+            stride = OPEN_STRIDE
+            if isinstance(tensor, Tensor):
+                array = tensor.arrays[level]
+                assert array is not None
+                stride = array.stride
             path = f"scanner.{plan.scanners[row.number, c]}" if row.number else f"dispatch.{c}"
             fields |= {
-                f"{path}.open": array.stride == OPEN_STRIDE,
+                f"{path}.open": stride == OPEN_STRIDE,
                 f"{path}.table": addresses[0],
                 f"{path}.blocks": addresses[1],
             }
@@ -300,17 +363,28 @@ def _result(
     capacity: int,
     arena: Arena,
     fields: dict[str, int],
+    *,
+    on_chip: bool,
 ) -> None:
     """Place the result; tables are initialised with zeros, dense values with the semiring's zero,
-    so that a fiber that is not visited is empty.
+    so that a fiber that is not visited is empty: by the host or ``on_chip``.
     """
     result = plan.result
     size = value_bytes(config.dtype, narrow)
+    # if the semiring's zero is not 0, an epilogue visits the whole result, and zeros stay
+    background = 0 if fields.get("epilogue.enable") else plan.semiring.zero_bits(config.dtype)
+
+    def initialised(words: int, word: int) -> int:
+        if on_chip:
+            fields.update({"result.initialise": 1, "result.background": word})
+            return arena.reserve(words * WORD_BYTES)
+        return arena.put(np.full(words, word, np.uint32))
+
     if result.compressed:
         # At least one entry: the end of an empty nest is written as a fiber's.
-        table = np.zeros(max(1, result.fibers) * OPEN_STRIDE, np.uint32)
-        fields["result.table"] = arena.put(table)
-        fields["result.table_end"] = fields["result.table"] + table.nbytes
+        words = max(1, result.fibers) * OPEN_STRIDE
+        fields["result.table"] = initialised(words, 0)
+        fields["result.table_end"] = fields["result.table"] + words * WORD_BYTES
         blocks = min(capacity, result.fibers * -(-result.span // LANES))
         fields["result.blocks"] = arena.reserve(blocks * WORD_BYTES)
         fields["result.blocks_end"] = fields["result.blocks"] + blocks * WORD_BYTES
@@ -321,9 +395,5 @@ def _result(
     target = plan.statement.result
     shape = [plan.sizes[i] for i in target.indices]
     check_memory(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
-    values = np.zeros(nbytes, np.uint8)
-    # if the semiring's zero is not 0, an epilogue visits the whole result, and zeros stay
-    if not fields.get("epilogue.enable"):
-        values.view(np.uint32)[:] = plan.semiring.zero_bits(config.dtype)
-    fields["result.values"] = arena.put(values)
-    fields["result.values_end"] = fields["result.values"] + values.nbytes
+    fields["result.values"] = initialised(-(-nbytes // WORD_BYTES), background)
+    fields["result.values_end"] = fields["result.values"] + nbytes

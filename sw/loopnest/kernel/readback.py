@@ -17,8 +17,22 @@ Read = Callable[[int, int], NDArray[np.uint8]]
 """Returns bytes, given their address and number."""
 
 
-def read_dense(kernel: Kernel, dtype: NumberFormat, read: Read) -> Tensor:
-    """Return a dense result, as a tensor of dense levels in the result's order."""
+def read_result(
+    kernel: Kernel,
+    dtype: NumberFormat,
+    read: Read,
+    levels: Sequence[str],
+    mode_order: Sequence[int],
+) -> Tensor:
+    """Return a kernel's result with these levels, which store the modes in this order."""
+    if not kernel.plan.result.compressed:
+        return _read_dense(kernel, dtype, read, mode_order)
+    return _read_compressed(kernel, dtype, read, levels).convert(levels, mode_order)
+
+
+def _read_dense(
+    kernel: Kernel, dtype: NumberFormat, read: Read, mode_order: Sequence[int]
+) -> Tensor:
     plan, result = kernel.plan, kernel.plan.result
     kind = numbers.storage_dtype(dtype, not kernel.narrow)
     nbytes = result.fibers * result.span * value_bytes(dtype, kernel.narrow)
@@ -34,16 +48,24 @@ def read_dense(kernel: Kernel, dtype: NumberFormat, read: Read) -> Tensor:
     indices = plan.statement.result.indices
     shape = tuple(plan.sizes[i] for i in indices)
     ordered = grid.reshape([plan.sizes[i] for i in loops])
-    ordered = ordered.transpose([loops.index(i) for i in indices])
-    flat = np.ascontiguousarray(ordered).reshape(-1)
-    levels = (DENSE,) * len(shape)
-    return Tensor(shape, levels, [None] * len(shape), flat, dtype=dtype, wide=not kernel.narrow)
+    ordered = ordered.transpose([loops.index(indices[m]) for m in mode_order])
+    return Tensor(
+        shape,
+        (DENSE,) * len(shape),
+        [None] * len(shape),
+        np.ascontiguousarray(ordered).reshape(-1),
+        dtype=dtype,
+        wide=not kernel.narrow,
+        mode_order=mode_order,
+    )
 
 
-def read_compressed(
+def _read_compressed(
     kernel: Kernel, dtype: NumberFormat, read: Read, levels: Sequence[str]
 ) -> Tensor:
-    """Return a compressed result with these ``levels``."""
+    """Return a compressed result as the chip writes it, or with these levels if that is no tensor:
+    keys of several indices in one level.
+    """
     plan, result = kernel.plan, kernel.plan.result
     fields: Mapping[str, int] = kernel.fields
     table = _view(
@@ -68,8 +90,7 @@ def read_compressed(
         native = (DENSE,) * len(result.fiber_loops) + (COMPRESSED,)
         arrays = [None] * len(result.fiber_loops) + [array]
         modes = tuple(indices.index(i) for i in loops)
-        tensor = Tensor(shape, native, arrays, values, dtype=dtype, wide=wide, mode_order=modes)
-        return tensor.convert(levels)
+        return Tensor(shape, native, arrays, values, dtype=dtype, wide=wide, mode_order=modes)
     return _split_keys(kernel, dtype, array, values, levels)
 
 

@@ -13,6 +13,7 @@ from loopnest_hw.descriptor import LeafMode, ResultMode
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
 
 from ..expression.split import OneKernelError
+from ..formats.pack import COMPRESSED, DENSE
 
 KEYS = 1 << COORDINATE_BITS
 
@@ -52,6 +53,23 @@ class ResultPlan:
         each fiber belongs to one token of the first loop. Without accumulation no slots are needed.
         """
         return not self.accumulate or len(self.fiber_loops) == 1
+
+    def layout(
+        self, indices: Sequence[str], sizes: Mapping[str, int]
+    ) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+        """Return levels and mode order of the tensor that the chip writes, of a result with these
+        indices; None if it is no tensor: keys of several indices in one compressed level, or
+        with padding between.
+        """
+        loops = (*self.fiber_loops, *self.key_loops)
+        kinds = [DENSE] * len(loops)
+        if self.compressed:
+            if len(self.key_loops) != 1:
+                return None
+            kinds[-1] = COMPRESSED
+        elif self.span != prod(sizes[i] for i in self.key_loops):
+            return None
+        return tuple(kinds), tuple(indices.index(i) for i in loops)
 
     @property
     def fiber_step(self) -> int:

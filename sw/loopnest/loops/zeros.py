@@ -77,6 +77,7 @@ def result_bounds(
     products = semiring.multiply is Op.MUL and semiring.add is Op.ADD
     largest = _largest(statement, used, sizes) if products else inf
     positive = all(o.bounds[0] >= 0 for o in used) and not negates(statement.expression)
+    positive &= semiring.zero == 0  # what is absent is that zero
     return (0.0 if positive else -largest), largest
 
 

@@ -14,7 +14,7 @@ from ..contraction.choose import Contraction
 from ..contraction.price import Pricer
 from ..contraction.rewrite import may_regroup
 from ..expression.compact import Compaction, find_compaction
-from ..expression.expected import Expected
+from ..expression.expected import Expected, in_order
 from ..expression.fuse import Fusion, find_fusion
 from ..expression.notation import Access, Negate, Statement, named_apart
 from ..expression.operand import Operand
@@ -48,7 +48,9 @@ class Planned:
         return self.steps[-1].result
 
 
-def build(config: ChipConfig, prepared: Prepared, latency: int = LATENCY) -> Planned:
+def build(
+    config: ChipConfig, prepared: Prepared, latency: int = LATENCY, *, as_written: bool = False
+) -> Planned:
     """Return the steps that compute a statement.
 
     Where an order is given, each kernel takes those loops that it has. Intermediates have no
@@ -58,6 +60,8 @@ def build(config: ChipConfig, prepared: Prepared, latency: int = LATENCY) -> Pla
     ----------
     latency : int
         Of the memory, in cycles.
+    as_written : bool
+        Leave the result in the layout in which the chip writes it, for statements after this one.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def build(config: ChipConfig, prepared: Prepared, latency: int = LATENCY) -> Pla
     if known and keeps_zero and (epilogue is None or semiring.zero == 0):
         compaction = find_compaction(statement, named, sizes)
     if compaction is None:
-        _compute(scope, Goal(statement, chosen, epilogue))
+        _compute(scope, Goal(statement, chosen, epilogue, as_written=as_written))
         return Planned(prepared, tuple(scope.steps), False)
     shape = tuple(sizes[i] for i in statement.result.indices)
     if COMPRESSED not in chosen:
@@ -87,7 +91,7 @@ def build(config: ChipConfig, prepared: Prepared, latency: int = LATENCY) -> Pla
         statement,
         prepared.operands,
         sizes,
-        chosen,
+        in_order(chosen),
         config.dtype,
         semiring,
         epilogue,
@@ -174,17 +178,18 @@ def _plan(
 def _kernel(scope: Scope, goal: Goal, plan: Plan, *, may_fail: bool) -> Expected:
     """Add a kernel; return its result. ``may_fail``: there may be another way to compute it."""
     epilogue = goal.epilogue
+    written = plan.result.layout(goal.statement.result.indices, plan.sizes)
     result = expected_result(
         goal.statement,
         scope.operands(goal.statement),
         plan.sizes,
-        goal.levels,
+        written if goal.as_written and written is not None else in_order(goal.levels),
         scope.config.dtype,
         scope.semiring,
         epilogue,
     )
     instead = partial(_instead, scope, goal, plan) if may_fail else None
-    scope.steps.append(KernelStep(plan, goal.levels, epilogue, result, instead))
+    scope.steps.append(KernelStep(plan, epilogue, result, instead))
     return result
 
 
@@ -306,7 +311,7 @@ def _fused(scope: Scope, fusion: Fusion, goal: Goal) -> Expected:
         goal.statement,
         scope.operands(goal.statement),
         sizes,
-        goal.levels,
+        in_order(goal.levels),
         scope.config.dtype,
         scope.semiring,
         goal.epilogue,

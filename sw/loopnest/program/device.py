@@ -1,17 +1,19 @@
 """What runs a program's steps: a chip, as threads share it."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loopnest_hw.config import ChipConfig
 from loopnest_sim.memory import Memory
 
 from ..expression.operand import Operand
 from ..formats.tensor import Tensor
+from ..kernel.backends import Backend
 from ..kernel.shared import SharedBackend
 from ..progress import Watch
 from ..report.report import RunReport, make_report
-from .execute import Values, execute, run_kernel
+from .chain import Chain
+from .execute import Run, Values, execute, run_chain, run_kernel
 from .steps import KernelStep, Step
 
 
@@ -29,22 +31,56 @@ class Device:
 
     def execute(
         self, steps: Sequence[Step], values: Values, results: Collection[Operand]
-    ) -> list[RunReport]:
-        """Run the steps (`execute`); return the report of each kernel.
+    ) -> list[tuple[KernelStep, RunReport]]:
+        """Run the steps (`execute`); return the reports of each step's kernels.
 
         Raises
         ------
         ChipError
             If the chip ends a kernel with an error.
         """
-        reports: list[RunReport] = []
+        runner = _Runner(self, [], None)
+        execute(steps, runner, values, results)
+        return runner.reports
 
-        def run(step: KernelStep, packed: Sequence[Tensor]) -> Tensor:
-            done = self.shared.run(
-                lambda backend: run_kernel(self.config, backend, step, packed, self.progress)
-            )
-            reports.append(make_report(self.config, self.memory, done.kernel, done.counters))
-            return done.result
 
-        execute(steps, run, values, results)
-        return reports
+@dataclass(frozen=True)
+class _Runner:
+    """Runs kernels on a device, and collects their reports, all as those of ``step`` if it is
+    given.
+    """
+
+    device: Device
+    reports: list[tuple[KernelStep, RunReport]]
+    step: KernelStep | None
+
+    @property
+    def config(self) -> ChipConfig:
+        return self.device.config
+
+    def instead_of(self, step: KernelStep) -> "_Runner":
+        return replace(self, step=self.step or step)
+
+    def kernel(self, step: KernelStep, operands: Sequence[Tensor]) -> Tensor:
+        own = self.device
+
+        def work(backend: Backend) -> Run:
+            return run_kernel(own.config, backend, step, operands, own.progress)
+
+        (result,) = self._reported([step], [own.shared.run(work)])
+        assert result is not None
+        return result
+
+    def chain(self, chain: Chain, needed: Collection[KernelStep]) -> list[Tensor | None]:
+        own = self.device
+
+        def work(backend: Backend) -> list[Run]:
+            return run_chain(own.config, backend, chain, needed, own.progress)
+
+        return self._reported(chain.steps, own.shared.run(work))
+
+    def _reported(self, steps: Sequence[KernelStep], runs: Sequence[Run]) -> list[Tensor | None]:
+        for step, run in zip(steps, runs, strict=True):
+            report = make_report(self.config, self.device.memory, run.kernel, run.counters)
+            self.reports.append((self.step or step, report))
+        return [run.result for run in runs]

@@ -1,8 +1,8 @@
 """Executes a program's steps."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.registers import ErrorCode
@@ -12,46 +12,88 @@ from ..expression.view import View
 from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
 from ..kernel.backends import Backend, ChipError, Counters
+from ..kernel.lists import lower_list, single
 from ..kernel.lower import Kernel, lower
-from ..kernel.readback import read_compressed, read_dense
+from ..kernel.readback import read_result
 from ..progress import Watch, running
 from .build import Planned
+from .chain import Chain, find_chain, root
 from .steps import KernelStep, Step, pack_operands
-
-RunKernel = Callable[[KernelStep, Sequence[Tensor]], Tensor]
-"""Runs a kernel with these packed operands and returns its result."""
 
 Values = dict[Operand, Operand]
 """What stands for an operand of the plans: a result, or another tensor than it was planned for."""
 
 
+class Runner(Protocol):
+    """Runs kernels."""
+
+    @property
+    def config(self) -> ChipConfig:
+        """The chip's."""
+
+    def instead_of(self, step: KernelStep) -> "Runner":
+        """Return what runs the steps that compute the result of this one."""
+
+    def kernel(self, step: KernelStep, operands: Sequence[Tensor]) -> Tensor:
+        """Run a kernel with these packed operands; return its result."""
+
+    def chain(self, chain: Chain, needed: Collection[KernelStep]) -> list[Tensor | None]:
+        """Run kernels in one start; return the results of those needed, None for others."""
+
+
 def execute(
-    steps: Sequence[Step], run: RunKernel, values: Values, results: Collection[Operand]
+    steps: Sequence[Step], runner: Runner, values: Values, results: Collection[Operand]
 ) -> None:
     """Run the steps in order, and add their results to ``values``, where these ``results`` stay;
     any other is dropped after the last step that uses it.
+
+    Kernels whose operands are in memory run in one start (`find_chain`).
 
     Raises
     ------
     ChipError
         If the chip ends a kernel with an error.
     """
-    last_use = {_root(o): n for n, step in enumerate(steps) for o in step.operands}
-    for n, step in enumerate(steps):
-        operands = [resolved(operand, values) for operand in step.operands]
-        if isinstance(step, KernelStep):
-            values[step.result] = _kernel(step, operands, run, values)
-        elif not step.result.known or any(
-            new is not old for new, old in zip(operands, step.operands, strict=True)
-        ):
-            values[step.result] = step.apply(*operands)
-        for operand in map(_root, step.operands):
-            if last_use[operand] == n and not operand.known and operand not in results:
-                values.pop(operand, None)
+    last_use = {root(o): n for n, step in enumerate(steps) for o in step.operands}
+    n = 0
+    while n < len(steps):
+        chain = find_chain(runner.config, steps[n:], lambda operand: resolved(operand, values))
+        after = n + max(1, len(chain.steps))
+        if len(chain.steps) > 1:
+            needed = [s for s in chain.steps if s.result in results or last_use[s.result] >= after]
+            _chain(chain, needed, runner, values)
+        else:
+            _step(steps[n], runner, values)
+        for step in steps[n:after]:
+            for operand in map(root, step.operands):
+                if last_use[operand] < after and not operand.known and operand not in results:
+                    values.pop(operand, None)
+        n = after
 
 
-def _root(operand: Operand) -> Operand:
-    return _root(operand.base) if isinstance(operand, View) else operand
+def _step(step: Step, runner: Runner, values: Values) -> None:
+    operands = [resolved(operand, values) for operand in step.operands]
+    if isinstance(step, KernelStep):
+        values[step.result] = _kernel(step, operands, runner, values)
+    elif not step.result.known or any(
+        new is not old for new, old in zip(operands, step.operands, strict=True)
+    ):
+        values[step.result] = step.apply(*operands)
+
+
+def _chain(chain: Chain, needed: Collection[KernelStep], runner: Runner, values: Values) -> None:
+    """Run a chain, or if that fails its kernels one by one: they may take other loops, and a step
+    that cannot be run tells why.
+    """
+    try:
+        tensors = runner.chain(chain, needed)
+    except ChipError:
+        for step in chain.steps:
+            _step(step, runner, values)
+        return
+    for step, tensor in zip(chain.steps, tensors, strict=True):
+        if tensor is not None:
+            values[step.result] = Operand(step.result.name, tensor, step.result.dtype)
 
 
 def resolved(operand: Operand, values: Values) -> Operand:
@@ -70,11 +112,11 @@ def resolved(operand: Operand, values: Values) -> Operand:
 
 
 def _kernel(
-    step: KernelStep, operands: Sequence[Operand], run: RunKernel, values: Values
+    step: KernelStep, operands: Sequence[Operand], runner: Runner, values: Values
 ) -> Operand:
     """Run a kernel, or what computes the same if the accumulator has too few slots."""
     try:
-        tensor = run(step, pack_operands(step.plan, operands))
+        tensor = runner.kernel(step, pack_operands(step.plan, operands))
     except ChipError as error:
         instead = None
         if error.code is ErrorCode.SLOTS and step.instead is not None:
@@ -82,16 +124,18 @@ def _kernel(
         if instead is None:
             raise
         inner = dict(values)
-        execute(instead, run, inner, [*values, instead[-1].result])
-        return inner[instead[-1].result]
+        execute(instead, runner.instead_of(step), inner, [*values, instead[-1].result])
+        found = inner[instead[-1].result].source
+        assert step.result.given is not None
+        tensor = found.convert(*step.result.given)
     return Operand(step.result.name, tensor, step.result.dtype)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A kernel that was run: its result, itself in memory, and what was counted."""
+    """A kernel that was run: its result if it was read, itself in memory, and what was counted."""
 
-    result: Tensor
+    result: Tensor | None
     kernel: Kernel
     counters: Counters
 
@@ -111,17 +155,37 @@ def run_kernel(
         kernel = lower(config, step.plan, tuple(tensors), epilogue=step.epilogue, capacity=capacity)
         try:
             with running(str(step.plan.statement), step.plan.cycles, progress) as tick:
-                counters = backend.run(kernel, tick)
+                (counters,) = backend.run(single(kernel), tick)
             break
         except ChipError as error:
             if error.code is not ErrorCode.RESULT_FULL or error.needed <= kernel.capacity:
                 raise
             capacity = error.needed
-    if COMPRESSED in step.levels:
-        result = read_compressed(kernel, config.dtype, backend.read, step.levels)
-    else:
-        result = read_dense(kernel, config.dtype, backend.read)
-    return Run(result, kernel, counters)
+    return Run(_read(config, backend, step, kernel), kernel, counters)
+
+
+def run_chain(
+    config: ChipConfig,
+    backend: Backend,
+    chain: Chain,
+    needed: Collection[KernelStep],
+    progress: bool | Watch = False,
+) -> list[Run]:
+    """Run the kernels of a chain in one start; only the results of those needed are read."""
+    kernels = lower_list(config, chain.kernels)
+    what = f"{len(chain.steps)} kernels, to {chain.steps[-1].plan.statement}"
+    with running(what, sum(step.plan.cycles for step in chain.steps), progress) as tick:
+        counters = backend.run(kernels, tick)
+    return [
+        Run(_read(config, backend, step, kernel) if step in needed else None, kernel, counted)
+        for step, kernel, counted in zip(chain.steps, kernels.kernels, counters, strict=True)
+    ]
+
+
+def _read(config: ChipConfig, backend: Backend, step: KernelStep, kernel: Kernel) -> Tensor:
+    """Return a kernel's result in the layout that later steps expect."""
+    assert step.result.given is not None
+    return read_result(kernel, config.dtype, backend.read, *step.result.given)
 
 
 def user_result(planned: Planned, values: Values) -> Any:
@@ -130,6 +194,11 @@ def user_result(planned: Planned, values: Values) -> Any:
     """
     prepared = planned.prepared
     tensor = values[planned.result].source
-    if any(isinstance(operand.source, Tensor) for operand in prepared.operands):
-        return tensor
-    return tensor.to_scipy() if COMPRESSED in prepared.levels else tensor.to_dense()
+    if COMPRESSED not in prepared.levels and not any(map(_is_tensor, prepared.operands)):
+        return tensor.to_dense()
+    tensor = tensor.convert(prepared.levels)
+    return tensor if any(map(_is_tensor, prepared.operands)) else tensor.to_scipy()
+
+
+def _is_tensor(operand: Operand) -> bool:
+    return isinstance(operand.source, Tensor)

@@ -13,7 +13,7 @@ from loopnest_hw.config import NumberFormat
 
 from ..contraction.pattern import EVERYWHERE, MAX_ENTRIES, Pattern, joined, pattern_of
 from ..epilogue import Epilogue
-from ..expression.expected import Expected
+from ..expression.expected import Expected, Layout
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
 from ..expression.operand import Operand
 from ..expression.semiring import Semiring
@@ -26,21 +26,21 @@ def expected_result(
     statement: Statement,
     operands: Sequence[Operand],
     sizes: Mapping[str, int],
-    levels: Sequence[str],
+    layout: Layout,
     dtype: NumberFormat,
     semiring: Semiring,
     epilogue: Epilogue | None,
 ) -> Expected:
-    """Return what planning sees of a statement's result with these levels."""
+    """Return what planning sees of a statement's result with this layout."""
     indices = statement.result.indices
     bounds = result_bounds(statement, operands, sizes, semiring)
-    compressed = COMPRESSED in levels
+    compressed = COMPRESSED in layout[0]
     return Expected(
         statement.result.name,
         [sizes[i] for i in indices],
         dtype,
         (lambda: _coordinates(statement, operands, sizes)) if compressed else None,
-        levels=levels,
+        layout=layout,
         wide=epilogue is None or not epilogue.narrow,
         bounds=bounds if epilogue is None else epilogue.bounds(*bounds),
     )

@@ -17,7 +17,7 @@ from ..expression.semiring import Semiring
 from ..expression.shown import look
 from ..expression.view import view_sizes
 from ..formats.pack import COMPRESSED, DENSE
-from ..formats.tensor import Levels, parse_levels
+from ..formats.tensor import MAX_ORDER, Levels, parse_levels
 from ..loops.plan import default_levels, parse_order
 from .steps import Step, changed
 
@@ -131,6 +131,8 @@ def arranged(
     """Return a statement and its operands, which are known, as `prepare` does; ``steps`` come
     first.
     """
+    if len(statement.result.indices) > MAX_ORDER:
+        raise ValueError(f"{statement.result}: expected up to {MAX_ORDER} indices")
     first = list(steps)
     statement, found = _seen(statement, operands, semiring, first)
     statement, found = _masked(config, statement, found, mask, complement)
@@ -143,15 +145,17 @@ def _pattern(config: ChipConfig, name: str, source: Any, steps: list[Step]) -> O
     """Return a mask; of a tensor that is not computed yet, by a step of the host."""
     if not isinstance(source, Operand):
         return mask_operand(name, source, config.dtype)
-
-    def change(operand: Operand) -> Operand:
-        if isinstance(operand, Expected):
-            return operand.pattern()
-        return mask_operand(name, operand.source, config.dtype)
-
     if isinstance(source, Expected):
-        return changed(steps, f"find the entries of {name}", source, change)
-    return change(source)
+        return changed(steps, f"find the entries of {name}", source, partial(_mask, name))
+    return mask_operand(name, source.source, config.dtype)
+
+
+def _mask(name: str, operand: Operand) -> Operand:
+    """Return a mask made of a result: a dense one is an array, and keeps where it is not 0."""
+    if isinstance(operand, Expected):
+        return operand.pattern()
+    source = operand.source if operand.sparse else operand.source.to_dense()
+    return mask_operand(name, source, operand.dtype)
 
 
 def _seen(

@@ -1,6 +1,7 @@
 """Programs: statements that are planned once and run any number of times."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from .explain import Explanation
 from .prepare import Prepared, prepare
 
 HEADROOM = 8
-"""Power of two up to whose next multiple values may grow before a program is planned again."""
+"""Plans hold for values up to the next power of two whose exponent is a multiple of this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +65,14 @@ class Program:
     def __init__(
         self, device: Device, assignments: Sequence[Assignment], inputs: Mapping[str, Any]
     ) -> None:
-        self._device, self._assignments = device, tuple(assignments)
+        self._device, self._assignments = device, deepcopy(tuple(assignments))
         self._statements = [parse(string("statement", a.statement)) for a in assignments]
         self.inputs = tuple(inputs)
         self._used = [{a.tensor for a in s.accesses if a.number is None} for s in self._statements]
         self.results = self._find_results()
         dtype = device.config.dtype
-        self._given = {name: Operand(name, source, dtype) for name, source in inputs.items()}
+        # later changes of the user's arrays do not reach the plans
+        self._given = {name: Operand(name, deepcopy(x), dtype) for name, x in inputs.items()}
         self._reports: Latest[dict[str, RunReport]] = Latest()
         self._plans = self._plan(self._given)
 
@@ -110,13 +112,14 @@ class Program:
         if values is None:
             self._plans = plans = self._plan(inputs)
             values = {}
-        reports: dict[str, RunReport] = {}
-        for n, (name, planned) in enumerate(plans.planned.items()):
-            later = set(self.results).union(*self._used[n + 1 :])
-            kept = [p.result for other, p in plans.planned.items() if other in later]
-            own = self._device.execute(planned.steps, values, kept)
-            reports[name] = combine(str(planned.prepared.statement), own)
-        self._reports.value = reports
+        steps = [step for planned in plans.planned.values() for step in planned.steps]
+        reports = self._device.execute(steps, values, [plans.results[n] for n in self.results])
+        self._reports.value = {
+            name: combine(
+                str(planned.prepared.statement), [r for s, r in reports if s in planned.steps]
+            )
+            for name, planned in plans.planned.items()
+        }
         return {name: user_result(plans.planned[name], values) for name in self.results}
 
     @property
@@ -183,7 +186,7 @@ class Program:
         return prepare(
             self._device.config,
             assignment.statement,
-            {name: results.get(name) or inputs[name] for name in self._used[n]},
+            {name: results[name] if name in results else inputs[name] for name in self._used[n]},
             semiring=find_semiring(string("semiring", assignment.semiring)),
             order=assignment.order,
             out=assignment.out,
@@ -197,7 +200,9 @@ class Program:
         for n, statement in enumerate(self._statements):
             prepared = self._prepared(inputs, plans.results, n)
             latency = self._device.memory.latency
-            plans.planned[statement.result.tensor] = build(self._device.config, prepared, latency)
+            plans.planned[statement.result.tensor] = build(
+                self._device.config, prepared, latency, as_written=True
+            )
         return plans
 
 
@@ -222,12 +227,12 @@ class _Plans:
         if all(operand is self.inputs[name] for name, operand in inputs.items()):
             return values
         for n, planned in enumerate(self.planned.values()):
-            if planned.compacted:
-                return None
             prepared = program._prepared(inputs, self.results, n)
             for old, new in zip(planned.prepared.operands, prepared.operands, strict=True):
-                if not old.known:
+                if not old.known or old is new:
                     continue
+                if planned.compacted:
+                    return None
                 if not old.stands_for(new):
                     return None
                 values[old] = new

@@ -23,13 +23,15 @@ from .steps import HostStep, Step, changed
 class Goal:
     """A result to compute: its statement, its levels, and its epilogue.
 
-    ``whole``: a product is not taken apart, unless one kernel can't compute it.
+    ``whole``: a product is not taken apart, unless one kernel can't compute it. ``as_written``: the
+    result may have the layout in which the chip writes it.
     """
 
     statement: Statement
     levels: tuple[str, ...]
     epilogue: Epilogue | None = None
     whole: bool = False
+    as_written: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from ..expression.expected import Expected
+from ..expression.expected import Expected, in_order
 from ..expression.notation import Binary, Expression, Statement, named_apart
 from ..expression.operand import Operand
 from ..expression.slices import MAX_SLICES, Slice, join
@@ -68,7 +68,7 @@ def _joined(scope: Scope, goal: Goal, slices: Sequence[Slice], compute: Compute)
         statement,
         scope.operands(statement),
         sizes,
-        levels,
+        in_order(levels),
         scope.config.dtype,
         scope.semiring,
         goal.epilogue,

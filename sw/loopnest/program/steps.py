@@ -20,18 +20,15 @@ class KernelStep:
     ----------
     plan : Plan
         Operands that are `Expected` are results of steps before.
-    levels : tuple of str
-        Of the result, as the host reads it.
     epilogue : Epilogue or None
     result : Expected
-        What later steps know the result by.
+        What later steps know the result by; its layout is given.
     instead : callable or None
         Returns steps that compute the same where the accumulator turns out to have too few slots,
         the last one's result being that of this step; None if there are none.
     """
 
     plan: Plan
-    levels: tuple[str, ...]
     epilogue: Epilogue | None
     result: Expected
     instead: Callable[[], "tuple[Step, ...] | None"] | None = None

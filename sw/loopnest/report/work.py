@@ -49,7 +49,11 @@ def _operand_bytes(run: Run) -> int:
     mask = kernel.plan.nest.lane.mask
     read = {id(t): t for c, t in enumerate(kernel.tensors) if c != mask}
     total = sum(tensor.nbytes for tensor in read.values())
-    return total if mask is None else total + _level_bytes(kernel.tensors[mask])
+    if mask is not None:
+        tensor = kernel.tensors[mask]
+        assert isinstance(tensor, Tensor)
+        total += _level_bytes(tensor)
+    return total
 
 
 def _level_bytes(tensor: Tensor) -> int:
