@@ -2,7 +2,7 @@
 memory: packed by the host before the start, or written by a kernel before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,36 +38,49 @@ def find_chain(config: ChipConfig, steps: Sequence[Step], resolve: Resolve) -> C
     """Return the longest chain of the first steps; it has no kernels if the first step is none that
     a chain can have.
     """
-    packed: dict[tuple[object, ...], Tensor] = {}
-    made: dict[Operand, KernelStep] = {}
-    kernels: list[Ready] = []
-
-    def operand_of(step: KernelStep, column: int) -> tuple[Tensor | int, Tensor] | None:
-        operand, stored = step.operands[column], step.plan.nest.columns[column]
-        base = root(operand)
-        if base in made:
-            if column == step.plan.nest.lane.mask or not _in_place(made[base], stored):
-                return None
-            return list(made).index(base), _sample(base)
-        found = resolve(operand)
-        key = found.identity, stored.packing
-        if key not in packed:
-            packed[key] = found.pack(stored)
-        return packed[key], packed[key]
-
+    made: dict[Operand, int] = {}
+    chosen: list[KernelStep] = []
     for step in steps:
         if not isinstance(step, KernelStep) or not step.plan.fits:
             break
         if not bounded(config, step.plan, step.epilogue):
             break
-        columns = [operand_of(step, c) for c in range(len(step.operands))]
-        there = [column for column in columns if column is not None]
-        if len(there) < len(columns):
+        if not all(_there(step, column, chosen, made) for column in range(len(step.operands))):
             break
-        operands, sample = zip(*there, strict=True)
-        kernels.append(Ready(step.plan, step.epilogue, operands, sample))
-        made[step.result] = step
-    return Chain(tuple(made.values()), tuple(kernels))
+        made[step.result] = len(chosen)
+        chosen.append(step)
+
+    packed: dict[tuple[object, ...], Tensor] = {}
+
+    def pack(operand: Operand, stored: Stored) -> Tensor:
+        found = resolve(operand)
+        key = found.identity, stored.packing
+        if key not in packed:
+            packed[key] = found.pack(stored)
+        return packed[key]
+
+    kernels = []
+    for step in chosen:
+        operands: list[Tensor | int] = []
+        sample = []
+        for operand, stored in zip(step.operands, step.plan.nest.columns, strict=True):
+            number = made.get(root(operand))
+            operands.append(pack(operand, stored) if number is None else number)
+            last = operands[-1]
+            sample.append(_sample(root(operand)) if isinstance(last, int) else last)
+        kernels.append(Ready(step.plan, step.epilogue, tuple(operands), tuple(sample)))
+    return Chain(tuple(chosen), tuple(kernels))
+
+
+def _there(
+    step: KernelStep, column: int, before: Sequence[KernelStep], made: Mapping[Operand, int]
+) -> bool:
+    """Return whether an operand of a step is in memory when the kernels before it have run."""
+    number = made.get(root(step.operands[column]))
+    if number is None:
+        return True
+    mask = column == step.plan.nest.lane.mask
+    return not mask and _in_place(before[number], step.plan.nest.columns[column])
 
 
 def _in_place(step: KernelStep, stored: Stored) -> bool:

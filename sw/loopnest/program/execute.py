@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Protocol
 
 from loopnest_hw.config import ChipConfig
@@ -60,8 +61,14 @@ def execute(
         chain = find_chain(runner.config, steps[n:], lambda operand: resolved(operand, values))
         after = n + max(1, len(chain.steps))
         if len(chain.steps) > 1:
-            needed = [s for s in chain.steps if s.result in results or last_use[s.result] >= after]
-            _chain(chain, needed, runner, values)
+            used = [
+                step.result in results or last_use.get(step.result, 0) >= after
+                for step in chain.steps
+            ]
+            _chain(chain, list(compress(chain.steps, used)), runner, values)
+        elif chain.steps:
+            (alone,), (kernel,) = chain.steps, chain.kernels
+            values[alone.result] = _kernel(alone, kernel.sample, runner, values)
         else:
             _step(steps[n], runner, values)
         for step in steps[n:after]:
@@ -74,7 +81,8 @@ def execute(
 def _step(step: Step, runner: Runner, values: Values) -> None:
     operands = [resolved(operand, values) for operand in step.operands]
     if isinstance(step, KernelStep):
-        values[step.result] = _kernel(step, operands, runner, values)
+        packed = pack_operands(step.plan, operands)
+        values[step.result] = _kernel(step, packed, runner, values)
     elif not step.result.known or any(
         new is not old for new, old in zip(operands, step.operands, strict=True)
     ):
@@ -111,12 +119,10 @@ def resolved(operand: Operand, values: Values) -> Operand:
     return operand
 
 
-def _kernel(
-    step: KernelStep, operands: Sequence[Operand], runner: Runner, values: Values
-) -> Operand:
+def _kernel(step: KernelStep, packed: Sequence[Tensor], runner: Runner, values: Values) -> Operand:
     """Run a kernel, or what computes the same if the accumulator has too few slots."""
     try:
-        tensor = runner.kernel(step, pack_operands(step.plan, operands))
+        tensor = runner.kernel(step, packed)
     except ChipError as error:
         instead = None
         if error.code is ErrorCode.SLOTS and step.instead is not None:
