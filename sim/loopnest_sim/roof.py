@@ -13,6 +13,7 @@ from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.format import ENTRY_WORDS, WORD_BYTES
 
 from .image import Image
+from .model.initialise import initialised_lines
 from .model.kernel import KernelResult, run_watched
 from .model.watch import Watch
 
@@ -82,7 +83,7 @@ def run_measured(
         useful_lanes=result.multiplies,
         steps=result.steps,
         lines_read=meter.read.lines,
-        lines_written=meter.written.lines,
+        lines_written=meter.written.lines + initialised_lines(descriptor),
         bytes_read=meter.read.bytes,
         bytes_written=meter.written.bytes,
     )

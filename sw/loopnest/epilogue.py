@@ -114,10 +114,22 @@ class Epilogue:
 
     @property
     def keeps_zero(self) -> bool:
-        """Whether a 0 stays 0, so that untouched coordinates need not be visited."""
+        """Whether a 0 stays 0, so that untouched coordinates need not be visited: there is no bias,
+        or what it makes of a 0 is negative everywhere and becomes 0 (by ``relu``, or a lower bound
+        of 0).
+        """
         low, high = self.clamp or (None, None)
-        outside = (low is not None and low > 0) or (high is not None and high < 0)
-        return not outside and (self.bias is None or not np.any(np.asarray(self.bias) != 0))
+        if (low is not None and low > 0) or (high is not None and high < 0):
+            return False
+        bias = np.asarray(0.0 if self.bias is None else self.bias, np.float64)
+        scale = np.asarray(1.0 if self.scale is None else self.scale, np.float64)
+        if not np.any(bias):
+            return True
+        never_positive = (np.all(bias <= 0) and np.all(scale >= 0)) or (
+            np.all(bias >= 0) and np.all(scale <= 0)
+        )
+        finite = np.all(np.isfinite(bias)) and np.all(np.isfinite(scale))
+        return bool(finite and never_positive and (self.relu or low == 0))
 
     def bounds(self, low: float, high: float) -> tuple[float, float]:
         """Return what the results lie between, of sums that lie between these."""

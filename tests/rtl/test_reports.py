@@ -99,7 +99,7 @@ def test_bottleneck_of_several_kernels(pair: Pair) -> None:
     made = run(pair, "C[i,j] = A[i,k] * B[k,j] + D[i,j]", {}, A=DENSE, B=DENSE, D=a)
     found = made.bottleneck
     assert found is not None and found.cause == "leaf"
-    assert found.text.endswith((" in all 2 kernels)", " of all cycles)"))
+    assert found.text.endswith(("(in all 2 kernels)", " of all cycles)"))
     kernels = made.to_dict()["kernels"]
     assert made.cycles == sum(kernel["cycles"] for kernel in kernels)
     assert kernels[1]["begin"] >= kernels[0]["begin"] + kernels[0]["cycles"]

@@ -109,6 +109,15 @@ def test_integers_and_powers_of_two_are_exact():
 
 def test_a_zero_that_stays_zero_needs_no_visit():
     assert Epilogue(scale=0.5, relu=True, clamp=(-1, 1), bias=0).keeps_zero
+    assert Epilogue(bias=-0.3, relu=True).keeps_zero
+    assert Epilogue(bias=-0.3, clamp=(0, 32)).keeps_zero
+    assert Epilogue(bias=[-1, 0], scale=[[2], [0]], relu=True).keeps_zero
+    assert Epilogue(bias=1, scale=-1, relu=True).keeps_zero
+    assert not Epilogue(bias=[-1, 1], relu=True).keeps_zero
+    assert not Epilogue(bias=-1, scale=-1, relu=True).keeps_zero
+    assert not Epilogue(bias=-0.3, clamp=(-1, 32)).keeps_zero
+    assert not Epilogue(bias=-np.inf, scale=0, relu=True).keeps_zero
+    assert not Epilogue(bias=np.nan, relu=True).keeps_zero
     assert not Epilogue(bias=[0, 1]).keeps_zero
     assert not Epilogue(clamp=(1, None)).keeps_zero
     assert not Epilogue(clamp=(None, -1)).keeps_zero

@@ -1,0 +1,312 @@
+"""GraphChallenge's sparse deep neural network, as one program that the chip runs in one start.
+
+A layer is ``Y = clip(X W - 0.3, 0, 32)`` with 32 weights of 1/16 in each of 1,024 rows, the bias
+only where ``X W`` has an entry; activations stay compressed in the chip's memory from layer to
+layer. The images whose row of the last result is not empty are the answer. The golden model runs
+the same kernels, and has to agree bit for bit.
+
+Without a file the network is a RadiX-Net of the same size: layers in which neuron i leads to
+``i + 32^d k`` for 32 values of k, with d = 0 and 1 in turn, each with its columns in a random order
+(Robinett and Kepner, "RadiX-Net: Structured Sparse Matrices for Deep Neural Networks", 2019); the
+images are scikit-learn's digits, scaled up.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+import loopnest
+from loopnest import Assignment, Chip, Epilogue, Memory, Program, RunReport
+from loopnest.progress import task
+from loopnest_hw.config import make_config
+from loopnest_hw.program import program as command
+
+from ..formats.files import check_writable
+
+NEURONS = 1024
+WEIGHTS = 32
+WEIGHT = 1 / 16
+EPILOGUE = Epilogue(bias=-0.3, clamp=(0, 32))
+
+DENSE_IMAGES = 16
+"""Images of the dense run; more take as much longer."""
+
+REPORT, PLOT = "graphchallenge.json", "graphchallenge.png"
+
+
+@dataclass(frozen=True)
+class Network:
+    """Weights by layer, of shape (1024, 1024), and images as rows."""
+
+    weights: list[Any]
+    images: Any
+
+    def statements(self) -> list[Assignment]:
+        """Return the layers as a program."""
+        return [
+            Assignment(
+                statement=f"h{n + 1}[n,o] = h{n}[n,i] * W{n}[i,o]",
+                order="nio",
+                out="dense,compressed",
+                epilogue=EPILOGUE,
+            )
+            for n in range(len(self.weights))
+        ]
+
+    def program(self, chip: Chip) -> Program:
+        """Compile it for a chip."""
+        inputs = {"h0": self.images, **{f"W{n}": w for n, w in enumerate(self.weights)}}
+        return loopnest.compile(self.statements(), inputs, chip=chip)
+
+    def reference(self) -> tuple[list[int], Any]:
+        """Return the multiplies of each layer, counted from the patterns, and the last activations,
+        both by SciPy.
+        """
+        multiplies, h = [], self.images.astype(np.float32)
+        for w in self.weights:
+            multiplies.append(int(np.diff(w.indptr)[h.indices].sum()))
+            h = (h @ w).tocsr()
+            h.data = np.clip(h.data + np.float32(-0.3), 0, 32)
+            h.eliminate_zeros()
+        return multiplies, h
+
+
+def read_network(path: Path, layers: int, images: int) -> Network:
+    """Return the network and the images of a file.
+
+    Raises
+    ------
+    ValueError
+        If it lacks arrays, they have other shapes, or there are fewer layers or images.
+    OSError
+        If it can't be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            columns, indptr, indices = (
+                found[name] for name in ("weight_columns", "image_indptr", "image_indices")
+            )
+    except (KeyError, ValueError, EOFError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}: expected weight_columns, image_indptr and "
+                         f"image_indices in an .npz file") from None  # fmt: skip
+    if columns.ndim != 3 or columns.shape[1:] != (NEURONS, WEIGHTS):
+        raise ValueError(
+            f"{path}: weight_columns has shape {columns.shape}: expected (layers, {NEURONS}, "
+            f"{WEIGHTS})"
+        )
+    if layers > len(columns) or images > len(indptr) - 1:
+        raise ValueError(
+            f"{path} has {len(columns)} layers and {len(indptr) - 1} images: expected {layers} and "
+            f"{images}"
+        )
+    indptr = indptr[: images + 1].astype(np.int64)
+    ones = np.ones(indptr[-1], np.float32)
+    pictures = sp.csr_array((ones, indices[: indptr[-1]], indptr), (images, NEURONS))
+    return Network([_layer(c) for c in columns[:layers]], pictures)
+
+
+def draw_network(layers: int, images: int, seed: int = 0) -> Network:
+    """Return a RadiX-Net, and digits of 32 x 32 pixels of 0 and 1."""
+    from sklearn.datasets import load_digits
+
+    rng = np.random.default_rng(seed)
+    i, k = np.indices((NEURONS, WEIGHTS))
+    weights = []
+    for n in range(layers):
+        columns = rng.permutation(NEURONS)[(i + WEIGHTS ** (n % 2) * k) % NEURONS]
+        weights.append(_layer(np.sort(columns, axis=1)))
+    digits = load_digits().images
+    some = digits[np.arange(images) % len(digits)]
+    large = np.kron(some, np.ones((1, 4, 4))).reshape(images, NEURONS)
+    return Network(weights, sp.csr_array((large >= 8).astype(np.float32)))
+
+
+def _layer(columns: Any) -> Any:
+    """Return the weights of a layer, given the columns of each row."""
+    data = np.full(columns.size, WEIGHT, np.float32)
+    rows = np.arange(0, columns.size + 1, WEIGHTS)
+    return sp.csr_array((data, columns.reshape(-1).astype(np.int64), rows), (NEURONS, NEURONS))
+
+
+def dense_cycles(chip: Chip, network: Network) -> float | None:
+    """Return the cycles of the network with everything dense, at the rate of a layer on a few
+    images; None if the backend counts none.
+    """
+    images = min(DENSE_IMAGES, network.images.shape[0])
+    chip.compute(
+        "Y[n,o] = X[n,i] * W[i,o]",
+        epilogue=EPILOGUE,
+        X=chip.tensor(network.images[:images].toarray(), levels="dense,dense"),
+        W=chip.tensor(network.weights[0].toarray(), levels="dense,dense"),
+    )
+    assert chip.report is not None
+    if chip.report.cycles is None:
+        return None
+    layers = len(network.weights) * network.images.shape[0] / images
+    return chip.report.cycles * layers
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; return 0 if every figure is as it has to be."""
+    options, network = _parse(arguments)
+    console = Console()
+    memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+
+    def make(backend: str) -> Chip:
+        return Chip(options.preset, dtype="bf16", memory=memory, backend=backend)
+
+    multiplies, reference = network.reference()
+    with task("golden model", keep=True):
+        model = network.program(make("model"))
+        golden = model()
+    chip = make(options.backend)
+    compiled, result = model, golden
+    if options.backend == "rtl":
+        compiled = network.program(chip)
+        result = compiled()
+    report = compiled.report
+    assert report is not None
+    dense = dense_cycles(chip, network)
+
+    categories = np.flatnonzero(np.diff(result.indptr))
+    problems = []
+    if not _equal(result, golden):
+        problems.append("the chip's results are not the golden model's")
+    if not np.array_equal(categories, np.flatnonzero(np.diff(reference.indptr))):
+        problems.append("the categories are not those that SciPy finds")
+    if [layer.multiplies for layer in compiled.layers.values()] != multiplies:
+        problems.append("the multiplies are not those of the patterns")
+    _print(console, compiled, report, len(categories), dense)
+    counted = report.cycles is not None
+    figures = {
+        "images": network.images.shape[0],
+        "layers": len(network.weights),
+        "backend": options.backend,
+        "preset": options.preset,
+        "memory": {"latency": memory.latency, "bytes_per_cycle": memory.bytes_per_cycle},
+        "categories": categories.tolist(),
+        "multiplies": report.multiplies,
+        "cycles": report.cycles,
+        "roof_share": report.roof_share if counted else None,
+        "pe_roof_share": report.pe_roof_share if counted else None,
+        "dense_cycles": dense,
+        "dense_measured": f"one layer on {min(DENSE_IMAGES, network.images.shape[0])} images",
+        "layer_cycles": [layer.cycles for layer in compiled.layers.values()],
+        "layer_multiplies": multiplies,
+        "problems": problems,
+    }
+    json_path, plot_path = options.output / REPORT, options.output / PLOT
+    json_path.write_text(json.dumps(figures, indent=2) + "\n")
+    _plot(plot_path, compiled, report, dense)
+    console.print(f"report: {json_path}   plot: {plot_path}")
+    for problem in problems:
+        console.print(f"[red]wrong: {problem}[/red]")
+    return 1 if problems else 0
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two CSR arrays are the same, bit for bit."""
+    parts = ("indptr", "indices", "data")
+    return all(getattr(one, p).tobytes() == getattr(other, p).tobytes() for p in parts)
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Network]:
+    name = "python -m loopnest.examples.graphchallenge"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.add_argument("--file", type=Path, help="network and images; default: drawn")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--layers", type=int, default=30)
+    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
+    parser.add_argument("--preset", default="single")
+    parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
+    parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    parser.add_argument("--output", type=Path, default=Path("build"))
+    options = parser.parse_args(arguments)
+    try:
+        make_config(options.preset, "bf16")
+        Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+        for size in ("images", "layers"):
+            if getattr(options, size) < 1:
+                raise ValueError(f"--{size} {getattr(options, size)}: expected 1 or more")
+        options.output.mkdir(parents=True, exist_ok=True)
+        for file in (REPORT, PLOT):
+            check_writable(options.output / file)
+        if options.file is None:
+            network = draw_network(options.layers, options.images)
+        else:
+            network = read_network(options.file, options.layers, options.images)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    return options, network
+
+
+def _print(
+    console: Console, program: Program, report: RunReport, categories: int, dense: float | None
+) -> None:
+    title = "Layer by layer (shares: of the cycles)"
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("layer", "multiplies", "cycles", "roof", "PE roof"):
+        table.add_column(name, justify="right")
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0%}"
+
+    for n, layer in enumerate([*program.layers.values(), report]):
+        table.add_row(
+            "all" if layer is report else str(n + 1),
+            f"{layer.multiplies:,}",
+            "-" if layer.cycles is None else f"{layer.cycles:,}",
+            share(layer.roof_share),
+            share(layer.pe_roof_share),
+        )
+    console.print(table)
+    console.print(f"{categories} categories")
+    if dense is not None and report.cycles:
+        console.print(
+            f"everything dense: {dense:,.0f} cycles, by the rate of one layer on {DENSE_IMAGES} "
+            f"images: {dense / report.cycles:.0f}x as many"
+        )
+
+
+def _plot(path: Path, program: Program, report: RunReport, dense: float | None) -> None:
+    """Draw each layer's work beside that of the dense network."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import StrMethodFormatter
+
+    layers = list(program.layers.values())
+    unit = "multiplies" if report.cycles is None else "cycles"
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    at = np.arange(1, len(layers) + 1)
+    axes.bar(at, [getattr(layer, unit) for layer in layers], label="sparse")
+    title = f"GraphChallenge, {len(layers)} layers of {NEURONS:,} neurons in one start"
+    if dense is not None and report.cycles and report.pe_roof_share is not None:
+        axes.axhline(dense / len(layers), color="tab:orange", label="dense (estimated)")
+        title += (
+            f"\n{report.cycles:,} cycles, {report.pe_roof_share:.0%} of the PE's roof; "
+            f"{dense / report.cycles:,.0f}x fewer than dense"
+        )
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_title(title)
+    axes.set_xlabel("layer")
+    axes.set_ylabel(unit)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

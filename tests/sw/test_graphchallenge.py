@@ -1,0 +1,56 @@
+"""The GraphChallenge example, on the golden model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loopnest.examples.graphchallenge import draw_network, main, read_network
+
+
+def save(path: Path, layers: int, images: int) -> Path:
+    """Write a network in the form of the example's file."""
+    network = draw_network(layers, images)
+    columns = [w.indices.reshape(1024, 32).astype(np.uint16) for w in network.weights]
+    indptr, indices = network.images.indptr, network.images.indices
+    np.savez(path, weight_columns=columns, image_indptr=indptr, image_indices=indices)
+    return path
+
+
+def test_drawn_and_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--backend", "model", "--images", "6", "--layers", "3", "--output", str(tmp_path)]
+    assert main(options) == 0
+    report = json.loads((tmp_path / "graphchallenge.json").read_text())
+    multiplies, last = draw_network(3, 6).reference()
+    assert report["layer_multiplies"] == multiplies and report["multiplies"] == sum(multiplies)
+    assert report["categories"] == np.flatnonzero(np.diff(last.indptr)).tolist() != []
+    assert report["cycles"] is None and not report["problems"]
+    assert (tmp_path / "graphchallenge.png").stat().st_size > 1000
+    file = save(tmp_path / "network.npz", 4, 9)
+    assert main([*options, "--file", str(file)]) == 0
+    assert json.loads((tmp_path / "graphchallenge.json").read_text()) == report
+    assert "categories" in capsys.readouterr().out
+
+
+def test_layers_are_radix_nets() -> None:
+    """32 weights in each row and column; the layers differ."""
+    one, two = draw_network(2, 1).weights
+    for layer in (one, two):
+        assert (np.diff(layer.indptr) == 32).all() and (np.diff(layer.tocsc().indptr) == 32).all()
+    assert (one != two).nnz
+
+
+def test_wrong_files(tmp_path: Path) -> None:
+    file = save(tmp_path / "network.npz", 2, 3)
+    with pytest.raises(ValueError, match="has 2 layers and 3 images: expected 3 and 3"):
+        read_network(file, 3, 3)
+    np.savez(tmp_path / "other.npz", weight_columns=np.zeros((1, 2, 3)), image_indptr=[0],
+             image_indices=[0])  # fmt: skip
+    with pytest.raises(ValueError, match=r"shape \(1, 2, 3\): expected \(layers, 1024, 32\)"):
+        read_network(tmp_path / "other.npz", 1, 1)
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ValueError, match="expected weight_columns, image_indptr and"):
+        read_network(tmp_path / "text.npz", 1, 1)
+    with pytest.raises(SystemExit):
+        main(["--images", "0"])
