@@ -127,7 +127,7 @@ def draw_network(layers: int, images: int, seed: int = 0) -> Network:
     digits = load_digits().images
     some = digits[np.arange(images) % len(digits)]
     large = np.kron(some, np.ones((1, 4, 4))).reshape(images, NEURONS)
-    return Network(weights, sp.csr_array((large >= 8).astype(np.float32)))
+    return Network(weights, sp.csr_array((large >= 12).astype(np.float32)))
 
 
 def _layer(columns: Any) -> Any:
