@@ -44,7 +44,7 @@ def golden_work(run: Run) -> Work:
 
 
 def _operand_bytes(run: Run) -> int:
-    """Return the bytes of the operands' arrays, each once, and of a mask without its values."""
+    """Return the bytes of the operands' arrays, each once; of a mask's values there is one word."""
     kernel = run.kernel
     mask = kernel.plan.nest.lane.mask
     read = {id(t): t for c, t in enumerate(kernel.tensors) if c != mask}
@@ -52,7 +52,7 @@ def _operand_bytes(run: Run) -> int:
     if mask is not None:
         tensor = kernel.tensors[mask]
         assert isinstance(tensor, Tensor)
-        total += _level_bytes(tensor)
+        total += _level_bytes(tensor) + WORD_BYTES
     return total
 
 
