@@ -30,7 +30,12 @@ class Device:
     progress: bool | Watch
 
     def execute(
-        self, steps: Sequence[Step], values: Values, results: Collection[Operand]
+        self,
+        steps: Sequence[Step],
+        values: Values,
+        results: Collection[Operand],
+        *,
+        chains: bool,
     ) -> list[tuple[KernelStep, RunReport]]:
         """Run the steps (`execute`); return the reports of each step's kernels.
 
@@ -40,7 +45,7 @@ class Device:
             If the chip ends a kernel with an error.
         """
         runner = _Runner(self, [], None)
-        execute(steps, runner, values, results)
+        execute(steps, runner, values, results, chains=chains)
         return runner.reports
 
 

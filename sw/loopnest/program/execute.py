@@ -43,12 +43,17 @@ class Runner(Protocol):
 
 
 def execute(
-    steps: Sequence[Step], runner: Runner, values: Values, results: Collection[Operand]
+    steps: Sequence[Step],
+    runner: Runner,
+    values: Values,
+    results: Collection[Operand],
+    *,
+    chains: bool,
 ) -> None:
     """Run the steps in order, and add their results to ``values``, where these ``results`` stay;
     any other is dropped after the last step that uses it.
 
-    Kernels whose operands are in memory run in one start (`find_chain`).
+    ``chains``: kernels whose operands are in memory run in one start (`find_chain`).
 
     Raises
     ------
@@ -58,7 +63,8 @@ def execute(
     last_use = {root(o): n for n, step in enumerate(steps) for o in step.operands}
     n = 0
     while n < len(steps):
-        chain = find_chain(runner.config, steps[n:], lambda operand: resolved(operand, values))
+        longest = steps[n:] if chains else steps[n : n + 1]
+        chain = find_chain(runner.config, longest, lambda operand: resolved(operand, values))
         after = n + max(1, len(chain.steps))
         if len(chain.steps) > 1:
             used = [
@@ -130,7 +136,8 @@ def _kernel(step: KernelStep, packed: Sequence[Tensor], runner: Runner, values: 
         if instead is None:
             raise
         inner = dict(values)
-        execute(instead, runner.instead_of(step), inner, [*values, instead[-1].result])
+        kept = [*values, instead[-1].result]
+        execute(instead, runner.instead_of(step), inner, kept, chains=False)
         found = inner[instead[-1].result].source
         assert step.result.given is not None
         tensor = found.convert(*step.result.given)

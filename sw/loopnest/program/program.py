@@ -113,7 +113,8 @@ class Program:
             self._plans = plans = self._plan(inputs)
             values = {}
         steps = [step for planned in plans.planned.values() for step in planned.steps]
-        reports = self._device.execute(steps, values, [plans.results[n] for n in self.results])
+        kept = [plans.results[name] for name in self.results]
+        reports = self._device.execute(steps, values, kept, chains=True)
         self._reports.value = {
             name: combine(
                 str(planned.prepared.statement), [r for s, r in reports if s in planned.steps]
