@@ -38,6 +38,8 @@ class Expected(Operand):
         Whether its values will be wide.
     bounds : (float, float)
         What its values are sure to lie between.
+    in_memory : bool
+        Whether it has the layout in which the chip writes it.
     """
 
     def __init__(
@@ -50,12 +52,13 @@ class Expected(Operand):
         layout: Layout | None = None,
         wide: bool = True,
         bounds: tuple[float, float] = (0.0, 0.0),
+        in_memory: bool = False,
     ) -> None:
         self.name, self.dtype, self.source = name, dtype, None
         self.shape = tuple(shape)
         self._find = coordinates
         self._layout = layout
-        self._wide, self._bounds = wide, bounds
+        self._wide, self._bounds, self._in_memory = wide, bounds, in_memory
         self.zeros, self.origin, self.left_out = None, None, ()
         self._profiles = {}
 
@@ -125,6 +128,11 @@ class Expected(Operand):
 
     def warn_beyond(self) -> None:
         """Do nothing: the chip computes its values."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it stays in the chip's memory, unless it has to be converted."""
+        return self._in_memory
 
     @property
     def known(self) -> bool:

@@ -185,6 +185,11 @@ class Operand:
         return int(self.source.size)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether it is a result that stays in the chip's memory, unless it has to be converted."""
+        return False
+
+    @property
     def known(self) -> bool:
         """Whether its values are known: not those of a result to come."""
         return True

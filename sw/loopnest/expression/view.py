@@ -97,6 +97,11 @@ class View(Operand):
         return self.base.nnz
 
     @property
+    def in_memory(self) -> bool:
+        """Whether what is viewed stays in the chip's memory."""
+        return self.base.in_memory
+
+    @property
     def known(self) -> bool:
         """Whether the values of what is viewed are known."""
         return self.base.known

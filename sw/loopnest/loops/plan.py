@@ -40,8 +40,8 @@ CONVERTING_TENSOR = 1.0
 """Cycles per entry of a `Tensor` that is converted: about those of reading and writing it."""
 
 HOST_TRIP = 20_000.0
-"""Cycles for which an intermediate counts that is converted: an interrupt, and the host's access to
-memory; 40 us at 500 MHz."""
+"""Cycles for which a result in the chip's memory counts that is converted: an interrupt, and the
+host's access to memory; 40 us at 500 MHz."""
 
 SKIPPING = 0.05
 """Share by which operands stored without their zeros raise the cost: what is saved has to be more
@@ -366,7 +366,7 @@ class _Kernel:
         score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
         tensors = [o for o in moved if o.given is not None]
-        converting = sum(CONVERTING_TENSOR * o.nnz + HOST_TRIP * (not o.known) for o in tensors)
+        converting = sum(CONVERTING_TENSOR * o.nnz + HOST_TRIP * o.in_memory for o in tensors)
         table = result.fibers * ENTRY_BYTES if result.compressed else 0
         clearing = max(0, table - FREE_TABLE) / LINE_BYTES
         return Plan(

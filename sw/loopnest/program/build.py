@@ -178,15 +178,18 @@ def _plan(
 def _kernel(scope: Scope, goal: Goal, plan: Plan, *, may_fail: bool) -> Expected:
     """Add a kernel; return its result. ``may_fail``: there may be another way to compute it."""
     epilogue = goal.epilogue
-    written = plan.result.layout(goal.statement.result.indices, plan.sizes)
+    written = None
+    if goal.as_written:
+        written = plan.result.layout(goal.statement.result.indices, plan.sizes)
     result = expected_result(
         goal.statement,
         scope.operands(goal.statement),
         plan.sizes,
-        written if goal.as_written and written is not None else in_order(goal.levels),
+        in_order(goal.levels) if written is None else written,
         scope.config.dtype,
         scope.semiring,
         epilogue,
+        in_memory=written is not None,
     )
     instead = partial(_instead, scope, goal, plan) if may_fail else None
     scope.steps.append(KernelStep(plan, epilogue, result, instead))

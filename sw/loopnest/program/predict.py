@@ -30,6 +30,8 @@ def expected_result(
     dtype: NumberFormat,
     semiring: Semiring,
     epilogue: Epilogue | None,
+    *,
+    in_memory: bool = False,
 ) -> Expected:
     """Return what planning sees of a statement's result with this layout."""
     indices = statement.result.indices
@@ -43,6 +45,7 @@ def expected_result(
         layout=layout,
         wide=epilogue is None or not epilogue.narrow,
         bounds=bounds if epilogue is None else epilogue.bounds(*bounds),
+        in_memory=in_memory,
     )
 
 
