@@ -156,6 +156,13 @@ class Epilogue:
         return any(x is not None and np.ndim(x) > 0 for x in (self.bias, self.scale))
 
 
+def keeps_zero(epilogue: Epilogue | None, zero: float) -> bool:
+    """Return whether coordinates without a term need not be visited, where a sum without terms is
+    ``zero``.
+    """
+    return epilogue is None or (epilogue.keeps_zero and zero == 0)
+
+
 def check_epilogue(epilogue: Any) -> None:
     """Raise TypeError for anything but an `Epilogue` or None."""
     if not (epilogue is None or isinstance(epilogue, Epilogue)):

@@ -92,7 +92,7 @@ def alarm(seconds: float) -> Iterator[None]:
 
 
 @on("shrunk/int8")
-@pytest.mark.parametrize("first", range(0, 150, 50))
+@pytest.mark.parametrize("first", range(0, 300, 50))
 def test_any_exception(pair: Pair, first: int) -> None:
     """It comes between any two calls of the library, or after any number of cycles, and sometimes
     again while the chip is stopped.

@@ -5,8 +5,8 @@ import numpy as np
 from tests.rtl.chips import Pair, on
 from tests.sw.pruned import forced, pruned
 
-CASES = 20
-MIN_STORED = 4
+CASES = 40
+MIN_STORED = 8
 
 
 @on("shrunk/int8", "tiny/bf16")

@@ -219,6 +219,27 @@ def test_slots_of_an_intermediate(monkeypatch):
     assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
 
 
+def test_a_chain_ends_where_its_results_would_not_fit_the_memory(monkeypatch):
+    from loopnest.program import chain, device
+
+    rng = np.random.default_rng(13)
+    A, x = sparse(rng, (16, 16)), integers(rng, (16, 16), low=-1, high=1)
+    text = [f"h{n + 1}[i,j] = A[i,k] * h{n}[k,j]" for n in range(4)]
+    program = loopnest.compile(text, {"A": A, "h0": x}, chip=INT8)
+    lengths, real = [], device.run_chain
+
+    def watched(config, backend, steps, *rest):
+        lengths.append(len(steps))
+        return real(config, backend, steps, *rest)
+
+    monkeypatch.setattr(device, "run_chain", watched)
+    expected = A @ A @ A @ A @ x
+    for most, found in ((1 << 31, [4]), (2 * 16 * 16 * 4, [2, 2]), (16 * 16 * 4, [])):
+        monkeypatch.setattr(chain, "MAX_REGIONS", most)
+        lengths.clear()
+        assert np.array_equal(dense(program()), expected) and lengths == found
+
+
 def test_steps():
     rng = np.random.default_rng(10)
     A = sparse(rng, (8, 8))

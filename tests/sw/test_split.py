@@ -35,8 +35,11 @@ def dense(result: Any) -> Any:
     return result.toarray() if sp.issparse(result) else np.asarray(result)
 
 
-def check(case: Case, data: Any) -> None:
-    """Compute a statement on random operands, and compare with NumPy."""
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+@pytest.mark.parametrize("name", [*SAM, *MORE])
+def test_against_numpy(name, data):
+    case = (SAM | MORE)[name]
     size = st.sampled_from([1, 2, 3]) if len(case.operands) > 3 else SIZES
     given_, plain = operands(case, data.draw, size)
     expected = case.reference(*plain)
@@ -47,25 +50,6 @@ def check(case: Case, data: Any) -> None:
         kernels, operators = report.order.count(",") + 1, len(re.findall("[-+*]", case.statement))
         assert kernels <= operators if case.regrouped else kernels == case.kernels
         assert report.statement.startswith(case.statement[:4])
-
-
-CASES = SAM | MORE
-REGROUPED = [name for name, case in CASES.items() if case.regrouped]
-
-
-@settings(max_examples=8, deadline=None)
-@given(st.data())
-@pytest.mark.parametrize("name", [name for name in CASES if name not in REGROUPED])
-def test_against_numpy(name, data):
-    check(CASES[name], data)
-
-
-@settings(max_examples=3, deadline=None)
-@given(st.data())
-@pytest.mark.parametrize("name", REGROUPED)
-def test_products_of_many(name, data):
-    """Pricing the ways to compute them takes seconds each time."""
-    check(CASES[name], data)
 
 
 def test_parts_are_wide_and_the_epilogue_comes_last():

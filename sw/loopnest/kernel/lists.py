@@ -15,9 +15,6 @@ from ..formats.tensor import Tensor
 from ..loops.plan import Plan
 from .lower import DESCRIPTOR, Arena, Kernel, Listed, Placed, lower, value_bytes
 
-MAX_REGION = 1 << 28
-"""Bytes up to which all entries that a compressed result can have are reserved in a list."""
-
 
 @dataclass(frozen=True)
 class KernelList:
@@ -83,13 +80,13 @@ def lower_list(config: ChipConfig, kernels: Sequence[Ready]) -> KernelList:
     return KernelList(tuple(lowered), [(DESCRIPTOR, descriptors), *arena.segments])
 
 
-def bounded(config: ChipConfig, plan: Plan, epilogue: Epilogue | None) -> bool:
-    """Return whether memory for any result of a kernel can be reserved."""
+def region_bytes(config: ChipConfig, plan: Plan, epilogue: Epilogue | None) -> int:
+    """Return the bytes that are reserved for a kernel's result, whatever it turns out to be."""
     result = plan.result
     narrow = epilogue is not None and epilogue.narrow
     entry = value_bytes(config.dtype, narrow) + (WORD_BYTES if result.compressed else 0)
     table = result.fibers * ENTRY_BYTES if result.compressed else 0
-    return table + result.fibers * result.span * entry <= MAX_REGION
+    return table + result.fibers * result.span * entry
 
 
 def _result(config: ChipConfig, kernel: Kernel) -> Placed:

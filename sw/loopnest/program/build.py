@@ -13,6 +13,7 @@ from loopnest_hw.format import WORD_BYTES
 from ..contraction.choose import Contraction
 from ..contraction.price import Pricer
 from ..contraction.rewrite import may_regroup
+from ..epilogue import keeps_zero
 from ..expression.compact import Compaction, find_compaction
 from ..expression.expected import Expected, in_order
 from ..expression.fuse import Fusion, find_fusion
@@ -75,9 +76,10 @@ def build(
     scope = Scope(config, named, prepared.order, latency, semiring, set(), list(prepared.steps))
     sizes = scope.sizes(statement)
     compaction = None
-    keeps_zero = epilogue is None or (epilogue.keeps_zero and not epilogue.reads_memory)
     known = all(operand.known for operand in prepared.operands)
-    if known and keeps_zero and (epilogue is None or semiring.zero == 0):
+    # an array of biases or scales is of the whole result
+    arrays = epilogue is not None and epilogue.reads_memory
+    if known and keeps_zero(epilogue, semiring.zero) and not arrays:
         compaction = find_compaction(statement, named, sizes)
     if compaction is None:
         _compute(scope, Goal(statement, chosen, epilogue, as_written=as_written))
@@ -115,10 +117,10 @@ def _expand(
 
 def _compute(scope: Scope, goal: Goal) -> Expected:
     """Add the steps for the result of a statement; return it."""
-    statement, epilogue = goal.statement, goal.epilogue
-    keeps_zero = epilogue is None or (epilogue.keeps_zero and scope.semiring.zero == 0)
+    statement = goal.statement
+    full = not keeps_zero(goal.epilogue, scope.semiring.zero)
     absent = scope.semiring.zero != 0 and any(o.sparse for o in scope.operands(statement))
-    if not keeps_zero and absent:
+    if full and absent:
         # visiting the whole result would treat an operand's absent entries as 0
         return _after(scope, goal)
     group = scope.splitter(statement).grouped(statement)
@@ -127,7 +129,7 @@ def _compute(scope: Scope, goal: Goal) -> Expected:
             _part(scope, part)
         return _compute(scope, replace(goal, statement=group.rest))
     if not goal.whole:
-        found = _contracted(scope, goal, full=not keeps_zero)
+        found = _contracted(scope, goal, full=full)
         if found is not None:
             return found
     try:
@@ -158,14 +160,13 @@ def _plan(
 ) -> Plan:
     """Plan one kernel."""
     statement, epilogue = goal.statement, goal.epilogue
-    keeps_zero = epilogue is None or (epilogue.keeps_zero and scope.semiring.zero == 0)
     return make_plan(
         scope.config,
         statement,
         scope.operands(statement),
         order=None if order is None else [i for i in order if i in statement.indices],
         compressed=COMPRESSED in goal.levels,
-        full=not keeps_zero,
+        full=not keeps_zero(epilogue, scope.semiring.zero),
         latency=scope.latency,
         replayable=replayable,
         relaxed=relaxed,

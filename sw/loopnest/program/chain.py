@@ -3,7 +3,6 @@ memory: packed by the host before the start, or written by a kernel before it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,19 +13,15 @@ from ..expression.stored import Stored
 from ..expression.view import View
 from ..formats import numbers
 from ..formats.tensor import Tensor
-from ..kernel.lists import Ready, bounded
-from .steps import KernelStep, Step
+from ..kernel.lists import Ready, region_bytes
+from .steps import KernelStep, Packing, Step
+
+MAX_REGION, MAX_REGIONS = 1 << 28, 1 << 31
+"""Bytes up to which all entries that a result can have are reserved: for a kernel, and in a chain.
+"""
 
 Resolve = Callable[[Operand], Operand]
 """Returns what an operand of the plans is in this run."""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Kernels to run in one start, and what is needed to place them in memory."""
-
-    steps: tuple[KernelStep, ...]
-    kernels: tuple[Ready, ...]
 
 
 def root(operand: Operand) -> Operand:
@@ -34,42 +29,44 @@ def root(operand: Operand) -> Operand:
     return root(operand.base) if isinstance(operand, View) else operand
 
 
-def find_chain(config: ChipConfig, steps: Sequence[Step], resolve: Resolve) -> Chain:
-    """Return the longest chain of the first steps; it has no kernels if the first step is none that
-    a chain can have.
-    """
+def find_chain(config: ChipConfig, steps: Sequence[Step]) -> tuple[KernelStep, ...]:
+    """Return the longest chain of the first steps; none if a chain cannot have the first one."""
     made: dict[Operand, int] = {}
     chosen: list[KernelStep] = []
+    reserved = 0
     for step in steps:
         if not isinstance(step, KernelStep) or not step.plan.fits:
             break
-        if not bounded(config, step.plan, step.epilogue):
+        region = region_bytes(config, step.plan, step.epilogue)
+        reserved += region
+        if region > MAX_REGION or reserved > MAX_REGIONS:
             break
         if not all(_there(step, column, chosen, made) for column in range(len(step.operands))):
             break
         made[step.result] = len(chosen)
         chosen.append(step)
+    return tuple(chosen)
 
-    packed: dict[tuple[object, ...], Tensor] = {}
 
-    def pack(operand: Operand, stored: Stored) -> Tensor:
-        found = resolve(operand)
-        key = found.identity, stored.packing
-        if key not in packed:
-            packed[key] = found.pack(stored)
-        return packed[key]
-
+def pack_chain(steps: Sequence[KernelStep], resolve: Resolve) -> tuple[Ready, ...]:
+    """Pack the operands that are not results of a chain's kernels."""
+    made: dict[Operand, int] = {step.result: n for n, step in enumerate(steps)}
+    packing = Packing()
     kernels = []
-    for step in chosen:
+    for step in steps:
         operands: list[Tensor | int] = []
-        sample = []
+        sample: list[Tensor] = []
         for operand, stored in zip(step.operands, step.plan.nest.columns, strict=True):
             number = made.get(root(operand))
-            operands.append(pack(operand, stored) if number is None else number)
-            last = operands[-1]
-            sample.append(_sample(root(operand)) if isinstance(last, int) else last)
+            if number is None:
+                tensor = packing.pack(resolve(operand), stored)
+                operands.append(tensor)
+                sample.append(tensor)
+            else:
+                operands.append(number)
+                sample.append(_sample(root(operand)))
         kernels.append(Ready(step.plan, step.epilogue, tuple(operands), tuple(sample)))
-    return Chain(tuple(chosen), tuple(kernels))
+    return tuple(kernels)
 
 
 def _there(

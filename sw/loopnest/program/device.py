@@ -9,10 +9,10 @@ from loopnest_sim.memory import Memory
 from ..expression.operand import Operand
 from ..formats.tensor import Tensor
 from ..kernel.backends import Backend
+from ..kernel.lists import Ready
 from ..kernel.shared import SharedBackend
 from ..progress import Watch
 from ..report.report import RunReport, make_report
-from .chain import Chain
 from .execute import Run, Values, execute, run_chain, run_kernel
 from .steps import KernelStep, Step
 
@@ -76,13 +76,18 @@ class _Runner:
         assert result is not None
         return result
 
-    def chain(self, chain: Chain, needed: Collection[KernelStep]) -> list[Tensor | None]:
+    def chain(
+        self,
+        steps: Sequence[KernelStep],
+        kernels: Sequence[Ready],
+        needed: Collection[KernelStep],
+    ) -> list[Tensor | None]:
         own = self.device
 
         def work(backend: Backend) -> list[Run]:
-            return run_chain(own.config, backend, chain, needed, own.progress)
+            return run_chain(own.config, backend, steps, kernels, needed, own.progress)
 
-        return self._reported(chain.steps, own.shared.run(work))
+        return self._reported(steps, own.shared.run(work))
 
     def _reported(self, steps: Sequence[KernelStep], runs: Sequence[Run]) -> list[Tensor | None]:
         for step, run in zip(steps, runs, strict=True):

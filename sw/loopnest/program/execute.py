@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any, Protocol
 
 from loopnest_hw.config import ChipConfig
@@ -13,12 +12,12 @@ from ..expression.view import View
 from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
 from ..kernel.backends import Backend, ChipError, Counters
-from ..kernel.lists import lower_list, single
+from ..kernel.lists import Ready, lower_list, single
 from ..kernel.lower import Kernel, lower
 from ..kernel.readback import read_result
 from ..progress import Watch, running
 from .build import Planned
-from .chain import Chain, find_chain, root
+from .chain import find_chain, pack_chain, root
 from .steps import KernelStep, Step, pack_operands
 
 Values = dict[Operand, Operand]
@@ -38,7 +37,12 @@ class Runner(Protocol):
     def kernel(self, step: KernelStep, operands: Sequence[Tensor]) -> Tensor:
         """Run a kernel with these packed operands; return its result."""
 
-    def chain(self, chain: Chain, needed: Collection[KernelStep]) -> list[Tensor | None]:
+    def chain(
+        self,
+        steps: Sequence[KernelStep],
+        kernels: Sequence[Ready],
+        needed: Collection[KernelStep],
+    ) -> list[Tensor | None]:
         """Run kernels in one start; return the results of those needed, None for others."""
 
 
@@ -63,18 +67,11 @@ def execute(
     last_use = {root(o): n for n, step in enumerate(steps) for o in step.operands}
     n = 0
     while n < len(steps):
-        longest = steps[n:] if chains else steps[n : n + 1]
-        chain = find_chain(runner.config, longest, lambda operand: resolved(operand, values))
-        after = n + max(1, len(chain.steps))
-        if len(chain.steps) > 1:
-            used = [
-                step.result in results or last_use.get(step.result, 0) >= after
-                for step in chain.steps
-            ]
-            _chain(chain, list(compress(chain.steps, used)), runner, values)
-        elif chain.steps:
-            (alone,), (kernel,) = chain.steps, chain.kernels
-            values[alone.result] = _kernel(alone, kernel.sample, runner, values)
+        chain = find_chain(runner.config, steps[n:]) if chains else ()
+        after = n + max(1, len(chain))
+        if len(chain) > 1:
+            needed = [s for s in chain if s.result in results or last_use.get(s.result, 0) >= after]
+            _chain(chain, needed, runner, values)
         else:
             _step(steps[n], runner, values)
         for step in steps[n:after]:
@@ -95,17 +92,23 @@ def _step(step: Step, runner: Runner, values: Values) -> None:
         values[step.result] = step.apply(*operands)
 
 
-def _chain(chain: Chain, needed: Collection[KernelStep], runner: Runner, values: Values) -> None:
+def _chain(
+    chain: Sequence[KernelStep],
+    needed: Collection[KernelStep],
+    runner: Runner,
+    values: Values,
+) -> None:
     """Run a chain, or if that fails its kernels one by one: they may take other loops, and a step
     that cannot be run tells why.
     """
+    kernels = pack_chain(chain, lambda operand: resolved(operand, values))
     try:
-        tensors = runner.chain(chain, needed)
+        tensors = runner.chain(chain, kernels, needed)
     except ChipError:
-        for step in chain.steps:
+        for step in chain:
             _step(step, runner, values)
         return
-    for step, tensor in zip(chain.steps, tensors, strict=True):
+    for step, tensor in zip(chain, tensors, strict=True):
         if tensor is not None:
             values[step.result] = Operand(step.result.name, tensor, step.result.dtype)
 
@@ -180,18 +183,19 @@ def run_kernel(
 def run_chain(
     config: ChipConfig,
     backend: Backend,
-    chain: Chain,
+    steps: Sequence[KernelStep],
+    ready: Sequence[Ready],
     needed: Collection[KernelStep],
     progress: bool | Watch = False,
 ) -> list[Run]:
     """Run the kernels of a chain in one start; only the results of those needed are read."""
-    kernels = lower_list(config, chain.kernels)
-    what = f"{len(chain.steps)} kernels, to {chain.steps[-1].plan.statement}"
-    with running(what, sum(step.plan.cycles for step in chain.steps), progress) as tick:
+    kernels = lower_list(config, ready)
+    what = f"{len(steps)} kernels, to {steps[-1].plan.statement}"
+    with running(what, sum(step.plan.cycles for step in steps), progress) as tick:
         counters = backend.run(kernels, tick)
     return [
         Run(_read(config, backend, step, kernel) if step in needed else None, kernel, counted)
-        for step, kernel, counted in zip(chain.steps, kernels.kernels, counters, strict=True)
+        for step, kernel, counted in zip(steps, kernels.kernels, counters, strict=True)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from loopnest_hw.config import ChipConfig
 
 from ..arguments import flag
-from ..epilogue import Epilogue, check_epilogue
+from ..epilogue import Epilogue, check_epilogue, keeps_zero
 from ..expression.expected import Expected
 from ..expression.notation import Access, Mask, Statement, accesses
 from ..expression.operand import Operand, mask_operand, statement_numbers
@@ -220,8 +220,7 @@ def _result_levels(
 ) -> tuple[str, ...]:
     """Check the result's levels and the epilogue; return the levels."""
     check_epilogue(epilogue)
-    keeps_zero = epilogue is None or (epilogue.keeps_zero and semiring.zero == 0)
-    if statement.mask is not None and not keeps_zero:
+    if statement.mask is not None and not keeps_zero(epilogue, semiring.zero):
         rows = set(statement.result.indices) - set(statement.mask.access.indices)
         if statement.mask.complement or not rows or semiring.zero != 0:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 from ..epilogue import Epilogue
 from ..expression.expected import Expected
 from ..expression.operand import Operand
+from ..expression.stored import Stored
 from ..expression.view import View
 from ..formats.tensor import Tensor
 from ..loops.plan import Plan
@@ -77,13 +78,24 @@ def changed(
     return found
 
 
+class Packing:
+    """Packs operands; one that is used twice with the same levels is packed once."""
+
+    def __init__(self) -> None:
+        self._packed: dict[Any, Tensor] = {}
+
+    def pack(self, operand: Operand, stored: Stored) -> Tensor:
+        """Return an operand with these levels."""
+        key = operand.identity, stored.packing
+        if key not in self._packed:
+            self._packed[key] = operand.pack(stored)
+        return self._packed[key]
+
+
 def pack_operands(plan: Plan, operands: Sequence[Operand]) -> tuple[Tensor, ...]:
-    """Pack the operands of a plan; one that is used twice with the same levels is packed once."""
-    packed: dict[Any, Tensor] = {}
-    found = []
-    for operand, stored in zip(operands, plan.nest.columns, strict=True):
-        key = (operand.identity, stored.packing)
-        if key not in packed:
-            packed[key] = operand.pack(stored)
-        found.append(packed[key])
-    return tuple(found)
+    """Pack the operands of a plan."""
+    packing = Packing()
+    return tuple(
+        packing.pack(operand, stored)
+        for operand, stored in zip(operands, plan.nest.columns, strict=True)
+    )
