@@ -1,0 +1,1 @@
+"""Models as graphs of operators: what front ends make, and what is lowered to statements."""

@@ -1,0 +1,269 @@
+"""Operators that the host computes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import erf as scipy_erf
+from scipy.special import expit
+
+from .table import Array, number_as, operator
+
+host = operator(on_chip=False)
+
+
+@host
+def softmax(x: Array, *, axis: int = -1, logarithm: bool = False) -> Array:
+    """``exp(x) / sum(exp(x))`` over an axis, or its logarithm."""
+    shifted = x - np.nanmax(x, axis=axis, keepdims=True, initial=np.finfo(x.dtype).min)
+    total = np.exp(shifted).sum(axis=axis, keepdims=True)
+    return shifted - np.log(total) if logarithm else np.exp(shifted) / total
+
+
+@host
+def layer_norm(
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    axes: Sequence[int],
+    epsilon: float = 1e-5,
+) -> Array:
+    """Mean 0 and variance 1 over axes, then times ``weight`` plus ``bias``."""
+    over = tuple(axes)
+    centred = x - x.mean(axis=over, keepdims=True)
+    variance = np.square(centred).mean(axis=over, keepdims=True)
+    found = centred / np.sqrt(variance + number_as(x, epsilon))
+    found = found if weight is None else found * weight
+    return found if bias is None else found + bias
+
+
+@host
+def rms_norm(
+    x: Array, weight: Array | None = None, *, axes: Sequence[int], epsilon: float = 1e-5
+) -> Array:
+    """Mean square 1 over axes, then times ``weight``."""
+    square = np.square(x).mean(axis=tuple(axes), keepdims=True)
+    found = x / np.sqrt(square + number_as(x, epsilon))
+    return found if weight is None else found * weight
+
+
+@host
+def group_norm(
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    groups: int,
+    epsilon: float = 1e-5,
+) -> Array:
+    """Mean 0 and variance 1 over each group of channels of x (batch, channels, *spatial)."""
+    grouped = x.reshape(x.shape[0], groups, -1)
+    found = layer_norm(grouped, axes=[-1], epsilon=epsilon).reshape(x.shape)
+    of_channel = (-1, *(1,) * (x.ndim - 2))
+    found = found if weight is None else found * weight.reshape(of_channel)
+    return found if bias is None else found + bias.reshape(of_channel)
+
+
+@host
+def gelu(x: Array, *, approximate: bool = False) -> Array:
+    """``x * Phi(x)``, or its approximation by tanh."""
+    if approximate:
+        inner = number_as(x, np.sqrt(2 / np.pi)) * (x + number_as(x, 0.044715) * x**3)
+        return number_as(x, 0.5) * x * (1 + np.tanh(inner))
+    return number_as(x, 0.5) * x * (1 + scipy_erf(x / number_as(x, np.sqrt(2))))
+
+
+@host
+def silu(x: Array) -> Array:
+    """``x * sigmoid(x)``."""
+    return x * expit(x)
+
+
+@host
+def sigmoid(x: Array) -> Array:
+    """``1 / (1 + exp(-x))``."""
+    return expit(x)
+
+
+@host
+def tanh(x: Array) -> Array:
+    """`numpy.tanh`."""
+    return np.tanh(x)
+
+
+@host
+def erf(x: Array) -> Array:
+    """The error function."""
+    return scipy_erf(x)
+
+
+@host
+def exp(x: Array) -> Array:
+    """`numpy.exp`."""
+    return np.exp(x)
+
+
+@host
+def log(x: Array) -> Array:
+    """`numpy.log`."""
+    return np.log(x)
+
+
+@host
+def sqrt(x: Array) -> Array:
+    """`numpy.sqrt`."""
+    return np.sqrt(x)
+
+
+@host
+def reciprocal(x: Array) -> Array:
+    """``1 / x``."""
+    return 1 / x
+
+
+@host
+def abs_(x: Array) -> Array:
+    """`numpy.abs`."""
+    return np.abs(x)
+
+
+@host
+def sin(x: Array) -> Array:
+    """`numpy.sin`."""
+    return np.sin(x)
+
+
+@host
+def cos(x: Array) -> Array:
+    """`numpy.cos`."""
+    return np.cos(x)
+
+
+@host
+def leaky_relu(x: Array, *, slope: float = 0.01) -> Array:
+    """``x`` where that is positive, otherwise ``slope * x``."""
+    return np.where(x >= 0, x, number_as(x, slope) * x)
+
+
+@host
+def elu(x: Array, *, alpha: float = 1.0) -> Array:
+    """``x`` where that is positive, otherwise ``alpha * (exp(x) - 1)``."""
+    return np.where(x > 0, x, number_as(x, alpha) * np.expm1(np.minimum(x, 0)))
+
+
+@host
+def div(a: Array, b: Array) -> Array:
+    """``a / b``; of integers, rounded toward 0."""
+    if np.result_type(a, b).kind == "f":
+        return a / b
+    return np.trunc(a / b).astype(np.result_type(a, b))
+
+
+@host
+def pow_(a: Array, b: Array) -> Array:
+    """``a ** b``."""
+    return np.power(a, b)
+
+
+@host
+def minimum(a: Array, b: Array) -> Array:
+    """`numpy.minimum`."""
+    return np.minimum(a, b)
+
+
+@host
+def maximum(a: Array, b: Array) -> Array:
+    """`numpy.maximum`."""
+    return np.maximum(a, b)
+
+
+@host
+def compare(a: Array, b: Array, *, relation: str) -> Array:
+    """Compare: ``relation`` is ``equal``, ``not_equal``, ``less``, ``greater_equal``, ..."""
+    return getattr(np, relation)(a, b)
+
+
+@host
+def logical(a: Array, b: Array, *, operation: str) -> Array:
+    """``and``, ``or`` or ``xor`` of truth values."""
+    return getattr(np, f"logical_{operation}")(a, b)
+
+
+@host
+def not_(x: Array) -> Array:
+    """`numpy.logical_not`."""
+    return np.logical_not(x)
+
+
+@host
+def isnan(x: Array) -> Array:
+    """`numpy.isnan`."""
+    return np.isnan(x)
+
+
+@host
+def where(condition: Array, a: Array, b: Array) -> Array:
+    """`numpy.where`."""
+    return np.where(condition, a, b)
+
+
+@host
+def gather(x: Array, indices: Array, *, axis: int = 0) -> Array:
+    """`numpy.take` along an axis."""
+    return np.take(x, np.asarray(indices, np.int64), axis=axis)
+
+
+@host
+def cast(x: Array, *, dtype: str) -> Array:
+    """``x.astype(dtype)``."""
+    return x.astype(dtype)
+
+
+@host
+def round_(x: Array) -> Array:
+    """Round to nearest even."""
+    return np.rint(x)
+
+
+@host
+def cumsum(x: Array, *, axis: int) -> Array:
+    """`numpy.cumsum`."""
+    return np.cumsum(x, axis=axis)
+
+
+@host
+def min_(x: Array, *, axes: Sequence[int], keepdims: bool = False) -> Array:
+    """The minimum over axes."""
+    return x.min(axis=tuple(axes), keepdims=keepdims)
+
+
+@host
+def argmax(x: Array, *, axis: int, keepdims: bool = False) -> Array:
+    """`numpy.argmax`."""
+    return np.argmax(x, axis=axis, keepdims=keepdims)
+
+
+@host
+def top_k(
+    x: Array, *, k: int, axis: int = -1, largest: bool = True, indices: bool = False
+) -> Array:
+    """The k largest (or smallest) elements along an axis in their order, or their indices."""
+    keys = -x if largest else x
+    order = np.argsort(keys, axis=axis, kind="stable")
+    order = np.take(order, np.arange(k), axis=axis)
+    return order if indices else np.take_along_axis(x, order, axis=axis)
+
+
+@host
+def scatter(x: Array, indices: Array, updates: Array, *, axis: int) -> Array:
+    """``x`` with ``updates`` put where ``indices`` say along an axis (`numpy.put_along_axis`)."""
+    found = x.copy()
+    np.put_along_axis(found, np.asarray(indices, np.int64), updates, axis)
+    return found
+
+
+@host
+def call(*inputs: Array, function: Callable[..., Any]) -> Array:
+    """What ``function(*inputs)`` returns: an operator of a library that graphs do not have."""
+    return np.asarray(function(*inputs))
