@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .operators import OPERATORS
+from ..operators import OPERATORS
 
 Array = NDArray[Any]
 

@@ -1,4 +1,4 @@
-"""All operators of graphs."""
+"""The operators of models, each with its meaning in NumPy."""
 
 from . import on_chip, on_host
 from .table import OPERATORS, Operator
