@@ -62,6 +62,15 @@ class Expected(Operand):
         self.zeros, self.origin, self.left_out = None, None, ()
         self._profiles = {}
 
+    def learn(self, sample: NDArray | None, bound: float | None) -> None:
+        """Plan for the entries that an example of it has, and for values within a bound."""
+        if sample is not None and self.sparse:
+            by_mode = np.nonzero(sample)
+            self._find = lambda: by_mode
+        if bound is not None:
+            low, high = self._bounds
+            self._bounds = max(low, -bound), min(high, bound)
+
     def __getstate__(self) -> dict[str, Any]:
         # how the coordinates are found may not be picklable
         return self.__dict__ | {"_find": self._coordinates if self.sparse else None}

@@ -9,6 +9,7 @@ import numpy as np
 from loopnest_hw.config import ChipConfig
 
 from ..expression.operand import Operand
+from ..expression.reshaped import Reshaped, row_major
 from ..expression.stored import Stored
 from ..expression.view import View
 from ..formats import numbers
@@ -25,8 +26,13 @@ Resolve = Callable[[Operand], Operand]
 
 
 def root(operand: Operand) -> Operand:
+    """Return the operand whose values these are: what is viewed, or has another shape."""
+    return root(operand.base) if isinstance(operand, View | Reshaped) else operand
+
+
+def _unviewed(operand: Operand) -> Operand:
     """Return what is viewed."""
-    return root(operand.base) if isinstance(operand, View) else operand
+    return operand.base if isinstance(operand, View) else operand
 
 
 def find_chain(config: ChipConfig, steps: Sequence[Step]) -> tuple[KernelStep, ...]:
@@ -64,7 +70,7 @@ def pack_chain(steps: Sequence[KernelStep], resolve: Resolve) -> tuple[Ready, ..
                 sample.append(tensor)
             else:
                 operands.append(number)
-                sample.append(_sample(root(operand)))
+                sample.append(_sample(_unviewed(operand)))
         kernels.append(Ready(step.plan, step.epilogue, tuple(operands), tuple(sample)))
     return tuple(kernels)
 
@@ -77,20 +83,27 @@ def _there(
     if number is None:
         return True
     mask = column == step.plan.nest.lane.mask
-    return not mask and _in_place(before[number], step.plan.nest.columns[column])
+    return not mask and _in_place(
+        before[number], step.operands[column], step.plan.nest.columns[column]
+    )
 
 
-def _in_place(step: KernelStep, stored: Stored) -> bool:
+def _in_place(step: KernelStep, operand: Operand, stored: Stored) -> bool:
     """Return whether a kernel writes its result as another one reads it."""
     plan = step.plan
     written = plan.result.layout(plan.statement.result.indices, plan.sizes)
-    return written is not None and written == stored.packing
+    if written is None:
+        return False
+    if isinstance(_unviewed(operand), Reshaped):
+        return written == row_major(len(written[0])) and (
+            stored.packing == row_major(len(stored.packing[0]))
+        )
+    return written == stored.packing
 
 
 def _sample(expected: Operand) -> Tensor:
     """Return a tensor with the entries that a result is expected to have."""
-    assert expected.given is not None
-    levels, modes = expected.given
+    levels, modes = expected.given or row_major(len(expected.shape))
     by_mode = expected.coordinates()
     if by_mode is None:
         by_mode = [places.reshape(-1) for places in np.indices(expected.shape)]

@@ -8,6 +8,7 @@ from loopnest_hw.config import ChipConfig
 from loopnest_hw.registers import ErrorCode
 
 from ..expression.operand import Operand
+from ..expression.reshaped import Reshaped
 from ..expression.view import View
 from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
@@ -122,6 +123,8 @@ def resolved(operand: Operand, values: Values) -> Operand:
         found = resolved(dense, values)
         sparser = operand if found is dense else found.without(zero, 0.0)
         return found if sparser is None else sparser
+    if isinstance(operand, Reshaped):
+        return operand.apply(resolved(operand.base, values))
     if isinstance(operand, View):
         base = resolved(operand.base, values)
         return operand if base is operand.base else operand.of(base)

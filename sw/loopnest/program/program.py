@@ -1,24 +1,29 @@
 """Programs: statements that are planned once and run any number of times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..arguments import string
 from ..epilogue import Epilogue
+from ..expression.expected import Expected
 from ..expression.operand import Operand
 from ..expression.parser import parse
+from ..expression.reshaped import Reshaped
 from ..expression.semiring import find_semiring
 from ..expression.view import View
 from ..formats.tensor import Levels
 from ..kernel.shared import Latest
 from ..report.report import RunReport, combine
 from .build import Planned, build
+from .chain import root
 from .device import Device
-from .execute import Values, user_result
+from .execute import Values, resolved, user_result
 from .explain import Explanation
+from .operation import BOUND, HostOperation, Reshape, whole
 from .prepare import Prepared, prepare
+from .steps import Step
 
 HEADROOM = 8
 """Plans hold for values up to the next power of two whose exponent is a multiple of this."""
@@ -38,12 +43,30 @@ class Assignment:
     semiring: str = "plus_times"
 
 
+Item: TypeAlias = Assignment | HostOperation | Reshape
+
+
 class Program:
     """Statements planned for a chip, to run with the tensors that they were compiled for or with
     others of the same shapes.
 
     A statement may use the results of those before it, which stay as the chip wrote them: wide,
-    unless an epilogue makes them narrow. What no statement uses is a result of the program.
+    unless an epilogue makes them narrow.
+
+    Parameters
+    ----------
+    items : sequence of Assignment, HostOperation or Reshape
+        In the order in which they run.
+    inputs : mapping of str to array
+        The tensors from outside.
+    constants : mapping of str to array
+        Those that are the same in every run; they are not copied.
+    results : sequence of str, optional
+        Of which items a run returns the result; by default what no item uses.
+    samples : mapping of str to array
+        What results are for these inputs, where that is known: it decides plans, never values.
+    finite : bool
+        Values are taken to be far from overflow, so that a weight of 0 counts as none.
 
     Attributes
     ----------
@@ -63,16 +86,26 @@ class Program:
     """
 
     def __init__(
-        self, device: Device, assignments: Sequence[Assignment], inputs: Mapping[str, Any]
+        self,
+        device: Device,
+        items: Sequence[Item],
+        inputs: Mapping[str, Any],
+        *,
+        constants: Mapping[str, Any] | None = None,
+        results: Sequence[str] | None = None,
+        samples: Mapping[str, Any] | None = None,
+        finite: bool = False,
     ) -> None:
-        self._device, self._assignments = device, deepcopy(tuple(assignments))
-        self._statements = [parse(string("statement", a.statement)) for a in assignments]
+        self._device, self._finite = device, finite
+        self._samples = samples or {}
+        self._items = [_Item.of(item) for item in items]
         self.inputs = tuple(inputs)
-        self._used = [{a.tensor for a in s.accesses if a.number is None} for s in self._statements]
-        self.results = self._find_results()
+        self._check_names(set(inputs) | set(constants or {}))
+        self.results = self._unused() if results is None else tuple(results)
         dtype = device.config.dtype
         # later changes of the user's arrays do not reach the plans
         self._given = {name: Operand(name, deepcopy(x), dtype) for name, x in inputs.items()}
+        self._constants = {name: Operand(name, x, dtype) for name, x in (constants or {}).items()}
         self._reports: Latest[dict[str, RunReport]] = Latest()
         self._plans = self._plan(self._given)
 
@@ -112,16 +145,15 @@ class Program:
         if values is None:
             self._plans = plans = self._plan(inputs)
             values = {}
-        steps = [step for planned in plans.planned.values() for step in planned.steps]
-        kept = [plans.results[name] for name in self.results]
-        reports = self._device.execute(steps, values, kept, chains=True)
+        kept = [root(plans.results[name]) for name in self.results if name in plans.results]
+        reports = self._device.execute(plans.steps, values, kept, chains=True)
         self._reports.value = {
             name: combine(
                 str(planned.prepared.statement), [r for s, r in reports if s in planned.steps]
             )
             for name, planned in plans.planned.items()
         }
-        return {name: user_result(plans.planned[name], values) for name in self.results}
+        return {name: self._result(plans, name, values, inputs) for name in self.results}
 
     @property
     def report(self) -> RunReport | None:
@@ -134,38 +166,39 @@ class Program:
 
     def explain(self) -> Explanation:
         """Return the kernels and what the host does; printed, it shows their loops and cost."""
-        steps = [step for planned in self._plans.planned.values() for step in planned.steps]
-        return Explanation(self._text, tuple(steps))
+        return Explanation(self._text, self._plans.steps)
 
     def __str__(self) -> str:
         return str(self.explain())
 
     @property
     def _text(self) -> str:
-        return "; ".join(map(str, self._statements))
+        return "; ".join(item.text for item in self._items)
 
-    def _find_results(self) -> tuple[str, ...]:
-        """Check the names; return those of the results that no statement uses."""
-        made: list[str] = []
-        for assignment, statement, used in zip(
-            self._assignments, self._statements, self._used, strict=True
-        ):
-            text, name = assignment.statement, statement.result.tensor
-            for operand in used:
-                if operand not in self.inputs and operand not in made:
+    def _check_names(self, given: Collection[str]) -> None:
+        made: set[str] = set()
+        for item in self._items:
+            for operand in item.operands:
+                if operand not in given and operand not in made:
                     raise ValueError(
-                        f"operand {operand!r} of {text!r} is missing: expected it among the "
-                        f"inputs, or a statement before that computes it"
+                        f"operand {operand!r} of {item.written!r} is missing: expected it among "
+                        f"the inputs, or a statement before that computes it"
                     )
-            if name in self.inputs or name in made:
-                kind = "an input" if name in self.inputs else "computed before"
-                raise ValueError(f"{text!r}: {name!r} is {kind}: expected another name")
-            made.append(name)
-        every = set[str]().union(*self._used)
+            if item.result in given or item.result in made:
+                kind = "an input" if item.result in given else "computed before"
+                raise ValueError(
+                    f"{item.written!r}: {item.result!r} is {kind}: expected another name"
+                )
+            made.add(item.result)
+        every = set[str]().union(*(item.operands for item in self._items))
         for name in self.inputs:
             if name not in every:
                 raise ValueError(f"input {name!r}: no statement has it")
-        return tuple(name for name in made if name not in every)
+
+    def _unused(self) -> tuple[str, ...]:
+        """Return the results that no item uses."""
+        every = set[str]().union(*(item.operands for item in self._items))
+        return tuple(item.result for item in self._items if item.result not in every)
 
     def _inputs(self, named: Mapping[str, Any]) -> dict[str, Operand]:
         """Return all inputs of a run; those named are checked."""
@@ -179,15 +212,27 @@ class Program:
                 raise ValueError(f"{name} has shape {new.shape}: expected {old.shape}")
         return found
 
+    def _result(
+        self, plans: "_Plans", name: str, values: Values, inputs: Mapping[str, Operand]
+    ) -> Any:
+        """Return a result as the user gets it."""
+        if name in plans.planned:
+            return user_result(plans.planned[name], values)
+        if name in plans.results:
+            return whole(resolved(plans.results[name], values))
+        return whole(inputs.get(name) or self._constants[name])
+
     def _prepared(
-        self, inputs: Mapping[str, Operand], results: Mapping[str, Operand], n: int
+        self, item: "_Item", inputs: Mapping[str, Operand], results: Mapping[str, Operand]
     ) -> Prepared:
         """Return a statement with these inputs and the results of those before it."""
-        assignment = self._assignments[n]
+        assignment = item.source
+        assert isinstance(assignment, Assignment)
+        known = {**self._constants, **inputs, **results}
         return prepare(
             self._device.config,
             assignment.statement,
-            {name: results[name] if name in results else inputs[name] for name in self._used[n]},
+            {name: known[name] for name in item.operands},
             semiring=find_semiring(string("semiring", assignment.semiring)),
             order=assignment.order,
             out=assignment.out,
@@ -197,38 +242,80 @@ class Program:
     def _plan(self, inputs: Mapping[str, Operand]) -> "_Plans":
         for operand in inputs.values():
             operand.assume(HEADROOM)
-        plans = _Plans(dict(inputs), {})
-        for n, statement in enumerate(self._statements):
-            prepared = self._prepared(inputs, plans.results, n)
-            latency = self._device.memory.latency
-            plans.planned[statement.result.tensor] = build(
-                self._device.config, prepared, latency, as_written=True
-            )
+        device, plans = self._device, _Plans(dict(inputs), {}, {}, ())
+        known = {**self._constants, **inputs}
+        for item in self._items:
+            source, sample = item.source, self._samples.get(item.result)
+            if isinstance(source, Assignment):
+                prepared = self._prepared(item, inputs, plans.results)
+                planned = build(device.config, prepared, device.memory.latency, as_written=True)
+                plans.planned[item.result] = planned
+                plans.steps += planned.steps
+                found = planned.result
+                if isinstance(found, Expected):
+                    found.learn(sample, BOUND if self._finite else None)
+            elif isinstance(source, HostOperation):
+                operands = [{**known, **plans.results}[name] for name in item.operands]
+                step = source.step(operands, device.config.dtype, sample)
+                plans.steps += (step,)
+                found = step.result
+            else:
+                base = plans.results.get(source.operand)
+                if not isinstance(base, Expected):
+                    raise ValueError(f"{source}: expected the result of a statement")
+                found = Reshaped(source.result, base, source.shape)
+            plans.results[item.result] = known[item.result] = found
         return plans
 
 
 @dataclass(frozen=True)
+class _Item:
+    """An item of a program, with its statement if it has one."""
+
+    source: Item
+    written: str
+    text: str
+    result: str
+    operands: tuple[str, ...]
+
+    @classmethod
+    def of(cls, source: Item) -> "_Item":
+        if isinstance(source, Assignment):
+            statement = parse(string("statement", source.statement))
+            used = {a.tensor: None for a in statement.accesses if a.number is None}
+            written = source.statement
+            name = statement.result.tensor
+            return cls(deepcopy(source), written, str(statement), name, tuple(used))
+        operands = source.operands if isinstance(source, HostOperation) else (source.operand,)
+        return cls(source, str(source), str(source), source.result, operands)
+
+
+@dataclass
 class _Plans:
-    """The plans of a program's statements, by the names of their results, and the inputs that they
-    were made for.
+    """The plans of a program's statements, by the names of their results, the steps of all items,
+    what is known of their results, and the inputs that they were made for.
     """
 
     inputs: dict[str, Operand]
     planned: dict[str, Planned]
-
-    @property
-    def results(self) -> dict[str, Operand]:
-        return {name: planned.result for name, planned in self.planned.items()}
+    results: dict[str, Operand]
+    steps: tuple[Step, ...]
 
     def values(self, program: Program, inputs: Mapping[str, Operand]) -> Values | None:
         """Return what stands for the operands of the plans in a run with these inputs; None if the
         plans do not fit them.
         """
         values: Values = {}
-        if all(operand is self.inputs[name] for name, operand in inputs.items()):
+        changed = {n for n, operand in inputs.items() if operand is not self.inputs[n]}
+        if not changed:
             return values
-        for n, planned in enumerate(self.planned.values()):
-            prepared = program._prepared(inputs, self.results, n)
+        for name in changed:
+            values[self.inputs[name]] = inputs[name]
+        for item in program._items:
+            if item.result not in self.planned or not changed.intersection(item.operands):
+                continue
+            planned = self.planned[item.result]
+            prepared = program._prepared(item, inputs, self.results)
             for old, new in zip(planned.prepared.operands, prepared.operands, strict=True):
                 if not old.known or old is new:
                     continue
