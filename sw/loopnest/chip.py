@@ -338,6 +338,6 @@ class Chip:
         self._reports.value = None
         planned = self._build(prepared)
         values: Values = {}
-        reports = self.device.execute(planned.steps, values, [planned.result], chains=False)
+        reports = self.device.execute(planned.steps, values, [planned.result])
         self._reports.value = combine(str(prepared.statement), [report for _, report in reports])
         return user_result(planned, values)

@@ -61,7 +61,8 @@ def starts(chip: Chip, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]
 def by_statements(chip: Chip, program: Program, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the results of a program's statements, each computed by itself."""
     known: dict[str, Any] = {n: chip.tensor(v) if n == "h0" else v for n, v in inputs.items()}
-    for layer in program._assignments:
+    for layer in (item.source for item in program._items):
+        assert isinstance(layer, Assignment)
         text = layer.statement
         used = {n: v for n, v in known.items() if n in text.split("=")[1]}
         found = chip.compute(text, epilogue=layer.epilogue, out=layer.out, **used)

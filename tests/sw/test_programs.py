@@ -180,7 +180,7 @@ def test_larger_and_infinite_values_are_planned_for():
 
 
 def test_nothing_runs_before_the_start(monkeypatch):
-    for name in ("run_kernel", "run_chain"):
+    for name in ("run_kernel", "run_start"):
         monkeypatch.setattr(f"loopnest.program.device.{name}", lambda *_: 1 / 0)
     rng = np.random.default_rng(8)
     text = ["h[i] = A[i,j] * A[j,k] * x[k]", "y[i] = h[i] + h[i]"]
@@ -213,7 +213,7 @@ def test_slots_of_an_intermediate(monkeypatch):
         raise ChipError(ErrorCode.SLOTS, 0)
 
     monkeypatch.setattr(device, "run_kernel", fails)
-    monkeypatch.setattr(device, "run_chain", fails_too)
+    monkeypatch.setattr(device, "run_start", fails_too)
     assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
     failed.clear()
     assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
@@ -225,18 +225,18 @@ def test_a_chain_ends_where_its_results_would_not_fit_the_memory(monkeypatch):
     rng = np.random.default_rng(13)
     A, x = sparse(rng, (16, 16)), integers(rng, (16, 16), low=-1, high=1)
     text = [f"h{n + 1}[i,j] = A[i,k] * h{n}[k,j]" for n in range(4)]
-    program = loopnest.compile(text, {"A": A, "h0": x}, chip=INT8)
-    lengths, real = [], device.run_chain
+    lengths, real = [], device.run_start
 
-    def watched(config, backend, steps, *rest):
-        lengths.append(len(steps))
-        return real(config, backend, steps, *rest)
+    def watched(config, backend, start, *rest):
+        lengths.append(len(start.steps))
+        return real(config, backend, start, *rest)
 
-    monkeypatch.setattr(device, "run_chain", watched)
+    monkeypatch.setattr(device, "run_start", watched)
     expected = A @ A @ A @ A @ x
-    for most, found in ((1 << 31, [4]), (2 * 16 * 16 * 4, [2, 2]), (16 * 16 * 4, [])):
+    for most, found in ((1 << 31, [4]), (2 * 16 * 16 * 4, [2, 2]), (16 * 16 * 4, [1, 1, 1, 1])):
         monkeypatch.setattr(chain, "MAX_REGIONS", most)
         lengths.clear()
+        program = loopnest.compile(text, {"A": A, "h0": x}, chip=INT8)
         assert np.array_equal(dense(program()), expected) and lengths == found
 
 

@@ -363,7 +363,11 @@ class Operand:
         return None
 
     def pack(self, stored: Stored) -> Tensor:
-        """Return the operand with these levels.
+        """Return the operand as a kernel reads it (`packed`)."""
+        return self.packed(*stored.packing)
+
+    def packed(self, levels: Sequence[str], modes: Sequence[int]) -> Tensor:
+        """Return the operand with these levels, which store the modes in this order.
 
         Raises
         ------
@@ -371,7 +375,6 @@ class Operand:
             For a value that an int8 chip cannot represent, or if the operand is too large; the
             message names it.
         """
-        levels, modes = stored.packing
         if isinstance(self.source, Tensor):
             # what is stored does not depend on the loops' order: a zero may not be the semiring's
             return self.source.convert(levels, modes, keep_zeros=True)

@@ -130,6 +130,19 @@ class Backend(ABC):
     An exception may end a run anywhere (`KeyboardInterrupt` does): the next one is right.
     """
 
+    _image: object | None = None
+    """The image that is in memory, if the last run had one and was completed."""
+
+    def __init__(self) -> None:
+        self._there: dict[int, NDArray] = {}
+
+    def _take(self, kernels: KernelList) -> list[tuple[int, NDArray]]:
+        """Return the segments that are not in memory yet."""
+        there = self._there if kernels.image is not None and kernels.image is self._image else {}
+        self._image = None
+        self._there = {} if kernels.image is None else there | dict(kernels.segments)
+        return [(at, array) for at, array in kernels.segments if there.get(at) is not array]
+
     @abstractmethod
     def run(self, kernels: KernelList, progress: Tick | None = None) -> list[Counters]:
         """Write the kernels' segments, run them to their end; return what each was counted at.
@@ -153,19 +166,23 @@ class ModelBackend(Backend):
     """The golden model: the same bits, without cycles."""
 
     def __init__(self, config: ChipConfig) -> None:
+        super().__init__()
         self._config = config
-        self._image = Image()
+        self._memory = Image()
 
     def run(self, kernels: KernelList, progress: Tick | None = None) -> list[Counters]:
-        self._image = Image()
-        for address, array in kernels.segments:
-            self._image.write(address, array)
-        return [self._run(kernel) for kernel in kernels.kernels]
+        if kernels.image is None or kernels.image is not self._image:
+            self._memory = Image()
+        for address, array in self._take(kernels):
+            self._memory.write(address, array)
+        found = [self._run(kernel) for kernel in kernels.kernels]
+        self._image = kernels.image
+        return found
 
     def _run(self, kernel: Kernel) -> Counters:
         descriptor = unpack(self._config, pack(self._config, kernel.fields))
         try:
-            done, work = run_measured(self._config, self._image, descriptor)
+            done, work = run_measured(self._config, self._memory, descriptor)
         except ModelError as error:
             raise ChipError(error.code, error.where, error.needed) from None
         if done.overflow:
@@ -173,10 +190,10 @@ class ModelBackend(Backend):
         return Counters({"multiplies": done.multiplies, "leaf_steps": done.steps}, work=work)
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
-        return self._image.read(address, nbytes)
+        return self._memory.read(address, nbytes)
 
     def close(self) -> None:
-        self._image = Image()
+        self._memory = Image()
 
 
 class RtlBackend(Backend):
@@ -187,6 +204,7 @@ class RtlBackend(Backend):
     ) -> None:
         from loopnest_sim.simulator import Simulator
 
+        super().__init__()
         what = f"({config.dtype.value}, {config.multipliers} multipliers)"
         with task(f"writing the Verilog {what}", show=show):
             verilog = cached_verilog(config)
@@ -200,7 +218,7 @@ class RtlBackend(Backend):
         # until the chip has ended it: an exception leaves it in the middle of this one
         self._running = True
         chip = self._simulator
-        for address, array in kernels.segments:
+        for address, array in self._take(kernels):
             chip.write(address, np.ascontiguousarray(array).tobytes())
         chip.set_register(OFFSETS["status"], DONE)
         chip.set_register(OFFSETS["kernels"], kernels.descriptor)
@@ -225,6 +243,7 @@ class RtlBackend(Backend):
             ends[-1]["cycles"] = values["cycles"]
             found = parted(ends, begin, samples)
         self._running = False
+        self._image = kernels.image
         return found
 
     def _snapshot(self, kernel: Kernel) -> dict[str, int]:

@@ -11,21 +11,30 @@ from loopnest_hw.descriptor import descriptor_lines, pack
 from loopnest_hw.format import ENTRY_BYTES, WORD_BYTES
 
 from ..epilogue import Epilogue
+from ..expression.operand import DENSER
 from ..formats.tensor import Tensor
 from ..loops.plan import Plan
-from .lower import DESCRIPTOR, Arena, Kernel, Listed, Placed, lower, value_bytes
+from .arena import DESCRIPTOR, Arena, Placed
+from .lower import BUDGET, MAX_BUDGET, Kernel, Listed, lower, value_bytes
+
+MARGIN = DENSER**2
+"""Factor on the expected steps of a kernel for its budget: two operands may both be denser than the
+sample."""
 
 
 @dataclass(frozen=True)
 class KernelList:
     """Kernels in memory, whose descriptors follow each other from ``descriptor`` on.
 
-    ``segments`` are what is written before the start.
+    ``segments`` are what is in memory at the start. Where there is an ``image``, no kernel changes
+    them: those of the same image that are there already, as the same arrays, need not be written
+    again.
     """
 
     kernels: tuple[Kernel, ...]
     segments: Sequence[tuple[int, NDArray]]
     descriptor: int = DESCRIPTOR
+    image: object | None = None
 
     @property
     def budget(self) -> int:
@@ -34,22 +43,28 @@ class KernelList:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """The descriptor's ``copies`` and ``budget``, as a sample of the operands tells them."""
+
+    copies: int
+    budget: int
+
+
+@dataclass(frozen=True)
 class Ready:
     """A kernel that can be placed in a list.
 
     Attributes
     ----------
-    operands : tuple of Tensor or int
-        The packed operands by column; a number is that of the kernel in the list whose result it
-        is.
-    sample : tuple of Tensor
-        The operands, with what is expected of those that are not computed yet.
+    operands : tuple of Placed or int
+        By column; a number is that of the kernel in the list whose result it is.
+    sampled : Sampled
     """
 
     plan: Plan
     epilogue: Epilogue | None
-    operands: tuple[Tensor | int, ...]
-    sample: tuple[Tensor, ...]
+    operands: tuple[Placed | int, ...]
+    sampled: Sampled
 
 
 def single(kernel: Kernel) -> KernelList:
@@ -57,27 +72,51 @@ def single(kernel: Kernel) -> KernelList:
     return KernelList((kernel,), kernel.segments, kernel.descriptor)
 
 
-def lower_list(config: ChipConfig, kernels: Sequence[Ready]) -> KernelList:
+def sample(
+    config: ChipConfig, plan: Plan, epilogue: Epilogue | None, operands: Sequence[Tensor]
+) -> Sampled:
+    """Return what these operands tell of a kernel."""
+    fields = lower(config, plan, tuple(operands), epilogue=epilogue).fields
+    budget = BUDGET + MARGIN * (fields["budget"] - BUDGET)
+    return Sampled(fields["copies"], min(MAX_BUDGET, budget))
+
+
+def list_arena(config: ChipConfig, kernels: int) -> Arena:
+    """Return the memory behind the descriptors of this number of kernels."""
+    return Arena(DESCRIPTOR + kernels * descriptor_lines(config) * LINE_BYTES)
+
+
+def lower_list(
+    config: ChipConfig, kernels: Sequence[Ready], arena: Arena
+) -> tuple[tuple[Kernel, ...], NDArray]:
     """Lay out memory for several kernels, and fill in their descriptors.
+
+    Parameters
+    ----------
+    arena : Arena
+        The memory (`list_arena`), with the operands that no kernel of the list computes.
+
+    Returns
+    -------
+    kernels : tuple of Kernel
+    descriptors : NDArray
+        What belongs at `DESCRIPTOR`.
 
     Raises
     ------
     ValueError
         As `lower`.
     """
-    size = descriptor_lines(config) * LINE_BYTES
-    arena = Arena(DESCRIPTOR + len(kernels) * size)
     placed: list[Placed] = []
     lowered: list[Kernel] = []
     for n, ready in enumerate(kernels):
-        copies = lower(config, ready.plan, ready.sample, epilogue=ready.epilogue).fields["copies"]
         operands = tuple(placed[o] if isinstance(o, int) else o for o in ready.operands)
-        listed = Listed(arena, n == len(kernels) - 1, copies)
+        own = ready.sampled
+        listed = Listed(arena, n == len(kernels) - 1, own.copies, own.budget)
         kernel = lower(config, ready.plan, operands, epilogue=ready.epilogue, listed=listed)
         lowered.append(kernel)
         placed.append(_result(config, kernel))
-    descriptors = np.concatenate([pack(config, kernel.fields) for kernel in lowered])
-    return KernelList(tuple(lowered), [(DESCRIPTOR, descriptors), *arena.segments])
+    return tuple(lowered), np.concatenate([pack(config, kernel.fields) for kernel in lowered])
 
 
 def region_bytes(config: ChipConfig, plan: Plan, epilogue: Epilogue | None) -> int:

@@ -6,31 +6,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import (
-    ADDRESS_BITS,
-    EPILOGUE_READS,
-    LANES,
-    LINE_BYTES,
-    ChipConfig,
-    NumberFormat,
-)
+from loopnest_hw.config import EPILOGUE_READS, LANES, LINE_BYTES, ChipConfig, NumberFormat
 from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, WORD_BYTES
 from loopnest_hw.registers import SNAPSHOT_LINES
-from loopnest_sim.image import Image
 
 from ..arguments import check_memory
 from ..cost.copies import choose_copies
 from ..cost.estimate import product_lanes
 from ..epilogue import Epilogue, lower_epilogue
+from ..formats.pack import CompressedLevel
 from ..formats.tensor import Tensor
 from ..loops.nest import Nest, Row
 from ..loops.plan import Plan
 from ..loops.streams import share_pool
 from ..loops.tables import keep_tables
-
-DESCRIPTOR = 0x1000
-"""Byte address of the descriptor."""
+from .arena import DESCRIPTOR, Arena, Placed
 
 MIN_CAPACITY = 1 << 16
 """Minimum capacity of a compressed result in entries, unless it cannot have that many."""
@@ -43,81 +34,8 @@ CAPACITY = 8
 
 BUDGET = 20_000_000
 CYCLES_PER_STEP = 200
+MAX_BUDGET = (1 << 32) - 1
 """The cycle budget: this, plus `CYCLES_PER_STEP` for each expected step, whatever the latency."""
-
-
-Levels = tuple[tuple[int, int] | None, ...]
-"""Byte addresses of each compressed level's position table and block words."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """The result of a kernel of the same list, as an operand.
-
-    Attributes
-    ----------
-    wide : bool
-    values : int
-        Byte address of its values.
-    levels : tuple
-        Of its levels, whose tables have stride 4.
-    nbytes : int
-        Of its regions.
-    """
-
-    wide: bool
-    values: int
-    levels: Levels
-    nbytes: int
-
-
-class Arena:
-    """Allocates lines of memory, from ``start`` up."""
-
-    def __init__(self, start: int) -> None:
-        self.end = start
-        self.segments: list[tuple[int, NDArray]] = []
-        self._placed: dict[int, tuple[Tensor, int, Levels]] = {}
-
-    def place(self, tensor: Tensor) -> tuple[int, Levels]:
-        """Allocate a tensor's arrays, unless they are in memory; return the addresses of its values
-        and of its levels.
-        """
-        if id(tensor) not in self._placed:
-            levels = tuple(
-                None if a is None else (self.put(a.table), self.put(a.words)) for a in tensor.arrays
-            )
-            self._placed[id(tensor)] = tensor, self.put(tensor.values), levels
-        return self._placed[id(tensor)][1:]
-
-    def reserve(self, nbytes: int) -> int:
-        """Allocate ``nbytes`` bytes; return their address.
-
-        Raises
-        ------
-        ValueError
-            If the 32-bit address space is full.
-        """
-        address = self.end
-        self.end = address + -(-nbytes // LINE_BYTES) * LINE_BYTES
-        if self.end > 1 << ADDRESS_BITS:
-            raise ValueError(
-                f"operands and result take {self.end} bytes: expected up to 2^{ADDRESS_BITS}"
-            )
-        return address
-
-    def put(self, array: NDArray) -> int:
-        """Allocate an array that is written before the start; return its address."""
-        address = self.reserve(array.nbytes)
-        self.segments.append((address, array))
-        return address
-
-    def image(self) -> Image:
-        """Return a memory image with the arrays."""
-        image = Image()
-        for address, array in self.segments:
-            image.write(address, array)
-        return image
 
 
 @dataclass(frozen=True)
@@ -156,12 +74,14 @@ class Kernel:
 @dataclass(frozen=True)
 class Listed:
     """A kernel's place in a list: the memory of all of them, whether it is the last one, and the
-    descriptor's ``copies``, which a sample of the operands tells before they are there.
+    descriptor's ``copies`` and ``budget``, which a sample of the operands tells before they are
+    there.
     """
 
     arena: Arena
     last: bool
     copies: int
+    budget: int
 
 
 def lower(
@@ -212,7 +132,7 @@ def lower(
         "op1": plan.semiring.op(plan.nest.lane.op1),
         "op2": plan.semiring.op(plan.nest.lane.op2),
         "reduction": plan.semiring.reduction,
-        "budget": min((1 << 32) - 1, BUDGET + int(CYCLES_PER_STEP * _steps(plan, lanes))),
+        "budget": min(MAX_BUDGET, BUDGET + int(CYCLES_PER_STEP * _steps(plan, lanes))),
         "result.full": result.full,
         "result.fill": plan.semiring.zero_bits(config.dtype),
         "result.size": result.span,
@@ -237,7 +157,7 @@ def lower(
     plain = {path: int(value) for path, value in fields.items()}
     held = 0.0 if result.replayable else plan.expected.held
     if listed is not None:
-        plain["copies"] = listed.copies
+        plain |= {"copies": listed.copies, "budget": listed.budget}
         return Kernel(plain, [], plan, tensors, narrow, capacity, most)
     plain["copies"] = choose_copies(
         config, plain, arena.image, lanes or plan.expected.multiplies, held
@@ -314,12 +234,13 @@ def _operands(
             values, levels = tensor.values, tensor.levels
         else:
             values, levels = arena.place(tensor)
-        if c == nest.lane.mask:
-            assert isinstance(tensor, Tensor)
+        if c == nest.lane.mask and isinstance(tensor, Tensor):
             # next to an absent term it would be added to another one
             neutral = plan.semiring.neutral_bits(config.dtype)
+            array = tensor.arrays[-1]
+            assert array is not None
             values = arena.put(np.array([neutral], np.uint32))
-            levels = (*levels[:-1], _without_values(arena, tensor))
+            levels = (*levels[:-1], (arena.put(without_values(array)), arena.put(array.words)))
         fields |= {
             f"operand.{c}.used": 1,
             f"operand.{c}.wide": tensor.wide or c == nest.lane.mask,
@@ -334,11 +255,12 @@ def _operands(
             level = nest.columns[c].packed_level(cell.level)
             addresses = levels[level]
             assert addresses is not None
-            stride = OPEN_STRIDE
             if isinstance(tensor, Tensor):
                 array = tensor.arrays[level]
                 assert array is not None
                 stride = array.stride
+            else:
+                stride = tensor.stride
             path = f"scanner.{plan.scanners[row.number, c]}" if row.number else f"dispatch.{c}"
             fields |= {
                 f"{path}.open": stride == OPEN_STRIDE,
@@ -347,13 +269,11 @@ def _operands(
             }
 
 
-def _without_values(arena: Arena, tensor: Tensor) -> tuple[int, int]:
-    """Place the table and block words of a mask's last level; all of its positions are 0."""
-    array = tensor.arrays[-1]
-    assert array is not None
-    table = array.table.copy()
-    table[1 :: array.stride] = 0
-    return arena.put(table), arena.put(array.words)
+def without_values(level: CompressedLevel) -> NDArray[np.uint32]:
+    """Return the position table of a mask's last level, in which all positions are 0."""
+    table = level.table.copy()
+    table[1 :: level.stride] = 0
+    return table
 
 
 def _result(

@@ -2,9 +2,7 @@
 memory: packed by the host before the start, or written by a kernel before it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 from loopnest_hw.config import ChipConfig
 
@@ -12,17 +10,12 @@ from ..expression.operand import Operand
 from ..expression.reshaped import Reshaped, row_major
 from ..expression.stored import Stored
 from ..expression.view import View
-from ..formats import numbers
-from ..formats.tensor import Tensor
-from ..kernel.lists import Ready, region_bytes
-from .steps import KernelStep, Packing, Step
+from ..kernel.lists import region_bytes
+from .steps import KernelStep, Step
 
 MAX_REGION, MAX_REGIONS = 1 << 28, 1 << 31
 """Bytes up to which all entries that a result can have are reserved: for a kernel, and in a chain.
 """
-
-Resolve = Callable[[Operand], Operand]
-"""Returns what an operand of the plans is in this run."""
 
 
 def root(operand: Operand) -> Operand:
@@ -30,7 +23,7 @@ def root(operand: Operand) -> Operand:
     return root(operand.base) if isinstance(operand, View | Reshaped) else operand
 
 
-def _unviewed(operand: Operand) -> Operand:
+def unviewed(operand: Operand) -> Operand:
     """Return what is viewed."""
     return operand.base if isinstance(operand, View) else operand
 
@@ -54,27 +47,6 @@ def find_chain(config: ChipConfig, steps: Sequence[Step]) -> tuple[KernelStep, .
     return tuple(chosen)
 
 
-def pack_chain(steps: Sequence[KernelStep], resolve: Resolve) -> tuple[Ready, ...]:
-    """Pack the operands that are not results of a chain's kernels."""
-    made: dict[Operand, int] = {step.result: n for n, step in enumerate(steps)}
-    packing = Packing()
-    kernels = []
-    for step in steps:
-        operands: list[Tensor | int] = []
-        sample: list[Tensor] = []
-        for operand, stored in zip(step.operands, step.plan.nest.columns, strict=True):
-            number = made.get(root(operand))
-            if number is None:
-                tensor = packing.pack(resolve(operand), stored)
-                operands.append(tensor)
-                sample.append(tensor)
-            else:
-                operands.append(number)
-                sample.append(_sample(_unviewed(operand)))
-        kernels.append(Ready(step.plan, step.epilogue, tuple(operands), tuple(sample)))
-    return tuple(kernels)
-
-
 def _there(
     step: KernelStep, column: int, before: Sequence[KernelStep], made: Mapping[Operand, int]
 ) -> bool:
@@ -94,28 +66,8 @@ def _in_place(step: KernelStep, operand: Operand, stored: Stored) -> bool:
     written = plan.result.layout(plan.statement.result.indices, plan.sizes)
     if written is None:
         return False
-    if isinstance(_unviewed(operand), Reshaped):
+    if isinstance(unviewed(operand), Reshaped):
         return written == row_major(len(written[0])) and (
             stored.packing == row_major(len(stored.packing[0]))
         )
     return written == stored.packing
-
-
-def _sample(expected: Operand) -> Tensor:
-    """Return a tensor with the entries that a result is expected to have."""
-    levels, modes = expected.given or row_major(len(expected.shape))
-    by_mode = expected.coordinates()
-    if by_mode is None:
-        by_mode = [places.reshape(-1) for places in np.indices(expected.shape)]
-    values = np.zeros(
-        len(by_mode[0]) if by_mode else 1, numbers.storage_dtype(expected.dtype, expected.wide)
-    )
-    return Tensor.from_stored(
-        expected.shape,
-        levels,
-        by_mode,
-        values,
-        dtype=expected.dtype,
-        wide=expected.wide,
-        mode_order=modes,
-    )

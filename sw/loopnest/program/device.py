@@ -9,12 +9,12 @@ from loopnest_sim.memory import Memory
 from ..expression.operand import Operand
 from ..formats.tensor import Tensor
 from ..kernel.backends import Backend
-from ..kernel.lists import Ready
 from ..kernel.shared import SharedBackend
 from ..progress import Watch
 from ..report.report import RunReport, make_report
-from .execute import Run, Values, execute, run_chain, run_kernel
-from .steps import KernelStep, Step
+from .execute import Run, Values, execute, run_kernel, run_start
+from .start import Stage, Start, find_stages
+from .steps import KernelStep
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,14 @@ class Device:
 
     def execute(
         self,
-        steps: Sequence[Step],
+        stages: Sequence[Stage],
         values: Values,
         results: Collection[Operand],
         *,
-        chains: bool,
+        chains: bool = False,
     ) -> list[tuple[KernelStep, RunReport]]:
-        """Run the steps (`execute`); return the reports of each step's kernels.
+        """Run the stages (`execute`); return the report of each kernel, and the step that it is of.
+        ``chains``: first find the starts among steps.
 
         Raises
         ------
@@ -45,7 +46,9 @@ class Device:
             If the chip ends a kernel with an error.
         """
         runner = _Runner(self, [], None)
-        execute(steps, runner, values, results, chains=chains)
+        if chains:
+            stages = find_stages(self.config, [s for s in stages if not isinstance(s, Start)])
+        execute(stages, runner, values, results)
         return runner.reports
 
 
@@ -76,18 +79,15 @@ class _Runner:
         assert result is not None
         return result
 
-    def chain(
-        self,
-        steps: Sequence[KernelStep],
-        kernels: Sequence[Ready],
-        needed: Collection[KernelStep],
+    def start(
+        self, start: Start, tensors: Sequence[Tensor], needed: Collection[Operand]
     ) -> list[Tensor | None]:
         own = self.device
 
         def work(backend: Backend) -> list[Run]:
-            return run_chain(own.config, backend, steps, kernels, needed, own.progress)
+            return run_start(own.config, backend, start, tensors, needed, own.progress)
 
-        return self._reported(steps, own.shared.run(work))
+        return self._reported(start.steps, own.shared.run(work))
 
     def _reported(self, steps: Sequence[KernelStep], runs: Sequence[Run]) -> list[Tensor | None]:
         for step, run in zip(steps, runs, strict=True):

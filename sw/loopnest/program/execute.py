@@ -13,12 +13,14 @@ from ..expression.view import View
 from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
 from ..kernel.backends import Backend, ChipError, Counters
-from ..kernel.lists import Ready, lower_list, single
+from ..kernel.lists import single
 from ..kernel.lower import Kernel, lower
 from ..kernel.readback import read_result
 from ..progress import Watch, running
 from .build import Planned
-from .chain import find_chain, pack_chain, root
+from .chain import root
+from .image import Region
+from .start import Stage, Start
 from .steps import KernelStep, Step, pack_operands
 
 Values = dict[Operand, Operand]
@@ -38,48 +40,35 @@ class Runner(Protocol):
     def kernel(self, step: KernelStep, operands: Sequence[Tensor]) -> Tensor:
         """Run a kernel with these packed operands; return its result."""
 
-    def chain(
-        self,
-        steps: Sequence[KernelStep],
-        kernels: Sequence[Ready],
-        needed: Collection[KernelStep],
+    def start(
+        self, start: Start, tensors: Sequence[Tensor], needed: Collection[Operand]
     ) -> list[Tensor | None]:
-        """Run kernels in one start; return the results of those needed, None for others."""
+        """Run kernels in one start, with these tensors in the regions of their image; return the
+        results of those needed, None for others.
+        """
 
 
 def execute(
-    steps: Sequence[Step],
-    runner: Runner,
-    values: Values,
-    results: Collection[Operand],
-    *,
-    chains: bool,
+    stages: Sequence[Stage], runner: Runner, values: Values, results: Collection[Operand]
 ) -> None:
-    """Run the steps in order, and add their results to ``values``, where these ``results`` stay;
-    any other is dropped after the last step that uses it.
-
-    ``chains``: kernels whose operands are in memory run in one start (`find_chain`).
+    """Run the stages in order, and add their results to ``values``, where these ``results`` stay;
+    any other is dropped after the last stage that uses it.
 
     Raises
     ------
     ChipError
         If the chip ends a kernel with an error.
     """
-    last_use = {root(o): n for n, step in enumerate(steps) for o in step.operands}
-    n = 0
-    while n < len(steps):
-        chain = find_chain(runner.config, steps[n:]) if chains else ()
-        after = n + max(1, len(chain))
-        if len(chain) > 1:
-            needed = [s for s in chain if s.result in results or last_use.get(s.result, 0) >= after]
-            _chain(chain, needed, runner, values)
+    last_use = {root(o): n for n, stage in enumerate(stages) for o in stage.operands}
+    for n, stage in enumerate(stages):
+        if isinstance(stage, Start):
+            needed = [r for r in stage.results if r in results or last_use.get(r, 0) > n]
+            _start(stage, needed, runner, values)
         else:
-            _step(steps[n], runner, values)
-        for step in steps[n:after]:
-            for operand in map(root, step.operands):
-                if last_use[operand] < after and not operand.known and operand not in results:
-                    values.pop(operand, None)
-        n = after
+            _step(stage, runner, values)
+        for operand in map(root, stage.operands):
+            if last_use[operand] == n and not operand.known and operand not in results:
+                values.pop(operand, None)
 
 
 def _step(step: Step, runner: Runner, values: Values) -> None:
@@ -93,25 +82,30 @@ def _step(step: Step, runner: Runner, values: Values) -> None:
         values[step.result] = step.apply(*operands)
 
 
-def _chain(
-    chain: Sequence[KernelStep],
-    needed: Collection[KernelStep],
-    runner: Runner,
-    values: Values,
-) -> None:
-    """Run a chain, or if that fails its kernels one by one: they may take other loops, and a step
+def _start(start: Start, needed: Collection[Operand], runner: Runner, values: Values) -> None:
+    """Run kernels in one start, or if that fails one by one: they may take other loops, and a step
     that cannot be run tells why.
     """
-    kernels = pack_chain(chain, lambda operand: resolved(operand, values))
+    tensors = [_brought(region, values) for region in start.image.regions]
     try:
-        tensors = runner.chain(chain, kernels, needed)
+        found = runner.start(start, tensors, needed)
     except ChipError:
-        for step in chain:
+        if not start.steps:
+            raise
+        for step in start.steps:
             _step(step, runner, values)
         return
-    for step, tensor in zip(chain, tensors, strict=True):
+    for result, tensor in zip(start.results, found, strict=True):
         if tensor is not None:
-            values[step.result] = Operand(step.result.name, tensor, step.result.dtype)
+            values[result] = Operand(result.name, tensor, result.dtype)
+
+
+def _brought(region: Region, values: Values) -> Tensor:
+    """Return the tensor that a region holds in this run."""
+    found = resolved(region.operand, values)
+    if region.default is not None and found.identity == region.operand.identity:
+        return region.default
+    return region.pack(found)
 
 
 def resolved(operand: Operand, values: Values) -> Operand:
@@ -143,7 +137,7 @@ def _kernel(step: KernelStep, packed: Sequence[Tensor], runner: Runner, values: 
             raise
         inner = dict(values)
         kept = [*values, instead[-1].result]
-        execute(instead, runner.instead_of(step), inner, kept, chains=False)
+        execute(instead, runner.instead_of(step), inner, kept)
         found = inner[instead[-1].result].source
         assert step.result.given is not None
         tensor = found.convert(*step.result.given)
@@ -180,32 +174,36 @@ def run_kernel(
             if error.code is not ErrorCode.RESULT_FULL or error.needed <= kernel.capacity:
                 raise
             capacity = error.needed
-    return Run(_read(config, backend, step, kernel), kernel, counters)
+    return Run(_read(config, backend, step.result, kernel), kernel, counters)
 
 
-def run_chain(
+def run_start(
     config: ChipConfig,
     backend: Backend,
-    steps: Sequence[KernelStep],
-    ready: Sequence[Ready],
-    needed: Collection[KernelStep],
+    start: Start,
+    tensors: Sequence[Tensor],
+    needed: Collection[Operand],
     progress: bool | Watch = False,
 ) -> list[Run]:
-    """Run the kernels of a chain in one start; only the results of those needed are read."""
-    kernels = lower_list(config, ready)
-    what = f"{len(steps)} kernels, to {steps[-1].plan.statement}"
-    with running(what, sum(step.plan.cycles for step in steps), progress) as tick:
+    """Run kernels in one start, with these tensors in the regions of their image; only the results
+    of those needed are read.
+    """
+    kernels = start.holding(tensors)
+    plans = [kernel.plan for kernel in kernels.kernels]
+    what = str(plans[-1].statement)
+    what = what if len(plans) == 1 else f"{len(plans)} kernels, to {what}"
+    with running(what, sum(plan.cycles for plan in plans), progress) as tick:
         counters = backend.run(kernels, tick)
     return [
-        Run(_read(config, backend, step, kernel) if step in needed else None, kernel, counted)
-        for step, kernel, counted in zip(steps, kernels.kernels, counters, strict=True)
+        Run(_read(config, backend, result, kernel) if result in needed else None, kernel, counted)
+        for result, kernel, counted in zip(start.results, kernels.kernels, counters, strict=True)
     ]
 
 
-def _read(config: ChipConfig, backend: Backend, step: KernelStep, kernel: Kernel) -> Tensor:
+def _read(config: ChipConfig, backend: Backend, result: Operand, kernel: Kernel) -> Tensor:
     """Return a kernel's result in the layout that later steps expect."""
-    assert step.result.given is not None
-    return read_result(kernel, config.dtype, backend.read, *step.result.given)
+    assert result.given is not None
+    return read_result(kernel, config.dtype, backend.read, *result.given)
 
 
 def user_result(planned: Planned, values: Values) -> Any:

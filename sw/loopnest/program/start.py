@@ -1,0 +1,204 @@
+"""Starts: what runs of a program between two interrupts, laid out in memory once."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from loopnest_hw.config import ChipConfig
+from loopnest_hw.format import WORD_BYTES
+
+from ..expression.operand import DENSER, Operand
+from ..formats import numbers
+from ..formats.tensor import Tensor
+from ..kernel.arena import DESCRIPTOR, Placed
+from ..kernel.lists import KernelList, Ready, Sampled, list_arena, lower_list, sample
+from ..kernel.lower import MIN_CAPACITY
+from ..lazy import lazy
+from .chain import MAX_REGION, find_chain, root, unviewed
+from .image import Image, Packed, RegionFullError, place
+from .steps import KernelStep, Step
+
+
+class Start:
+    """Kernels that run in one start.
+
+    Parameters
+    ----------
+    operands : sequence of Operand
+        What it needs (`root`).
+    results : sequence of Operand
+        What later steps know the kernels' results by.
+    make : callable
+        Returns the image, given tensors that have to fit besides, by region.
+
+    Attributes
+    ----------
+    steps : tuple of KernelStep
+        The same kernels, to run one by one; empty if they cannot be.
+    """
+
+    def __init__(
+        self,
+        operands: Sequence[Operand],
+        results: Sequence[Operand],
+        make: Callable[[Sequence[Tensor]], Image],
+        steps: Sequence[KernelStep] = (),
+    ) -> None:
+        self.operands, self.results, self.steps = tuple(operands), tuple(results), tuple(steps)
+        self._make = make
+
+    @lazy
+    def image(self) -> Image:
+        """The kernels in memory."""
+        return self._make(())
+
+    def holding(self, tensors: Sequence[Tensor]) -> KernelList:
+        """Return the kernels, to run with these tensors in the regions of the image."""
+        try:
+            return self.image.holding(tensors)
+        except RegionFullError:
+            self.__dict__["image"] = image = self._make(tensors)
+            return image.holding(tensors)
+
+
+Stage = Start | Step
+"""A step of an execution."""
+
+
+def find_stages(
+    config: ChipConfig, steps: Sequence[Step], constants: Iterable[Operand] = ()
+) -> tuple[Stage, ...]:
+    """Return the steps with their chains (`find_chain`) as starts; ``constants`` are operands that
+    are the same in all runs.
+    """
+    fixed = frozenset(operand.identity for operand in constants)
+    stages: list[Stage] = []
+    n = 0
+    while n < len(steps):
+        chain = find_chain(config, steps[n:])
+        stages.append(_start(config, chain, fixed) if chain else steps[n])
+        n += max(1, len(chain))
+    return tuple(stages)
+
+
+def _start(config: ChipConfig, steps: Sequence[KernelStep], fixed: Collection[int]) -> Start:
+    layout: list[_Layout] = []  # of the first image
+
+    def make(tensors: Sequence[Tensor]) -> Image:
+        if not layout:
+            layout.append(_lay_out(config, steps, fixed))
+        return layout[0].image(tensors)
+
+    results = [step.result for step in steps]
+    operands = {root(operand) for step in steps for operand in step.operands}
+    return Start(list(operands.difference(results)), results, make, steps)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What an image is made of.
+
+    ``columns``: for each kernel and operand the number of the region, or if it is negative the
+    complement of that of the kernel whose result it is.
+    """
+
+    config: ChipConfig
+    steps: Sequence[KernelStep]
+    packed: Sequence[Packed]
+    columns: Sequence[tuple[int, ...]]
+    sampled: Sequence[Sampled]
+
+    def image(self, tensors: Sequence[Tensor]) -> Image:
+        """Return the image, in which these tensors fit, too."""
+        arena = list_arena(self.config, len(self.steps))
+        regions = []
+        for n, packed in enumerate(self.packed):
+            bytes_of = WORD_BYTES if packed.wide else self.config.dtype.narrow_bytes
+            fitting = [t for t in (packed.default, *tensors[n : n + 1]) if t is not None]
+            regions.append(place(arena, packed, bytes_of, fitting))
+        ready = []
+        for step, columns, sampled in zip(self.steps, self.columns, self.sampled, strict=True):
+            operands: list[Placed | int] = [regions[c].placed if c >= 0 else ~c for c in columns]
+            ready.append(Ready(step.plan, step.epilogue, tuple(operands), sampled))
+        kernels, descriptors = lower_list(self.config, ready, arena)
+        return Image(
+            kernels,
+            tuple(tuple(c if c >= 0 else None for c in columns) for columns in self.columns),
+            tuple(regions),
+            [(DESCRIPTOR, descriptors), *arena.segments],
+            arena.end,
+        )
+
+
+def _lay_out(config: ChipConfig, steps: Sequence[KernelStep], fixed: Collection[int]) -> _Layout:
+    made: dict[Operand, int] = {step.result: n for n, step in enumerate(steps)}
+    numbered: dict[tuple[object, ...], int] = {}
+    found: list[Packed] = []
+    samples: list[Tensor] = []
+    every: list[tuple[int, ...]] = []
+    sampled: list[Sampled] = []
+    for step in steps:
+        columns: list[int] = []
+        own: list[Tensor] = []
+        for c, (operand, stored) in enumerate(
+            zip(step.operands, step.plan.nest.columns, strict=True)
+        ):
+            levels, modes = stored.packing
+            before = made.get(root(operand))
+            if before is not None:
+                columns.append(~before)
+                own.append(_expected(unviewed(operand), levels, modes))
+                continue
+            mask = c == step.plan.nest.lane.mask
+            neutral = step.plan.semiring.neutral_bits(config.dtype) if mask else None
+            key = operand.identity, levels, modes, neutral
+            if key not in numbered:
+                numbered[key] = len(found)
+                found.append(_packed(operand, levels, modes, neutral, fixed))
+                default = found[-1].default
+                if default is None:
+                    default = _expected(unviewed(operand), levels, modes)
+                samples.append(default)
+            columns.append(numbered[key])
+            own.append(samples[numbered[key]])
+        every.append(tuple(columns))
+        sampled.append(sample(config, step.plan, step.epilogue, own))
+    return _Layout(config, steps, found, every, sampled)
+
+
+def _packed(
+    operand: Operand,
+    levels: tuple[str, ...],
+    modes: tuple[int, ...],
+    neutral: int | None,
+    fixed: Collection[int],
+) -> Packed:
+    """Return how an operand is brought: one that is known may be denser in another run unless it is
+    ``fixed``, one that is computed may have any entry.
+    """
+    shape = unviewed(operand).shape
+    whole = prod(shape)
+    entries = DENSER * operand.nnz
+    if not operand.known:
+        most = whole * 2 * WORD_BYTES
+        entries = whole if most <= MAX_REGION else entries + MIN_CAPACITY
+    elif operand.identity in fixed or (operand.origin and operand.origin[0].identity in fixed):
+        entries = operand.nnz
+    packed = Packed(operand, shape, levels, modes, operand.wide, neutral, min(entries, whole), None)
+    return replace(packed, default=packed.pack(operand)) if operand.known else packed
+
+
+def _expected(operand: Operand, levels: Sequence[str], modes: Sequence[int]) -> Tensor:
+    """Return a tensor with the entries that an operand is expected to have."""
+    by_mode = operand.coordinates()
+    if by_mode is None:
+        by_mode = [places.reshape(-1) for places in np.indices(operand.shape)]
+    values = np.zeros(
+        len(by_mode[0]) if by_mode else 1, numbers.storage_dtype(operand.dtype, operand.wide)
+    )
+    return Tensor.from_stored(
+        operand.shape, levels, by_mode, values,
+        dtype=operand.dtype, wide=operand.wide, mode_order=modes,
+    )  # fmt: skip
