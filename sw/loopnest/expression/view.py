@@ -253,9 +253,12 @@ class View(Operand):
         return [np.asarray(c, np.int64) for c in (*outer, *inner)]
 
 
-def view_sizes(statement: Statement, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
-    """Return the sizes of the indices, given the tensors' shapes in the order of the accesses: an
-    index that never appears alone ranges over all coordinates that are within its tensors' bounds.
+def view_sizes(
+    statement: Statement, shapes: Sequence[tuple[int, ...]], given: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Return the sizes of the indices, given the tensors' shapes in the order of the accesses, and
+    perhaps some of the sizes: an index that never appears alone ranges over all coordinates that
+    are within its tensors' bounds.
 
     Raises
     ------
@@ -263,7 +266,7 @@ def view_sizes(statement: Statement, shapes: Sequence[tuple[int, ...]]) -> dict[
         If a tensor's order differs from its number of indices, if it is too small, or if a size
         cannot be determined.
     """
-    sizes: dict[str, int] = {}
+    sizes: dict[str, int] = dict(given or {})
     compound: list[tuple[Access, Place, int]] = []
     moved = moved_modes(statement.accesses)
     for access, shape in zip(statement.accesses, shapes, strict=True):

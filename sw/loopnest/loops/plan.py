@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import permutations, product
+from math import prod
 
 import scipy.sparse as sp
 
@@ -19,6 +20,7 @@ from ..arguments import sequence
 from ..cost.estimate import Estimate, estimate, fits, latency_cycles, replay_cycles
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
 from ..expression.operand import Operand
+from ..expression.reshaped import row_major as in_rows
 from ..expression.semiring import PLUS_TIMES, Semiring
 from ..expression.split import OneKernelError
 from ..expression.stored import Stored
@@ -215,6 +217,7 @@ def make_plan(
     replayable: bool = False,
     relaxed: bool = False,
     skip_zeros: bool = False,
+    row_major: bool = False,
     semiring: Semiring = PLUS_TIMES,
 ) -> Plan:
     """Plan one kernel.
@@ -240,6 +243,9 @@ def make_plan(
     skip_zeros : bool
         Whether dense operands whose levels were not chosen may be stored without their zeros
         (`zeros.storages`), where that is expected to take fewer cycles.
+    row_major : bool
+        Whether the host has to rearrange the result unless the chip writes it in the order of its
+        modes.
     semiring : Semiring
         What ``+`` and ``*`` mean.
 
@@ -255,8 +261,9 @@ def make_plan(
 
     def kernel(stored: Sequence[Operand]) -> _Kernel:
         return _Kernel(
-            config, statement, stored, sizes, lane, compressed, full, latency, relaxed, semiring
-        )
+            config, statement, stored, sizes, lane, compressed, full, latency, relaxed, semiring,
+            row_major,
+        )  # fmt: skip
 
     skip_zeros &= not (full and semiring.zero != 0)
     choices = storages(statement, operands, sizes, semiring) if skip_zeros else [operands]
@@ -329,6 +336,7 @@ class _Kernel:
     latency: int
     relaxed: bool
     semiring: Semiring
+    row_major: bool
 
     def plan(self, loops: tuple[str, ...]) -> Plan:
         """Return the plan for these loops."""
@@ -367,6 +375,9 @@ class _Kernel:
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
         tensors = [o for o in moved if o.given is not None]
         converting = sum(CONVERTING_TENSOR * o.nnz + HOST_TRIP * o.in_memory for o in tensors)
+        rows = in_rows(len(target))
+        if self.row_major and result.layout(target, self.sizes) != rows:
+            converting += CONVERTING_TENSOR * prod(self.sizes[i] for i in target) + HOST_TRIP
         table = result.fibers * ENTRY_BYTES if result.compressed else 0
         clearing = max(0, table - FREE_TABLE) / LINE_BYTES
         return Plan(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.special import erf as scipy_erf
 from scipy.special import expit
 
@@ -261,6 +262,55 @@ def scatter(x: Array, indices: Array, updates: Array, *, axis: int) -> Array:
     found = x.copy()
     np.put_along_axis(found, np.asarray(indices, np.int64), updates, axis)
     return found
+
+
+@host
+def arrange(
+    x: Array,
+    *,
+    stored: Sequence[int],
+    index: Sequence[Any],
+    axes: Sequence[int],
+    shape: Sequence[int],
+) -> Array:
+    """``x`` with the shape ``stored``, of whose axes a part is taken (one coordinate, or start,
+    stop and step), and the others put in the order ``axes`` and broadcast to ``shape``, in which
+    they are those axes.
+    """
+    taken = x.reshape(tuple(stored))[tuple(slice(*i) if np.ndim(i) else i for i in index)]
+    placed = taken.transpose(np.argsort(axes)) if len(axes) else taken
+    there = [size if axis in axes else 1 for axis, size in enumerate(shape)]
+    return np.broadcast_to(placed.reshape(there), tuple(shape))
+
+
+@host
+def one_hot(ids: Array, *, rows: int) -> Any:
+    """A sparse matrix with a 1 for each element of ``ids``, in the column that it names."""
+    flat = _rows(ids, rows)
+    return sp.csr_array(
+        (np.ones(flat.size, np.float32), (np.arange(flat.size), flat)), (flat.size, rows)
+    )
+
+
+@host
+def bags(ids: Array, offsets: Array, *, rows: int, mode: str = "sum") -> Any:
+    """A sparse matrix that sums the rows of a table by bags (`embedding_bag`), or averages them."""
+    flat = _rows(ids, rows)
+    counts = np.diff([*map(int, offsets), flat.size])
+    of = np.repeat(np.arange(len(counts)), counts)
+    weight = np.ones(flat.size, np.float32)
+    if mode == "mean":
+        weight /= counts[of]
+    return sp.csr_array((weight, (of, flat)), (len(counts), rows))
+
+
+def _rows(ids: Array, rows: int) -> Array:
+    """Return indices of a table's rows, in one dimension."""
+    flat = np.asarray(ids, np.int64).reshape(-1)
+    outside = flat[(flat < 0) | (flat >= rows)]
+    if outside.size:
+        raise ValueError(f"index {outside[0]}: expected 0 to {rows - 1}")
+    return flat
 
 
 @host

@@ -50,7 +50,12 @@ class Planned:
 
 
 def build(
-    config: ChipConfig, prepared: Prepared, latency: int = LATENCY, *, as_written: bool = False
+    config: ChipConfig,
+    prepared: Prepared,
+    latency: int = LATENCY,
+    *,
+    as_written: bool = False,
+    row_major: bool = False,
 ) -> Planned:
     """Return the steps that compute a statement.
 
@@ -63,6 +68,9 @@ def build(
         Of the memory, in cycles.
     as_written : bool
         Leave the result in the layout in which the chip writes it, for statements after this one.
+    row_major : bool
+        Statements after this one have it in other shapes, which the order of its modes allows
+        without moving anything.
 
     Raises
     ------
@@ -82,7 +90,8 @@ def build(
     if known and keeps_zero(epilogue, semiring.zero) and not arrays:
         compaction = find_compaction(statement, named, sizes)
     if compaction is None:
-        _compute(scope, Goal(statement, chosen, epilogue, as_written=as_written))
+        goal = Goal(statement, chosen, epilogue, as_written=as_written, row_major=row_major)
+        _compute(scope, goal)
         return Planned(prepared, tuple(scope.steps), False)
     shape = tuple(sizes[i] for i in statement.result.indices)
     if COMPRESSED not in chosen:
@@ -172,6 +181,7 @@ def _plan(
         relaxed=relaxed,
         # without an epilogue the pattern of a compressed result is that of its terms
         skip_zeros=COMPRESSED not in goal.levels or epilogue is not None,
+        row_major=goal.row_major,
         semiring=scope.semiring,
     )
 

@@ -60,6 +60,7 @@ def prepare(
     epilogue: Epilogue | None = None,
     mask: Any = None,
     complement: bool = False,
+    sizes: Mapping[str, int] | None = None,
 ) -> Prepared:
     """Parse a statement, and check it with its operands and all other arguments of `Chip.compute`.
 
@@ -67,6 +68,8 @@ def prepare(
     ----------
     given : mapping
         The operands by name: what the user has, or an `Operand`.
+    sizes : mapping of str to int, optional
+        Of indices that stand alone nowhere.
 
     Raises
     ------
@@ -107,6 +110,7 @@ def prepare(
         mask=mask,
         complement=complement,
         steps=steps,
+        sizes=sizes,
     )
 
 
@@ -127,6 +131,7 @@ def arranged(
     mask: Any,
     complement: bool,
     steps: Sequence[Step] = (),
+    sizes: Mapping[str, int] | None = None,
 ) -> Prepared:
     """Return a statement and its operands, which are known, as `prepare` does; ``steps`` come
     first.
@@ -134,7 +139,7 @@ def arranged(
     if len(statement.result.indices) > MAX_ORDER:
         raise ValueError(f"{statement.result}: expected up to {MAX_ORDER} indices")
     first = list(steps)
-    statement, found = _seen(statement, operands, semiring, first)
+    statement, found = _seen(statement, operands, semiring, first, sizes)
     statement, found = _masked(config, statement, found, mask, complement)
     levels = _result_levels(statement, found, out, epilogue, semiring)
     loops = parse_order(order, statement)
@@ -159,7 +164,11 @@ def _mask(name: str, operand: Operand) -> Operand:
 
 
 def _seen(
-    statement: Statement, operands: Sequence[Operand], semiring: Semiring, steps: list[Step]
+    statement: Statement,
+    operands: Sequence[Operand],
+    semiring: Semiring,
+    steps: list[Step],
+    given: Mapping[str, int] | None,
 ) -> tuple[Statement, list[Operand]]:
     """Return statement and operands with the semiring's values, and views as operands."""
 
@@ -170,7 +179,7 @@ def _seen(
 
     viewed = any(access.places is not None for access in statement.accesses)
     shapes = [operand.shape for operand in operands]
-    sizes = view_sizes(statement, shapes) if viewed else {}
+    sizes = view_sizes(statement, shapes, given) if viewed else {}
     statement, operands = semiring.prepare(statement, operands, rearrange)
     for operand in {id(operand): operand for operand in operands}.values():
         operand.warn_beyond()

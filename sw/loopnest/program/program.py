@@ -23,6 +23,7 @@ from .execute import Values, resolved, user_result
 from .explain import Explanation
 from .operation import BOUND, HostOperation, Reshape, whole
 from .prepare import Prepared, prepare
+from .schedule import scheduled
 from .steps import Step
 
 HEADROOM = 8
@@ -33,7 +34,8 @@ HEADROOM = 8
 class Assignment:
     """A statement of a program; the other fields are arguments of `Chip.compute`.
 
-    A mask is written in the statement.
+    A mask is written in the statement. ``sizes`` are those of indices that stand alone nowhere, as
+    those of a slice: ``y[i] = x[2*i+1]``.
     """
 
     statement: str
@@ -41,6 +43,7 @@ class Assignment:
     out: Levels | None = None
     epilogue: Epilogue | None = None
     semiring: str = "plus_times"
+    sizes: Mapping[str, int] | None = None
 
 
 Item: TypeAlias = Assignment | HostOperation | Reshape
@@ -237,6 +240,7 @@ class Program:
             order=assignment.order,
             out=assignment.out,
             epilogue=assignment.epilogue,
+            sizes=assignment.sizes,
         )
 
     def _plan(self, inputs: Mapping[str, Operand]) -> "_Plans":
@@ -244,11 +248,18 @@ class Program:
             operand.assume(HEADROOM)
         device, plans = self._device, _Plans(dict(inputs), {}, {}, ())
         known = {**self._constants, **inputs}
+        reshaped = {i.source.operand for i in self._items if isinstance(i.source, Reshape)}
         for item in self._items:
             source, sample = item.source, self._samples.get(item.result)
             if isinstance(source, Assignment):
                 prepared = self._prepared(item, inputs, plans.results)
-                planned = build(device.config, prepared, device.memory.latency, as_written=True)
+                planned = build(
+                    device.config,
+                    prepared,
+                    device.memory.latency,
+                    as_written=True,
+                    row_major=item.result in reshaped,
+                )
                 plans.planned[item.result] = planned
                 plans.steps += planned.steps
                 found = planned.result
@@ -265,6 +276,7 @@ class Program:
                     raise ValueError(f"{source}: expected the result of a statement")
                 found = Reshaped(source.result, base, source.shape)
             plans.results[item.result] = known[item.result] = found
+        plans.steps = scheduled(plans.steps)
         return plans
 
 

@@ -24,7 +24,8 @@ class Goal:
     """A result to compute: its statement, its levels, and its epilogue.
 
     ``whole``: a product is not taken apart, unless one kernel can't compute it. ``as_written``: the
-    result may have the layout in which the chip writes it.
+    result may have the layout in which the chip writes it. ``row_major``: it is wanted in the order
+    of its modes.
     """
 
     statement: Statement
@@ -32,6 +33,7 @@ class Goal:
     epilogue: Epilogue | None = None
     whole: bool = False
     as_written: bool = False
+    row_major: bool = False
 
 
 @dataclass(frozen=True)

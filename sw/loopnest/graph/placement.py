@@ -1,0 +1,80 @@
+"""Where the operators of a model are computed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..report.plain import plain
+from .graph import Graph, Node, dense
+from .rewrite import Seen
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an operator is computed.
+
+    Attributes
+    ----------
+    node : Node
+    where : str
+        ``"chip"``, ``"host"``, or ``"view"`` where nothing is moved.
+    why : str
+        Of what is not on the chip.
+    layer : str
+        The statement of the program that computes it.
+    """
+
+    node: Node
+    where: str
+    why: str = ""
+    layer: str = ""
+
+
+class Placement(Sequence[Placed]):
+    """The operators of a model, in the order in which they run; ``print`` shows a table."""
+
+    def __init__(self, graph: Graph, seen: Mapping[str, Seen], placed: Sequence[Placed]) -> None:
+        self._placed = tuple(placed)
+        self._zeros = {name: s.zeros for name, s in seen.items()}
+        self._weights = {
+            name: 1 - np.count_nonzero(dense(array)) / max(1, dense(array).size)
+            for name, array in graph.constants.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self._placed)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._placed[index]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what is known of each operator, as ``json`` can write it: its place in the model,
+        where it is computed and why, the share of zeros of its weights and of its result.
+        """
+        for placed in self._placed:
+            node = placed.node
+            weights = [self._weights[name] for name in node.inputs if name in self._weights]
+            yield plain(
+                {
+                    "operator": node.operator,
+                    "origin": node.origin,
+                    "where": placed.where,
+                    "why": placed.why,
+                    "layer": placed.layer,
+                    "weight_zeros": max(weights, default=None),
+                    "result_zeros": self._zeros[node.result],
+                }
+            )
+
+    def __str__(self) -> str:
+        lines = [f"{'operator':<14} {'where':<5} {'weights':>8} {'result':>8}  of"]
+        for row in self.rows():
+            zeros = [row["weight_zeros"], row["result_zeros"]]
+            shown = ["" if share is None else f"{100 * share:.1f} %" for share in zeros]
+            rest = f"{row['origin']}{': ' * bool(row['why'])}{row['why']}"
+            lines.append(
+                f"{row['operator']:<14} {row['where']:<5} {shown[0]:>8} {shown[1]:>8}  {rest}"
+            )
+        return "\n".join(lines)

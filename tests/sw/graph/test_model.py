@@ -1,0 +1,234 @@
+"""Graphs compiled to programs, against their meaning in NumPy."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import loopnest
+from loopnest import Chip
+from loopnest.graph.graph import Graph, Node
+from loopnest.program.steps import HostStep
+
+CHIP = Chip("single", backend="model")
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def check(graph, *, tolerance=0.02, chip=CHIP):
+    """Compile a graph and compare what it computes with NumPy, for two inputs."""
+    model = loopnest.compile(graph, chip=chip)
+    assert model.outputs == graph.outputs
+    turned = {
+        name: -array if array.dtype.kind == "f" else array for name, array in graph.inputs.items()
+    }
+    for inputs in (graph.inputs, turned):
+        found, expected = model.run(**inputs), graph.evaluate(inputs)
+        assert list(found) == list(expected)
+        for name, array in expected.items():
+            assert found[name].shape == array.shape, name
+            error = np.max(np.abs(found[name] - array), initial=0)
+            assert error <= tolerance * np.max(np.abs(array), initial=1e-9), name
+    return model
+
+
+def places(model):
+    return {placed.node.result: placed.where for placed in model.placement}
+
+
+def starts(model):
+    """Return the number of host steps between kernels, plus one."""
+    kinds = [isinstance(step, HostStep) for step in model.explain().steps]
+    inner = "".join("h" if kind else "k" for kind in kinds).strip("h")
+    return len([part for part in inner.split("h") if part])
+
+
+def test_a_perceptron():
+    """Bias and ReLU are the epilogue of a product; softmax is the host's."""
+    graph = Graph(
+        {"x": normal(1, 5, 16)},
+        {"v": normal(2, 24, 16), "b": normal(3, 24), "w": normal(4, 3, 24)},
+        (
+            Node("h", "linear", ("x", "v", "b")),
+            Node("r", "relu", ("h",)),
+            Node("y", "linear", ("r", "w")),
+            Node("z", "softmax", ("y",)),
+        ),
+        ("z",),
+    )
+    model = check(graph)
+    assert places(model) == {"h": "chip", "r": "chip", "y": "chip", "z": "host"}
+    assert len(model.layers) == 2 and starts(model) == 1
+    assert "softmax" in str(model.placement)
+
+
+def test_residuals_and_activations():
+    graph = Graph(
+        {"x": normal(1, 2, 5, 16)},
+        {"w": normal(2, 16, 16), "b": normal(3, 16), "c": normal(4, 5, 16), "s": normal(5, 16)},
+        (
+            Node("h", "linear", ("x", "w", "b")),
+            Node("r", "hardswish", ("h",)),
+            Node("y", "add", ("r", "x")),
+            Node("p", "add", ("y", "c")),
+            Node("n", "mul", ("p", "s")),
+            Node("t", "add", ("n", "b")),
+            Node("z", "clamp", ("t",), {"low": -1, "high": 6}),
+            Node("d", "sub", ("z", "y")),
+        ),
+        ("d", "y"),
+    )
+    model = check(graph)
+    assert set(places(model).values()) == {"chip"} and starts(model) == 1
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_attention(batch):
+    """Heads are views, so that a start covers all between what only the host computes."""
+    E, H, T = 16, 4, 6
+    heads = {"shape": (batch, T, H, E // H)}
+    nodes = []
+    for n in "qkv":
+        nodes += [
+            Node(n, "linear", ("x", f"w{n}", f"b{n}")),
+            Node(f"{n}r", "reshape", (n,), heads),
+            Node(f"{n}t", "transpose", (f"{n}r",), {"axes": (0, 2, 1, 3)}),
+        ]
+    nodes += [
+        Node("kk", "transpose", ("kt",), {"axes": (0, 1, 3, 2)}),
+        Node("s", "matmul", ("qt", "kk")),
+        Node("sc", "mul", ("s", "half")),
+        Node("m", "softmax", ("sc",)),
+        Node("o", "matmul", ("m", "vt")),
+        Node("ot", "transpose", ("o",), {"axes": (0, 2, 1, 3)}),
+        Node("or", "reshape", ("ot",), {"shape": (batch, T, E)}),
+        Node("y", "linear", ("or", "wq", "bq")),
+        Node("res", "add", ("y", "x")),
+        Node("ln", "layer_norm", ("res", "bk", "bv"), {"axes": [-1]}),
+    ]
+    constants = {f"w{n}": normal(ord(n), E, E) for n in "qkv"}
+    constants |= {f"b{n}": normal(ord(n) + 9, E) for n in "qkv"} | {"half": np.float32(0.5)}
+    graph = Graph({"x": normal(7, batch, T, E)}, constants, tuple(nodes), ("ln",))
+    model = check(graph, tolerance=0.05)
+    assert starts(model) == 2
+    assert len(model.layers) == (7 if batch == 1 else 11)  # views of one axis; copies of two
+
+
+def test_tables_and_axes():
+    rng = np.random.default_rng(1)
+    one = {"axes": [1], "starts": [0], "stops": [1], "steps": [1]}
+    two = {"axes": [1], "starts": [1], "stops": [5], "steps": [2]}
+    graph = Graph(
+        {"ids": rng.integers(0, 30, (3, 4)), "offsets": np.array([0, 3, 3])},
+        {"t": normal(2, 30, 8), "w": normal(3, 5, 8), "q": normal(4, 3, 2)},
+        (
+            Node("e", "embedding", ("ids", "t")),
+            Node("mean", "mean", ("e",), {"axes": [1]}),
+            Node("most", "max", ("e",), {"axes": [1], "keepdims": True}),
+            Node("y", "linear", ("mean", "w")),
+            Node("first", "slice", ("e",), one),
+            Node("row", "reshape", ("first",), {"shape": (3, 8)}),
+            Node("z", "linear", ("row", "w")),
+            Node("part", "slice", ("y",), two),
+            Node("d", "add", ("part", "q")),
+            Node("b", "mul", ("e", "most")),
+            Node("flat", "reshape", ("ids",), {"shape": (12,)}),
+            Node("bag", "embedding_bag", ("flat", "offsets", "t"), {"mode": "mean"}),
+            Node("r", "relu", ("bag",)),
+            Node("total", "sum", ("e",), {"axes": [0, 1]}),
+        ),
+        ("most", "y", "z", "d", "b", "r", "total"),
+    )
+    model = check(graph)
+    assert "host" not in places(model).values()
+
+
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ((4,), (4,)),
+        ((4,), (4, 5)),
+        ((3, 4), (4,)),
+        ((2, 3, 4), (4, 5)),
+        ((3, 4), (2, 4, 5)),
+        ((2, 1, 3, 4), (6, 4, 5)),
+        ((2, 6, 3, 4), (2, 1, 4, 5)),
+        ((2, 6, 1, 4), (2, 6, 4, 1)),
+    ],
+)
+def test_products_that_broadcast(a, b):
+    graph = Graph(
+        {"a": normal(1, *a), "b": normal(2, *b)}, {}, (Node("c", "matmul", ("a", "b")),), ("c",)
+    )
+    assert set(places(check(graph)).values()) == {"chip"}
+
+
+@pytest.mark.parametrize(
+    "a, b", [((3, 4), (4,)), ((3, 1), (1, 4)), ((2, 3, 4), (3, 1)), ((5,), ()), ((1,), (2, 2))]
+)
+@pytest.mark.parametrize("operator", ["add", "sub", "mul"])
+def test_elements_that_broadcast(operator, a, b):
+    inputs = {"a": normal(1, *a), "b": normal(2, *b)}
+    graph = Graph(inputs, {}, (Node("c", operator, ("a", "b")),), ("c",))
+    assert set(places(check(graph)).values()) == {"chip"}
+
+
+def test_sparse_weights_are_skipped():
+    """Given as an array of SciPy or with zeros: a weight of 0 is no multiplication."""
+    w = np.where(np.random.default_rng(3).random((32, 64)) < 0.1, normal(3, 32, 64), 0)
+    for weight in (w, sp.csr_array(w)):
+        graph = Graph(
+            {"x": normal(4, 8, 64)}, {"w": weight}, (Node("y", "linear", ("x", "w")),), ("y",)
+        )
+        model = check(graph)
+        assert model.report.multiplies == 8 * np.count_nonzero(w)
+
+
+def test_what_no_kernel_computes():
+    """The host does it, and the placement says so."""
+    graph = Graph(
+        {"x": normal(1, 2, 3), "i": np.array([1, 0])},
+        {"w": normal(2, 3, 3)},
+        (
+            Node("j", "add", ("i", "i")),
+            Node("g", "gather", ("x", "i"), {"axis": 0}),
+            Node("f", "call", ("g",), {"function": np.cbrt}),
+            Node("y", "linear", ("f", "w")),
+        ),
+        ("y", "j"),
+    )
+    model = check(graph)
+    assert places(model) == {"j": "host", "g": "host", "f": "host", "y": "chip"}
+
+
+def test_constants_are_folded():
+    graph = Graph(
+        {"x": normal(1, 2, 4)},
+        {"w": normal(2, 4, 3), "s": np.float32(3)},
+        (
+            Node("wt", "transpose", ("w",), {"axes": (1, 0)}),
+            Node("ws", "mul", ("wt", "s")),
+            Node("y", "linear", ("x", "ws")),
+            Node("unused", "relu", ("y",)),
+        ),
+        ("y",),
+    )
+    model = check(graph)
+    assert places(model) == {"y": "chip"} and len(model.layers) == 1
+
+
+def test_wrong_graphs():
+    x = normal(1, 2, 3)
+    with pytest.raises(ValueError, match="nothing before it computes 'w'"):
+        Graph({"x": x}, {}, (Node("y", "linear", ("x", "w")),), ("y",))
+    with pytest.raises(ValueError, match="unknown operator 'fft'"):
+        Graph({"x": x}, {}, (Node("y", "fft", ("x",)),), ("y",))
+    with pytest.raises(ValueError, match="output 'z': no node computes it"):
+        Graph({"x": x}, {}, (), ("z",))
+    with pytest.raises(ValueError, match=r"layers\.0: .*mismatch"):
+        graph = Graph({"x": x}, {}, (Node("y", "matmul", ("x", "x"), {}, "layers.0"),), ("y",))
+        loopnest.compile(graph, chip=CHIP)
+    graph = Graph({"x": x}, {}, (Node("y", "relu", ("x",)),), ("y",))
+    with pytest.raises(ValueError, match=r"x has shape \(3, 2\): expected \(2, 3\)"):
+        loopnest.compile(graph, chip=CHIP).run(x=x.T)
