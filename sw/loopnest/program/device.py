@@ -13,7 +13,7 @@ from ..kernel.shared import SharedBackend
 from ..progress import Watch
 from ..report.report import RunReport, make_report
 from .execute import Run, Values, execute, run_kernel, run_start
-from .start import Stage, Start, find_stages
+from .start import Stage, Start
 from .steps import KernelStep
 
 
@@ -34,11 +34,9 @@ class Device:
         stages: Sequence[Stage],
         values: Values,
         results: Collection[Operand],
-        *,
-        chains: bool = False,
-    ) -> list[tuple[KernelStep, RunReport]]:
-        """Run the stages (`execute`); return the report of each kernel, and the step that it is of.
-        ``chains``: first find the starts among steps.
+    ) -> list[tuple[Operand, RunReport]]:
+        """Run the stages (`execute`); return the report of each kernel, and the result that it
+        computes or helps to compute.
 
         Raises
         ------
@@ -46,28 +44,26 @@ class Device:
             If the chip ends a kernel with an error.
         """
         runner = _Runner(self, [], None)
-        if chains:
-            stages = find_stages(self.config, [s for s in stages if not isinstance(s, Start)])
         execute(stages, runner, values, results)
         return runner.reports
 
 
 @dataclass(frozen=True)
 class _Runner:
-    """Runs kernels on a device, and collects their reports, all as those of ``step`` if it is
+    """Runs kernels on a device, and collects their reports, all as those of ``result`` if it is
     given.
     """
 
     device: Device
-    reports: list[tuple[KernelStep, RunReport]]
-    step: KernelStep | None
+    reports: list[tuple[Operand, RunReport]]
+    result: Operand | None
 
     @property
     def config(self) -> ChipConfig:
         return self.device.config
 
     def instead_of(self, step: KernelStep) -> "_Runner":
-        return replace(self, step=self.step or step)
+        return replace(self, result=self.result or step.result)
 
     def kernel(self, step: KernelStep, operands: Sequence[Tensor]) -> Tensor:
         own = self.device
@@ -75,7 +71,7 @@ class _Runner:
         def work(backend: Backend) -> Run:
             return run_kernel(own.config, backend, step, operands, own.progress)
 
-        (result,) = self._reported([step], [own.shared.run(work)])
+        (result,) = self._reported([step.result], [own.shared.run(work)])
         assert result is not None
         return result
 
@@ -87,10 +83,10 @@ class _Runner:
         def work(backend: Backend) -> list[Run]:
             return run_start(own.config, backend, start, tensors, needed, own.progress)
 
-        return self._reported(start.steps, own.shared.run(work))
+        return self._reported(start.results, own.shared.run(work))
 
-    def _reported(self, steps: Sequence[KernelStep], runs: Sequence[Run]) -> list[Tensor | None]:
-        for step, run in zip(steps, runs, strict=True):
+    def _reported(self, results: Sequence[Operand], runs: Sequence[Run]) -> list[Tensor | None]:
+        for result, run in zip(results, runs, strict=True):
             report = make_report(self.config, self.device.memory, run.kernel, run.counters)
-            self.reports.append((self.step or step, report))
+            self.reports.append((self.result or result, report))
         return [run.result for run in runs]

@@ -24,6 +24,7 @@ from .explain import Explanation
 from .operation import BOUND, HostOperation, Reshape, whole
 from .prepare import Prepared, prepare
 from .schedule import scheduled
+from .start import Stage, find_stages
 from .steps import Step
 
 HEADROOM = 8
@@ -149,13 +150,12 @@ class Program:
             self._plans = plans = self._plan(inputs)
             values = {}
         kept = [root(plans.results[name]) for name in self.results if name in plans.results]
-        reports = self._device.execute(plans.steps, values, kept, chains=True)
-        self._reports.value = {
-            name: combine(
-                str(planned.prepared.statement), [r for s, r in reports if s in planned.steps]
-            )
-            for name, planned in plans.planned.items()
-        }
+        reports = self._device.execute(plans.stages, values, kept)
+        self._reports.value = {}
+        for name, planned in plans.planned.items():
+            own = {step.result for step in planned.steps}
+            layer = [report for result, report in reports if result in own]
+            self._reports.value[name] = combine(str(planned.prepared.statement), layer)
         return {name: self._result(plans, name, values, inputs) for name in self.results}
 
     @property
@@ -277,6 +277,7 @@ class Program:
                 found = Reshaped(source.result, base, source.shape)
             plans.results[item.result] = known[item.result] = found
         plans.steps = scheduled(plans.steps)
+        plans.stages = find_stages(device.config, plans.steps, self._constants.values())
         return plans
 
 
@@ -305,13 +306,15 @@ class _Item:
 @dataclass
 class _Plans:
     """The plans of a program's statements, by the names of their results, the steps of all items,
-    what is known of their results, and the inputs that they were made for.
+    what is known of their results, and the inputs that they were made for; ``stages`` are the
+    steps, those of a start together.
     """
 
     inputs: dict[str, Operand]
     planned: dict[str, Planned]
     results: dict[str, Operand]
     steps: tuple[Step, ...]
+    stages: tuple[Stage, ...] = ()
 
     def values(self, program: Program, inputs: Mapping[str, Operand]) -> Values | None:
         """Return what stands for the operands of the plans in a run with these inputs; None if the
