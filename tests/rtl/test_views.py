@@ -1,13 +1,11 @@
 """Views and convolution on the RTL."""
 
-from typing import Any
-
 import numpy as np
 import pytest
-import scipy.sparse as sp
 
 from loopnest import Tensor
-from loopnest.convolution import ORDER, STATEMENT
+from loopnest.images.convolution import convolution
+from loopnest.images.layout import ImageLayout
 from tests.rtl.chips import Pair, on
 from tests.rtl.kernels import dense, random_array
 
@@ -36,21 +34,17 @@ def test_views(pair: Pair, statement: str) -> None:
 
 @on("tiny/bf16")
 def test_convolution(pair: Pair) -> None:
-    """A 5 by 6 image of 20 channels, 2 by 2 weights, in every other row and column."""
+    """A 5 by 6 image of 20 channels, 3 by 3 weights, in every other row and column; the windows
+    begin in front of the image.
+    """
     rng = np.random.default_rng(7)
-    image = np.sign(random_array(rng, (5 * 6, 20), pair.dtype))
-    weights = np.sign(random_array(rng, (8, 20, 3), pair.dtype))
-    weights[2:6] = 0  # offsets 0, 1, and 6, 7
-    at = np.array([0, 2, 4, 12, 14, 16])
-    wanted = sp.coo_array((np.ones(len(at)), (at,)), shape=(23,))
-    kinds: dict[str, Any] = {"dtype": pair.dtype}
-    got = pair.run(
-        STATEMENT,
-        order=ORDER,
-        image=Tensor.from_dense(image, levels="dense,compressed", **kinds),
-        weights=Tensor.from_dense(weights, levels=("compressed",) * 3, **kinds),
-        wanted=wanted,
-    )
-    expected = np.zeros((23, 3))
-    expected[at] = sum(image[at + q] @ weights[q] for q in range(8))
-    np.testing.assert_array_equal(got.to_dense(), expected)
+    image = np.sign(random_array(rng, (1, 20, 5, 6), pair.dtype))
+    weights = np.sign(random_array(rng, (3, 20, 3, 3), pair.dtype))
+    layout = ImageLayout.make(1, (5, 6), 20, border=1)
+    layer = convolution(layout, weights, stride=2, padding=1)
+    packed = Tensor.from_dense(layout.pack(image), levels="dense,compressed", dtype=pair.dtype)
+    got = pair.run(layer.statement, order=layer.order, image=packed, **layer.operands)
+    padded = np.pad(image[0], [(0, 0), (1, 1), (1, 1)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]
+    expected = np.einsum("cyxrs,kcrs->kyx", windows, weights)
+    np.testing.assert_array_equal(layer.layout.unpack(got)[0], expected)

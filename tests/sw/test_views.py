@@ -176,6 +176,8 @@ def test_notation():
     (x, w) = parse("y[i] = x[2*i+j+1+2] * w[j]").accesses
     assert x == Access("x[2*i+j+3]", ("i", "j"), (Place((("i", 2), ("j", 1)), 3),))
     assert x.tensor == "x" and str(x) == x.name and w == Access("w", ("j",))
+    (view,) = parse("y[i] = x[2*i-3+j-1]").accesses
+    assert view == Access("x[2*i+j-4]", ("i", "j"), (Place((("i", 2), ("j", 1)), -4),))
     statement = parse("y[i] = A[i,j] where not M[i]")
     assert str(statement) == "y[i] = A[i,j] where not M[i]" and statement.mask.complement
     assert parse("y[i] = where[i] where where[i]").accesses == (Access("where", ("i",)),) * 2
@@ -264,7 +266,7 @@ def test_convolutions_that_do_not_fit(message, shapes, arguments):
     [
         (TypeError, "'paddings'", {"paddings": 5}),
         (TypeError, r"stride=1\.5: expected an integer", {"stride": 1.5}),
-        (ValueError, r"shape \(4, 4, 2\) with padding=1048576: expected up to 2\^20 pixels",
+        (ValueError, r"images of 4 x 4 x 2 .* with their border: expected up to 2\^20",
          {"padding": 1 << 20}),
         (TypeError, "padding=True: expected an integer", {"padding": True}),
         (ValueError, "wanted: list whose parts differ", {"wanted": [[1], [1, 1]]}),
@@ -284,6 +286,42 @@ def test_bad_convolution_types(error, message, arguments):
     given = {"image": np.ones((4, 4, 2)), "weights": np.ones((3, 3, 2, 1))}
     with pytest.raises(error, match=message):
         convolve(chip, **{**given, **arguments})
+
+
+def test_views_that_a_mask_keeps_within_bounds():
+    """Positions in front of a tensor are never read: what is there has no entry in the mask."""
+    mask = sp.coo_array((np.ones(4), ([3, 5, 8, 102],)), (120,))
+    want = np.zeros(120)
+    want[[3, 5, 8]] = X[[0, 2, 5]]
+    for source in (X, Tensor.from_dense(X)):
+        got = dense(CHIP.compute("y[i] = x[i-3] where m[i]", x=source, m=mask))
+        np.testing.assert_array_equal(got, want + X[99] * (np.arange(120) == 102))
+    got = CHIP.compute("o[p,k] = S[p+q-3,c] * w[q,c,k] where m[p]", S=sp.csr_array(S), w=KERNEL,
+                       m=sp.coo_array((np.ones(2), ([3, 99],)), (120,)))  # fmt: skip
+    want = np.zeros((120, 6))
+    for p in (3, 99):
+        want[p] = sum(S[p + q - 3] @ KERNEL[q] for q in range(4))
+    np.testing.assert_array_equal(dense(got), want)
+    for text, message in (
+        ("y[i] = x[i-3]", "coordinate -3 of x: expected 0 or more, or a mask that is a vector"),
+        ("y[i] = x[i-4] where m[i]", "coordinate -1 of x: expected 0 or more"),
+        ("y[i] = x[i-2] where m[i]", "x has 100 there: expected 101"),
+        ("y[i] = x[i-3] where not m[i]", "coordinate -3 of x"),
+        ("y[i] = x[i-j]", "expected a number: a view's indices have no sign"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CHIP.compute(text, x=X, **({"m": mask} if "m" in text else {}))
+
+
+def test_views_out_of_bounds_keep_their_mask():
+    """Where a statement takes several kernels, those without the mask may not have them."""
+    m = sp.coo_array((np.ones(2), ([3, 7],)), (12,))
+    x, others = values(8), {name: values(12) for name in "abc"}
+    got = CHIP.compute("y[i] = a[i] * b[i] * c[i] * x[i-3] where m[i]", x=x, m=m, **others)
+    want = np.zeros(12)
+    for i in (3, 7):
+        want[i] = x[i - 3] * np.prod([v[i] for v in others.values()])
+    np.testing.assert_array_equal(dense(got), want)
 
 
 def test_a_step_of_an_index_of_size_1_is_never_taken():

@@ -6,7 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from loopnest.convolution import ORDER, STATEMENT, pack_convolution
+from loopnest.formats.tensor import Tensor
+from loopnest.images.convolution import convolution
+from loopnest.images.layout import ImageLayout
 from loopnest_hw.config import ChipConfig
 
 from .bounds import Unbounded
@@ -34,21 +36,23 @@ def convolution_cases(config: ChipConfig) -> Iterator[Case]:
 
 
 def _case(config: ChipConfig, name: str, image: NDArray, weights: NDArray, stride: int) -> Case:
-    packed = pack_convolution(config, image, weights, stride=stride, padding=1)
+    layout = ImageLayout.make(1, image.shape[:2], image.shape[2], border=1)
+    layer = convolution(layout, np.moveaxis(weights, (3, 2), (0, 1)), stride=stride, padding=1)
+    packed = Tensor.from_dense(
+        layout.pack(image[None], "NHWC"), levels="dense,compressed", dtype=config.dtype
+    )
 
     def expected() -> sp.csr_array:
         padded = np.pad(image, [(1, 1), (1, 1), (0, 0)])
         windows = np.lib.stride_tricks.sliding_window_view(padded, weights.shape[:2], axis=(0, 1))
         places = np.einsum("yxcrs,rsck->yxk", windows[::stride, ::stride], weights)
-        whole = np.zeros((packed.operands["wanted"].shape[0], weights.shape[3]))
-        whole[packed.positions] = places
-        return sp.csr_array(whole)
+        return sp.csr_array(layer.layout.pack(places[None], "NHWC"))
 
     return Case(
         name=name,
-        statement=STATEMENT,
-        order=ORDER,
-        operands=packed.operands,
+        statement=layer.statement,
+        order=layer.order,
+        operands={"image": packed, **layer.operands},
         expected=expected,
         bound=Unbounded(),
     )

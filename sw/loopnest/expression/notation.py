@@ -10,7 +10,7 @@ DECIMAL = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 @dataclass(frozen=True)
 class Place:
-    """A coordinate as a sum of indices, each with a factor, plus an offset: ``2*i + j + 1``."""
+    """A coordinate as a sum of indices, each with a factor, plus an offset: ``2*i + j - 1``."""
 
     terms: tuple[tuple[str, int], ...]
     offset: int
@@ -198,4 +198,6 @@ def moved_modes(among: Iterable[Access]) -> set[tuple[str, int, str]]:
 def written_place(place: Place) -> str:
     """Return a place's notation."""
     parts = [index if factor == 1 else f"{factor}*{index}" for index, factor in place.terms]
+    if place.offset < 0:
+        return f"{'+'.join(parts)}{place.offset}"
     return "+".join([*parts, *([str(place.offset)] if place.offset or not parts else [])])

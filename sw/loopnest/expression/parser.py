@@ -5,7 +5,7 @@
     product   = factor ("*" factor)*
     factor    = "-" factor | "(" sum ")" | access | [ "-" ] decimal
     access    = name [ "[" [ place ("," place)* ] "]" ]
-    place     = part ("+" part)*
+    place     = part ("+" part | "-" number)*
     part      = [ number "*" ] index | number
 
 A decimal is a number such as ``2``, ``0.5`` or ``1e-3``: a scalar operand that is not passed. An
@@ -249,6 +249,10 @@ class _Parser:
             if factor:
                 index = self.name("an index")
                 terms[index] = terms.get(index, 0) + factor
+            while self.accept("-"):
+                if not self.token.isdecimal():
+                    raise self.error("a number: a view's indices have no sign")
+                offset -= self.number()
             if not self.accept("+"):
                 break
         return Place(tuple(terms.items()), offset)

@@ -52,7 +52,9 @@ class StoredView(Stored):
 
     @property
     def start(self) -> int:
-        """Position in front of the outermost level."""
+        """Position in front of the outermost level; negative where the view begins in front of the
+        tensor.
+        """
         return self.first
 
     @property
@@ -65,6 +67,7 @@ class View(Operand):
     """The view ``access`` of an operand; ``sizes`` are those of the indices.
 
     ``viewed`` are the modes that are not accessed by an index of their own, or only in part.
+    ``leaves`` is whether it has coordinates outside the tensor: only a mask may keep them out.
     """
 
     def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
@@ -82,6 +85,13 @@ class View(Operand):
             for m, (place, size) in enumerate(zip(access.places, base.shape, strict=True))
             if place.plain is None or seen.count(place.plain) > 1 or sizes[place.plain] != size
         ]
+        every = {i: (0, sizes[i] - 1) for i in access.indices}
+        self.leaves = 0 not in self.shape and any(
+            least < 0 or most >= size
+            for (least, most), size in zip(
+                (place_range(place, every) for place in access.places), base.shape, strict=True
+            )
+        )
 
     def of(self, base: Operand) -> "View":
         """Return the same view of another operand."""
@@ -254,11 +264,20 @@ class View(Operand):
 
 
 def view_sizes(
-    statement: Statement, shapes: Sequence[tuple[int, ...]], given: Mapping[str, int] | None = None
+    statement: Statement,
+    shapes: Sequence[tuple[int, ...]],
+    given: Mapping[str, int] | None = None,
+    kept: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, int]:
     """Return the sizes of the indices, given the tensors' shapes in the order of the accesses, and
     perhaps some of the sizes: an index that never appears alone ranges over all coordinates that
     are within its tensors' bounds.
+
+    Parameters
+    ----------
+    kept : mapping, optional
+        The least and the largest coordinate of indices that a mask keeps; elsewhere a view may be
+        out of bounds. Nothing is kept where the largest one is less.
 
     Raises
     ------
@@ -295,17 +314,35 @@ def view_sizes(
         if not limit:
             break
         sizes |= limit
-    for access, place, size in compound:
+    for access, place, _ in compound:
         for index, _ in place.terms:
             if index not in sizes:
                 raise ValueError(
                     f"{access}: the size of index {index!r} cannot be determined: expected it "
                     f"alone in another operand"
                 )
-        most = place.offset + _reach(place, sizes)
-        if most >= size and all(sizes[i] for i, _ in place.terms):
+    within = {i: (0, size - 1) for i, size in sizes.items()} | dict(kept or {})
+    for access, place, size in compound:
+        least, most = place_range(place, within)
+        if any(within[i][0] > within[i][1] for i, _ in place.terms):
+            continue
+        if least >= 0 and most >= size:
             raise ValueError(f"{access}: {access.tensor} has {size} there: expected {most + 1}")
+        if least < 0:
+            raise ValueError(
+                f"{access}: coordinate {least} of {access.tensor}: expected 0 or more, or a mask "
+                f"that is a vector and keeps only such coordinates"
+            )
     return sizes
+
+
+def place_range(place: Place, ranges: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """Return the least and the largest coordinate of a place, given those of its indices."""
+    least = most = place.offset
+    for index, factor in place.terms:
+        least += factor * ranges[index][0]
+        most += factor * ranges[index][1]
+    return least, most
 
 
 def _reach(place: Place, sizes: Mapping[str, int]) -> int:

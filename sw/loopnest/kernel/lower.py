@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import EPILOGUE_READS, LANES, LINE_BYTES, ChipConfig, NumberFormat
+from loopnest_hw.config import (
+    EPILOGUE_READS,
+    LANES,
+    LINE_BYTES,
+    POSITION_BITS,
+    ChipConfig,
+    NumberFormat,
+)
 from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, WORD_BYTES
 from loopnest_hw.registers import SNAPSHOT_LINES
@@ -246,7 +253,8 @@ def _operands(
             f"operand.{c}.wide": tensor.wide or c == nest.lane.mask,
             f"operand.{c}.negate": nest.lane.negate[c],
             f"operand.{c}.values": values,
-            f"operand.{c}.start": nest.columns[c].start,
+            # positions are modulo 2^32
+            f"operand.{c}.start": nest.columns[c].start % (1 << POSITION_BITS),
         }
         for row in nest.rows:
             cell = row.cells[c]

@@ -24,6 +24,7 @@ from ..expression.reshaped import row_major as in_rows
 from ..expression.semiring import PLUS_TIMES, Semiring
 from ..expression.split import OneKernelError
 from ..expression.stored import Stored
+from ..expression.view import View
 from ..formats.pack import DENSE
 from ..formats.tensor import sparse_levels
 from .lane import Lane, fit
@@ -255,6 +256,14 @@ def make_plan(
         If a single kernel can't compute the statement; the message says why.
     """
     sizes = index_sizes(statement, operands)
+    mask = statement.mask
+    if mask is None or mask.complement or not mask.access.indices:
+        for access, operand in zip(statement.accesses, operands, strict=True):
+            if isinstance(operand, View) and operand.leaves:
+                raise OneKernelError(
+                    f"{statement}: {access} has coordinates outside {access.tensor}: expected a "
+                    f"mask that keeps them out"
+                )
     wide = [operand.wide and semiring.multiply is Op.MUL for operand in operands]
     lane = fit(statement, wide, config.operands)
     given = parse_order(order, statement)

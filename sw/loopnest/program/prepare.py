@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from loopnest_hw.config import ChipConfig
 
 from ..arguments import flag
@@ -179,7 +181,7 @@ def _seen(
 
     viewed = any(access.places is not None for access in statement.accesses)
     shapes = [operand.shape for operand in operands]
-    sizes = view_sizes(statement, shapes, given) if viewed else {}
+    sizes = view_sizes(statement, shapes, given, _kept(statement, operands)) if viewed else {}
     statement, operands = semiring.prepare(statement, operands, rearrange)
     for operand in {id(operand): operand for operand in operands}.values():
         operand.warn_beyond()
@@ -192,6 +194,16 @@ def _seen(
             operand = rearrange(what, operand, partial(_looked, access, sizes))
         seen.append(operand)
     return statement.with_accesses(lambda access: viewed_as.get(access, access)), seen
+
+
+def _kept(statement: Statement, operands: Sequence[Operand]) -> dict[str, tuple[int, int]]:
+    """Return the least and the largest coordinate that a mask keeps, if it is a vector."""
+    mask, known = statement.mask, operands[-1]
+    if mask is None or mask.complement or len(mask.access.indices) != 1 or not known.known:
+        return {}
+    (places,) = known.coordinates() or (np.zeros(0, np.int64),)
+    (index,) = mask.access.indices
+    return {index: (int(places.min()), int(places.max())) if len(places) else (0, -1)}
 
 
 def _looked(access: Access, sizes: Mapping[str, int], operand: Operand) -> Operand:
