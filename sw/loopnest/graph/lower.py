@@ -1,23 +1,23 @@
 """Lowers a graph to the items of a program: statements, and operators of the host."""
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from loopnest_hw.config import NumberFormat
+
 from ..epilogue import Epilogue
-from ..program.operation import HostOperation, Reshape
-from ..program.prepare import TAKEN
-from ..program.program import Assignment, Item
+from ..formats.tensor import Tensor
+from .builder import MAX_MODES, Builder
 from .graph import Graph, Node, dense
 from .placement import Placed
 from .rewrite import Seen
+from .scales import WIDE, Scales, quantized
 from .stages import MOVED, Stage
 from .values import Fixed, Value
-
-MAX_MODES = 4
 
 PRODUCTS = {"linear", "matmul", "conv", "mul"}
 """Operators whose inputs are narrow where they can be: a product takes one wide factor."""
@@ -25,82 +25,130 @@ PRODUCTS = {"linear", "matmul", "conv", "mul"}
 Group = tuple[str, Sequence[int]]
 """An index of a statement, and the axes of a tensor that it walks, which may be none."""
 
+Scale = Any
+"""What an integer of an int8 chip stands for: a number, or an array along a stage's feature."""
+
 
 class Lowering:
     """The state of lowering a graph; operators add items to it.
 
+    On an int8 chip, a tensor of real numbers is integers with a scale where kernels have it, and
+    real numbers where the host has it.
+
     Attributes
     ----------
-    items : list
-        Of the program, so far.
-    inputs, constants, samples : dict
-        Of the program, by name.
+    graph : Graph
+    build : Builder
+        Of the program.
     placed : list of Placed
     """
 
-    def __init__(self, graph: Graph, seen: Mapping[str, Seen]) -> None:
-        self.graph, self.seen, self.uses = graph, seen, graph.uses()
-        self.items: list[Item] = []
-        self.inputs: dict[str, Any] = {}
-        self.constants: dict[str, Any] = {}
-        self.samples: dict[str, Any] = {}
+    def __init__(self, graph: Graph, seen: Mapping[str, Seen], dtype: NumberFormat) -> None:
+        self.graph, self._seen, self._uses = graph, dict(seen), graph.uses()
+        self._dtype, self.build = dtype, Builder(graph.inputs)
         self.placed: list[Placed] = []
+        self._constants = dict(graph.constants)
         self._values: dict[str, Value] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._host: set[str] = set()
+        self._reals: dict[str, Value] = {}
         self._known: dict[Any, str] = {}
-        self._taken = set(TAKEN) | set(graph.inputs)
+        self.integers = dtype is NumberFormat.INT8
+        self._scales = Scales(graph, seen, self.narrow) if self.integers else None
         for name, array in graph.inputs.items():
-            self._add_input(name, dense(array))
+            value = Value.whole(self.build.add_input(name, array), array.shape, wide=False)
+            self._of_host(name)[name] = value
 
-    # Names and tensors of the program
-
-    def name(self, wanted: str) -> str:
-        """Return a name like this one that a statement can have, and nothing else has."""
-        base = re.sub(r"\W", "_", wanted, flags=re.ASCII)
-        base = base if re.match(r"[A-Za-z_]", base) else f"t{base}"
-        found, number = base, 1
-        while found in self._taken:
-            number += 1
-            found = f"{base}_{number}"
-        self._taken.add(found)
-        return found
-
-    def _add_input(self, name: str, array: Any) -> None:
-        self.inputs[name] = array
-        tensor = name
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in TAKEN:
-            tensor = self.host(
-                "arrange", [name], array.shape, name, attributes=_unmoved(array.shape)
-            )
-        else:
-            self._shapes[tensor] = array.shape
-        self._values[name] = Value.whole(tensor, array.shape, wide=False)
+    def _of_host(self, name: str) -> dict[str, Value]:
+        """Return where the host's tensors are: those of kernels, but for real ones as integers."""
+        return self._reals if self.integers and self._seen[name].real else self._values
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor of the graph."""
-        if name in self.graph.constants:
-            return tuple(self.graph.constants[name].shape)
-        return self.seen[name].shape
+        known = self._constants.get(name)
+        return self._seen[name].shape if known is None else tuple(known.shape)
 
     def constant(self, name: str) -> Any:
         """Return a tensor of the graph if it is known before a run, otherwise None."""
-        return self.graph.constants.get(name)
+        return self._constants.get(name)
 
-    def value(self, name: str) -> Value:
-        """Return where a tensor of the graph is."""
+    def real(self, name: str) -> bool:
+        """Return whether a tensor of the graph has real numbers."""
+        array = self.constant(name)
+        return self._seen[name].real if array is None else array.dtype.kind == "f"
+
+    # Scales
+
+    def factor(self, name: str, axis: int | None = None) -> tuple[str, Scale]:
+        """Return the factor of a product that a tensor of the graph is, and its scale; that of
+        weights may vary along an axis.
+        """
+        if self._scales is None:
+            return name, 1.0
+        array = self.constant(name)
+        if array is not None:
+            integers, scale = quantized(name, array, axis)
+            found = f"{name}.{'steps' if axis is None else f'steps{axis}'}"
+            self._constants[found] = integers
+            return found, scale
+        wide = self._values[name].wide if name in self._values else not self.narrow(name)
+        name = self._narrowed(name) if wide else name
+        self._on_chip(name)
+        return name, self._scale(name)
+
+    def term(self, name: str, scale: Scale) -> str:
+        """Return the term of a sum that a tensor of the graph is, with this scale."""
+        array = self.constant(name)
+        if self._scales is None or array is None:
+            return name
+        found = f"{name}.term"
+        self._constants[found] = np.rint(dense(array) / scale).astype(np.int32)
+        return found
+
+    def scale(self, name: str) -> Scale:
+        """Return the scale of a tensor that is not constant; 1 but on an int8 chip."""
+        return 1.0 if self._scales is None else self._scale(name)
+
+    def _scale(self, name: str) -> float:
+        assert self._scales is not None
+        if name.endswith(".narrow"):
+            seen = self._seen[name]
+            return (max(-seen.low, seen.high) or 1.0) / 127
+        return self._scales.of(name)
+
+    def _narrowed(self, name: str) -> str:
+        """Return a tensor of an int8 chip as a narrow one of its own scale."""
+        found = f"{name}.narrow"
+        if found in self._values:
+            return found
+        self._seen[found] = self._seen[name]
+        if name in self._reals:
+            self._values[found] = self._in_steps(name, self._scale(found), narrow=True)
+        else:
+            self._values[found] = self._values[name]
+            self.copy(found, narrow=True, scale=self._scale(name) / self._scale(found))
+        return found
+
+    def _on_chip(self, name: str) -> Value:
+        """Return where kernels find a tensor of the graph."""
+        if name not in self._values:
+            narrow = self.narrow(name)
+            self._values[name] = self._in_steps(name, self._scale(name), narrow=narrow)
         return self._values[name]
 
-    def define(self, name: str, value: Value) -> None:
-        """Say where a tensor of the graph is."""
-        self._values[name] = value
+    def _in_steps(self, name: str, scale: float, *, narrow: bool) -> Value:
+        """Return a tensor that the host has, as integers."""
+        shape = self._reals[name].shape
+        attributes = {"scale": scale, "limit": 127 if narrow else WIDE << 6}
+        tensor = self.build.host(
+            "to_steps", [self.plain(name)], shape, name, attributes, wide=not narrow
+        )
+        return Value.whole(tensor, shape, wide=not narrow)
 
     # Statements
 
     def stored(self, name: str, groups: Sequence[Group]) -> bool:
         """Return whether a tensor of the graph stores each of these groups of axes as one."""
         known = self.constant(name) is not None
-        return known or self._values[name].grouped([axes for _, axes in groups]) is not None
+        return known or self._on_chip(name).grouped([axes for _, axes in groups]) is not None
 
     def access(self, name: str, groups: Sequence[Group], sizes: dict[str, int]) -> str:
         """Return the access of a tensor of the graph in a statement, its axes walked by these
@@ -109,14 +157,11 @@ class Lowering:
         array = self.constant(name)
         if array is not None:
             return self._constant_access(name, array, groups)
-        value = self._values[name]
-        axes = [axes for _, axes in groups]
-        order = value.grouped(axes)
-        if order is None:
+        if not self.stored(name, groups):
             self.copy(name)
-            value = self._values[name]
-            order = value.grouped(axes)
-            assert order is not None
+        value = self._values[name]
+        order = value.grouped([axes for _, axes in groups])
+        assert order is not None
         shape, places = [], []
         for entry in order:
             if isinstance(entry, Fixed):
@@ -134,7 +179,7 @@ class Lowering:
                     place = f"{place}+{first}" if first else place
                     sizes[index] = value.shape[axis]
             places.append(place)
-        tensor = self.reshaped(value.tensor, shape)
+        tensor = self.build.reshaped(value.tensor, shape)
         return f"{tensor}[{','.join(places)}]" if places else tensor
 
     def _constant_access(self, name: str, array: Any, groups: Sequence[Group]) -> str:
@@ -151,28 +196,11 @@ class Lowering:
                 whole = dense(array).reshape([s for s in array.shape if s != 1])
                 stored = [a for a, s in enumerate(array.shape) if s != 1]
                 found = whole.transpose([stored.index(a) for a in order]).reshape(shape)
-            self._known[key] = tensor = self.name(name)
-            self.constants[tensor] = found
+            if name.endswith(".term"):
+                found = Tensor.from_dense(found, dtype=self._dtype, wide=True)
+            self._known[key] = self.build.add_constant(name, found)
         indices = ",".join(index for index, _ in kept)
         return f"{self._known[key]}[{indices}]" if kept else self._known[key]
-
-    def reshaped(self, tensor: str, shape: Sequence[int]) -> str:
-        """Return a tensor of the program in another shape."""
-        shape = tuple(shape)
-        if self._shapes[tensor] == shape:
-            return tensor
-        key = tensor, shape
-        if key not in self._known:
-            if tensor in self.inputs or max(len(shape), len(self._shapes[tensor])) > MAX_MODES:
-                found = self.host(
-                    "reshape", [tensor], shape, tensor, attributes={"shape": list(shape)}
-                )
-            else:
-                found = self.name(tensor)
-                self.items.append(Reshape(result=found, operand=tensor, shape=shape))
-                self._shapes[found] = shape
-            self._known[key] = found
-        return self._known[key]
 
     def statement(
         self,
@@ -180,114 +208,103 @@ class Lowering:
         groups: Sequence[Group],
         expression: str,
         *,
+        unit: Scale = 1.0,
         sizes: Mapping[str, int] | None = None,
         semiring: str = "plus_times",
     ) -> None:
-        """Add the statement that computes a stage's result, its axes walked by these indices."""
+        """Add the statement that computes a stage's result, its axes walked by these indices;
+        ``unit`` is the scale of what it sums.
+        """
         result, shape = stage.result, stage.shape
         wanted = self._wanted_axes(result, len(shape))
         kept = [(i, [a for a in axes if shape[a] != 1]) for i, axes in groups]
         kept = [(index, axes) for index, axes in kept if axes]
         order = sorted(kept, key=lambda group: wanted.index(group[1][0]))
         narrow = self.narrow(result)
-        modes = [index for index, _ in order]
+        if self._scales is not None:
+            stage.in_steps(unit, self._scale(result))
         mode = next((m for m, (_, axes) in enumerate(order) if axes == [stage.feature]), None)
-        tensor = self.name(result)
-        self.items.append(
-            Assignment(
-                statement=f"{tensor}[{','.join(modes)}] = {expression}" if modes
-                else f"{tensor} = {expression}",
-                epilogue=stage.epilogue(len(modes), mode, narrow=narrow),
-                semiring=semiring,
-                sizes=dict(sizes) if sizes else None,
-            )
-        )  # fmt: skip
-        self._shapes[tensor] = tuple(prod(shape[a] for a in axes) for _, axes in order)
+        tensor = self.build.add_statement(
+            result,
+            [index for index, _ in order],
+            expression,
+            [prod(shape[a] for a in axes) for _, axes in order],
+            epilogue=stage.epilogue(len(order), mode, narrow=narrow),
+            semiring=semiring,
+            sizes=sizes,
+        )
         axes = tuple(axis for _, group in order for axis in group)
         self._values[result] = Value(tensor=tensor, shape=shape, axes=axes, wide=not narrow)
         self.placed += [Placed(node, "chip", layer=tensor) for node in stage.nodes]
 
     def _wanted_axes(self, name: str, rank: int) -> list[int]:
         """Return the order of axes in which the operators after it want a tensor."""
-        uses = self.uses.get(name, [])
+        uses = self._uses.get(name, [])
         if len(uses) == 1 and uses[0].operator == "transpose":
             return list(uses[0].attributes["axes"])
         return list(range(rank))
 
-    def copy(self, name: str, *, narrow: bool = False) -> None:
+    def copy(self, name: str, *, narrow: bool = False, scale: float | None = None) -> None:
         """Add a statement that copies a tensor of the graph, so that it is stored in the order of
-        its axes, and is narrow if that is said.
+        its axes, and is narrow if that is said; its values times a scale.
         """
         value = self._values[name]
         shape = value.shape
-        units = [axis for axis, size in enumerate(shape) if size != 1]
-        runs = _runs(value, units)
+        runs = _runs(value, [axis for axis, size in enumerate(shape) if size != 1])
         letters = [(f"i{n}", run) for n, run in enumerate(runs)]
         sizes: dict[str, int] = {}
-        there = [(i, run) for i, run in letters if run[0] in value.axes]
+        there = [(index, run) for index, run in letters if run[0] in value.axes]
         assert value.grouped([run for _, run in there]) is not None
         expression = self.access(name, there, sizes)
         for index, run in letters:
             if run[0] not in value.axes:
-                ones = self.name("ones")
-                self.constants[ones] = np.ones(prod(shape[axis] for axis in run), np.float32)
-                expression += f" * {ones}[{index}]"
-        tensor = self.name(name)
-        left = ",".join(index for index, _ in letters)
+                ones = np.ones(prod(shape[axis] for axis in run), np.float32)
+                expression += f" * {self.build.add_constant('ones', ones)}[{index}]"
         narrow = narrow or not value.wide
-        self.items.append(
-            Assignment(
-                statement=f"{tensor}[{left}] = {expression}"
-                if left
-                else f"{tensor} = {expression}",
-                epilogue=Epilogue(out="narrow") if narrow else None,
-                sizes=sizes or None,
-            )
+        tensor = self.build.add_statement(
+            name,
+            [index for index, _ in letters],
+            expression,
+            [prod(shape[axis] for axis in run) for run in runs],
+            epilogue=Epilogue(scale=scale, out="narrow") if narrow else None,
+            sizes=sizes,
         )
-        self._shapes[tensor] = tuple(prod(shape[axis] for axis in run) for run in runs)
         self._values[name] = Value.whole(tensor, shape, wide=not narrow)
 
     def narrow(self, name: str) -> bool:
         """Return whether a result is stored narrow: where all that use it multiply it."""
         return name not in self.graph.outputs and all(
             self.narrow(node.result) if node.operator in MOVED else node.operator in PRODUCTS
-            for node in self.uses.get(name, [])
+            for node in self._uses.get(name, [])
         )
 
     def one_wide(self, names: Sequence[str]) -> None:
-        """Store all but one of the factors of a product narrow."""
-        wide = [n for n in dict.fromkeys(names) if n in self._values and self._values[n].wide]
+        """Store all but one of the factors of a product narrow; `factor` stores all on int8."""
+        if self.integers:
+            return
+        wide = [
+            name
+            for name in dict.fromkeys(names)
+            if self.constant(name) is None and self._on_chip(name).wide
+        ]
         twice = len(wide) == 1 and list(names).count(wide[0]) > 1
         for name in wide if twice else wide[1:]:
             self.copy(name, narrow=True)
 
-    # The host
+    def move(self, node: Node) -> bool:
+        """Change how a tensor is seen; return whether that is possible without moving elements."""
+        (name,) = node.inputs
+        stores = [s for s in (self._values, self._reals) if name in s]
+        found = [_moved(store[name], node) for store in stores]
+        if None in found and stores == [self._values] and self.real(name):
+            self.copy(name)
+            found = [_moved(self._values[name], node)]
+        for store, value in zip(stores, found, strict=True):
+            if value is not None:
+                store[node.result] = value
+        return any(value is not None for value in found)
 
-    def host(
-        self,
-        operator: str,
-        operands: Sequence[str],
-        shape: Sequence[int],
-        like: str,
-        *,
-        attributes: Mapping[str, Any],
-        wide: bool = False,
-    ) -> str:
-        """Add an operator that the host computes, on tensors of the program; return its result."""
-        tensor = self.name(like)
-        self.items.append(
-            HostOperation(
-                result=tensor,
-                operator=operator,
-                operands=tuple(operands),
-                attributes=attributes,
-                shape=tuple(shape),
-                wide=wide,
-            )
-        )
-        self._shapes[tensor] = tuple(shape)
-        self._host.add(tensor)
-        return tensor
+    # The host
 
     def plain(self, name: str) -> str:
         """Return the tensor of the program that is a tensor of the graph, for the host."""
@@ -295,15 +312,25 @@ class Lowering:
         if array is not None:
             key = name, "host"
             if key not in self._known:
-                self._known[key] = tensor = self.name(name)
-                self.constants[tensor] = dense(array)
-                self._shapes[tensor] = array.shape
+                self._known[key] = self.build.add_constant(name, dense(array))
             return self._known[key]
-        value = self._values[name]
-        if value.plain and (
-            self._shapes[value.tensor] == value.shape or len(value.shape) <= MAX_MODES
-        ):
-            return self.reshaped(value.tensor, value.shape)
+        values = self._of_host(name)
+        if name not in values:
+            steps = self._arranged(name, self._values[name])
+            attributes = {"scale": self._scale(name)}
+            shape = self._values[name].shape
+            tensor = self.build.host("from_steps", [steps], shape, name, attributes)
+            values[name] = Value.whole(tensor, shape, wide=False)
+        tensor = self._arranged(name, values[name])
+        if values is self._reals:
+            values[name] = Value.whole(tensor, values[name].shape, wide=False)
+        return tensor
+
+    def _arranged(self, name: str, value: Value) -> str:
+        """Return the tensor of the program that is a value, its elements in their places."""
+        known = self.build.shape(value.tensor) == value.shape
+        if value.plain and (known or len(value.shape) <= MAX_MODES):
+            return self.build.reshaped(value.tensor, value.shape)
         stored: list[int] = []
         index: list[Any] = []
         axes: list[int] = []
@@ -317,35 +344,50 @@ class Lowering:
             index.append([first, first + (value.shape[axis] - 1) * step + 1, step])
             axes.append(axis)
         attributes = {"stored": stored, "index": index, "axes": axes, "shape": list(value.shape)}
-        tensor = self.host("arrange", [value.tensor], value.shape, name, attributes=attributes)
-        self._values[name] = Value.whole(tensor, value.shape, wide=False)
-        return tensor
+        key = "arranged", value.tensor, repr(attributes)
+        if key not in self._known:
+            self._known[key] = self.build.host(
+                "arrange", [value.tensor], value.shape, name, attributes
+            )
+        return self._known[key]
 
     def on_host(self, node: Node, why: str) -> None:
         """Add an operator of the graph that the host computes."""
         shape = self.shape(node.result)
         operands = [self.plain(name) for name in node.inputs]
-        wide = self.seen[node.result].real and len(shape) <= MAX_MODES and self._added(node.result)
-        attributes = dict(node.attributes)
-        tensor = self.host(
-            node.operator, operands, shape, node.result, attributes=attributes, wide=wide
+        values = self._of_host(node.result)
+        wide = values is self._values and self.real(node.result) and self._added(node.result)
+        wide &= len(shape) <= MAX_MODES
+        tensor = self.build.host(
+            node.operator, operands, shape, node.result, dict(node.attributes), wide=wide
         )
-        self._values[node.result] = Value.whole(tensor, shape, wide=wide)
+        values[node.result] = Value.whole(tensor, shape, wide=wide)
         self.placed.append(Placed(node, "host", why, tensor))
 
     def _added(self, name: str) -> bool:
-        """Return whether a kernel uses a tensor in anything but a product."""
+        """Return whether a kernel adds a tensor to another one."""
         return any(
             self._added(node.result) if node.operator in MOVED else node.operator in ("add", "sub")
-            for node in self.uses.get(name, [])
+            for node in self._uses.get(name, [])
         )
 
 
-def _unmoved(shape: Sequence[int]) -> dict[str, Any]:
-    """Return attributes of `arrange` that change nothing."""
-    sizes = list(shape)
-    index = [[0, size, 1] for size in sizes]
-    return {"stored": sizes, "index": index, "axes": list(range(len(sizes))), "shape": sizes}
+def _moved(value: Value, node: Node) -> Value | None:
+    """Return a tensor as an operator of `MOVED` shows it; None if elements have to move."""
+    attributes = node.attributes
+    match node.operator:
+        case "transpose":
+            return value.transposed(attributes["axes"])
+        case "broadcast":
+            return value.broadcast(attributes["shape"])
+        case "reshape":
+            return value.reshaped(attributes["shape"])
+    for axis, start, stop, step in zip(
+        *(attributes[key] for key in ("axes", "starts", "stops", "steps")), strict=True
+    ):
+        first, last, by = slice(start, stop, step).indices(value.shape[axis])
+        value = value.cut(axis % len(value.shape), first, last, by)
+    return replace(value)
 
 
 def _runs(value: Value, axes: Sequence[int]) -> list[list[int]]:

@@ -29,7 +29,7 @@ class Model(Program):
     def __init__(self, device: Device, graph: Graph) -> None:
         graph = simplified(graph)
         seen = example_values(graph)
-        lowering = Lowering(graph, seen)
+        lowering = Lowering(graph, seen, device.config.dtype)
         shapes = {name: s.shape for name, s in seen.items()}
         shapes |= {name: tuple(array.shape) for name, array in graph.constants.items()}
         real = {name for name, s in seen.items() if s.real}
@@ -38,11 +38,11 @@ class Model(Program):
         tensors = [lowering.plain(name) for name in graph.outputs]
         super().__init__(
             device,
-            lowering.items,
-            lowering.inputs,
-            constants=lowering.constants,
+            lowering.build.items,
+            lowering.build.inputs,
+            constants=lowering.build.constants,
             results=tensors,
-            samples=lowering.samples,
+            samples=lowering.build.samples,
             finite=True,
         )
         self.outputs = graph.outputs

@@ -66,6 +66,17 @@ class Stage:
         """Whether something is applied that is not linear."""
         return self.relu or self.clamp != (None, None)
 
+    def in_steps(self, unit: Any, step: float) -> None:
+        """Change from real numbers to integers: those that the head computes stand for ``unit``
+        each, a number or an array along the feature, those of the result for ``step``.
+        """
+        self.bias = np.rint(self.bias / unit)
+        self.scale = self.scale * unit / step
+        if np.ndim(unit) > 0 and self.feature is None:
+            self.feature = FEATURES[self.operator] % len(self.shape)
+        low, high = (None if b is None else float(np.rint(b / step)) for b in self.clamp)
+        self.clamp = low, high
+
     def epilogue(self, rank: int, mode: int | None, *, narrow: bool) -> Epilogue | None:
         """Return the epilogue of a result of ``rank`` modes, the feature's being ``mode``; None if
         it would do nothing.

@@ -284,6 +284,20 @@ def arrange(
 
 
 @host
+def to_steps(x: Array, *, scale: float, limit: int) -> Array:
+    """``round(x / scale)`` from ``-limit`` to ``limit``: integers that stand for ``scale`` each."""
+    if np.isnan(x).any():
+        raise ValueError("NaN: expected numbers that an int8 chip can represent")
+    return np.clip(np.rint(x / scale), -limit, limit).astype(np.int32)
+
+
+@host
+def from_steps(x: Array, *, scale: float) -> Array:
+    """``x * scale``: the real numbers that integers stand for."""
+    return (x * scale).astype(np.float32)
+
+
+@host
 def one_hot(ids: Array, *, rows: int) -> Any:
     """A sparse matrix with a 1 for each element of ``ids``, in the column that it names."""
     flat = _rows(ids, rows)

@@ -1,0 +1,134 @@
+"""Collects what a program of a graph is made of: items, constants, and names for them."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ..epilogue import Epilogue
+from ..program.operation import HostOperation, Reshape
+from ..program.prepare import TAKEN
+from ..program.program import Assignment, Item
+
+MAX_MODES = 4
+"""Of a tensor that kernels read or write."""
+
+
+class Builder:
+    """The parts of a program, and the shapes of its tensors.
+
+    Parameters
+    ----------
+    names : collection of str
+        That are taken.
+
+    Attributes
+    ----------
+    items : list
+        Of the program.
+    inputs, constants, samples : dict
+        Of the program, by name.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.items: list[Item] = []
+        self.inputs: dict[str, Any] = {}
+        self.constants: dict[str, Any] = {}
+        self.samples: dict[str, Any] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._shaped: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._taken = {*TAKEN, *names}
+
+    def name(self, wanted: str) -> str:
+        """Return a name like this one that a statement can have, and nothing else has."""
+        base = re.sub(r"\W", "_", wanted, flags=re.ASCII)
+        base = base if re.match(r"[A-Za-z_]", base) else f"t{base}"
+        found, number = base, 1
+        while found in self._taken:
+            number += 1
+            found = f"{base}_{number}"
+        self._taken.add(found)
+        return found
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Return the shape of a tensor of the program."""
+        return self._shapes[tensor]
+
+    def add_input(self, name: str, array: Any) -> str:
+        """Add an input; return the tensor that statements know it by."""
+        self.inputs[name] = array
+        if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) and name not in TAKEN:
+            self._shapes[name] = array.shape
+            return name
+        return self.host("reshape", [name], array.shape, name, {"shape": list(array.shape)})
+
+    def add_constant(self, like: str, array: Any) -> str:
+        """Add a constant; return its name."""
+        tensor = self.name(like)
+        self.constants[tensor] = array
+        self._shapes[tensor] = tuple(array.shape)
+        return tensor
+
+    def add_statement(
+        self,
+        like: str,
+        indices: Sequence[str],
+        expression: str,
+        shape: Sequence[int],
+        *,
+        epilogue: Epilogue | None,
+        sizes: Mapping[str, int] | None = None,
+        semiring: str = "plus_times",
+    ) -> str:
+        """Add a statement; return the name of its result, of this shape."""
+        tensor = self.name(like)
+        left = f"{tensor}[{','.join(indices)}]" if indices else tensor
+        self.items.append(
+            Assignment(
+                statement=f"{left} = {expression}",
+                epilogue=epilogue,
+                semiring=semiring,
+                sizes=dict(sizes) if sizes else None,
+            )
+        )
+        self._shapes[tensor] = tuple(shape)
+        return tensor
+
+    def reshaped(self, tensor: str, shape: Sequence[int]) -> str:
+        """Return a tensor in another shape."""
+        shape = tuple(shape)
+        if self._shapes[tensor] == shape:
+            return tensor
+        if (tensor, shape) not in self._shaped:
+            if tensor in self.inputs or max(len(shape), len(self._shapes[tensor])) > MAX_MODES:
+                found = self.host("reshape", [tensor], shape, tensor, {"shape": list(shape)})
+            else:
+                found = self.name(tensor)
+                self.items.append(Reshape(result=found, operand=tensor, shape=shape))
+                self._shapes[found] = shape
+            self._shaped[tensor, shape] = found
+        return self._shaped[tensor, shape]
+
+    def host(
+        self,
+        operator: str,
+        operands: Sequence[str],
+        shape: Sequence[int],
+        like: str,
+        attributes: Mapping[str, Any],
+        *,
+        wide: bool = False,
+    ) -> str:
+        """Add an operator that the host computes; return its result."""
+        tensor = self.name(like)
+        self.items.append(
+            HostOperation(
+                result=tensor,
+                operator=operator,
+                operands=tuple(operands),
+                attributes=attributes,
+                shape=tuple(shape),
+                wide=wide,
+            )
+        )
+        self._shapes[tensor] = tuple(shape)
+        return tensor

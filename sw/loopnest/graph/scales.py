@@ -1,0 +1,100 @@
+"""The scales of an int8 chip's tensors: what a step of their integers stands for."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from .graph import Graph
+from .rewrite import Seen
+from .stages import MOVED
+
+NARROW, WIDE = 127, 1 << 16
+"""The integer that stands for the largest magnitude seen of a tensor: wide ones leave headroom for
+sums, which are of 32 bits.
+"""
+
+
+class Scales:
+    """The scales of a graph's tensors, from what the examples show of them.
+
+    Parameters
+    ----------
+    narrow : callable
+        Returns whether a tensor is stored narrow.
+    """
+
+    def __init__(
+        self, graph: Graph, seen: Mapping[str, Seen], narrow: Callable[[str], bool]
+    ) -> None:
+        self._group: dict[str, str] = {}
+        for node in graph.nodes:
+            if not seen[node.result].real:
+                continue
+            if node.operator in MOVED:
+                self._join(node.inputs[0], node.result)
+            elif node.operator in ("add", "sub"):
+                self._join(*node.inputs)
+        largest: dict[str, float] = {}
+        limit: dict[str, int] = {}
+        for name, s in seen.items():
+            if s.real:
+                group = self._root(name)
+                largest[group] = max(largest.get(group, 0.0), -s.low, s.high)
+                limit[group] = min(limit.get(group, WIDE), NARROW if narrow(name) else WIDE)
+        self._scale = {group: (largest[group] or 1.0) / limit[group] for group in largest}
+
+    def of(self, name: str) -> float:
+        """Return the scale of a tensor of the graph."""
+        return self._scale[self._root(name)]
+
+    def _root(self, name: str) -> str:
+        while name in self._group:
+            name = self._group[name]
+        return name
+
+    def _join(self, *names: str) -> None:
+        one, *others = dict.fromkeys(self._root(name) for name in names)
+        for other in others:
+            self._group[other] = one
+
+
+def quantized(name: str, array: Any, axis: int | None) -> tuple[Any, Any]:
+    """Return an array of weights as integers from -127 to 127, and their scale: a number, or an
+    array along an axis.
+
+    Raises
+    ------
+    ValueError
+        Naming them, for weights that are not finite.
+    """
+    sparse = sp.issparse(array)
+    values = array.tocoo().data if sparse else np.asarray(array)
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"{name}: expected finite weights for an int8 chip")
+    magnitude = abs(array)
+    if axis is None or array.shape[axis] == 1:
+        scale = (float(magnitude.max()) if values.size else 0.0) or float(NARROW)
+        scale /= NARROW
+        return _rounded(array / scale), scale
+    if sparse:
+        largest = magnitude.max(axis=1 - axis).toarray().reshape(-1).astype(np.float64)
+    else:
+        others = tuple(a for a in range(values.ndim) if a != axis)
+        largest = np.max(magnitude, axis=others, initial=0).astype(np.float64)
+    scales = np.where(largest > 0, largest, NARROW) / NARROW
+    if sparse:
+        steps = sp.diags_array(1 / scales)
+        return _rounded(steps @ array if axis == 0 else array @ steps), scales
+    along = [-1 if a == axis else 1 for a in range(values.ndim)]
+    return _rounded(array / scales.reshape(along)), scales
+
+
+def _rounded(array: Any) -> Any:
+    """Return the nearest integers; what is 0 of a sparse array is not stored."""
+    if not sp.issparse(array):
+        return np.rint(array).astype(np.int8)
+    found = sp.csr_array(array).rint()
+    found.eliminate_zeros()
+    return found
