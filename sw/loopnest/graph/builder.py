@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..epilogue import Epilogue
+from ..images.layer import Layer
 from ..program.operation import HostOperation, Reshape
 from ..program.prepare import TAKEN
 from ..program.program import Assignment, Item
@@ -92,6 +93,13 @@ class Builder:
         )
         self._shapes[tensor] = tuple(shape)
         return tensor
+
+    def add_layer(self, tensor: str, layer: Layer, epilogue: Epilogue | None) -> None:
+        """Add a layer on images, whose result is ``tensor``."""
+        self.constants |= layer.operands
+        self._taken.update(layer.operands)
+        self.items.append(layer.assignment(epilogue))
+        self._shapes[tensor] = layer.layout.shape
 
     def reshaped(self, tensor: str, shape: Sequence[int]) -> str:
         """Return a tensor in another shape."""

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from loopnest_hw.config import COORDINATE_BITS
 
 from .builder import MAX_MODES
+from .emit_images import emit_images
 from .lower import Group, Lowering, Scale
 from .placement import Placed
 from .stages import MOVED, Stage
@@ -27,12 +28,14 @@ def emit(lowering: Lowering, stage: Stage) -> None:
         else:
             lowering.on_host(node, "it moves what is stored")
         return
+    real = all(lowering.real(name) for name in (*stage.inputs, stage.result))
+    why = emit_images(lowering, stage) if real else None
     found = EMIT.get(stage.operator)
-    why = "no kernel computes it"
-    if found is not None:
-        real = all(lowering.real(name) for name in (*stage.inputs, stage.result))
+    if why is None and found is not None:
         indexed = stage.operator in ("embedding", "embedding_bag")
         why = found(lowering, stage) if real or indexed else "its tensors are not of real numbers"
+    if why is None:
+        why = "no kernel computes it"
     if why:
         for node in stage.nodes:
             lowering.on_host(node, why)

@@ -11,11 +11,14 @@ from loopnest_hw.config import NumberFormat
 
 from ..epilogue import Epilogue
 from ..formats.tensor import Tensor
+from ..images.layer import Layer
+from ..images.layout import ImageLayout
 from .builder import MAX_MODES, Builder
 from .graph import Graph, Node, dense
+from .image import Image, pixel_steps
 from .placement import Placed
 from .rewrite import Seen
-from .scales import WIDE, Scales, quantized
+from .scales import NARROW, WIDE, Scales, quantized
 from .stages import MOVED, Stage
 from .values import Fixed, Value
 
@@ -44,12 +47,15 @@ class Lowering:
     """
 
     def __init__(self, graph: Graph, seen: Mapping[str, Seen], dtype: NumberFormat) -> None:
-        self.graph, self._seen, self._uses = graph, dict(seen), graph.uses()
+        self.graph, self._seen, self.uses = graph, dict(seen), graph.uses()
         self._dtype, self.build = dtype, Builder(graph.inputs)
         self.placed: list[Placed] = []
+        self.shapes = {name: s.shape for name, s in seen.items()}
+        self.shapes |= {name: tuple(a.shape) for name, a in graph.constants.items()}
         self._constants = dict(graph.constants)
         self._values: dict[str, Value] = {}
         self._reals: dict[str, Value] = {}
+        self.images: dict[str, Image] = {}
         self._known: dict[Any, str] = {}
         self.integers = dtype is NumberFormat.INT8
         self._scales = Scales(graph, seen, self.narrow) if self.integers else None
@@ -77,15 +83,18 @@ class Lowering:
 
     # Scales
 
-    def factor(self, name: str, axis: int | None = None) -> tuple[str, Scale]:
+    def factor(
+        self, name: str, axis: int | None = None, *, narrow: bool = False
+    ) -> tuple[str, Scale]:
         """Return the factor of a product that a tensor of the graph is, and its scale; that of
-        weights may vary along an axis.
+        weights may vary along an axis. It is narrow on an int8 chip, or if that is said.
         """
         if self._scales is None:
+            if narrow and self.constant(name) is None and self._on_chip(name).wide:
+                self.copy(name, narrow=True)
             return name, 1.0
-        array = self.constant(name)
-        if array is not None:
-            integers, scale = quantized(name, array, axis)
+        if self.constant(name) is not None:
+            integers, scale = self.weights(name, axis)
             found = f"{name}.{'steps' if axis is None else f'steps{axis}'}"
             self._constants[found] = integers
             return found, scale
@@ -93,6 +102,11 @@ class Lowering:
         name = self._narrowed(name) if wide else name
         self._on_chip(name)
         return name, self._scale(name)
+
+    def weights(self, name: str, axis: int | None) -> tuple[Any, Scale]:
+        """Return a constant as the chip has it, and its scale, which may vary along an axis."""
+        array = self.constant(name)
+        return quantized(name, array, axis) if self.integers else (array, 1.0)
 
     def term(self, name: str, scale: Scale) -> str:
         """Return the term of a sum that a tensor of the graph is, with this scale."""
@@ -103,6 +117,12 @@ class Lowering:
         self._constants[found] = np.rint(dense(array) / scale).astype(np.int32)
         return found
 
+    def wide(self, integers: Any) -> Any:
+        """Return a constant term as the chip has it: int8 has no room for it."""
+        if not self.integers:
+            return integers
+        return Tensor.from_dense(integers, dtype=self._dtype, wide=True)
+
     def scale(self, name: str) -> Scale:
         """Return the scale of a tensor that is not constant; 1 but on an int8 chip."""
         return 1.0 if self._scales is None else self._scale(name)
@@ -110,9 +130,13 @@ class Lowering:
     def _scale(self, name: str) -> float:
         assert self._scales is not None
         if name.endswith(".narrow"):
-            seen = self._seen[name]
-            return (max(-seen.low, seen.high) or 1.0) / 127
+            return self.narrow_scale(name)
         return self._scales.of(name)
+
+    def narrow_scale(self, name: str) -> float:
+        """Return the scale of a tensor that is stored narrow."""
+        seen = self._seen[name]
+        return (max(-seen.low, seen.high) or 1.0) / NARROW
 
     def _narrowed(self, name: str) -> str:
         """Return a tensor of an int8 chip as a narrow one of its own scale."""
@@ -123,25 +147,76 @@ class Lowering:
         if name in self._reals:
             self._values[found] = self._in_steps(name, self._scale(found), narrow=True)
         else:
-            self._values[found] = self._values[name]
+            self._values[found] = self._on_chip(name)
             self.copy(found, narrow=True, scale=self._scale(name) / self._scale(found))
         return found
 
     def _on_chip(self, name: str) -> Value:
         """Return where kernels find a tensor of the graph."""
+        if name not in self._values and name in self.images:
+            self._values[name] = self._from_image(name)
         if name not in self._values:
             narrow = self.narrow(name)
             self._values[name] = self._in_steps(name, self._scale(name), narrow=narrow)
         return self._values[name]
 
+    def _from_image(self, name: str) -> Value:
+        """Return images as a tensor of their own axes, by a statement that copies the pixels."""
+        image = self.images[name]
+        layout, shape = image.layout, self.shape(name)
+        steps = [layout.image_step, *layout.steps]
+        walked = [(f"i{n}", size, step) for n, (size, step) in enumerate(
+            zip((shape[0], *shape[2:]), steps, strict=True)
+        ) if size != 1]  # fmt: skip
+        places = [f"{step}*{index}" if step != 1 else index for index, _, step in walked]
+        place = "+".join([*places, *([str(layout.origin)] if layout.origin or not places else [])])
+        axes = [0, *range(2, len(shape)), 1]
+        channels = [("c", shape[1])] if shape[1] != 1 else []
+        found = [*((i, size) for i, size, _ in walked), *channels]
+        tensor = self.build.add_statement(
+            name,
+            [index for index, _ in found],
+            f"{image.tensor}[{place},{'c' if channels else '0'}]",
+            [size for _, size in found],
+            epilogue=None if image.wide else Epilogue(out="narrow"),
+            sizes=dict(found),
+        )
+        stored = tuple(axis for axis in axes if shape[axis] != 1)
+        return Value(tensor=tensor, shape=shape, axes=stored, wide=image.wide)
+
     def _in_steps(self, name: str, scale: float, *, narrow: bool) -> Value:
         """Return a tensor that the host has, as integers."""
         shape = self._reals[name].shape
-        attributes = {"scale": scale, "limit": 127 if narrow else WIDE << 6}
+        attributes = {"scale": scale, "limit": NARROW if narrow else WIDE << 6}
         tensor = self.build.host(
             "to_steps", [self.plain(name)], shape, name, attributes, wide=not narrow
         )
         return Value.whole(tensor, shape, wide=not narrow)
+
+    # Images
+
+    def place_image(self, name: str, layout: ImageLayout) -> None:
+        """Put a tensor that the host has, or gets, into a layout of images."""
+        attributes = {
+            "origin": layout.origin,
+            "steps": pixel_steps(layout),
+            "positions": layout.positions,
+        }
+        tensor = self.build.host("place_pixels", [self.plain(name)], layout.shape, name, attributes)
+        narrow = self.narrow(name)
+        if self.integers:
+            steps = {"scale": self._scale(name), "limit": NARROW if narrow else WIDE << 6}
+            tensor = self.build.host(
+                "to_steps", [tensor], layout.shape, name, steps, wide=not narrow
+            )
+        self.images[name] = Image(tensor, layout, self.integers and not narrow)
+
+    def add_layer(self, stage: Stage, tensor: str, layer: Layer, epilogue: Epilogue | None) -> None:
+        """Add the layer that computes a stage's result."""
+        self.build.add_layer(tensor, layer, epilogue)
+        wide = epilogue is None or not epilogue.narrow
+        self.images[stage.result] = Image(tensor, layer.layout, wide)
+        self.placed += [Placed(node, "chip", layer=tensor) for node in stage.nodes]
 
     # Statements
 
@@ -197,7 +272,7 @@ class Lowering:
                 stored = [a for a, s in enumerate(array.shape) if s != 1]
                 found = whole.transpose([stored.index(a) for a in order]).reshape(shape)
             if name.endswith(".term"):
-                found = Tensor.from_dense(found, dtype=self._dtype, wide=True)
+                found = self.wide(found)
             self._known[key] = self.build.add_constant(name, found)
         indices = ",".join(index for index, _ in kept)
         return f"{self._known[key]}[{indices}]" if kept else self._known[key]
@@ -239,7 +314,7 @@ class Lowering:
 
     def _wanted_axes(self, name: str, rank: int) -> list[int]:
         """Return the order of axes in which the operators after it want a tensor."""
-        uses = self._uses.get(name, [])
+        uses = self.uses.get(name, [])
         if len(uses) == 1 and uses[0].operator == "transpose":
             return list(uses[0].attributes["axes"])
         return list(range(rank))
@@ -275,7 +350,7 @@ class Lowering:
         """Return whether a result is stored narrow: where all that use it multiply it."""
         return name not in self.graph.outputs and all(
             self.narrow(node.result) if node.operator in MOVED else node.operator in PRODUCTS
-            for node in self._uses.get(name, [])
+            for node in self.uses.get(name, [])
         )
 
     def one_wide(self, names: Sequence[str]) -> None:
@@ -295,6 +370,9 @@ class Lowering:
         """Change how a tensor is seen; return whether that is possible without moving elements."""
         (name,) = node.inputs
         stores = [s for s in (self._values, self._reals) if name in s]
+        if not stores:
+            self._on_chip(name)
+            stores = [self._values]
         found = [_moved(store[name], node) for store in stores]
         if None in found and stores == [self._values] and self.real(name):
             self.copy(name)
@@ -315,6 +393,8 @@ class Lowering:
                 self._known[key] = self.build.add_constant(name, dense(array))
             return self._known[key]
         values = self._of_host(name)
+        if name not in values and name not in self._values:
+            self._on_chip(name)
         if name not in values:
             steps = self._arranged(name, self._values[name])
             attributes = {"scale": self._scale(name)}
@@ -368,7 +448,7 @@ class Lowering:
         """Return whether a kernel adds a tensor to another one."""
         return any(
             self._added(node.result) if node.operator in MOVED else node.operator in ("add", "sub")
-            for node in self._uses.get(name, [])
+            for node in self.uses.get(name, [])
         )
 
 

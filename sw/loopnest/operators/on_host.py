@@ -284,6 +284,29 @@ def arrange(
 
 
 @host
+def place_pixels(x: Array, *, origin: int, steps: Sequence[int], positions: int) -> Array:
+    """Images x (batch, channels, *size) as an array (positions, channels): pixel (n, *at) is row
+    ``origin + sum(steps * (n, *at))``, the others are 0.
+    """
+    found = np.zeros((positions, x.shape[1]), x.dtype)
+    found[_pixels((x.shape[0], *x.shape[2:]), origin, steps)] = np.moveaxis(x, 1, -1)
+    return found
+
+
+@host
+def take_pixels(x: Array, *, origin: int, steps: Sequence[int], size: Sequence[int]) -> Array:
+    """The images (batch, channels, *size) of an array (positions, channels), whose pixels are as
+    for `place_pixels`; ``size`` has the batch in front.
+    """
+    return np.moveaxis(x[_pixels(size, origin, steps)], -1, 1)
+
+
+def _pixels(size: Sequence[int], origin: int, steps: Sequence[int]) -> Array:
+    places = np.indices(tuple(size)).reshape(len(size), -1)
+    return (origin + np.asarray(steps) @ places).reshape(tuple(size))
+
+
+@host
 def to_steps(x: Array, *, scale: float, limit: int) -> Array:
     """``round(x / scale)`` from ``-limit`` to ``limit``: integers that stand for ``scale`` each."""
     if np.isnan(x).any():

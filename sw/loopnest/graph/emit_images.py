@@ -1,0 +1,193 @@
+"""The statements of operators on images."""
+
+from math import lcm, prod
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from ..epilogue import Epilogue
+from ..images.convolution import convolution, repack
+from ..images.layer import Layer
+from ..images.layout import CrowdedError, ImageLayout
+from .graph import dense
+from .image import PIXELWISE, Image, find_room
+from .lower import Lowering, Scale
+from .stages import Stage
+
+
+def emit_images(lowering: Lowering, stage: Stage) -> str | None:
+    """Add the items of a stage on images; return why that is not possible, nothing where it was,
+    and None for what is no operator on images.
+    """
+    if stage.operator == "conv":
+        return _conv(lowering, stage)
+    images = [name for name in stage.inputs if name in lowering.images]
+    if images and stage.operator in (*PIXELWISE, "copy"):
+        return _pixelwise(lowering, stage, images[0])
+    return None
+
+
+def _image(lowering: Lowering, name: str) -> Image:
+    """Return images, with the border that operators after them need."""
+    if name not in lowering.images:
+        room = find_room(name, lowering.uses, lowering.shapes)
+        batch, channels, *size = lowering.shape(name)
+        layout = ImageLayout.make(
+            batch, size, channels, border=room.border, multiple=lcm(*room.strides)
+        )
+        lowering.place_image(name, layout)
+    return lowering.images[name]
+
+
+def _factor(
+    lowering: Lowering, name: str, *, layout: ImageLayout | None = None, narrow: bool = False
+) -> tuple[Image, Scale]:
+    """Return images as the factor of a product, and their scale: narrow on an int8 chip, or if that
+    is said; in this layout if one is given.
+    """
+    image, scale = _image(lowering, name), lowering.scale(name)
+    layout = layout or image.layout
+    if not (image.wide and (narrow or lowering.integers)):
+        return _moved(lowering, name, layout), scale
+    if not lowering.integers:
+        return _copied(lowering, name, layout, Epilogue(out="narrow")), scale
+    own = lowering.narrow_scale(name)
+    return _copied(lowering, name, layout, Epilogue(scale=scale / own, out="narrow")), own
+
+
+def _moved(lowering: Lowering, name: str, layout: ImageLayout) -> Image:
+    """Return images in a layout."""
+    image = lowering.images[name]
+    if image.layout == layout:
+        return image
+    return _copied(lowering, name, layout, None if image.wide else Epilogue(out="narrow"))
+
+
+def _copied(lowering: Lowering, name: str, layout: ImageLayout, epilogue: Epilogue | None) -> Image:
+    """Add a statement that copies images to a layout; return the copy."""
+    image = lowering.images[name]
+    tensor = lowering.build.name(name)
+    if layout == image.layout:
+        layer = Layer(statement=f"{tensor}[p,c] = {image.tensor}[p,c]", operands={}, layout=layout)
+    else:
+        layer = repack(image.layout, layout, image=image.tensor, result=tensor)
+    lowering.build.add_layer(tensor, layer, epilogue)
+    return Image(tensor, layout, epilogue is None or not epilogue.narrow)
+
+
+def _conv(lowering: Lowering, stage: Stage) -> str:
+    name, weight = stage.inputs[:2]
+    if lowering.constant(weight) is None:
+        return "its weights are computed"
+    if len(stage.inputs) == 3:
+        return "its bias is computed"
+    if len(stage.shape) > 4:
+        return "it has more than two dimensions"
+    (image, unit), (weights, own) = _factor(lowering, name), lowering.weights(weight, 0)
+    room = find_room(stage.result, lowering.uses, lowering.shapes)
+    tensor = lowering.build.name(stage.result)
+
+    def layer(image: Image) -> Layer:
+        return convolution(
+            image.layout,
+            weights,
+            **stage.attributes,
+            border=room.border,
+            image=image.tensor,
+            result=tensor,
+        )
+
+    try:
+        found = layer(image)
+    except CrowdedError as error:
+        batch, channels, *size = lowering.shape(name)
+        wider = ImageLayout.make(
+            batch,
+            size,
+            channels,
+            border=find_room(name, lowering.uses, lowering.shapes).border,
+            pitch=error.pitch or 1,
+            multiple=lcm(*stage.attributes["stride"]),
+        )
+        lowering.images[name] = _moved(lowering, name, wider)
+        found = layer(lowering.images[name])
+    _add(lowering, stage, tensor, found, unit * own)
+    return ""
+
+
+def _pixelwise(lowering: Lowering, stage: Stage, first: str) -> str | None:
+    """Apply an operator to images and what broadcasts over their pixels."""
+    image = lowering.images[first]
+    shape = lowering.shape(first)
+    if shape != stage.shape:
+        return None
+    product = stage.operator == "mul"
+    unit: Scale = 1.0 if product else lowering.scale(first)
+    tensor = lowering.build.name(stage.result)
+    operands: dict[str, Any] = {}
+    terms = []
+    wide = False
+    for name in stage.inputs:
+        own = lowering.shape(name)
+        padded = (1,) * (len(shape) - len(own)) + own
+        each = prod(padded[2:]) == 1 and padded[1] == shape[1]
+        if padded != shape and not each and lowering.constant(name) is None:
+            return None
+        if name in lowering.images and not each:
+            if product:
+                found, scale = _factor(lowering, name, layout=image.layout, narrow=wide)
+                unit, wide = unit * scale, wide or found.wide
+            else:
+                found = _moved(lowering, name, image.layout)
+            terms.append(f"{found.tensor}[p,c]")
+            continue
+        if product:
+            name, scale = lowering.factor(name, narrow=True)
+            unit = unit * scale
+        else:
+            name = lowering.term(name, unit)
+        if not each:
+            constant = lowering.constant(name)
+            if constant is None:
+                return None
+            placed = image.layout.pack(np.broadcast_to(dense(constant), shape))
+            operands[f"{tensor}_term"] = placed if product else lowering.wide(placed)
+            terms.append(f"{tensor}_term[p,c]")
+            continue
+        lead = len(own) - len(shape)
+        batch = [lead] if lead >= 0 else []
+        term = lowering.access(name, [("n", batch), ("c", [lead + 1])], {})
+        if padded[0] != 1:
+            # the image that each pixel is of
+            operands[f"{tensor}_image"] = _images_of_pixels(image.layout)
+            term = f"{tensor}_image[p,n] * {term}"
+        terms.append(term)
+    operator = {"add": " + ", "sub": " - ", "mul": " * "}.get(stage.operator, "")
+    expression = operator.join(terms)
+    if lowering.integers:
+        stage.in_steps(unit, lowering.scale(stage.result))
+    epilogue = stage.epilogue(1, 0, narrow=lowering.narrow(stage.result))
+    inside = epilogue is None or epilogue.keeps_zero
+    if not inside or (not product and any(term.count("[p,c]") == 0 for term in terms)):
+        operands[f"{tensor}_wanted"] = image.layout.wanted
+        expression += f" where {tensor}_wanted[p]"
+    layer = Layer(statement=f"{tensor}[p,c] = {expression}", operands=operands, layout=image.layout)
+    lowering.add_layer(stage, tensor, layer, epilogue)
+    return ""
+
+
+def _add(lowering: Lowering, stage: Stage, tensor: str, layer: Layer, unit: Scale) -> None:
+    """Add the layer of a stage."""
+    if lowering.integers:
+        stage.in_steps(unit, lowering.scale(stage.result))
+    epilogue = stage.epilogue(1, 0, narrow=lowering.narrow(stage.result))
+    lowering.add_layer(stage, tensor, layer, epilogue)
+
+
+def _images_of_pixels(layout: ImageLayout) -> sp.csr_array:
+    """Return the matrix (positions, batch) that has a 1 where a position is a pixel of an image."""
+    pixels = layout.pixels.reshape(layout.batch, -1)
+    image = np.repeat(np.arange(layout.batch), pixels.shape[1])
+    entries = np.ones(pixels.size), (pixels.reshape(-1), image)
+    return sp.csr_array(entries, (layout.positions, layout.batch))

@@ -1,0 +1,80 @@
+"""Images among the tensors of a graph."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..images.layout import ImageLayout
+from ..images.windows import Sides, make_axes
+from .graph import Node
+
+WINDOWED = {"conv", "max_pool", "avg_pool"}
+"""Operators on windows of images."""
+
+PIXELWISE = {"add", "sub", "mul", "relu", "clamp", "hardsigmoid"}
+"""Operators whose result has the layout of their input."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """Images (batch, channels, *size) in a tensor (positions, channels) of the program."""
+
+    tensor: str
+    layout: ImageLayout
+    wide: bool
+
+
+def pixel_steps(layout: ImageLayout) -> list[int]:
+    """Return the steps of `place_pixels`: from image to image, then in each dimension."""
+    return [layout.image_step, *layout.steps]
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the operators after an image need of its layout.
+
+    Attributes
+    ----------
+    border : tuple of (before, after)
+        Pixels of zeros in each dimension.
+    strides : tuple of int
+        The products of the strides to come, in each dimension.
+    """
+
+    border: Sides
+    strides: tuple[int, ...]
+
+
+def find_room(
+    name: str, uses: Mapping[str, Sequence[Node]], shapes: Mapping[str, tuple[int, ...]]
+) -> Room:
+    """Return the room that an image needs, so that no operator after it has to move it."""
+    size = shapes[name][2:]
+    border = [(0, 0)] * len(size)
+    strides = [1] * len(size)
+    for node in uses.get(name, ()):
+        if node.inputs[0] != name and node.operator in WINDOWED:
+            continue
+        if node.operator in PIXELWISE and shapes[node.result] == shapes[name]:
+            room = find_room(node.result, uses, shapes)
+            sides, further = room.border, room.strides
+        elif node.operator in WINDOWED:
+            attributes = node.attributes
+            kernel = attributes.get("kernel") or shapes[node.inputs[1]][2:]
+            dilation = attributes.get("dilation", 1)
+            stride, padding = attributes["stride"], attributes["padding"]
+            axes = make_axes(
+                str(node), size, kernel, stride=stride, padding=padding, dilation=dilation
+            )
+            sides = tuple(axis.reach for axis in axes)
+            room = find_room(node.result, uses, shapes)
+            further = tuple(s * f for s, f in zip(stride, room.strides, strict=True))
+            # what the result needs is as many pixels of this one for each of its own
+            sides = tuple(
+                (max(b, s * rb), max(a, s * ra))
+                for (b, a), (rb, ra), s in zip(sides, room.border, stride, strict=True)
+            )
+        else:
+            continue
+        border = [(max(b, sb), max(a, sa)) for (b, a), (sb, sa) in zip(border, sides, strict=True)]
+        strides = [max(s, f) for s, f in zip(strides, further, strict=True)]
+    return Room(tuple(border), tuple(strides))

@@ -1,0 +1,108 @@
+"""Convolutional networks: images stay in the chip's memory from layer to layer."""
+
+import numpy as np
+import pytest
+
+from loopnest.graph.graph import Graph, Node
+from tests.sw.graph.models import check, normal, places, starts
+
+
+def window(stride=1, padding=0, dilation=1, groups=1, dimensions=2):
+    def each(n):
+        return list(n) if isinstance(n, tuple) else [n] * dimensions
+
+    pads = [[p, p] if np.ndim(p) == 0 else list(p) for p in each(padding)]
+    return {
+        "stride": each(stride),
+        "padding": pads,
+        "dilation": each(dilation),
+        "groups": groups,
+    }
+
+
+def residual(batch):
+    """A residual block, a separable one with squeeze and excitation, and a classifier."""
+    inputs = {"x": normal(1, batch, 3, 12, 10)}
+    constants = {
+        "w1": normal(2, 8, 3, 3, 3),
+        "b1": normal(3, 8),
+        "w2": normal(4, 8, 8, 3, 3) * 0.2,
+        "scale": normal(5, 1, 8, 1, 1),
+        "shift": normal(6, 1, 8, 1, 1),
+        "wd": normal(7, 8, 1, 5, 5) * 0.3,
+        "w3": normal(8, 16, 8, 1, 1),
+        "ws": normal(9, 16, 16),
+        "bs": normal(10, 16),
+        "w4": normal(11, 4, 16, 3, 3) * 0.3,
+    }
+    nodes = (
+        Node("c1", "conv", ("x", "w1", "b1"), window(padding=1)),
+        Node("r1", "relu", ("c1",)),
+        Node("c2", "conv", ("r1", "w2"), window(padding=1)),
+        Node("n2", "mul", ("c2", "scale")),
+        Node("bn", "add", ("n2", "shift")),
+        Node("sum", "add", ("bn", "r1")),
+        Node("r2", "relu", ("sum",)),
+        Node("d", "conv", ("r2", "wd"), window((2, 1), 2, groups=8)),
+        Node("hs", "hardswish", ("d",)),
+        Node("c3", "conv", ("hs", "w3"), window()),
+        Node("mean", "mean", ("c3",), {"axes": [2, 3], "keepdims": False}),
+        Node("fc", "linear", ("mean", "ws", "bs")),
+        Node("gate", "hardsigmoid", ("fc",)),
+        Node("gates", "reshape", ("gate",), {"shape": (batch, 16, 1, 1)}),
+        Node("se", "mul", ("c3", "gates")),
+        Node("c4", "conv", ("se", "w4"), window((1, 2), 1)),
+        Node("flat", "reshape", ("c4",), {"shape": (batch, 4 * 6 * 5)}),
+    )
+    return Graph(inputs, constants, nodes, ("flat",))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_blocks_of_networks_in_one_start(batch):
+    model = check(residual(batch), tolerance=0.03)
+    assert "host" not in places(model).values()
+    assert starts(model) == 1
+
+
+@pytest.mark.parametrize(
+    "shape, weights, attributes",
+    [
+        ((2, 4, 9), (6, 4, 3), window(2, 1, dimensions=1)),
+        ((1, 4, 9), (4, 1, 3), window(1, ((2, 0),), groups=4, dimensions=1)),
+        ((2, 6, 7, 5), (4, 3, 3, 2), window((2, 1), ((1, 0), 1), (1, 2), 2)),
+        ((2, 3, 6, 6), (5, 3, 1, 1), window(2)),
+        ((1, 1, 5, 5), (1, 1, 5, 5), window()),
+    ],
+)
+def test_convolutions(shape, weights, attributes):
+    graph = Graph(
+        {"x": normal(1, *shape)},
+        {"w": normal(2, *weights), "b": normal(3, weights[0])},
+        (Node("y", "conv", ("x", "w", "b"), attributes), Node("z", "relu", ("y",))),
+        ("z",),
+    )
+    assert set(places(check(graph)).values()) == {"chip"}
+
+
+def test_images_of_other_layouts_are_added():
+    """A convolution without padding has another border than one with it: the images are moved."""
+    graph = Graph(
+        {"x": normal(1, 2, 3, 8, 8)},
+        {
+            "v": normal(2, 4, 3, 3, 3),
+            "w": normal(3, 4, 3, 5, 5),
+            "u": normal(4, 4, 4, 3, 3),
+            "c": normal(5, 4, 4, 4),
+        },
+        (
+            Node("a", "conv", ("x", "v"), window(2, 1)),
+            Node("b", "conv", ("x", "w"), window(1)),
+            Node("s", "add", ("a", "b")),
+            Node("t", "add", ("s", "c")),
+            Node("m", "mul", ("t", "b")),
+            Node("y", "conv", ("m", "u"), window(1, 1)),
+        ),
+        ("y", "t"),
+    )
+    model = check(graph, tolerance=0.04)
+    assert "host" not in places(model).values()
