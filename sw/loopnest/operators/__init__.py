@@ -1,6 +1,6 @@
 """The operators of models, each with its meaning in NumPy."""
 
-from . import on_chip, on_host
+from . import on_chip, on_host, quantized
 from .table import OPERATORS, Operator
 
-__all__ = ["OPERATORS", "Operator", "on_chip", "on_host"]
+__all__ = ["OPERATORS", "Operator", "on_chip", "on_host", "quantized"]

@@ -16,7 +16,7 @@ host = operator(on_chip=False)
 @host
 def softmax(x: Array, *, axis: int = -1, logarithm: bool = False) -> Array:
     """``exp(x) / sum(exp(x))`` over an axis, or its logarithm."""
-    shifted = x - np.nanmax(x, axis=axis, keepdims=True, initial=np.finfo(x.dtype).min)
+    shifted = x - np.nanmax(x, axis=axis, keepdims=True, initial=-np.inf)
     total = np.exp(shifted).sum(axis=axis, keepdims=True)
     return shifted - np.log(total) if logarithm else np.exp(shifted) / total
 
@@ -72,19 +72,19 @@ def gelu(x: Array, *, approximate: bool = False) -> Array:
     if approximate:
         inner = number_as(x, np.sqrt(2 / np.pi)) * (x + number_as(x, 0.044715) * x**3)
         return number_as(x, 0.5) * x * (1 + np.tanh(inner))
-    return number_as(x, 0.5) * x * (1 + scipy_erf(x / number_as(x, np.sqrt(2))))
+    return number_as(x, 0.5) * x * (1 + erf(x / number_as(x, np.sqrt(2))))
 
 
 @host
 def silu(x: Array) -> Array:
     """``x * sigmoid(x)``."""
-    return x * expit(x)
+    return x * sigmoid(x)
 
 
 @host
 def sigmoid(x: Array) -> Array:
     """``1 / (1 + exp(-x))``."""
-    return expit(x)
+    return expit(x).astype(x.dtype)
 
 
 @host
@@ -96,7 +96,7 @@ def tanh(x: Array) -> Array:
 @host
 def erf(x: Array) -> Array:
     """The error function."""
-    return scipy_erf(x)
+    return scipy_erf(x).astype(x.dtype)
 
 
 @host
@@ -142,6 +142,24 @@ def cos(x: Array) -> Array:
 
 
 @host
+def floor(x: Array) -> Array:
+    """`numpy.floor`."""
+    return np.floor(x)
+
+
+@host
+def ceil(x: Array) -> Array:
+    """`numpy.ceil`."""
+    return np.ceil(x)
+
+
+@host
+def sign(x: Array) -> Array:
+    """`numpy.sign`."""
+    return np.sign(x)
+
+
+@host
 def leaky_relu(x: Array, *, slope: float = 0.01) -> Array:
     """``x`` where that is positive, otherwise ``slope * x``."""
     return np.where(x >= 0, x, number_as(x, slope) * x)
@@ -159,6 +177,12 @@ def div(a: Array, b: Array) -> Array:
     if np.result_type(a, b).kind == "f":
         return a / b
     return np.trunc(a / b).astype(np.result_type(a, b))
+
+
+@host
+def mod(a: Array, b: Array, *, truncated: bool = False) -> Array:
+    """The remainder of a division, with the sign of ``b``; of a ``truncated`` one, of ``a``."""
+    return np.fmod(a, b) if truncated else np.mod(a, b)
 
 
 @host
@@ -216,6 +240,38 @@ def gather(x: Array, indices: Array, *, axis: int = 0) -> Array:
 
 
 @host
+def take_along(x: Array, indices: Array, *, axis: int) -> Array:
+    """Elements of a part of ``x``: each index is a position along an axis, at the index's own
+    position along the others.
+    """
+    return x[_places(indices, axis)]
+
+
+def _places(indices: Array, axis: int) -> tuple[Array, ...]:
+    """Return the positions along each axis: ``indices`` along one, and their own along others."""
+    places: list[Array] = list(np.indices(indices.shape, sparse=True))
+    places[axis] = np.asarray(indices, np.int64)
+    return tuple(places)
+
+
+@host
+def gather_nd(x: Array, indices: Array, *, batch_axes: int = 0) -> Array:
+    """``x[*batch, *index]`` for each index (..., axes) after ``batch_axes`` that both share."""
+    shared = indices.shape[:batch_axes]
+    flat = x.reshape(-1, *x.shape[batch_axes:])
+    index = np.asarray(indices, np.int64).reshape(len(flat), -1, indices.shape[-1])
+    batch = np.arange(len(flat))[:, None]
+    found = flat[(batch, *np.moveaxis(index, -1, 0))]
+    return found.reshape(*shared, *indices.shape[batch_axes:-1], *found.shape[2:])
+
+
+@host
+def einsum(*tensors: Array, equation: str) -> Array:
+    """`numpy.einsum`."""
+    return np.einsum(equation, *tensors)
+
+
+@host
 def cast(x: Array, *, dtype: str) -> Array:
     """``x.astype(dtype)``."""
     return x.astype(dtype)
@@ -240,6 +296,12 @@ def min_(x: Array, *, axes: Sequence[int], keepdims: bool = False) -> Array:
 
 
 @host
+def prod(x: Array, *, axes: Sequence[int], keepdims: bool = False) -> Array:
+    """The product over axes."""
+    return x.prod(axis=tuple(axes), keepdims=keepdims)
+
+
+@host
 def argmax(x: Array, *, axis: int, keepdims: bool = False) -> Array:
     """`numpy.argmax`."""
     return np.argmax(x, axis=axis, keepdims=keepdims)
@@ -250,17 +312,19 @@ def top_k(
     x: Array, *, k: int, axis: int = -1, largest: bool = True, indices: bool = False
 ) -> Array:
     """The k largest (or smallest) elements along an axis in their order, or their indices."""
-    keys = -x if largest else x
+    # backwards twice, so that of equal elements the first one comes first
+    keys = np.flip(x, axis) if largest else x
     order = np.argsort(keys, axis=axis, kind="stable")
+    order = x.shape[axis] - 1 - np.flip(order, axis) if largest else order
     order = np.take(order, np.arange(k), axis=axis)
     return order if indices else np.take_along_axis(x, order, axis=axis)
 
 
 @host
 def scatter(x: Array, indices: Array, updates: Array, *, axis: int) -> Array:
-    """``x`` with ``updates`` put where ``indices`` say along an axis (`numpy.put_along_axis`)."""
+    """``x`` with ``updates`` put where ``indices`` say along an axis, as `take_along`."""
     found = x.copy()
-    np.put_along_axis(found, np.asarray(indices, np.int64), updates, axis)
+    found[_places(indices, axis)] = updates
     return found
 
 
