@@ -104,6 +104,16 @@ class Graph:
                 found.setdefault(name, []).append(node)
         return found
 
+    def needed(self) -> "Graph":
+        """Return the graph without nodes and constants that no output needs."""
+        names, kept = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if node.result in names:
+                names.update(node.inputs)
+                kept.append(node)
+        constants = {name: array for name, array in self.constants.items() if name in names}
+        return Graph(self.inputs, constants, tuple(reversed(kept)), self.outputs)
+
     def walk(self, inputs: Mapping[str, Array] | None = None) -> Iterator[tuple[Node, Array]]:
         """Compute the nodes' results one by one with NumPy; each is dropped after its last use."""
         values = dict(self.constants) | dict(self.inputs if inputs is None else inputs)
