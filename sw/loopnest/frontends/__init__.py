@@ -1,0 +1,1 @@
+"""Models of other programs as graphs, and weights from files."""

@@ -1,0 +1,5 @@
+"""ONNX models as graphs."""
+
+from .read import from_onnx
+
+__all__ = ["from_onnx"]

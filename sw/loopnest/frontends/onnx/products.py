@@ -1,0 +1,293 @@
+"""Convolutions and products of matrices."""
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from .builder import Builder, Value
+from .elementwise import cast_to
+from .node import OnnxNode, converts, numbers_as
+
+Pairs = list[tuple[int, int]]
+
+
+@converts("MatMul")
+def matmul(builder: Builder, node: OnnxNode) -> Value:
+    """`numpy.matmul`; with a known matrix on the right, a linear layer."""
+    return product(builder, *node.values())
+
+
+def product(builder: Builder, a: Value, b: Value) -> Value:
+    """Emit a product of matrices."""
+    if b.known and b.ndim == 2 and a.ndim > 0:
+        return builder.emit("linear", a, transposed(builder, b))
+    return builder.emit("matmul", a, b)
+
+
+def transposed(builder: Builder, x: Value) -> Value:
+    """Emit the exchange of the last two axes."""
+    axes = (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
+    return builder.emit("transpose", x, axes=axes)
+
+
+@converts("Gemm")
+def gemm(builder: Builder, node: OnnxNode) -> Value:
+    """``alpha * A' @ B' + beta * C``; the factors go into what is known."""
+    a, b, c = node.input(0), node.input(1), node.optional(2)
+    alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
+    if node.attribute("transA", 0):
+        a = transposed(builder, a)
+    if not node.attribute("transB", 0):
+        b = transposed(builder, b)
+    if alpha != 1:
+        if b.known:
+            b = builder.emit("mul", b, builder.like(alpha, b))
+        else:
+            a = builder.emit("mul", a, builder.like(alpha, a))
+    if c is not None and beta == 0:
+        c = None
+    if c is not None and beta != 1:
+        c = builder.emit("mul", c, builder.like(beta, c))
+    if (
+        c is not None
+        and b.known
+        and c.known
+        and prod(c.shape) in (1, b.shape[0])
+        and (c.ndim == 0 or c.shape[-1] == prod(c.shape))
+    ):
+        bias = builder.emit("reshape", c, shape=(prod(c.shape),))
+        bias = builder.emit("broadcast", bias, shape=(b.shape[0],))
+        return builder.emit("linear", a, b, bias)
+    if b.known:
+        found = builder.emit("linear", a, b)
+    else:
+        found = builder.emit("matmul", a, transposed(builder, b))
+    return found if c is None else builder.emit("add", found, c)
+
+
+@converts("Einsum")
+def einsum(builder: Builder, node: OnnxNode) -> Value:
+    """`numpy.einsum`."""
+    equation = node.attribute("equation", b"")
+    return builder.emit("einsum", *node.values(), equation=equation.replace(" ", ""))
+
+
+@converts("Conv")
+def conv(builder: Builder, node: OnnxNode) -> Value:
+    """Convolution of x (batch, channels, *spatial) with weights (filters, channels / groups,
+    *kernel).
+    """
+    x, weight, bias = node.input(0), node.input(1), node.optional(2)
+    kernel = _kernel(node, x, weight)
+    stride, dilation = windows(node, len(kernel))
+    padding = pads(node, x.shape[2:], kernel, stride, dilation)
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    return builder.emit(
+        "conv",
+        *inputs,
+        stride=stride,
+        padding=tuple(padding),
+        dilation=dilation,
+        groups=int(node.attribute("group", 1)),
+    )
+
+
+def _kernel(node: OnnxNode, x: Value, weight: Value) -> tuple[int, ...]:
+    if x.ndim < 3 or weight.ndim != x.ndim:
+        raise ValueError(
+            f"an input of shape {x.shape} and weights of shape {weight.shape}: expected (batch, "
+            "channels, spatial...) and (filters, channels, kernel...)"
+        )
+    kernel = tuple(weight.shape[2:])
+    given = node.attribute("kernel_shape", kernel)
+    if tuple(given) != kernel:
+        raise ValueError(f"kernel_shape = {tuple(given)}: expected {kernel}, as the weights have")
+    return kernel
+
+
+def windows(node: OnnxNode, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the strides and dilations."""
+    found = []
+    for name in ("strides", "dilations"):
+        steps = tuple(int(n) for n in node.attribute(name, (1,) * rank))
+        if len(steps) != rank or min(steps, default=1) < 1:
+            raise ValueError(f"{name} = {steps}: expected {rank} numbers of 1 or more")
+        found.append(steps)
+    return found[0], found[1]
+
+
+def pads(
+    node: OnnxNode,
+    shape: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> Pairs:
+    """Return the padding before and after each spatial dimension."""
+    rank = len(kernel)
+    node.refuse("auto_pad", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+    auto = node.attribute("auto_pad", "NOTSET")
+    if auto == "NOTSET":
+        flat = [int(n) for n in node.attribute("pads", (0,) * 2 * rank)]
+        if len(flat) != 2 * rank:
+            raise ValueError(f"pads = {flat}: expected {2 * rank} numbers")
+        return list(zip(flat[:rank], flat[rank:], strict=True))
+    if auto == "VALID":
+        return [(0, 0)] * rank
+    found = []
+    for size, k, s, d in zip(shape, kernel, stride, dilation, strict=True):
+        total = max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size)
+        small, large = total // 2, total - total // 2
+        found.append((small, large) if auto == "SAME_UPPER" else (large, small))
+    return found
+
+
+@converts("ConvTranspose")
+def conv_transpose(builder: Builder, node: OnnxNode) -> Value:
+    """Transposed convolution: a convolution, with the weights mirrored, of x with zeros between
+    its elements.
+    """
+    x, weight, bias = node.input(0), node.input(1), node.optional(2)
+    kernel = _kernel(node, x, weight)
+    rank, groups = len(kernel), int(node.attribute("group", 1))
+    stride, dilation = windows(node, rank)
+    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    extra = [int(n) for n in node.attribute("output_padding", (0,) * rank)]
+    places = [(n - 1) * s + w for n, s, w in zip(x.shape[2:], stride, span, strict=True)]
+    # Elements that are cut off the full result, before and after
+    cut = _cut(node, x, places, extra, stride)
+    mirrored = _mirrored(builder, weight, groups)
+    spread = x
+    for axis, (step, size) in enumerate(zip(stride, x.shape[2:], strict=True), 2):
+        if step > 1:
+            spread = _spread(builder, spread, axis, step, size)
+    padding = [
+        (w - 1 - before, w - 1 - after) for w, (before, after) in zip(span, cut, strict=True)
+    ]
+    if any(min(pair) < 0 for pair in padding):
+        around = [(0, 0), (0, 0), *padding]
+        spread = padded(builder, spread, around)
+        padding = [(0, 0)] * rank
+    inputs = (spread, mirrored) if bias is None else (spread, mirrored, bias)
+    return builder.emit(
+        "conv",
+        *inputs,
+        stride=(1,) * rank,
+        padding=tuple(padding),
+        dilation=dilation,
+        groups=groups,
+    )
+
+
+def _cut(
+    node: OnnxNode, x: Value, places: Sequence[int], extra: Sequence[int], stride: Sequence[int]
+) -> Pairs:
+    """Return how much of a full transposed convolution is cut off before and after."""
+    rank = len(places)
+    shape = node.attribute("output_shape", None)
+    auto = node.attribute("auto_pad", "NOTSET")
+    if shape is None and auto in ("SAME_UPPER", "SAME_LOWER"):
+        shape = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
+    if shape is None:
+        given = pads(node, x.shape[2:], (1,) * rank, (1,) * rank, (1,) * rank)
+        return [(b, a - e) for (b, a), e in zip(given, extra, strict=True)]
+    found = []
+    for full, more, size in zip(places, extra, list(shape)[-rank:], strict=True):
+        total = full + more - int(size)
+        half = total // 2
+        before = half if auto == "SAME_UPPER" else total - half
+        found.append((before, total - before - more))
+    return found
+
+
+def _mirrored(builder: Builder, weight: Value, groups: int) -> Value:
+    """Return weights (channels, filters / groups, *kernel) as a convolution wants them: (filters,
+    channels / groups, *kernel), mirrored.
+    """
+    if not weight.known:
+        raise ValueError(f"weights {weight.name!r} are computed: expected a constant")
+    channels, per_group, *kernel = weight.shape
+    grouped = weight.array.reshape(groups, channels // groups, per_group, *kernel)
+    swapped = grouped.swapaxes(1, 2).reshape(groups * per_group, channels // groups, *kernel)
+    return builder.known(np.flip(swapped, tuple(range(2, swapped.ndim))))
+
+
+def _spread(builder: Builder, x: Value, axis: int, step: int, size: int) -> Value:
+    """Put ``step - 1`` zeros between the elements of an axis."""
+    apart = builder.emit("reshape", x, shape=(*x.shape[: axis + 1], 1, *x.shape[axis + 1 :]))
+    padding = [(0, 0)] * apart.ndim
+    padding[axis + 1] = (0, step - 1)
+    apart = builder.emit("pad", apart, padding=tuple(padding), value=0)
+    shape = (*x.shape[:axis], size * step, *x.shape[axis + 1 :])
+    joined = builder.emit("reshape", apart, shape=shape)
+    return sliced(builder, joined, axis, 0, (size - 1) * step + 1)
+
+
+def sliced(builder: Builder, x: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
+    """Emit a slice along one axis, if it is not everything."""
+    if (start, stop, step) == (0, x.shape[axis], 1):
+        return x
+    return builder.emit("slice", x, axes=(axis,), starts=(start,), stops=(stop,), steps=(step,))
+
+
+def padded(builder: Builder, x: Value, padding: Pairs, value: float = 0) -> Value:
+    """Emit a padding with a number; where it is negative, a slice."""
+    for axis, (before, after) in enumerate(padding):
+        if before < 0 or after < 0:
+            x = sliced(builder, x, axis, max(0, -before), x.shape[axis] + min(0, after))
+    positive = tuple((max(0, before), max(0, after)) for before, after in padding)
+    if any(map(any, positive)):
+        x = builder.emit("pad", x, padding=positive, value=value)
+    return x
+
+
+@converts("Resize", "Upsample")
+def resize(builder: Builder, node: OnnxNode) -> Value:
+    """Interpolation along each axis: a product with a sparse matrix of its weights."""
+    from .interpolate import resizing
+
+    x = node.input()
+    for axis, matrix in resizing(node, x):
+        weights = builder.known(matrix.astype(x.dtype))
+        last = axis == x.ndim - 1
+        axes = [n for n in range(x.ndim) if n != axis] + [axis]
+        moved = x if last else builder.emit("transpose", x, axes=tuple(axes))
+        moved = builder.emit("linear", moved, weights)
+        back = tuple(int(n) for n in np.argsort(axes))
+        x = moved if last else builder.emit("transpose", moved, axes=back)
+    return x
+
+
+# Products of integers
+
+
+@converts("MatMulInteger")
+def matmul_integer(builder: Builder, node: OnnxNode) -> Value:
+    """The product of int8 matrices, with zero points, in int32."""
+    a, b = node.input(0), node.input(1)
+    return product(builder, _centred(builder, node, a, 2, -1), _centred(builder, node, b, 3, -2))
+
+
+@converts("ConvInteger")
+def conv_integer(builder: Builder, node: OnnxNode) -> Value:
+    """The convolution of int8 tensors, with zero points, in int32."""
+    x = _centred(builder, node, node.input(0), 2, 0)
+    weight = _centred(builder, node, node.input(1), 3, 0)
+    plain = OnnxNode("Conv", (x, weight), node.outputs, node.attributes, node.opset)
+    return conv(builder, plain)
+
+
+def _centred(builder: Builder, node: OnnxNode, x: Value, at: int, across: int) -> Value:
+    """Return int8 numbers less their zero point, in int32; several of them are along an axis."""
+    wide = cast_to(builder, x, np.dtype(np.int32))
+    if node.optional(at) is None:
+        return wide
+    zero = node.known(at, "the zero point").astype(np.int32)
+    if zero.ndim == 1 and len(zero) > 1:
+        # of A by its rows, of B by its columns, of a convolution by its filters
+        axis = {-1: x.ndim - 2, -2: x.ndim - 1, 0: 0}[across]
+        zero = zero.reshape([-1 if n == axis else 1 for n in range(x.ndim)])
+    elif zero.size == 1:
+        zero = zero.reshape(())
+    return builder.emit("sub", wide, builder.known(numbers_as(wide, zero)))
