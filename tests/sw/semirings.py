@@ -10,17 +10,21 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Case:
-    """A semiring: its product of two stored values, its sum of an array along an axis, its zero."""
+    """A semiring: its product of two stored values, its sum of an array along an axis, its zero,
+    and the term that leaves a sum as it is, if that is another value.
+    """
 
     multiply: Callable[[NDArray, NDArray], NDArray]
     add: Callable[..., NDArray]
     zero: float = 0.0
+    neutral: float | None = None
 
 
 CASES = {
     "plus_times": Case(np.multiply, np.sum),
     "min_plus": Case(np.add, np.min, np.inf),
     "max_times": Case(np.multiply, np.max, -np.inf),
+    "max_times_0": Case(np.multiply, np.max, neutral=-np.inf),
     "or_and": Case(lambda a, b: ((a != 0) & (b != 0)) * 1.0, np.max),
     "plus_first": Case(lambda a, b: a + 0 * b, np.sum),
     "plus_second": Case(lambda a, b: 0 * a + b, np.sum),
@@ -56,8 +60,10 @@ def product(name: str, a: sp.sparray | NDArray, b: sp.sparray | NDArray) -> tupl
     case = CASES[name]
     (x, has_x), (y, has_y) = stored(a), stored(b)
     both = has_x[:, :, None] & has_y[None]
-    terms = np.where(both, case.multiply(x[:, :, None], y[None]), case.zero)
-    return case.add(terms, axis=1), both.any(axis=1)
+    neutral = case.zero if case.neutral is None else case.neutral
+    terms = np.where(both, case.multiply(x[:, :, None], y[None]), neutral)
+    has = both.any(axis=1)
+    return np.where(has, case.add(terms, axis=1), case.zero), has
 
 
 def clipped(values: NDArray, dtype: str) -> NDArray:

@@ -5,15 +5,18 @@ import pytest
 import scipy.sparse as sp
 
 import loopnest
-from loopnest import Chip, Epilogue, Tensor
-from loopnest.images.convolution import convolution, repack
+from loopnest import Chip, Epilogue, Memory, Tensor
+from loopnest.images.convolution import convolution
 from loopnest.images.layout import CrowdedError, ImageLayout
+from loopnest.images.pooling import avg_pool, global_average, max_pool, repack
+from loopnest.program.chain import find_chain
 from loopnest.program.steps import KernelStep
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
 
-CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("int8", "bf16")}
+MEMORY = Memory(fill=0xA5)
+CHIPS = {d: Chip(dtype=d, backend="model", memory=MEMORY) for d in ("int8", "bf16")}
 
 
 def integers(rng, shape, density=1.0):
@@ -123,7 +126,7 @@ def test_repacking():
         layer = repack(layout, to)
         assert layer.layout is to
         assert np.array_equal(run(CHIPS[dtype], layer, images, layout), images)
-    with pytest.raises(ValueError, match=r"images of \(2, 4, 3, 5\) .*: expected \(2, 4, 3, 6\)"):
+    with pytest.raises(ValueError, match=r"layout of \(2, 4, 3, 6\) .*: expected \(2, 4, 3, 5\)"):
         repack(layout, ImageLayout.make(2, (4, 3), 6))
 
 
@@ -170,3 +173,102 @@ def test_layouts_that_do_not_fit():
     with pytest.raises(CrowdedError):
         ImageLayout(batch=1, height=2, width=4, channels=1, origin=0, image_step=8, row_step=3,
                     pixel_step=1, positions=8)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_poolings(seed):
+    """A maximum has no padding, an average divides by what is in its window."""
+    rng = np.random.default_rng(seed)
+    dimensions, kind = 1 + seed % 2, ("max", "pads", "pixels", "max")[seed // 2 % 4]
+    size = rng.integers(5, 9, dimensions).tolist()
+    kernel, stride = (rng.integers(1, 4, dimensions).tolist() for _ in range(2))
+    dilation = rng.integers(1, 3, dimensions).tolist()
+    pads = [int(rng.integers(0, n // 2 + 1)) for n in kernel]
+    options = {"stride": stride, "padding": pads, "ceil_mode": seed % 3 == 0}
+    images = integers(rng, (2, 5, *size)).astype(np.float64)
+    layout = ImageLayout.make(2, size, 5, border=seed % 2)
+    chip = CHIPS[("int8", "bf16")[seed % 4 // 2]]
+    if kind == "max":
+        function = (functional.max_pool1d, functional.max_pool2d)[dimensions - 1]
+        options["dilation"] = dilation
+        layer = max_pool(layout, kernel, border=1, **options)
+        assert layer.nonnegative
+        got = run(chip, layer, images, layout, out="dense,dense")
+        assert np.array_equal(got, reference(function, images, kernel_size=kernel, **options))
+        layer = max_pool(layout, kernel, **options)
+        got = run(chip, layer, images, layout, out="dense,compressed")
+    else:
+        function = (functional.avg_pool1d, functional.avg_pool2d)[dimensions - 1]
+        options["count_include_pad"] = kind == "pads"
+        got = run(chip, avg_pool(layout, kernel, border=1, **options), images, layout)
+    want = reference(function, images, kernel_size=kernel, **options)
+    if chip is CHIPS["int8"] and kind != "max":
+        assert np.abs(got - want).max() <= 0.5
+    else:
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_poolings_that_do_not_fit():
+    layout = ImageLayout.make(1, (4, 4), 3)
+    for message, call in {
+        "padding=2: a window of 2 has no pixel": lambda: max_pool(layout, 2, padding=2),
+        "kernel of 5 x 5: expected up to 4 x 4": lambda: avg_pool(layout, 5),
+        r"layout of \(1, 3, 3, 3\).*: expected \(1, 2, 2, 3\)":
+            lambda: max_pool(layout, 2, to=ImageLayout.make(1, (3, 3), 3)),
+        "bias: expected none": lambda: global_average(layout).assignment(Epilogue(bias=1)),
+        r"scale of shape \(3,\): expected a number":
+            lambda: avg_pool(layout, 3, stride=1, padding=1, count_include_pad=False).assignment(
+                Epilogue(scale=[1, 2, 3])),
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def narrow(values, dtype):
+    """Return sums as the epilogue of the chains below makes them narrow."""
+    values = torch.clamp(values, min=0)
+    if dtype == "int8":
+        return torch.clamp(torch.round(values / 4), max=127)
+    return (values / 4).float().bfloat16().double()
+
+
+@pytest.mark.parametrize("out", ["dense,dense", None])
+@pytest.mark.parametrize("dtype", CHIPS)
+def test_a_network_runs_in_one_start(dtype, out):
+    """Each layer's result is in memory as the next one reads it, with zeros around it."""
+    rng = np.random.default_rng(5)
+    shapes = [(6, 3, 3, 3), (8, 6, 5, 5), (8, 1, 3, 3), (10, 8, 1, 1)]
+    options = [{"padding": 1}, {"padding": 2, "stride": 2}, {"padding": 1, "groups": 8}, {}]
+    weights = [integers(rng, shape, 0.7) for shape in shapes]
+    biases = [integers(rng, len(w)) for w in weights]
+    layout = ImageLayout.make(2, (9, 10), 3, border=1, pitch=12, multiple=2)
+    layers, operands, before = [], {}, layout
+    for n, (w, given, border) in enumerate(zip(weights, options, (2, 1, 0, 0), strict=True)):
+        layer = convolution(before, w, border=border, image=f"h{n}", result=f"h{n + 1}", **given)
+        layers.append(layer)
+        before = layer.layout
+    layers.append(max_pool(before, 2, stride=1, image="h4", result="h5"))
+    layers.append(global_average(layers[-1].layout, image="h5", result="h6"))
+    assert layers[-1].layout.shape == (2, 10)
+    steps = [
+        layer.assignment(Epilogue(bias=b, relu=True, scale=1 / 4, out="narrow"), out=out)
+        for layer, b in zip(layers, biases, strict=False)
+    ]
+    steps += [layers[4].assignment(Epilogue(out="narrow"), out=out), layers[5].assignment()]
+    for layer in layers:
+        operands |= layer.operands
+    images = integers(rng, (2, 3, 9, 10))
+    chip = CHIPS[dtype]
+    program = loopnest.compile(steps, {"h0": layout.pack(images), **operands}, chip=chip)
+    kernels = program.explain().steps
+    assert len(find_chain(chip.config, kernels)) == len(kernels) == 6
+    for given in (images, integers(rng, images.shape), images):
+        x = torch.tensor(given, dtype=torch.float64)
+        for w, bias, arguments in zip(weights, biases, options, strict=True):
+            w, bias = (torch.tensor(a, dtype=torch.float64) for a in (w, bias))
+            x = narrow(functional.conv2d(x, w, bias, **arguments), dtype)
+        x = functional.max_pool2d(x, 2, stride=1)
+        want = x.mean(dim=(2, 3)).numpy()
+        got = dense(program.run(h0=layout.pack(given))["h6"])
+        assert want.any() and got.shape == (2, 10)
+        np.testing.assert_allclose(got, want, atol=0.5 * (dtype == "int8"), rtol=1e-6)

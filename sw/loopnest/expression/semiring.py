@@ -72,6 +72,12 @@ class Semiring:
         """Whether there is a ``-``."""
         return self.add is Op.ADD
 
+    def absent_is_zero(self, operands: Sequence[Operand]) -> bool:
+        """Return whether an absent entry of these operands is equivalent to an entry of 0."""
+        if self.zero != 0 or self.add is Op.ADD:
+            return self.zero == 0
+        return all(operand.bounds[0] >= 0 for operand in operands)
+
     def op(self, op: Op) -> Op:
         """Return the chip's operator for an expression's `ADD`, `MUL` or `FIRST`."""
         return {Op.ADD: self.add, Op.MUL: self.multiply}.get(op, op)
@@ -161,14 +167,16 @@ SEMIRINGS = {
         PLUS_TIMES,
         Semiring("min_plus", Op.MIN, Op.ADD, zero=float("inf")),
         Semiring("max_times", Op.MAX, Op.MUL, zero=float("-inf")),
+        Semiring("max_times_0", Op.MAX, Op.MUL),
         Semiring("or_and", Op.MAX, Op.MUL, boolean=True),
         Semiring("plus_first", Op.ADD, Op.MUL, factors=Factors.FIRST),
         Semiring("plus_second", Op.ADD, Op.MUL, factors=Factors.SECOND),
         Semiring("plus_pair", Op.ADD, Op.MUL, factors=Factors.NONE),
     )
 }
-"""The semirings by name. ``plus_pair`` counts matches. ``max_times`` is one for values of 0 or
-more: of negative ones, a statement of several kernels multiplies maxima."""
+"""The semirings by name. ``plus_pair`` counts matches. ``max_times`` and ``max_times_0`` are ones
+for values of 0 or more: of negative ones, a statement of several kernels multiplies maxima, and a
+maximum of 0 is not neutral."""
 
 
 def find_semiring(name: str) -> Semiring:

@@ -53,8 +53,8 @@ def convolution(
 
     Pixels of the result are as far apart in memory as those of the images whose windows they are,
     divided by what these distances have in common: steps of rows and images that are multiples of
-    the strides keep results dense (`ImageLayout.make`). ``Layer.layout.waste`` tells; `repack`
-    closes gaps.
+    the strides keep results dense (`ImageLayout.make`). ``Layer.layout.waste`` tells;
+    `pooling.repack` closes gaps.
 
     Parameters
     ----------
@@ -143,37 +143,6 @@ def convolution(
         operands={names["weights"]: tensor, names["wanted"]: mask},
         layout=found,
         order=order,
-    )
-
-
-def repack(
-    layout: ImageLayout, to: ImageLayout, *, image: str = "image", result: str = "out"
-) -> Layer:
-    """Return the layer that copies images to another layout.
-
-    Parameters
-    ----------
-    to : ImageLayout
-        Of the same batch, size and channels.
-
-    Raises
-    ------
-    ValueError
-        For another batch, size or channels.
-    """
-    sizes = [(a.batch, *a.size, a.channels) for a in (layout, to)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(f"images of {sizes[0]} (batch, size, channels): expected {sizes[1]}")
-    moved = sp.coo_array(
-        (np.ones(to.pixels.size), (to.pixels.reshape(-1), layout.pixels.reshape(-1))),
-        (to.positions, layout.positions),
-    )
-    name = f"{result}_places"
-    return Layer(
-        statement=f"{result}[p,c] = {name}[p,q] * {image}[q,c]",
-        operands={name: moved},
-        layout=to,
-        order="pqc",
     )
 
 

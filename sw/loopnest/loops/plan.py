@@ -368,7 +368,9 @@ class _Kernel:
             tuple(self.statement.accesses[n] for n in self.lane.columns),
             fiber_loops(target, loops, self.compressed) if self.full else (),
         )
-        nest = storage.nest(relaxed=self.relaxed, absent_is_zero=self.semiring.zero == 0)
+        nest = storage.nest(
+            relaxed=self.relaxed, absent_is_zero=self.semiring.absent_is_zero(operands)
+        )
         wide = [operand.wide for operand in operands]
         profiles = [o.profile(levels) for o, levels in zip(operands, nest.columns, strict=True)]
         expected = estimate(config, nest, profiles, wide, result)

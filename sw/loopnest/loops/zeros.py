@@ -63,6 +63,8 @@ def _absent_changes_nothing(
     used = operands[: len(list(accesses(statement.expression)))]
     integer = used[0].dtype is NumberFormat.INT8
     if semiring.zero == 0:
+        if not semiring.absent_is_zero(used):
+            return False
         return integer or _largest(statement, used, sizes) < LARGEST
     if semiring.multiply is not Op.ADD or not isinf(semiring.zero) or integer:
         return False
@@ -74,8 +76,10 @@ def result_bounds(
 ) -> tuple[float, float]:
     """Return what the values of a statement's result lie between; NaN if an operand has one."""
     used = operands[: len(list(accesses(statement.expression)))]
-    products = semiring.multiply is Op.MUL and semiring.add is Op.ADD
-    largest = _largest(statement, used, sizes) if products else inf
+    # a maximum is no more than one of its terms
+    summed = sizes if semiring.add is Op.ADD else dict.fromkeys(sizes, 1)
+    products = semiring.multiply is Op.MUL and semiring.zero == 0
+    largest = _largest(statement, used, summed) if products else inf
     positive = all(o.bounds[0] >= 0 for o in used) and not negates(statement.expression)
     positive &= semiring.zero == 0  # what is absent is that zero
     return (0.0 if positive else -largest), largest

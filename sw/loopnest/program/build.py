@@ -128,7 +128,8 @@ def _compute(scope: Scope, goal: Goal) -> Expected:
     """Add the steps for the result of a statement; return it."""
     statement = goal.statement
     full = not keeps_zero(goal.epilogue, scope.semiring.zero)
-    absent = scope.semiring.zero != 0 and any(o.sparse for o in scope.operands(statement))
+    operands = scope.operands(statement)
+    absent = any(o.sparse for o in operands) and not scope.semiring.absent_is_zero(operands)
     if full and absent:
         # visiting the whole result would treat an operand's absent entries as 0
         return _after(scope, goal)
