@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..epilogue import Epilogue
+from ..formats.tensor import sparse_levels
 from ..images.layer import Layer
 from ..program.operation import HostOperation, Reshape
 from ..program.prepare import TAKEN
@@ -21,6 +22,8 @@ class Builder:
     ----------
     names : collection of str
         That are taken.
+    skip_zeros : bool
+        Whether results may be stored without their zeros.
 
     Attributes
     ----------
@@ -30,7 +33,8 @@ class Builder:
         Of the program, by name.
     """
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], *, skip_zeros: bool) -> None:
+        self._skip_zeros = skip_zeros
         self.items: list[Item] = []
         self.inputs: dict[str, Any] = {}
         self.constants: dict[str, Any] = {}
@@ -79,13 +83,21 @@ class Builder:
         epilogue: Epilogue | None,
         sizes: Mapping[str, int] | None = None,
         semiring: str = "plus_times",
+        sample: Any = None,
     ) -> str:
-        """Add a statement; return the name of its result, of this shape."""
+        """Add a statement; return the name of its result, of this shape. The result is stored
+        without its zeros if a ``sample`` says where an example of it has others.
+        """
         tensor = self.name(like)
         left = f"{tensor}[{','.join(indices)}]" if indices else tensor
+        out = None
+        if sample is not None and self._skip_zeros:
+            out = sparse_levels(len(indices))
+            self.samples[tensor] = sample
         self.items.append(
             Assignment(
                 statement=f"{left} = {expression}",
+                out=out,
                 epilogue=epilogue,
                 semiring=semiring,
                 sizes=dict(sizes) if sizes else None,
@@ -98,7 +110,8 @@ class Builder:
         """Add a layer on images, whose result is ``tensor``."""
         self.constants |= layer.operands
         self._taken.update(layer.operands)
-        self.items.append(layer.assignment(epilogue))
+        out = None if self._skip_zeros else "dense,dense"
+        self.items.append(layer.assignment(epilogue, out=out))
         self._shapes[tensor] = layer.layout.shape
 
     def reshaped(self, tensor: str, shape: Sequence[int]) -> str:

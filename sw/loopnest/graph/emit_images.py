@@ -7,7 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..epilogue import Epilogue
-from ..images.convolution import convolution, repack
+from ..images.convolution import convolution
+from ..images.pooling import repack
 from ..images.layer import Layer
 from ..images.layout import CrowdedError, ImageLayout
 from .graph import dense

@@ -25,6 +25,9 @@ from .values import Fixed, Value
 PRODUCTS = {"linear", "matmul", "conv", "mul"}
 """Operators whose inputs are narrow where they can be: a product takes one wide factor."""
 
+MIN_ZEROS = 0.3
+"""Share of zeros of activations from which they are stored without them."""
+
 Group = tuple[str, Sequence[int]]
 """An index of a statement, and the axes of a tensor that it walks, which may be none."""
 
@@ -46,9 +49,11 @@ class Lowering:
     placed : list of Placed
     """
 
-    def __init__(self, graph: Graph, seen: Mapping[str, Seen], dtype: NumberFormat) -> None:
+    def __init__(
+        self, graph: Graph, seen: Mapping[str, Seen], dtype: NumberFormat, *, skip_zeros: bool
+    ) -> None:
         self.graph, self._seen, self.uses = graph, dict(seen), graph.uses()
-        self._dtype, self.build = dtype, Builder(graph.inputs)
+        self._dtype, self.build = dtype, Builder(graph.inputs, skip_zeros=skip_zeros)
         self.placed: list[Placed] = []
         self.shapes = {name: s.shape for name, s in seen.items()}
         self.shapes |= {name: tuple(a.shape) for name, a in graph.constants.items()}
@@ -299,18 +304,36 @@ class Lowering:
         if self._scales is not None:
             stage.in_steps(unit, self._scale(result))
         mode = next((m for m, (_, axes) in enumerate(order) if axes == [stage.feature]), None)
+        sizes_of = [prod(shape[a] for a in axes) for _, axes in order]
+        epilogue = stage.epilogue(len(order), mode, narrow=narrow)
+        sample = self._sparse(stage, epilogue, sizes_of)
         tensor = self.build.add_statement(
             result,
             [index for index, _ in order],
             expression,
-            [prod(shape[a] for a in axes) for _, axes in order],
-            epilogue=stage.epilogue(len(order), mode, narrow=narrow),
+            sizes_of,
+            epilogue=epilogue,
             semiring=semiring,
             sizes=sizes,
+            sample=sample,
         )
         axes = tuple(axis for _, group in order for axis in group)
         self._values[result] = Value(tensor=tensor, shape=shape, axes=axes, wide=not narrow)
         self.placed += [Placed(node, "chip", layer=tensor) for node in stage.nodes]
+
+    def _sparse(self, stage: Stage, epilogue: Epilogue | None, shape: Sequence[int]) -> Any:
+        """Return where the example of a result has entries, if it is to be stored without zeros:
+        where there are many, and only products follow that read it as it is written.
+        """
+        uses = self.uses.get(stage.result, [])
+        reads = all(n.operator == "linear" and n.inputs.count(stage.result) == 1 for n in uses)
+        seen = self._seen[stage.result]
+        if not (stage.operator == "linear" and reads and uses) or seen.zeros < MIN_ZEROS:
+            return None
+        kept = (
+            epilogue is not None and epilogue.keeps_zero and stage.result not in self.graph.outputs
+        )
+        return seen.pattern.reshape(shape) if kept else None
 
     def _wanted_axes(self, name: str, rank: int) -> list[int]:
         """Return the order of axes in which the operators after it want a tensor."""

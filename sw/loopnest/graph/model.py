@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..program.device import Device
 from ..program.program import Program
 from .emit import emit
-from .graph import Graph
+from .graph import Graph, dense
 from .lower import Lowering
 from .placement import Placement
 from .rewrite import example_values, simplified
@@ -14,6 +17,12 @@ from .stages import find_stages
 
 class Model(Program):
     """A program that computes a graph. Its inputs and results have the names of the graph's.
+
+    Parameters
+    ----------
+    graph : Graph
+    skip_zeros : bool
+        Whether activations may be stored without their zeros.
 
     Attributes
     ----------
@@ -26,10 +35,10 @@ class Model(Program):
         If an operator refuses its inputs, or a weight cannot be represented.
     """
 
-    def __init__(self, device: Device, graph: Graph) -> None:
-        graph = simplified(graph)
+    def __init__(self, device: Device, graph: Graph, *, skip_zeros: bool = True) -> None:
+        self.graph = graph = simplified(graph)
         seen = example_values(graph)
-        lowering = Lowering(graph, seen, device.config.dtype)
+        lowering = Lowering(graph, seen, device.config.dtype, skip_zeros=skip_zeros)
         shapes = {name: s.shape for name, s in seen.items()}
         shapes |= {name: tuple(array.shape) for name, array in graph.constants.items()}
         real = {name for name, s in seen.items() if s.real}
@@ -47,7 +56,17 @@ class Model(Program):
         )
         self.outputs = graph.outputs
         self._tensors = dict(zip(graph.outputs, tensors, strict=True))
-        self.placement = Placement(graph, seen, lowering.placed)
+        self.placement = Placement(graph, seen, lowering.placed, self.expected)
+
+    def dense(self) -> "Model":
+        """Return the same model without a zero, for a comparison of cycles: zeros of inputs and
+        constants become other numbers, and those of activations are multiplied. What it computes
+        is of no use.
+        """
+        inputs = {name: _filled(dense(array)) for name, array in self.graph.inputs.items()}
+        constants = {name: _filled(dense(array)) for name, array in self.graph.constants.items()}
+        graph = Graph(inputs, constants, self.graph.nodes, self.graph.outputs)
+        return Model(self._device, graph, skip_zeros=False)
 
     def run(self, **named: Any) -> dict[str, Any]:
         found = super().run(**named)
@@ -59,3 +78,11 @@ class Model(Program):
         found = self.run(**dict(zip(self.inputs, inputs, strict=False)))
         results = tuple(found[name] for name in self.outputs)
         return results[0] if len(results) == 1 else results
+
+
+def _filled(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of real numbers with its smallest magnitude for each 0."""
+    if array.dtype.kind != "f" or array.all():
+        return array
+    magnitudes = np.abs(array[array != 0])
+    return np.where(array == 0, magnitudes.min(initial=1.0), array).astype(array.dtype)

@@ -35,8 +35,14 @@ class Placed:
 class Placement(Sequence[Placed]):
     """The operators of a model, in the order in which they run; ``print`` shows a table."""
 
-    def __init__(self, graph: Graph, seen: Mapping[str, Seen], placed: Sequence[Placed]) -> None:
-        self._placed = tuple(placed)
+    def __init__(
+        self,
+        graph: Graph,
+        seen: Mapping[str, Seen],
+        placed: Sequence[Placed],
+        cycles: Mapping[str, float],
+    ) -> None:
+        self._placed, self._cycles = tuple(placed), cycles
         self._zeros = {name: s.zeros for name, s in seen.items()}
         self._weights = {
             name: 1 - np.count_nonzero(dense(array)) / max(1, dense(array).size)
@@ -51,7 +57,9 @@ class Placement(Sequence[Placed]):
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield what is known of each operator, as ``json`` can write it: its place in the model,
-        where it is computed and why, the share of zeros of its weights and of its result.
+        where it is computed and why, the share of zeros of its weights and of its result for the
+        example, and the cycles that the statement is expected to take which computes it, perhaps
+        with others.
         """
         for placed in self._placed:
             node = placed.node
@@ -65,16 +73,19 @@ class Placement(Sequence[Placed]):
                     "layer": placed.layer,
                     "weight_zeros": max(weights, default=None),
                     "result_zeros": self._zeros[node.result],
+                    "cycles": self._cycles.get(placed.layer),
                 }
             )
 
     def __str__(self) -> str:
-        lines = [f"{'operator':<14} {'where':<5} {'weights':>8} {'result':>8}  of"]
+        head = f"{'operator':<14} {'where':<5} {'weights':>8} {'result':>8} {'cycles':>11}"
+        lines, before = [f"{head}  of"], ""
         for row in self.rows():
             zeros = [row["weight_zeros"], row["result_zeros"]]
             shown = ["" if share is None else f"{100 * share:.1f} %" for share in zeros]
             rest = f"{row['origin']}{': ' * bool(row['why'])}{row['why']}"
-            lines.append(
-                f"{row['operator']:<14} {row['where']:<5} {shown[0]:>8} {shown[1]:>8}  {rest}"
-            )
+            new = row["cycles"] is not None and row["layer"] != before
+            cycles, before = f"{row['cycles']:,.0f}" if new else "", row["layer"]
+            what = f"{row['operator']:<14} {row['where']:<5} {shown[0]:>8} {shown[1]:>8}"
+            lines.append(f"{what} {cycles:>11}  {rest}")
         return "\n".join(lines)

@@ -25,7 +25,7 @@ from .operation import BOUND, HostOperation, Reshape, whole
 from .prepare import Prepared, prepare
 from .schedule import scheduled
 from .start import Stage, find_stages
-from .steps import Step
+from .steps import KernelStep, Step
 
 HEADROOM = 8
 """Plans hold for values up to the next power of two whose exponent is a multiple of this."""
@@ -166,6 +166,14 @@ class Program:
     @property
     def layers(self) -> Mapping[str, RunReport]:
         return self._reports.value or {}
+
+    @property
+    def expected(self) -> Mapping[str, float]:
+        """The cycles that each statement is expected to take, by the name of its result."""
+        return {
+            name: sum(s.plan.cycles for s in planned.steps if isinstance(s, KernelStep))
+            for name, planned in self._plans.planned.items()
+        }
 
     def explain(self) -> Explanation:
         """Return the kernels and what the host does; printed, it shows their loops and cost."""
