@@ -8,9 +8,9 @@ import scipy.sparse as sp
 
 from ..epilogue import Epilogue
 from ..images.convolution import convolution
-from ..images.pooling import repack
 from ..images.layer import Layer
 from ..images.layout import CrowdedError, ImageLayout
+from ..images.pooling import repack
 from .graph import dense
 from .image import PIXELWISE, Image, find_room
 from .lower import Lowering, Scale
