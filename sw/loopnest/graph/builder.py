@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..epilogue import Epilogue
-from ..formats.tensor import sparse_levels
+from ..formats.tensor import Levels, sparse_levels
 from ..images.layer import Layer
 from ..program.operation import HostOperation, Reshape
 from ..program.prepare import TAKEN
@@ -40,6 +40,7 @@ class Builder:
         self.constants: dict[str, Any] = {}
         self.samples: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._levels: dict[str, Levels] = {}
         self._shaped: dict[tuple[str, tuple[int, ...]], str] = {}
         self._taken = {*TAKEN, *names}
 
@@ -111,8 +112,15 @@ class Builder:
         self.constants |= layer.operands
         self._taken.update(layer.operands)
         out = None if self._skip_zeros else "dense,dense"
-        self.items.append(layer.assignment(epilogue, out=out))
+        assignment = layer.assignment(epilogue, out=out)
+        assert assignment.out is not None
+        self._levels[tensor] = assignment.out
+        self.items.append(assignment)
         self._shapes[tensor] = layer.layout.shape
+
+    def levels(self, tensor: str) -> Levels:
+        """Return the levels of a layer's result."""
+        return self._levels[tensor]
 
     def reshaped(self, tensor: str, shape: Sequence[int]) -> str:
         """Return a tensor in another shape."""

@@ -10,11 +10,12 @@ from ..epilogue import Epilogue
 from ..images.convolution import convolution
 from ..images.layer import Layer
 from ..images.layout import CrowdedError, ImageLayout
-from ..images.pooling import repack
+from ..images.pooling import avg_pool, global_average, max_pool, repack
 from .graph import dense
 from .image import PIXELWISE, Image, find_room
 from .lower import Lowering, Scale
 from .stages import Stage
+from .values import Value
 
 
 def emit_images(lowering: Lowering, stage: Stage) -> str | None:
@@ -23,6 +24,10 @@ def emit_images(lowering: Lowering, stage: Stage) -> str | None:
     """
     if stage.operator == "conv":
         return _conv(lowering, stage)
+    if stage.operator in ("max_pool", "avg_pool"):
+        return _pool(lowering, stage)
+    if stage.operator == "mean" and stage.inputs[0] in lowering.images:
+        return _mean(lowering, stage)
     images = [name for name in stage.inputs if name in lowering.images]
     if images and stage.operator in (*PIXELWISE, "copy"):
         return _pixelwise(lowering, stage, images[0])
@@ -114,6 +119,57 @@ def _conv(lowering: Lowering, stage: Stage) -> str:
         lowering.images[name] = _moved(lowering, name, wider)
         found = layer(lowering.images[name])
     _add(lowering, stage, tensor, found, unit * own)
+    return ""
+
+
+def _pool(lowering: Lowering, stage: Stage) -> str:
+    """Take the maximum or the average of windows."""
+    (name,) = stage.inputs
+    if len(stage.shape) > 4:
+        return "it has more than two dimensions"
+    image = _image(lowering, name)
+    given = stage.attributes
+    tensor = lowering.build.name(stage.result)
+    common: dict[str, Any] = {
+        "stride": given["stride"],
+        "padding": given["padding"],
+        "border": find_room(stage.result, lowering.uses, lowering.shapes).border,
+        "image": image.tensor,
+        "result": tensor,
+    }
+    try:
+        if stage.operator == "max_pool":
+            layer = max_pool(image.layout, given["kernel"], dilation=given["dilation"], **common)
+        else:
+            divisor = given.get("divisor")
+            stage.scale = stage.scale * (prod(given["kernel"]) / divisor if divisor else 1)
+            counted = divisor is not None or given.get("count_padding", True)
+            layer = avg_pool(image.layout, given["kernel"], count_include_pad=counted, **common)
+    except ValueError as error:
+        return str(error)
+    if layer.nonnegative and not image.nonnegative:
+        return "its images may be negative, and are stored without zeros"
+    _add(lowering, stage, tensor, layer, lowering.scale(name))
+    return ""
+
+
+def _mean(lowering: Lowering, stage: Stage) -> str | None:
+    """Average whole images."""
+    (name,) = stage.inputs
+    image, rank = lowering.images[name], len(lowering.shape(name))
+    axes = sorted(axis % rank for axis in stage.attributes["axes"])
+    if axes != list(range(2, rank)) or np.any(stage.bias):
+        return None
+    tensor = lowering.build.name(stage.result)
+    layer = global_average(image.layout, image=image.tensor, result=tensor)
+    _add(lowering, stage, tensor, layer, lowering.scale(name))
+    found = lowering.images.pop(stage.result)
+    # an image of one pixel is a row
+    axes = [axis for axis in (0, 1) if stage.shape[axis] != 1]
+    lowering.define(
+        stage.result,
+        Value(tensor=found.tensor, shape=stage.shape, axes=tuple(axes), wide=found.wide),
+    )
     return ""
 
 

@@ -7,20 +7,21 @@ from ..images.layout import ImageLayout
 from ..images.windows import Sides, make_axes
 from .graph import Node
 
-WINDOWED = {"conv", "max_pool", "avg_pool"}
-"""Operators on windows of images."""
-
 PIXELWISE = {"add", "sub", "mul", "relu", "clamp", "hardsigmoid"}
 """Operators whose result has the layout of their input."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """Images (batch, channels, *size) in a tensor (positions, channels) of the program."""
+    """Images (batch, channels, *size) in a tensor (positions, channels) of the program.
+
+    ``nonnegative``: zeros that are not stored are the least of their values, or all are stored.
+    """
 
     tensor: str
     layout: ImageLayout
     wide: bool
+    nonnegative: bool = True
 
 
 def pixel_steps(layout: ImageLayout) -> list[int]:
@@ -47,21 +48,20 @@ class Room:
 def find_room(
     name: str, uses: Mapping[str, Sequence[Node]], shapes: Mapping[str, tuple[int, ...]]
 ) -> Room:
-    """Return the room that an image needs, so that no operator after it has to move it."""
+    """Return the room that an image needs, so that no convolution after it has to move it;
+    poolings write to any layout.
+    """
     size = shapes[name][2:]
     border = [(0, 0)] * len(size)
     strides = [1] * len(size)
     for node in uses.get(name, ()):
-        if node.inputs[0] != name and node.operator in WINDOWED:
-            continue
         if node.operator in PIXELWISE and shapes[node.result] == shapes[name]:
             room = find_room(node.result, uses, shapes)
             sides, further = room.border, room.strides
-        elif node.operator in WINDOWED:
+        elif node.operator == "conv" and node.inputs[0] == name:
             attributes = node.attributes
-            kernel = attributes.get("kernel") or shapes[node.inputs[1]][2:]
-            dilation = attributes.get("dilation", 1)
             stride, padding = attributes["stride"], attributes["padding"]
+            kernel, dilation = shapes[node.inputs[1]][2:], attributes["dilation"]
             axes = make_axes(
                 str(node), size, kernel, stride=stride, padding=padding, dilation=dilation
             )

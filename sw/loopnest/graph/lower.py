@@ -10,6 +10,7 @@ import numpy as np
 from loopnest_hw.config import NumberFormat
 
 from ..epilogue import Epilogue
+from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
 from ..images.layer import Layer
 from ..images.layout import ImageLayout
@@ -85,6 +86,10 @@ class Lowering:
         """Return whether a tensor of the graph has real numbers."""
         array = self.constant(name)
         return self._seen[name].real if array is None else array.dtype.kind == "f"
+
+    def define(self, name: str, value: Value) -> None:
+        """Say where a tensor of the graph is."""
+        self._values[name] = value
 
     # Scales
 
@@ -220,7 +225,9 @@ class Lowering:
         """Add the layer that computes a stage's result."""
         self.build.add_layer(tensor, layer, epilogue)
         wide = epilogue is None or not epilogue.narrow
-        self.images[stage.result] = Image(tensor, layer.layout, wide)
+        out = self.build.levels(tensor)
+        low = epilogue is not None and (epilogue.relu or (epilogue.clamp or (None,))[0] == 0)
+        self.images[stage.result] = Image(tensor, layer.layout, wide, low or COMPRESSED not in out)
         self.placed += [Placed(node, "chip", layer=tensor) for node in stage.nodes]
 
     # Statements

@@ -157,6 +157,7 @@ def _absorb(
     stage: Stage, node: Node, constants: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> bool:
     """Add an operator to a stage; return whether that was possible."""
+    averaged = stage.operator == "avg_pool"  # its scale comes first
     match node.operator:
         case "relu":
             if stage.clamp == (None, None):
@@ -168,7 +169,7 @@ def _absorb(
                 stage.clamp, node.attributes.get("low"), node.attributes.get("high")
             )
         case "hardsigmoid":
-            if stage.bounded or not np.all(np.asarray(stage.scale)):
+            if stage.bounded or averaged or not np.all(np.asarray(stage.scale)):
                 return False
             slope = node.attributes.get("slope", 1 / 6)
             _scale(stage, slope)
@@ -187,7 +188,7 @@ def _absorb(
                 if stage.clamp != (None, None) or (stage.relu and not positive):
                     return False
                 _scale(stage, number)
-            elif stage.bounded or not _shift(stage, number):
+            elif stage.bounded or averaged or not _shift(stage, number):
                 return False
             stage.feature = axis
         case _:

@@ -106,3 +106,33 @@ def test_images_of_other_layouts_are_added():
     )
     model = check(graph, tolerance=0.04)
     assert "host" not in places(model).values()
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_poolings(batch):
+    pooled = {"kernel": [3, 3], "stride": [2, 2], "padding": [[1, 1], [1, 1]]}
+    graph = Graph(
+        {"x": normal(1, batch, 3, 9, 8)},
+        {"v": normal(2, 4, 3, 3, 3), "w": normal(3, 6, 4, 3, 3), "b": normal(4, 4)},
+        (
+            Node("c", "conv", ("x", "v", "b"), window(1, 1)),
+            Node("m", "max_pool", ("c",), {**pooled, "dilation": [1, 1]}),
+            Node("r", "relu", ("c",)),
+            Node("n", "max_pool", ("r",), {**pooled, "dilation": [1, 1]}),
+            Node("s", "add", ("m", "n")),
+            Node("a", "avg_pool", ("s",), {**pooled, "count_padding": False}),
+            Node("e", "clamp", ("a",), {"low": -1, "high": 1}),
+            Node("d", "conv", ("e", "w"), window(1, 1)),
+            Node("mean", "mean", ("d",), {"axes": [2, 3], "keepdims": True}),
+            Node(
+                "part",
+                "avg_pool",
+                ("d",),
+                {"kernel": [2, 1], "stride": [1, 1], "padding": [[0, 0], [0, 0]], "divisor": 3},
+            ),
+        ),
+        ("mean", "part"),
+    )
+    model = check(graph, tolerance=0.03)
+    assert "host" not in places(model).values()
+    assert starts(model) == 1
