@@ -14,10 +14,15 @@ host = operator(on_chip=False)
 
 
 @host
-def softmax(x: Array, *, axis: int = -1, logarithm: bool = False) -> Array:
-    """``exp(x) / sum(exp(x))`` over an axis, or its logarithm."""
-    shifted = x - np.nanmax(x, axis=axis, keepdims=True, initial=-np.inf)
+def softmax(x: Array, *, axis: int = -1, logarithm: bool = False, masked: bool = False) -> Array:
+    """``exp(x) / sum(exp(x))`` over an axis, or its logarithm. Where all of x is -inf that is NaN,
+    with ``masked`` 0, as in attention.
+    """
+    least = np.finfo(x.dtype).min if masked else -np.inf
+    shifted = x - np.nanmax(x, axis=axis, keepdims=True, initial=least)
     total = np.exp(shifted).sum(axis=axis, keepdims=True)
+    if masked:
+        total = np.where(total == 0, 1, total)
     return shifted - np.log(total) if logarithm else np.exp(shifted) / total
 
 

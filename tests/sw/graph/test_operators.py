@@ -1,0 +1,242 @@
+"""The meaning of each operator, against PyTorch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loopnest.graph.operators import OPERATORS
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812
+
+Case = tuple[list[Any], dict[str, Any], Callable[..., Any]]
+"""Inputs, attributes, and the same in PyTorch."""
+
+generator = np.random.default_rng(11)
+
+
+def drawn(*shape: int) -> Any:
+    return generator.standard_normal(shape).astype(np.float32)
+
+
+x = drawn(2, 4, 5, 6)
+y = drawn(4, 1, 6)
+positive = np.abs(x) + np.float32(0.1)
+truth = x > 0
+ids = np.array([[1, 4], [0, 1]])
+weight, bias = drawn(4), drawn(4)
+nan = np.where(x > 1, np.nan, x)
+masked = np.where(np.arange(6) < np.arange(5)[:, None], x, -np.inf).astype(np.float32)
+
+CASES: dict[str, list[Case]] = {
+    "linear": [
+        ([drawn(2, 3, 6), drawn(5, 6), drawn(5)], {}, F.linear),
+        ([drawn(6), drawn(5, 6)], {}, F.linear),
+    ],
+    "matmul": [
+        ([drawn(2, 1, 3, 4), drawn(5, 4, 2)], {}, torch.matmul),
+        ([drawn(4), drawn(4)], {}, torch.matmul),
+    ],
+    "conv": [
+        (
+            [x, drawn(6, 2, 3, 2), drawn(6)],
+            {
+                "stride": (2, 1),
+                "padding": ((1, 1), (0, 0)),
+                "dilation": (1, 2),
+                "groups": 2,
+            },
+            lambda x, w, b: F.conv2d(x, w, b, (2, 1), (1, 0), (1, 2), 2),
+        ),
+        (
+            [x[:, :, 0], drawn(4, 1, 3)],
+            {"stride": (1,), "padding": ((2, 1),), "dilation": (1,), "groups": 4},
+            lambda x, w: F.conv1d(F.pad(x, (2, 1)), w, groups=4),
+        ),
+    ],
+    "embedding": [([ids, drawn(5, 3)], {}, F.embedding)],
+    "embedding_bag": [
+        (
+            [np.array([1, 4, 0, 1]), np.array([0, 3, 3]), drawn(5, 3)],
+            {"mode": mode},
+            lambda i, o, t, mode=mode: F.embedding_bag(i, t, o, mode=mode),
+        )
+        for mode in ("sum", "mean")
+    ],
+    "add": [([x, y], {}, torch.add)],
+    "sub": [([x, y], {}, torch.sub)],
+    "mul": [([x, y], {}, torch.mul)],
+    "relu": [([x], {}, F.relu)],
+    "clamp": [
+        ([x], {"low": -0.5, "high": 1}, lambda x: x.clamp(-0.5, 1)),
+        ([x], {"high": 0}, lambda x: x.clamp(max=0)),
+    ],
+    "hardsigmoid": [
+        ([3 * x], {}, F.hardsigmoid),
+        ([3 * x], {"slope": 0.2}, lambda x: (0.2 * x + 0.5).clamp(0, 1)),
+    ],
+    "hardswish": [([3 * x], {}, F.hardswish)],
+    "sum": [([x], {"axes": (1, 3)}, lambda x: x.sum((1, 3)))],
+    "mean": [([x], {"axes": (0,), "keepdims": True}, lambda x: x.mean(0, keepdim=True))],
+    "max": [([x], {"axes": (0, 2)}, lambda x: x.amax((0, 2)))],
+    "min": [([x], {"axes": (0, 2)}, lambda x: x.amin((0, 2)))],
+    "max_pool": [
+        (
+            [x - 5],
+            {
+                "kernel": (3, 2),
+                "stride": (2, 1),
+                "padding": ((1, 1), (1, 1)),
+                "dilation": (1, 2),
+            },
+            lambda x: F.max_pool2d(x, (3, 2), (2, 1), 1, (1, 2)),
+        )
+    ],
+    "avg_pool": [
+        (
+            [x],
+            {
+                "kernel": (3, 2),
+                "stride": (2, 1),
+                "padding": ((1, 1), (0, 0)),
+                "count_padding": count,
+                "divisor": divisor,
+            },
+            lambda x, count=count, divisor=divisor: F.avg_pool2d(
+                x, (3, 2), (2, 1), (1, 0), count_include_pad=count, divisor_override=divisor
+            ),
+        )
+        for count, divisor in ((True, None), (False, None), (True, 5))
+    ],
+    "reshape": [([x], {"shape": (8, 30)}, lambda x: x.reshape(8, 30))],
+    "transpose": [([x], {"axes": (2, 0, 3, 1)}, lambda x: x.permute(2, 0, 3, 1))],
+    "broadcast": [([y], {"shape": (2, 4, 5, 6)}, lambda y: y.expand(2, 4, 5, 6))],
+    "slice": [
+        (
+            [x],
+            {"axes": (1, 3), "starts": (1, 0), "stops": (4, 6), "steps": (1, 2)},
+            lambda x: x[:, 1:4, :, ::2],
+        )
+    ],
+    "pad": [
+        (
+            [x],
+            {"padding": ((0, 0), (0, 0), (1, 0), (2, 3)), "value": -1.5},
+            lambda x: F.pad(x, (2, 3, 1, 0), value=-1.5),
+        )
+    ],
+    "concat": [([x, x[:, :1]], {"axis": 1}, lambda a, b: torch.cat([a, b], 1))],
+    "softmax": [
+        ([x], {"axis": 1}, lambda x: x.softmax(1)),
+        ([100 * x], {"axis": -1, "logarithm": True}, lambda x: x.log_softmax(-1)),
+        ([masked[:, :, 1:]], {}, lambda x: x.softmax(-1)),
+        ([masked], {}, lambda x: x.softmax(-1)),
+        ([masked], {"masked": True}, lambda x: x.softmax(-1).nan_to_num()),
+    ],
+    "layer_norm": [
+        (
+            [x, drawn(5, 6), drawn(5, 6)],
+            {"axes": (2, 3), "epsilon": 0.1},
+            lambda x, w, b: F.layer_norm(x, (5, 6), w, b, 0.1),
+        )
+    ],
+    "rms_norm": [
+        (
+            [x, drawn(6)],
+            {"axes": (3,), "epsilon": 0.1},
+            lambda x, w: F.rms_norm(x, (6,), w, 0.1),
+        )
+    ],
+    "group_norm": [
+        (
+            [x, weight, bias],
+            {"groups": 2, "epsilon": 0.1},
+            lambda x, w, b: F.group_norm(x, 2, w, b, 0.1),
+        )
+    ],
+    "gelu": [
+        ([x], {}, F.gelu),
+        ([x], {"approximate": True}, lambda x: F.gelu(x, approximate="tanh")),
+    ],
+    "leaky_relu": [([x], {"slope": 0.3}, lambda x: F.leaky_relu(x, 0.3))],
+    "elu": [([x], {"alpha": 0.7}, lambda x: F.elu(x, 0.7))],
+    "div": [
+        ([x, positive], {}, torch.div),
+        (
+            [np.array([7, -7]), np.array([2])],
+            {},
+            lambda a, b: torch.div(a, b, rounding_mode="trunc"),
+        ),
+    ],
+    "pow": [([positive, y], {}, torch.pow)],
+    "minimum": [([x, y], {}, torch.minimum)],
+    "maximum": [([x, y], {}, torch.maximum)],
+    "compare": [
+        ([x.round(), y.round()], {"relation": relation}, function)
+        for relation, function in {
+            "equal": torch.eq,
+            "not_equal": torch.ne,
+            "less": torch.lt,
+            "less_equal": torch.le,
+            "greater": torch.gt,
+            "greater_equal": torch.ge,
+        }.items()
+    ],
+    "logical": [
+        ([truth, y > 0], {"operation": operation}, getattr(torch, f"logical_{operation}"))
+        for operation in ("and", "or", "xor")
+    ],
+    "not": [([truth], {}, torch.logical_not)],
+    "isnan": [([nan], {}, torch.isnan)],
+    "where": [([truth, x, y], {}, torch.where)],
+    "gather": [
+        ([x, ids], {"axis": 2}, lambda x, i: x[:, :, i]),
+        ([x, np.array(-1)], {"axis": 1}, lambda x, i: x[:, -1]),
+    ],
+    "cast": [([3 * x], {"dtype": "int32"}, lambda x: x.int())],
+    "round": [([np.array([0.5, 1.5, -2.5, 2.6], np.float32)], {}, torch.round)],
+    "cumsum": [([x], {"axis": 2}, lambda x: x.cumsum(2))],
+    "argmax": [([x], {"axis": 1, "keepdims": True}, lambda x: x.argmax(1, keepdim=True))],
+    "top_k": [
+        (
+            [x],
+            {"k": 2, "axis": axis, "largest": largest, "indices": indices},
+            lambda x, axis=axis, largest=largest, indices=indices: x.topk(2, axis, largest=largest)[
+                indices
+            ],
+        )
+        for axis, largest, indices in ((1, True, False), (-1, False, False), (2, True, True))
+    ],
+    "scatter": [
+        ([x, x.argsort(1)[:, :2], -x[:, 2:]], {"axis": 1}, lambda x, i, u: x.scatter(1, i, u))
+    ],
+    "call": [([x], {"function": lambda x: x + 1}, lambda x: x + 1)],
+}
+for _name in ("silu", "sigmoid", "tanh", "exp", "erf", "sin", "cos", "abs"):
+    CASES[_name] = [([x], {}, F.silu if _name == "silu" else getattr(torch, _name))]
+for _name in ("log", "sqrt", "reciprocal"):
+    CASES[_name] = [([positive], {}, getattr(torch, _name))]
+
+
+def test_all_operators_have_cases() -> None:
+    assert set(CASES) == set(OPERATORS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operator(name: str) -> None:
+    for inputs, attributes, function in CASES[name]:
+        before = [np.array(t) for t in inputs]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = OPERATORS[name].reference(*inputs, **attributes)
+        wanted = np.asarray(function(*(torch.from_numpy(t) for t in before)))
+        assert found.shape == wanted.shape
+        assert found.dtype == wanted.dtype
+        if wanted.dtype.kind == "f":
+            np.testing.assert_allclose(found, wanted, 1e-5, 1e-5)
+        else:
+            np.testing.assert_array_equal(found, wanted)
+        for one, other in zip(inputs, before, strict=True):
+            np.testing.assert_array_equal(one, other)
