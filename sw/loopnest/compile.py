@@ -1,5 +1,6 @@
 """Compiles statements and models to programs."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ from .program.program import Assignment, Program
 
 
 def compile(
-    source: str | Assignment | Sequence[str | Assignment] | Graph,
-    inputs: Mapping[str, Any] | None = None,
+    source: Any,
+    inputs: Any = None,
     *,
     chip: Chip,
 ) -> Program:
@@ -19,13 +20,14 @@ def compile(
 
     Parameters
     ----------
-    source : str, Assignment, or a sequence of them; or Graph
-        Statements in tensor index notation (`Chip.compute`), in the order in which they run; or the
-        operators of a model.
-    inputs : mapping of str to array
+    source : str, Assignment, or a sequence of them; or a model
+        Statements in tensor index notation (`Chip.compute`), in the order in which they run. Or a
+        model: a `torch.nn.Module`, a `torch.export.ExportedProgram`, or a `Graph`.
+    inputs : mapping of str to array; tuple
         The tensors that the statements have and do not compute, by name. Weights stay as they are;
         of others a run may give new ones, for which these are the examples that loops and levels
-        are chosen for.
+        are chosen for. Of a module, examples as for `torch.export.export`: a tuple, or a mapping
+        by name.
     chip : Chip
 
     Returns
@@ -39,6 +41,11 @@ def compile(
     """
     if not isinstance(chip, Chip):
         raise TypeError(f"chip={chip!r}: expected a Chip")
+    if _is_of_torch(source):
+        # PyTorch takes seconds to load, and the front end needs all of it
+        from .frontends.torch import from_torch
+
+        source, inputs = from_torch(source, inputs), None
     if isinstance(source, Graph):
         return Model(chip.device, source)
     if isinstance(source, str | Assignment):
@@ -53,3 +60,13 @@ def compile(
     if not isinstance(inputs or {}, Mapping):
         raise TypeError(f"inputs={inputs!r}: expected the operands by name")
     return Program(chip.device, assignments, inputs or {})
+
+
+def _is_of_torch(source: Any) -> bool:
+    """Return whether it is a model of PyTorch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    # the module of exported programs is there once something is exported
+    exported = getattr(sys.modules.get("torch.export"), "ExportedProgram", ())
+    return isinstance(source, (torch.nn.Module, exported))

@@ -1,12 +1,9 @@
 """The front end for PyTorch: modules and exported programs become graphs."""
 
-try:
-    import torch  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        "models of PyTorch need PyTorch, which is not installed: pip install loopnest[torch]"
-    ) from error
+from ..extras import require
 
-from .export import from_torch
+require("torch", "torch")
+
+from .export import from_torch  # noqa: E402
 
 __all__ = ["from_torch"]

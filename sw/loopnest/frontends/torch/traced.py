@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...formats.libraries import from_torch
+
 
 @dataclass(frozen=True, eq=False)
 class Traced:
@@ -56,33 +58,12 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 def as_array(tensor: torch.Tensor) -> Any:
-    """Return a tensor as an array of NumPy, or of SciPy if it is sparse."""
-    tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+    """Return a tensor as an array of NumPy, or a sparse matrix as one of SciPy."""
     if tensor.dtype.is_floating_point and tensor.dtype.itemsize < 4:
-        tensor = tensor.float()
-    if tensor.layout == torch.strided:
-        return tensor.numpy()
-    # SciPy's sparse classes take time to load
-    import scipy.sparse as sp
-
-    if tensor.layout == torch.sparse_coo:
-        tensor = tensor.coalesce()
-        if tensor.dense_dim() or tensor.sparse_dim() != 2:
-            return tensor.to_dense().numpy()
-        rows, columns = tensor.indices().numpy()
-        return sp.coo_array((tensor.values().numpy(), (rows, columns)), shape=tuple(tensor.shape))
-    classes = {
-        torch.sparse_csr: sp.csr_array,
-        torch.sparse_csc: sp.csc_array,
-        torch.sparse_bsr: sp.bsr_array,
-    }
-    if tensor.layout not in classes or tensor.ndim != 2:  # SciPy has no BSC, and no batches
-        return tensor.to_dense().numpy()
-    of_rows = tensor.layout != torch.sparse_csc
-    starts = tensor.crow_indices() if of_rows else tensor.ccol_indices()
-    inner = tensor.col_indices() if of_rows else tensor.row_indices()
-    parts = (tensor.values().numpy(), inner.numpy(), starts.numpy())
-    return classes[tensor.layout](parts, shape=tuple(tensor.shape))
+        tensor = tensor.detach().float()
+    if tensor.layout != torch.strided and (tensor.ndim != 2 or tensor.dense_dim()):
+        tensor = tensor.to_dense()
+    return from_torch(tensor)
 
 
 def as_tensor(array: Any, dtype: torch.dtype) -> torch.Tensor:

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
-from loopnest.graph.operators import OPERATORS
+from loopnest.operators import OPERATORS
 
 torch = pytest.importorskip("torch")
 
@@ -213,6 +214,34 @@ CASES: dict[str, list[Case]] = {
     "scatter": [
         ([x, x.argsort(1)[:, :2], -x[:, 2:]], {"axis": 1}, lambda x, i, u: x.scatter(1, i, u))
     ],
+    "arrange": [
+        (
+            [x],
+            {
+                "stored": (8, 5, 6),
+                "index": ((1, 8, 2), 3, (0, 6, 1)),
+                "axes": (3, 0),
+                "shape": (6, 2, 1, 4),
+            },
+            lambda x: x.reshape(8, 5, 6)[1::2, 3].T[:, None, None].expand(6, 2, 1, 4),
+        )
+    ],
+    "to_steps": [
+        ([x], {"scale": 0.25, "limit": 3}, lambda x: (x / 0.25).round().clamp(-3, 3).int())
+    ],
+    "from_steps": [([ids.astype(np.int32)], {"scale": 0.25}, lambda i: i * 0.25)],
+    "one_hot": [([ids], {"rows": 6}, lambda i: F.one_hot(i.flatten(), 6).float())],
+    "bags": [
+        (
+            [
+                np.array([1, 4, 0, 1]),
+                np.array([0, 3, 3]),
+            ],
+            {"rows": 5, "mode": mode},
+            lambda i, o, mode=mode: F.embedding_bag(i, torch.eye(5), o, mode=mode),
+        )
+        for mode in ("sum", "mean")
+    ],
     "call": [([x], {"function": lambda x: x + 1}, lambda x: x + 1)],
 }
 for _name in ("silu", "sigmoid", "tanh", "exp", "erf", "sin", "cos", "abs"):
@@ -231,6 +260,7 @@ def test_operator(name: str) -> None:
         before = [np.array(t) for t in inputs]
         with np.errstate(invalid="ignore", divide="ignore"):
             found = OPERATORS[name].reference(*inputs, **attributes)
+        found = found.toarray() if sp.issparse(found) else found
         wanted = np.asarray(function(*(torch.from_numpy(t) for t in before)))
         assert found.shape == wanted.shape
         assert found.dtype == wanted.dtype
