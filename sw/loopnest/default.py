@@ -1,4 +1,4 @@
-"""The chip that ``@`` of tensors runs on."""
+"""The chip for what has no argument for it: ``@`` of tensors, `torch.compile`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +18,16 @@ _here: ContextVar[Multiplier | None] = ContextVar("chip", default=None)
 
 
 def set_default_chip(chip: Multiplier | None) -> None:
-    """Set the chip for ``@`` in all threads, or none."""
+    """Set the chip for ``@`` and `torch.compile` in all threads, or none."""
     global _everywhere
     _everywhere = _checked(chip)
 
 
 @contextmanager
 def use_chip(chip: Multiplier) -> Iterator[Multiplier]:
-    """Let ``@`` run on this chip within the ``with`` block; other threads do not see it."""
+    """Let ``@`` and `torch.compile` take this chip within the ``with`` block; other threads do not
+    see it.
+    """
     token = _here.set(_checked(chip))
     try:
         yield chip
@@ -33,8 +35,13 @@ def use_chip(chip: Multiplier) -> Iterator[Multiplier]:
         _here.reset(token)
 
 
-def default_chip() -> Multiplier:
+def default_chip(what: str = "@", otherwise: str = "chip.matmul(A, B)") -> Multiplier:
     """Return the chip of the innermost `use_chip`, or that of `set_default_chip`.
+
+    Parameters
+    ----------
+    what, otherwise : str
+        What needs it, and how else that gets one; for the message.
 
     Raises
     ------
@@ -44,8 +51,8 @@ def default_chip() -> Multiplier:
     chip = _here.get() or _everywhere
     if chip is None:
         raise RuntimeError(
-            "no chip for @: expected loopnest.set_default_chip(chip), "
-            "with loopnest.use_chip(chip), or chip.matmul(A, B)"
+            f"no chip for {what}: expected loopnest.set_default_chip(chip), "
+            f"with loopnest.use_chip(chip), or {otherwise}"
         )
     return chip
 

@@ -1,5 +1,6 @@
 """Makes the nodes of a graph; what is known is computed at once."""
 
+import re
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -267,6 +268,7 @@ def origin_of(node: fx.Node) -> str:
     """Return where an operator is in the model: ``"features.0 (aten.convolution)"``."""
     stack = node.meta.get("nn_module_stack") or {}
     path = list(stack.values())[-1][0] if stack else ""
+    path = re.sub(r"^[LG]\['\w+'\]\.?", "", path)  # the variable that holds the module
     target = node.target
     name = getattr(target, "__name__", str(target))
     if hasattr(target, "overloadpacket"):

@@ -39,13 +39,17 @@ for _name in ("relu", "hardsigmoid", "hardswish", "silu"):
     "clone.default",
     "contiguous.default",
     "detach.default",
-    "dropout.default",
     "lift_fresh_copy.default",
 )
-def _same(b: Builder, node: fx.Node, x: Traced, *others: Any, **unused: Any) -> Any:
-    if str(node.target) == "aten.dropout.default" and others[1]:
-        raise ValueError("dropout while training: expected a model in evaluation: model.eval()")
+def _same(b: Builder, node: fx.Node, x: Traced, **unused: Any) -> Any:
     return x
+
+
+@aten("dropout.default", "native_dropout.default")
+def _dropout(b: Builder, node: fx.Node, x: Traced, share: float, training: bool | None) -> Any:
+    if training is not False and share:
+        raise ValueError("dropout while training: expected a model in evaluation: model.eval()")
+    return x if str(node.target) == "aten.dropout.default" else (x, None)
 
 
 @aten("_to_copy.default", "to.dtype")
