@@ -242,6 +242,68 @@ CASES: dict[str, list[Case]] = {
         )
         for mode in ("sum", "mean")
     ],
+    "floor": [([x], {}, torch.floor)],
+    "ceil": [([x], {}, torch.ceil)],
+    "sign": [([x], {}, torch.sign)],
+    "mod": [
+        ([x, y], {}, torch.remainder),
+        ([x, y], {"truncated": True}, torch.fmod),
+        ([np.array([-7, 7]), np.array([3, -3])], {}, torch.remainder),
+    ],
+    "take_along": [
+        ([x, x.argsort(2)[:, :1, :3]], {"axis": 2}, lambda x, i: x.gather(2, i)),
+    ],
+    "gather_nd": [
+        (
+            [x, np.array([[[1, 3], [0, 2]]])],
+            {},
+            lambda x, i: x[i[..., 0], i[..., 1]],
+        ),
+        (
+            [x, np.array([[[1]], [[3]]])],
+            {"batch_axes": 1},
+            lambda x, i: torch.stack([x[0, 1:2], x[1, 3:4]]),
+        ),
+    ],
+    "einsum": [
+        ([x, y], {"equation": "nchw,cow->nco"}, lambda x, y: torch.einsum("nchw,cow->nco", x, y))
+    ],
+    "prod": [([x], {"axes": (1,)}, lambda x: x.prod(1))],
+    "place_pixels": [
+        (
+            [x],
+            {"origin": 3, "steps": (60, 10, 1), "positions": 130},
+            lambda x: F.pad(
+                F.pad(x, (3, 1, 0, 1)).permute(0, 2, 3, 1).reshape(120, 4), (0, 0, 0, 10)
+            ),
+        )
+    ],
+    "take_pixels": [
+        (
+            [drawn(130, 4)],
+            {"origin": 3, "steps": (60, 10, 1), "size": (2, 5, 6)},
+            lambda x: x[:120].reshape(2, 6, 10, 4)[:, :5, 3:9].permute(0, 3, 1, 2),
+        )
+    ],
+    "quantize": [
+        (
+            [100 * x, np.float32(0.75), np.array(3, dtype)],
+            {},
+            lambda x, s, z, low=low: ((x / s).round() + z).clamp(low, low + 255).to(z.dtype),
+        )
+        for dtype, low in ((np.int8, -128), (np.uint8, 0))
+    ],
+    "dequantize": [
+        (
+            [
+                generator.integers(-128, 128, (4, 3)).astype(np.int8),
+                np.array([0.5, 2, 1], np.float32),
+                np.array([0, -3, 7], np.int8),
+            ],
+            {"axis": 1},
+            lambda x, s, z: (x.float() - z) * s,
+        )
+    ],
     "call": [([x], {"function": lambda x: x + 1}, lambda x: x + 1)],
 }
 for _name in ("silu", "sigmoid", "tanh", "exp", "erf", "sin", "cos", "abs"):

@@ -214,3 +214,19 @@ def _index(b: Builder, node: fx.Node, x: Traced, indices: Sequence[Traced | None
 def _gather(b: Builder, x: Traced, indices: Traced, axis: int) -> Traced:
     shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     return b.emit("gather", [x, indices], shape, x.dtype, axis=axis)
+
+
+@aten("gather.default")
+def _take_along(
+    b: Builder, node: fx.Node, x: Traced, dim: int, places: Traced, **unused: Any
+) -> Any:
+    if not x.ndim or not places.ndim:
+        return NotImplemented
+    return b.emit("take_along", [x, places], places.shape, x.dtype, axis=x.axis(dim))
+
+
+@aten("scatter.src")
+def _scatter(b: Builder, node: fx.Node, x: Traced, dim: int, places: Traced, source: Traced) -> Any:
+    if not x.ndim or places.shape != source.shape:
+        return NotImplemented
+    return b.emit("scatter", [x, places, source], x.shape, x.dtype, axis=x.axis(dim))

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from ...graph.graph import Graph, Node, dense
+from ...graph.recognise import recognised
 from .host import HostOperator, Place, each
 from .traced import Traced, numpy_dtype
 
@@ -90,15 +91,8 @@ class Builder:
         return Traced(tuple(result_shape), result_dtype, result)
 
     def graph(self, outputs: Sequence[str]) -> Graph:
-        """Return the graph; nodes and constants that no output needs are left out."""
-        needed = set(outputs)
-        kept = []
-        for node in reversed(self.nodes):
-            if node.result in needed:
-                kept.append(node)
-                needed.update(node.inputs)
-        constants = {name: value for name, value in self.constants.items() if name in needed}
-        return Graph(self.inputs, constants, tuple(reversed(kept)), tuple(outputs))
+        """Return the graph of what outputs need, with whole operators where it spells them out."""
+        return recognised(Graph(self.inputs, self.constants, tuple(self.nodes), tuple(outputs)))
 
     # Element by element
 

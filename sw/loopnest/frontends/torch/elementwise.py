@@ -30,7 +30,7 @@ def _unary(operator: str) -> Translation:
 
 for _name in ("sigmoid", "tanh", "erf", "exp", "log", "sqrt", "reciprocal", "abs", "sin", "cos"):
     aten(f"{_name}.default")(_unary(_name))
-for _name in ("relu", "hardsigmoid", "hardswish", "silu"):
+for _name in ("floor", "ceil", "sign", "round", "relu", "hardsigmoid", "hardswish", "silu"):
     aten(f"{_name}.default")(_unary(_name))
 
 
@@ -153,6 +153,11 @@ def _div(b: Builder, node: fx.Node, x: Any, y: Any) -> Traced:
     if y.known and not x.known and np.all(y.value):
         return b.mul(x, b.unary("reciprocal", y))  # kernels multiply
     return b.binary("div", x, y)
+
+
+@aten("fmod.Tensor", "fmod.Scalar", "remainder.Tensor", "remainder.Scalar")
+def _mod(b: Builder, node: fx.Node, x: Any, y: Any) -> Traced:
+    return b.binary("mod", x, y, truncated="fmod" in str(node.target))
 
 
 @aten("minimum.default")

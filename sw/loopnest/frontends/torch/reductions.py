@@ -26,6 +26,13 @@ def _mean(
     return b.over("mean", b.cast(x, dtype_of(node)), x.axes(dims), keepdim)
 
 
+@aten("prod.default", "prod.dim_int")
+def _prod(
+    b: Builder, node: fx.Node, x: Traced, dim: Any = None, keepdim: bool = False, **unused: Any
+) -> Traced:
+    return b.over("prod", b.cast(x, dtype_of(node)), x.axes(dim), keepdim)
+
+
 @aten("amax.default", "max.default")
 def _amax(b: Builder, node: fx.Node, x: Traced, dims: Any = None, keepdim: bool = False) -> Traced:
     return b.over("max", x, x.axes(dims), keepdim)
@@ -76,6 +83,19 @@ def _topk(
         b.emit("top_k", [x], shape, x.dtype, **found),
         b.emit("top_k", [x], shape, torch.int64, **found, indices=True),
     )
+
+
+@aten("sort.default", "sort.stable")
+def _sort(
+    b: Builder,
+    node: fx.Node,
+    x: Traced,
+    dim: int = -1,
+    descending: bool = False,
+    *,
+    stable: bool | None = None,
+) -> Any:
+    return _topk(b, node, x, x.shape[x.axis(dim)], dim, descending)
 
 
 @aten("cumsum.default")
