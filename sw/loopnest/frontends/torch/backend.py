@@ -215,4 +215,4 @@ def _digest(tensor: torch.Tensor) -> int:
     if hasattr(array, "tocoo"):
         array = array.tocoo()
         return zlib.crc32(np.stack(array.coords).tobytes(), zlib.crc32(array.data.tobytes()))
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
