@@ -377,7 +377,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "product": lambda x: [x.prod(1), x[0, 0, :2].prod()],
     "rounding": lambda x: x.floor() + 2 * x.ceil() + 3 * x.round() + 4 * x.sign(),
     "remainders": lambda x: x % 0.75 + torch.fmod(x, 0.75),
-    "sort": lambda x: [*x.sort(1), x.sort(-1, descending=True)[0], x.sort(2, stable=True)[1]],
+    "sort": lambda x: [*x.sort(1), x.sort(-1, descending=True)[0], x.sort(dim=2, stable=True)[1]],
     "flip": lambda x: x.flip(-1),
     "triangle": lambda x: x.tril(),
     "double": lambda x: x.double() @ x.double().mT,
