@@ -11,6 +11,7 @@ from .epilogue import Epilogue
 from .formats.pack import CompressedLevel
 from .formats.tensor import Tensor
 from .kernel.backends import ChipError
+from .load import load
 from .program.program import Assignment, Program
 from .report.report import RunReport
 
@@ -30,6 +31,7 @@ __all__ = [
     "RunReport",
     "Tensor",
     "compile",
+    "load",
     "set_default_chip",
     "use_chip",
 ]

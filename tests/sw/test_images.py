@@ -91,7 +91,7 @@ def test_weights_are_packed_and_written_once(chip, monkeypatch):
     assert sorted(packed) == ["V", "W", "x"]
     monkeypatch.setattr(ModelBackend, "_take", takes)
     monkeypatch.setattr(start, "lower_list", lambda *_: 1 / 0)
-    (stage,) = program._plans.stages
+    (stage,) = program._plans.contents.stages
     x = next(r for r in stage.image.regions if r.operand.name == "x")
     for _ in range(2):
         packed.clear(), written.clear()
@@ -162,6 +162,6 @@ def test_results_of_the_host(chip):
     text = ["T[i,j] = A[i,k] * B[k,j]", "d[i] = T[i,i]", "y = d[i] * b[i]"]
     b = integers(rng, 24)
     program = loopnest.compile(text, {"A": A, "B": B, "b": b}, chip=chip)
-    assert len(program._plans.stages) == 3
+    assert len(program._plans.contents.stages) == 3
     for other in (A, sp.csr_array(([2.0, 1.0], ([3, 7], [3, 3])), (24, 24))):
         assert program(other) == np.diag((other @ B).toarray()) @ b

@@ -32,6 +32,7 @@ from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
 from ..loops.nest import Nest
 from ..loops.result import ResultPlan
+from ..named import named
 from .joins import Joins
 from .lines import Burst, Fibers, child_gaps, value_lines
 from .profile import Profile
@@ -65,6 +66,7 @@ OTHERS = 0.02
 """Share of the cycles of all other stages that does not overlap with the slowest stage."""
 
 
+@named
 @dataclass
 class Estimate:
     """Expected work.

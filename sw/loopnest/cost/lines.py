@@ -13,9 +13,11 @@ from loopnest_hw.config import LANES, LINE_BYTES
 from loopnest_hw.descriptor import CellMode
 
 from ..loops.nest import Cell, Row
+from ..named import named
 from .profile import Profile
 
 
+@named
 @dataclass(frozen=True)
 class Burst:
     """The distribution of a stream's lines over time: a share of its fibers crosses a line

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..formats import numbers
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
+from ..named import named
 from .notation import Access, Binary, Expression, Negate, Statement, named_apart
 from .operand import Operand
 from .semiring import Semiring
@@ -33,6 +34,7 @@ hyper-sparse."""
 Coordinates = NDArray[np.int64]
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class Compaction:
     """Indices with fewer coordinates.

@@ -14,11 +14,13 @@ from loopnest_hw.config import COORDINATE_BITS
 
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
+from ..named import named
 from .expected import Expected, in_order
 from .notation import Access, Statement
 from .operand import Operand
 
 
+@named
 @dataclass(frozen=True)
 class Fusion:
     """Groups of indices; each group is replaced by its first index."""

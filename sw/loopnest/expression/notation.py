@@ -4,10 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from ..named import named
+
 DECIMAL = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 """A number, as a regular expression."""
 
 
+@named
 @dataclass(frozen=True)
 class Place:
     """A coordinate as a sum of indices, each with a factor, plus an offset: ``2*i + j - 1``."""
@@ -22,6 +25,7 @@ class Place:
         return self.terms[0][0] if alone else None
 
 
+@named
 @dataclass(frozen=True)
 class Access:
     """A tensor with its indices; a scalar has none. The name of a number is how it is written.
@@ -53,6 +57,7 @@ class Access:
         return f"{self.name}[{','.join(self.indices)}]" if self.indices else self.name
 
 
+@named
 @dataclass(frozen=True)
 class Negate:
     """The negative of an expression."""
@@ -63,6 +68,7 @@ class Negate:
         return f"-{_enclosed(self.term)}"
 
 
+@named
 @dataclass(frozen=True)
 class Binary:
     """``left op right`` with op ``+``, ``-`` or ``*``; ``grouped``: a product in parentheses."""
@@ -88,6 +94,7 @@ def _enclosed(expression: Expression) -> str:
     return f"({expression})" if is_sum else str(expression)
 
 
+@named
 @dataclass(frozen=True)
 class Mask:
     """A tensor whose pattern selects the result: where it has an entry or, with ``complement``,
@@ -101,6 +108,7 @@ class Mask:
         return f" where {'not ' * self.complement}{self.access}"
 
 
+@named
 @dataclass(frozen=True)
 class Statement:
     """``result = expression``, for all coordinates or those that a mask keeps."""

@@ -23,9 +23,6 @@ from ..lazy import lazy
 from .notation import Access, Statement
 from .stored import Stored
 
-DENSER = 2
-"""Factor on the entries of an operand up to which plans for it are taken for another one."""
-
 
 def as_source(name: str, source: Any) -> Any:
     """Return a `Tensor` unchanged, and anything else as a scipy.sparse array or a NumPy array.
@@ -214,6 +211,11 @@ class Operand:
         return None
 
     @property
+    def is_view(self) -> bool:
+        """Whether loops walk it as a view of another operand."""
+        return False
+
+    @property
     def identity(self) -> int:
         """A number that operands of the same values share."""
         return id(self.source)
@@ -291,20 +293,6 @@ class Operand:
         """Plan for values between these."""
         # `lazy` computes what is not there yet
         self.__dict__["bounds"] = low, high
-
-    def stands_for(self, other: "Operand") -> bool:
-        """Return whether what is planned for this operand is right and ends for another one."""
-        low, high = self.bounds
-        least, largest = other.bounds
-        return (
-            type(self) is type(other)
-            and self.shape == other.shape
-            and self.given == other.given
-            and self.sparse is other.sparse
-            and self.wide is other.wide
-            and low <= least <= largest <= high
-            and other.nnz <= DENSER * self.nnz
-        )
 
     def without(self, zero: float, least: float) -> "Operand | None":
         """Return a dense operand with compressed levels, which lack the entries that are ``zero``;

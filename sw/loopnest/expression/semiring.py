@@ -18,14 +18,18 @@ from loopnest_hw.descriptor import Op, Reduction
 
 from ..formats import numbers
 from ..formats.tensor import Tensor
+from ..named import named
 from .expected import Expected
 from .notation import Access, Binary, Expression, Negate, Statement, accesses
 from .operand import Operand
+
+named(Op)
 
 Rearrange = Callable[[str, Operand, Callable[[Operand], Operand]], Operand]
 """Applies a change, which is told in words, to an operand."""
 
 
+@named
 class Factors(Enum):
     """Which factors of a product keep their values; the others count as 1 where they are stored."""
 
@@ -35,6 +39,7 @@ class Factors(Enum):
     NONE = "none"
 
 
+@named
 @dataclass(frozen=True)
 class Semiring:
     """A semiring of the chip.
@@ -133,7 +138,7 @@ class Semiring:
                     changed[key] = rearrange(what, operand, partial(_mapped, change=_truth))
                 elif after.name != before.name:
                     what = f"make the values of {before.tensor} 1"
-                    changed[key] = rearrange(what, operand, partial(_mapped, change=np.ones_like))
+                    changed[key] = rearrange(what, operand, partial(_mapped, change=_ones))
                 else:
                     changed[key] = operand
             prepared.append(changed[key])
@@ -203,10 +208,17 @@ def negates(expression: Expression) -> bool:
             return op == "-" or negates(left) or negates(right)
 
 
+@named
 def _truth(values: NDArray) -> NDArray:
     return (values != 0).astype(np.int8)
 
 
+@named
+def _ones(values: NDArray) -> NDArray:
+    return np.ones_like(values)
+
+
+@named
 def _mapped(operand: Operand, change: Callable[[NDArray], NDArray]) -> Operand:
     """Return the operand with its stored values changed, to narrow ones."""
     if isinstance(operand, Expected):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
+from ..named import named
 from .expected import Expected, Layout
 from .notation import Access, Place, Statement, written_place
 from .operand import Operand
@@ -24,6 +25,7 @@ MAX_SLICES = 64
 """Maximum number of slices of one coordinate each."""
 
 
+@named
 @dataclass(frozen=True)
 class Slice:
     """Coordinates ``[start, stop)`` of an index; ``gone``: a single one, and the index is

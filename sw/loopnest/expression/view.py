@@ -75,7 +75,7 @@ class View(Operand):
         self.base = base
         self.zeros, self.origin, self.left_out = None, None, ()
         self._profiles, self._without = {}, {}
-        self._access, self._sizes = access, sizes
+        self.access, self.sizes = access, sizes
         assert access.places is not None
         self.shape = tuple(sizes[i] for i in access.indices)
         self._places = access.places
@@ -95,11 +95,16 @@ class View(Operand):
 
     def of(self, base: Operand) -> "View":
         """Return the same view of another operand."""
-        return View(base, self._access, self._sizes)
+        return View(base, self.access, self.sizes)
 
     def with_source(self, source: Any) -> "View":
         """Return the view of an operand of this name with another source."""
         return self.of(self.base.with_source(source))
+
+    @property
+    def is_view(self) -> bool:
+        """True."""
+        return True
 
     @property
     def nnz(self) -> int:

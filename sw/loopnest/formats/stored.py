@@ -14,7 +14,7 @@ So row i of ``"dense,compressed"`` is fiber i, and element (i, j) of ``"dense,de
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -71,6 +71,26 @@ class StoredTensor(ArrayMethods):
             if (kind == DENSE) != (array is None):
                 raise ValueError(f"level {l} is {kind}: expected {'no' * (kind == DENSE)} arrays")
         check_levels(self.sizes, self.levels, self.arrays, len(self.values))
+
+    @classmethod
+    def unchecked(
+        cls,
+        shape: tuple[int, ...],
+        levels: tuple[str, ...],
+        arrays: list[CompressedLevel | None],
+        values: NDArray,
+        *,
+        dtype: NumberFormat | None,
+        wide: bool,
+        mode_order: tuple[int, ...],
+    ) -> Self:
+        """Return a tensor of arrays that are known to be consistent, without checking them."""
+        found = object.__new__(cls)
+        found.shape, found.levels, found.mode_order = shape, levels, mode_order
+        found.arrays, found.values = tuple(arrays), values
+        found.dtype, found.wide, found.levels_chosen = dtype, wide, True
+        found._bound = {}
+        return found
 
     @property
     def order(self) -> int:

@@ -1,5 +1,6 @@
 """Programs of graphs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,9 @@ class Model(Program):
         constants = {name: _filled(dense(array)) for name, array in self.graph.constants.items()}
         graph = Graph(inputs, constants, self.graph.nodes, self.graph.outputs)
         return Model(self._device, graph, skip_zeros=False)
+
+    def _saved_results(self) -> Mapping[str, str]:
+        return self._tensors
 
     def run(self, **named: Any) -> dict[str, Any]:
         found = super().run(**named)

@@ -9,6 +9,7 @@ from loopnest_hw.format import OPEN_STRIDE
 from loopnest_sim.image import Image
 
 from ..formats.tensor import Tensor
+from ..named import named
 
 DESCRIPTOR = 0x1000
 """Byte address of the first descriptor."""
@@ -17,6 +18,7 @@ Levels = tuple[tuple[int, int] | None, ...]
 """Byte addresses of each compressed level's position table and block words."""
 
 
+@named
 @dataclass(frozen=True)
 class Placed:
     """A tensor whose place in memory is known before its contents are: the result of a kernel of

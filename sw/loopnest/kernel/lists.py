@@ -11,7 +11,7 @@ from loopnest_hw.descriptor import descriptor_lines, pack
 from loopnest_hw.format import ENTRY_BYTES, WORD_BYTES
 
 from ..epilogue import Epilogue
-from ..expression.operand import DENSER
+from ..expression.difference import DENSER
 from ..formats.tensor import Tensor
 from ..loops.plan import Plan
 from .arena import DESCRIPTOR, Arena, Placed

@@ -25,6 +25,7 @@ from ..epilogue import Epilogue, lower_epilogue
 from ..formats.pack import CompressedLevel
 from ..formats.tensor import Tensor
 from ..loops.nest import Nest, Row
+from ..loops.outline import Outline
 from ..loops.plan import Plan
 from ..loops.streams import share_pool
 from ..loops.tables import keep_tables
@@ -55,7 +56,7 @@ class Kernel:
         The descriptor's fields by path.
     segments : list of (address, array)
         Arrays to write before the start, including the descriptor; empty in a list of kernels.
-    plan : Plan
+    plan : Plan or Outline
     tensors : tuple of Tensor or Placed
         The packed operands by column.
     narrow : bool
@@ -70,7 +71,7 @@ class Kernel:
 
     fields: Mapping[str, int]
     segments: list[tuple[int, NDArray]]
-    plan: Plan
+    plan: Plan | Outline
     tensors: tuple[Tensor | Placed, ...]
     narrow: bool
     capacity: int

@@ -87,6 +87,16 @@ class Plan:
     semiring: Semiring
 
     @property
+    def depth(self) -> int:
+        """The number of rows."""
+        return len(self.nest.rows)
+
+    @property
+    def mask(self) -> int | None:
+        """The column of the mask."""
+        return self.nest.lane.mask
+
+    @property
     def stored(self) -> tuple[str, ...]:
         """What operands are stored without, in words, each once: zeros of dense ones, coordinates
         of indices.

@@ -14,10 +14,14 @@ from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
 
 from ..expression.split import OneKernelError
 from ..formats.pack import COMPRESSED, DENSE
+from ..named import named
+
+named(LeafMode), named(ResultMode)
 
 KEYS = 1 << COORDINATE_BITS
 
 
+@named
 @dataclass(frozen=True)
 class ResultPlan:
     """The form in which the chip writes the result.

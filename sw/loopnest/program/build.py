@@ -25,6 +25,7 @@ from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import sparse_levels
 from ..loops.plan import LATENCY, Plan, default_levels, make_plan
 from ..memory import capacity, check_result, refusal, result_bytes
+from ..named import named
 from .predict import expected_result
 from .prepare import Prepared
 from .scope import Goal, Scope
@@ -109,10 +110,12 @@ def build(
     )
 
     what = "put back the coordinates that no operand stores"
-    scope.on_host(what, [result], whole, partial(_expand, compaction, shape, chosen, semiring))
+    only = replace(compaction, named={})
+    scope.on_host(what, [result], whole, partial(_expand, only, shape, chosen, semiring))
     return Planned(prepared, tuple(scope.steps), True)
 
 
+@named
 def _expand(
     compaction: Compaction,
     shape: Sequence[int],
@@ -337,6 +340,7 @@ def _fused(scope: Scope, fusion: Fusion, goal: Goal) -> Expected:
     return scope.on_host(what, [fused], whole, unfuse)
 
 
+@named
 def _unfuse(
     fusion: Fusion,
     result: Access,

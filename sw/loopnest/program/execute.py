@@ -211,12 +211,17 @@ def user_result(planned: Planned, values: Values) -> Any:
     an array, of SciPy if it is compressed.
     """
     prepared = planned.prepared
-    tensor = values[planned.result].source
-    if COMPRESSED not in prepared.levels and not any(map(_is_tensor, prepared.operands)):
+    return as_given(values[planned.result].source, prepared.levels, returns_tensor(planned))
+
+
+def returns_tensor(planned: Planned) -> bool:
+    """Return whether the user gets a statement's result as a `Tensor`."""
+    return any(isinstance(operand.source, Tensor) for operand in planned.prepared.operands)
+
+
+def as_given(tensor: Tensor, levels: tuple[str, ...], as_tensor: bool) -> Any:
+    """Return a result with these levels as the user gets it."""
+    if COMPRESSED not in levels and not as_tensor:
         return tensor.to_dense()
-    tensor = tensor.convert(prepared.levels)
-    return tensor if any(map(_is_tensor, prepared.operands)) else tensor.to_scipy()
-
-
-def _is_tensor(operand: Operand) -> bool:
-    return isinstance(operand.source, Tensor)
+    tensor = tensor.convert(levels)
+    return tensor if as_tensor else tensor.to_scipy()

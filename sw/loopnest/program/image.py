@@ -23,8 +23,8 @@ Segments = list[tuple[int, NDArray]]
 """Arrays and their byte addresses."""
 
 
-class RegionFullError(Exception):
-    """A tensor has more entries than its region takes."""
+class RegionFullError(ValueError):
+    """A tensor takes more memory than is reserved for it; the message names it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +133,12 @@ class Region(Packed):
 
     def _segments(self, tensor: Tensor) -> Segments:
         arrays = self.arrays(tensor)
-        if any(array.nbytes > most for array, most in zip(arrays, self.sizes, strict=True)):
-            raise RegionFullError
+        for array, most in zip(arrays, self.sizes, strict=True):
+            if array.nbytes > most:
+                raise RegionFullError(
+                    f"{self.operand.name} has too many entries: {array.nbytes:,} bytes where "
+                    f"{most:,} are reserved; expected up to {self.entries:,} entries"
+                )
         return list(zip(self.addresses, arrays, strict=True))
 
 

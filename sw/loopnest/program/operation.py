@@ -15,13 +15,17 @@ from ..expression.expected import Expected, in_order
 from ..expression.operand import Operand
 from ..formats.pack import DENSE
 from ..formats.tensor import Tensor, sparse_levels
+from ..named import named
 from ..operators import OPERATORS
 from .steps import HostStep
+
+named(NumberFormat)
 
 BOUND = 2.0**32
 """What values that the host computes are taken to lie within, when zeros are left out."""
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
 class HostOperation:
     """An operator of `OPERATORS` that the host computes, on whole tensors.

@@ -21,6 +21,7 @@ from ..expression.view import view_sizes
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import MAX_ORDER, Levels, parse_levels
 from ..loops.plan import default_levels, parse_order
+from ..named import named
 from .steps import Step, changed
 
 MASK = "mask"
@@ -157,6 +158,7 @@ def _pattern(config: ChipConfig, name: str, source: Any, steps: list[Step]) -> O
     return mask_operand(name, source.source, config.dtype)
 
 
+@named
 def _mask(name: str, operand: Operand) -> Operand:
     """Return a mask made of a result: a dense one is an array, and keeps where it is not 0."""
     if isinstance(operand, Expected):
@@ -206,6 +208,7 @@ def _kept(statement: Statement, operands: Sequence[Operand]) -> dict[str, tuple[
     return {index: (int(places.min()), int(places.max())) if len(places) else (0, -1)}
 
 
+@named
 def _looked(access: Access, sizes: Mapping[str, int], operand: Operand) -> Operand:
     return look(operand, access, sizes)[1]
 

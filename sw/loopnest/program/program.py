@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..arguments import string
@@ -12,19 +13,17 @@ from ..expression.operand import Operand
 from ..expression.parser import parse
 from ..expression.reshaped import Reshaped
 from ..expression.semiring import find_semiring
-from ..expression.view import View
 from ..formats.tensor import Levels
-from ..kernel.shared import Latest
-from ..report.report import RunReport, combine
 from .build import Planned, build
-from .chain import root
+from .contents import Bound, Contents, Layer, Outcome, UnplannedError, execute_contents, outcome
 from .device import Device
-from .execute import Values, resolved, user_result
 from .explain import Explanation
-from .operation import BOUND, HostOperation, Reshape, whole
+from .operation import BOUND, HostOperation, Reshape
 from .prepare import Prepared, prepare
+from .runnable import Runnable
+from .saved import write_program
 from .schedule import scheduled
-from .start import Stage, find_stages
+from .start import find_stages
 from .steps import KernelStep, Step
 
 HEADROOM = 8
@@ -50,7 +49,7 @@ class Assignment:
 Item: TypeAlias = Assignment | HostOperation | Reshape
 
 
-class Program:
+class Program(Runnable):
     """Statements planned for a chip, to run with the tensors that they were compiled for or with
     others of the same shapes.
 
@@ -72,17 +71,6 @@ class Program:
     finite : bool
         Values are taken to be far from overflow, so that a weight of 0 counts as none.
 
-    Attributes
-    ----------
-    inputs : tuple of str
-        The names of the tensors from outside.
-    results : tuple of str
-    report : RunReport or None
-        Of the last run in this thread, or in any if this one has run nothing; None where that run
-        did not end.
-    layers : mapping of str to RunReport
-        Of the same run, for each statement, by the name of its result.
-
     Raises
     ------
     ValueError, TypeError
@@ -100,6 +88,7 @@ class Program:
         samples: Mapping[str, Any] | None = None,
         finite: bool = False,
     ) -> None:
+        super().__init__()
         self._device, self._finite = device, finite
         self._samples = samples or {}
         self._items = [_Item.of(item) for item in items]
@@ -110,80 +99,49 @@ class Program:
         # later changes of the user's arrays do not reach the plans
         self._given = {name: Operand(name, deepcopy(x), dtype) for name, x in inputs.items()}
         self._constants = {name: Operand(name, x, dtype) for name, x in (constants or {}).items()}
-        self._reports: Latest[dict[str, RunReport]] = Latest()
         self._plans = self._plan(self._given)
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Run with these inputs, in the order of ``inputs``; those not given are the ones it was
-        compiled for.
-
-        Returns
-        -------
-        Tensor, csr_array, coo_array, ndarray, or a tuple of them
-            The result, or all if there are several; each as `Chip.compute` returns it.
-
-        Raises
-        ------
-        ValueError, TypeError
-            For a wrong input, before the start.
-        ChipError
-            If the chip stops with an error.
-        """
-        if len(inputs) > len(self.inputs):
-            raise TypeError(f"{len(inputs)} inputs: expected up to {len(self.inputs)}")
-        found = self.run(**dict(zip(self.inputs, inputs, strict=False)))
-        return found[self.results[0]] if len(found) == 1 else tuple(found.values())
-
     def run(self, **named: Any) -> dict[str, Any]:
-        """Run with these inputs; return the results by name.
-
-        Raises
-        ------
-        ValueError, TypeError, ChipError
-            As for a call.
-        """
         self._reports.value = {}
         inputs = self._inputs(named)
-        plans = self._plans
-        values = plans.values(self, inputs)
-        if values is None:
-            self._plans = plans = self._plan(inputs)
+        try:
+            values = self._plans.contents.values(inputs)
+        except UnplannedError:
+            self._plans = self._plan(inputs)
             values = {}
-        kept = [root(plans.results[name]) for name in self.results if name in plans.results]
-        reports = self._device.execute(plans.stages, values, kept)
-        self._reports.value = {}
-        for name, planned in plans.planned.items():
-            own = {step.result for step in planned.steps}
-            layer = [report for result, report in reports if result in own]
-            self._reports.value[name] = combine(str(planned.prepared.statement), layer)
-        return {name: self._result(plans, name, values, inputs) for name in self.results}
+        found, self._reports.value = execute_contents(self._device, self._plans.contents, values)
+        return found
 
-    @property
-    def report(self) -> RunReport | None:
-        layers = self.layers
-        return combine(self._text, list(layers.values())) if layers else None
+    def save(self, path: str | Path) -> None:
+        """Write the program to a file, which `loopnest.load` reads without planning anything again.
 
-    @property
-    def layers(self) -> Mapping[str, RunReport]:
-        return self._reports.value or {}
+        Raises
+        ------
+        ValueError
+            If a step cannot be saved: one of the host that is made of other functions than
+            Loopnest's, or a kernel whose loops or memory depend on the run. The message names it.
+        """
+        contents = self._plans.contents
+        outcomes = {name: contents.outcomes[own] for name, own in self._saved_results().items()}
+        write_program(path, replace(contents, outcomes=outcomes, explanation=str(self)))
+
+    def _saved_results(self) -> Mapping[str, str]:
+        """Return the results by the names that they have for users."""
+        return {name: name for name in self.results}
 
     @property
     def expected(self) -> Mapping[str, float]:
-        """The cycles that each statement is expected to take, by the name of its result."""
-        return {
-            name: sum(s.plan.cycles for s in planned.steps if isinstance(s, KernelStep))
-            for name, planned in self._plans.planned.items()
-        }
+        return self._plans.contents.expected
 
     def explain(self) -> Explanation:
         """Return the kernels and what the host does; printed, it shows their loops and cost."""
-        return Explanation(self._text, self._plans.steps)
+        return Explanation(self.text, self._plans.steps)
 
     def __str__(self) -> str:
         return str(self.explain())
 
     @property
-    def _text(self) -> str:
+    def text(self) -> str:
         return "; ".join(item.text for item in self._items)
 
     def _check_names(self, given: Collection[str]) -> None:
@@ -223,16 +181,6 @@ class Program:
                 raise ValueError(f"{name} has shape {new.shape}: expected {old.shape}")
         return found
 
-    def _result(
-        self, plans: "_Plans", name: str, values: Values, inputs: Mapping[str, Operand]
-    ) -> Any:
-        """Return a result as the user gets it."""
-        if name in plans.planned:
-            return user_result(plans.planned[name], values)
-        if name in plans.results:
-            return whole(resolved(plans.results[name], values))
-        return whole(inputs.get(name) or self._constants[name])
-
     def _prepared(
         self, item: "_Item", inputs: Mapping[str, Operand], results: Mapping[str, Operand]
     ) -> Prepared:
@@ -256,11 +204,15 @@ class Program:
             operand.assume(HEADROOM)
         device, plans = self._device, _Plans(dict(inputs), {}, {}, ())
         known = {**self._constants, **inputs}
+        constants = set(self._constants.values())
         reshaped = {i.source.operand for i in self._items if isinstance(i.source, Reshape)}
         for item in self._items:
             source, sample = item.source, self._samples.get(item.result)
             if isinstance(source, Assignment):
                 prepared = self._prepared(item, inputs, plans.results)
+                for operand in prepared.operands:
+                    if operand.known and operand not in constants:
+                        operand.assume(HEADROOM)
                 planned = build(
                     device.config,
                     prepared,
@@ -285,8 +237,42 @@ class Program:
                 found = Reshaped(source.result, base, source.shape)
             plans.results[item.result] = known[item.result] = found
         plans.steps = scheduled(plans.steps)
-        plans.stages = find_stages(device.config, plans.steps, self._constants.values())
+        plans.contents = self._contents(plans)
         return plans
+
+    def _contents(self, plans: "_Plans") -> Contents:
+        config = self._device.config
+        others = {**self._constants, **plans.results}
+        bound, layers = [], []
+        for item in self._items:
+            if item.result not in plans.planned:
+                continue
+            planned, source = plans.planned[item.result], item.source
+            assert isinstance(source, Assignment)
+            operands = planned.prepared.operands
+            bound.append(
+                Bound(source.statement, source.semiring, source.sizes, operands, planned.compacted)
+            )
+            made = tuple(step.result for step in planned.steps)
+            kernels = [step for step in planned.steps if isinstance(step, KernelStep)]
+            cycles = sum(step.plan.cycles for step in kernels)
+            layers.append(Layer(item.result, str(planned.prepared.statement), made, cycles))
+        return Contents(
+            config=config,
+            text=self.text,
+            explanation="",
+            inputs=plans.inputs,
+            others=others,
+            bound=bound,
+            layers=layers,
+            outcomes={
+                name: outcome(plans.planned[name])
+                if name in plans.planned
+                else Outcome({**plans.inputs, **others}[name])
+                for name in self.results
+            },
+            stages=find_stages(config, plans.steps, self._constants.values()),
+        )
 
 
 @dataclass(frozen=True)
@@ -314,39 +300,11 @@ class _Item:
 @dataclass
 class _Plans:
     """The plans of a program's statements, by the names of their results, the steps of all items,
-    what is known of their results, and the inputs that they were made for; ``stages`` are the
-    steps, those of a start together.
+    what is known of their results, and the inputs that they were made for.
     """
 
     inputs: dict[str, Operand]
     planned: dict[str, Planned]
     results: dict[str, Operand]
     steps: tuple[Step, ...]
-    stages: tuple[Stage, ...] = ()
-
-    def values(self, program: Program, inputs: Mapping[str, Operand]) -> Values | None:
-        """Return what stands for the operands of the plans in a run with these inputs; None if the
-        plans do not fit them.
-        """
-        values: Values = {}
-        changed = {n for n, operand in inputs.items() if operand is not self.inputs[n]}
-        if not changed:
-            return values
-        for name in changed:
-            values[self.inputs[name]] = inputs[name]
-        for item in program._items:
-            if item.result not in self.planned or not changed.intersection(item.operands):
-                continue
-            planned = self.planned[item.result]
-            prepared = program._prepared(item, inputs, self.results)
-            for old, new in zip(planned.prepared.operands, prepared.operands, strict=True):
-                if not old.known or old is new:
-                    continue
-                if planned.compacted:
-                    return None
-                if not old.stands_for(new):
-                    return None
-                values[old] = new
-                if isinstance(old, View) and isinstance(new, View):
-                    values[old.base] = new.base
-        return values
+    contents: Contents = field(init=False)

@@ -10,6 +10,7 @@ from ..expression.operand import Operand
 from ..expression.slices import MAX_SLICES, Slice, join
 from ..formats.tensor import sparse_levels
 from ..loops.plan import Plan
+from ..named import named
 from .predict import expected_result
 from .scope import Goal, Scope
 
@@ -78,6 +79,7 @@ def _joined(scope: Scope, goal: Goal, slices: Sequence[Slice], compute: Compute)
     return scope.on_host(what, found, whole, partial(_join, statement, sizes, levels, slices))
 
 
+@named
 def _join(
     statement: Statement,
     sizes: Mapping[str, int],

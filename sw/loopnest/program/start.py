@@ -9,13 +9,13 @@ import numpy as np
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.format import WORD_BYTES
 
-from ..expression.operand import DENSER, Operand
+from ..expression.difference import DENSER
+from ..expression.operand import Operand
 from ..formats import numbers
 from ..formats.tensor import Tensor
 from ..kernel.arena import DESCRIPTOR, Placed
 from ..kernel.lists import KernelList, Ready, Sampled, list_arena, lower_list, sample
 from ..kernel.lower import MIN_CAPACITY
-from ..lazy import lazy
 from .chain import MAX_REGION, find_chain, root, unviewed
 from .image import Image, Packed, RegionFullError, place
 from .steps import KernelStep, Step
@@ -30,8 +30,10 @@ class Start:
         What it needs (`root`).
     results : sequence of Operand
         What later steps know the kernels' results by.
-    make : callable
+    make : callable, optional
         Returns the image, given tensors that have to fit besides, by region.
+    image : Image, optional
+        The image, where it cannot be made again.
 
     Attributes
     ----------
@@ -43,24 +45,36 @@ class Start:
         self,
         operands: Sequence[Operand],
         results: Sequence[Operand],
-        make: Callable[[Sequence[Tensor]], Image],
+        make: Callable[[Sequence[Tensor]], Image] | None = None,
         steps: Sequence[KernelStep] = (),
+        image: Image | None = None,
     ) -> None:
         self.operands, self.results, self.steps = tuple(operands), tuple(results), tuple(steps)
-        self._make = make
+        self._make, self._image = make, image
 
-    @lazy
+    @property
     def image(self) -> Image:
         """The kernels in memory."""
-        return self._make(())
+        if self._image is None:
+            assert self._make is not None
+            self._image = self._make(())
+        return self._image
 
     def holding(self, tensors: Sequence[Tensor]) -> KernelList:
-        """Return the kernels, to run with these tensors in the regions of the image."""
+        """Return the kernels, to run with these tensors in the regions of the image.
+
+        Raises
+        ------
+        RegionFullError
+            If one does not fit, and the image cannot be made again.
+        """
         try:
             return self.image.holding(tensors)
         except RegionFullError:
-            self.__dict__["image"] = image = self._make(tensors)
-            return image.holding(tensors)
+            if self._make is None:
+                raise
+            self._image = self._make(tensors)
+            return self._image.holding(tensors)
 
 
 Stage = Start | Step

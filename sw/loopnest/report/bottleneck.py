@@ -195,7 +195,7 @@ def _expected(run: Run) -> _Figures:
         cause = EXPECTED.get(name.split()[0], "join")
         causes[cause] = max(causes.get(cause, 0.0), cycles)
     causes |= _rates(run, expected.lines, 0.0)
-    causes["start-up"] = START + TRIPS * len(plan.nest.rows) * run.memory.latency
+    causes["start-up"] = START + TRIPS * plan.depth * run.memory.latency
     return _Figures(
         run,
         plan.cycles,

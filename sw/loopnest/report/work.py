@@ -48,7 +48,7 @@ def golden_work(run: Run) -> Work:
 def _operand_bytes(run: Run) -> int:
     """Return the bytes of the operands' arrays, each once; of a mask's values there is one word."""
     kernel = run.kernel
-    mask = kernel.plan.nest.lane.mask
+    mask = kernel.plan.mask
     read = {id(t): t for c, t in enumerate(kernel.tensors) if c != mask}
     total = sum(tensor.nbytes for tensor in read.values())
     if mask is not None:

@@ -1,0 +1,81 @@
+"""What runs with inputs and reports on it: a program, compiled or from a file."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from ..kernel.shared import Latest
+from ..report.report import RunReport, combine
+
+
+class Runnable(ABC):
+    """A program that can run.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        The names of the tensors from outside.
+    results : tuple of str
+    report : RunReport or None
+        Of the last run in this thread, or in any if this one has run nothing; None where that run
+        did not end.
+    layers : mapping of str to RunReport
+        Of the same run, for each statement, by the name of its result.
+    expected : mapping of str to float
+        The cycles that each statement is expected to take, likewise.
+    """
+
+    inputs: tuple[str, ...]
+    results: tuple[str, ...]
+
+    def __init__(self) -> None:
+        self._reports: Latest[dict[str, RunReport]] = Latest()
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run with these inputs, in the order of ``inputs``; those not given are the ones it was
+        compiled for.
+
+        Returns
+        -------
+        Tensor, csr_array, coo_array, ndarray, or a tuple of them
+            The result, or all if there are several; each as `Chip.compute` returns it.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a wrong input, before the start.
+        ChipError
+            If the chip stops with an error.
+        """
+        if len(inputs) > len(self.inputs):
+            raise TypeError(f"{len(inputs)} inputs: expected up to {len(self.inputs)}")
+        found = self.run(**dict(zip(self.inputs, inputs, strict=False)))
+        return found[self.results[0]] if len(found) == 1 else tuple(found.values())
+
+    @abstractmethod
+    def run(self, **named: Any) -> dict[str, Any]:
+        """Run with these inputs; return the results by name.
+
+        Raises
+        ------
+        ValueError, TypeError, ChipError
+            As for a call.
+        """
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """The statements."""
+
+    @property
+    @abstractmethod
+    def expected(self) -> Mapping[str, float]: ...
+
+    @property
+    def report(self) -> RunReport | None:
+        layers = self.layers
+        return combine(self.text, list(layers.values())) if layers else None
+
+    @property
+    def layers(self) -> Mapping[str, RunReport]:
+        return self._reports.value or {}
