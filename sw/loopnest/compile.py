@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from .chip import Chip
@@ -22,12 +23,12 @@ def compile(
     ----------
     source : str, Assignment, or a sequence of them; or a model
         Statements in tensor index notation (`Chip.compute`), in the order in which they run. Or a
-        model: a `torch.nn.Module`, a `torch.export.ExportedProgram`, or a `Graph`.
+        model: a `torch.nn.Module`, a `torch.export.ExportedProgram`, the path of an ``.onnx`` file,
+        or a `Graph`.
     inputs : mapping of str to array; tuple
         The tensors that the statements have and do not compute, by name. Weights stay as they are;
         of others a run may give new ones, for which these are the examples that loops and levels
-        are chosen for. Of a module, examples as for `torch.export.export`: a tuple, or a mapping
-        by name.
+        are chosen for. Of a model, examples: a tuple, or a mapping by name.
     chip : Chip
 
     Returns
@@ -46,6 +47,10 @@ def compile(
         from .frontends.torch import from_torch
 
         source, inputs = from_torch(source, inputs), None
+    if isinstance(source, PathLike) or (isinstance(source, str) and source.endswith(".onnx")):
+        from .frontends.onnx import from_onnx
+
+        source = from_onnx(source, inputs)
     if isinstance(source, Graph):
         return Model(chip.device, source)
     if isinstance(source, str | Assignment):

@@ -171,9 +171,14 @@ class Lowering:
         return self._values[name]
 
     def _from_image(self, name: str) -> Value:
-        """Return images as a tensor of their own axes, by a statement that copies the pixels."""
+        """Return images as a tensor of their own axes; a statement copies the pixels if there are
+        several.
+        """
         image = self.images[name]
         layout, shape = image.layout, self.shape(name)
+        if layout.positions == layout.batch:
+            pixel = tuple(axis for axis in (0, 1) if shape[axis] != 1)
+            return Value(tensor=image.tensor, shape=shape, axes=pixel, wide=image.wide)
         steps = [layout.image_step, *layout.steps]
         walked = [(f"i{n}", size, step) for n, (size, step) in enumerate(
             zip((shape[0], *shape[2:]), steps, strict=True)
@@ -206,7 +211,16 @@ class Lowering:
     # Images
 
     def place_image(self, name: str, layout: ImageLayout) -> None:
-        """Put a tensor that the host has, or gets, into a layout of images."""
+        """Put a tensor into a layout of images: one of single pixels as it is, if kernels have it,
+        any other one by the host.
+        """
+        if layout.positions == layout.batch and name in self._values:
+            value = self._values[name]
+            pixels = [axis for axis in (0, 1) if value.shape[axis] != 1]
+            if list(value.axes) == pixels and not value.cuts:
+                tensor = self.build.reshaped(value.tensor, layout.shape)
+                self.images[name] = Image(tensor, layout, value.wide)
+                return
         attributes = {
             "origin": layout.origin,
             "steps": pixel_steps(layout),
