@@ -37,7 +37,7 @@ def emit_images(lowering: Lowering, stage: Stage) -> str | None:
 def _image(lowering: Lowering, name: str) -> Image:
     """Return images, with the border that operators after them need."""
     if name not in lowering.images:
-        room = find_room(name, lowering.uses, lowering.shapes)
+        room = find_room(name, lowering.uses, lowering.shapes, lowering.rooms)
         batch, channels, *size = lowering.shape(name)
         layout = ImageLayout.make(
             batch, size, channels, border=room.border, multiple=lcm(*room.strides)
@@ -91,7 +91,7 @@ def _conv(lowering: Lowering, stage: Stage) -> str:
     if len(stage.shape) > 4:
         return "it has more than two dimensions"
     (image, unit), (weights, own) = _factor(lowering, name), lowering.weights(weight, 0)
-    room = find_room(stage.result, lowering.uses, lowering.shapes)
+    room = find_room(stage.result, lowering.uses, lowering.shapes, lowering.rooms)
     tensor = lowering.build.name(stage.result)
 
     def layer(image: Image) -> Layer:
@@ -112,7 +112,7 @@ def _conv(lowering: Lowering, stage: Stage) -> str:
             batch,
             size,
             channels,
-            border=find_room(name, lowering.uses, lowering.shapes).border,
+            border=find_room(name, lowering.uses, lowering.shapes, lowering.rooms).border,
             pitch=error.pitch or 1,
             multiple=lcm(*stage.attributes["stride"]),
         )
@@ -133,7 +133,7 @@ def _pool(lowering: Lowering, stage: Stage) -> str:
     common: dict[str, Any] = {
         "stride": given["stride"],
         "padding": given["padding"],
-        "border": find_room(stage.result, lowering.uses, lowering.shapes).border,
+        "border": find_room(stage.result, lowering.uses, lowering.shapes, lowering.rooms).border,
         "image": image.tensor,
         "result": tensor,
     }

@@ -46,17 +46,28 @@ class Room:
 
 
 def find_room(
-    name: str, uses: Mapping[str, Sequence[Node]], shapes: Mapping[str, tuple[int, ...]]
+    name: str,
+    uses: Mapping[str, Sequence[Node]],
+    shapes: Mapping[str, tuple[int, ...]],
+    found: dict[str, Room],
 ) -> Room:
     """Return the room that an image needs, so that no convolution after it has to move it;
     poolings write to any layout.
+
+    Parameters
+    ----------
+    found : dict
+        The rooms of images so far: grows. Without it, branches that join again would be followed
+        once for each way to their end.
     """
+    if name in found:
+        return found[name]
     size = shapes[name][2:]
     border = [(0, 0)] * len(size)
     strides = [1] * len(size)
     for node in uses.get(name, ()):
         if node.operator in PIXELWISE and shapes[node.result] == shapes[name]:
-            room = find_room(node.result, uses, shapes)
+            room = find_room(node.result, uses, shapes, found)
             sides, further = room.border, room.strides
         elif node.operator == "conv" and node.inputs[0] == name:
             attributes = node.attributes
@@ -66,7 +77,7 @@ def find_room(
                 str(node), size, kernel, stride=stride, padding=padding, dilation=dilation
             )
             sides = tuple(axis.reach for axis in axes)
-            room = find_room(node.result, uses, shapes)
+            room = find_room(node.result, uses, shapes, found)
             further = tuple(s * f for s, f in zip(stride, room.strides, strict=True))
             # what the result needs is as many pixels of this one for each of its own
             sides = tuple(
@@ -77,4 +88,5 @@ def find_room(
             continue
         border = [(max(b, sb), max(a, sa)) for (b, a), (sb, sa) in zip(border, sides, strict=True)]
         strides = [max(s, f) for s, f in zip(strides, further, strict=True)]
-    return Room(tuple(border), tuple(strides))
+    found[name] = Room(tuple(border), tuple(strides))
+    return found[name]

@@ -16,7 +16,7 @@ from ..images.layer import Layer
 from ..images.layout import ImageLayout
 from .builder import MAX_MODES, Builder
 from .graph import Graph, Node, dense
-from .image import Image, pixel_steps
+from .image import Image, Room, pixel_steps
 from .placement import Placed
 from .rewrite import Seen
 from .scales import NARROW, WIDE, Scales, quantized
@@ -62,6 +62,7 @@ class Lowering:
         self._values: dict[str, Value] = {}
         self._reals: dict[str, Value] = {}
         self.images: dict[str, Image] = {}
+        self.rooms: dict[str, Room] = {}
         self._known: dict[Any, str] = {}
         self.integers = dtype is NumberFormat.INT8
         self._scales = Scales(graph, seen, self.narrow) if self.integers else None
