@@ -1,5 +1,6 @@
 """`loopnest.compile` of modules, and `torch.compile` with the backend."""
 
+import doctest
 import tomllib
 import warnings
 from collections.abc import Callable
@@ -57,6 +58,12 @@ def test_modules_are_compiled_to_programs(chip: loopnest.Chip) -> None:
     assert [p.where for p in program.placement] == ["chip"] * 3
     exported = loopnest.compile(torch.export.export(model, (x,)), chip=chip)
     np.testing.assert_array_equal(exported(-x.numpy()), program(-x.numpy()))
+
+
+def test_documentation() -> None:
+    """The examples of docs/models.md work as shown."""
+    result = doctest.testfile(str(PROJECT.parent / "docs" / "models.md"), module_relative=False)
+    assert result.attempted >= 8 and result.failed == 0
 
 
 def test_backend_is_registered() -> None:

@@ -1,6 +1,7 @@
 """The meaning of each operator, against PyTorch."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest.operators import OPERATORS
+from loopnest.operators.__main__ import rows
 
 torch = pytest.importorskip("torch")
 
@@ -310,6 +312,12 @@ for _name in ("silu", "sigmoid", "tanh", "exp", "erf", "sin", "cos", "abs"):
     CASES[_name] = [([x], {}, F.silu if _name == "silu" else getattr(torch, _name))]
 for _name in ("log", "sqrt", "reciprocal"):
     CASES[_name] = [([positive], {}, getattr(torch, _name))]
+
+
+def test_documentation() -> None:
+    """docs/models.md has the output of `python -m loopnest.operators`."""
+    page = Path(__file__).parents[3] / "docs" / "models.md"
+    assert [line for line in rows() if line not in page.read_text().splitlines()] == []
 
 
 def test_all_operators_have_cases() -> None:
