@@ -272,3 +272,27 @@ def test_a_network_runs_in_one_start(dtype, out):
         got = dense(program.run(h0=layout.pack(given))["h6"])
         assert want.any() and got.shape == (2, 10)
         np.testing.assert_allclose(got, want, atol=0.5 * (dtype == "int8"), rtol=1e-6)
+
+
+def test_large_images_are_estimated_from_samples(monkeypatch):
+    """An estimate is of all of their entries, those of a result too."""
+    rng = np.random.default_rng(6)
+    layout = ImageLayout.make(1, (24, 24), 8, border=1)
+    first = convolution(layout, integers(rng, (8, 8, 3, 3)), padding=1, border=1)
+    second = convolution(first.layout, integers(rng, (8, 8, 3, 3), 0.3), padding=1, image="result",
+                         result="last")  # fmt: skip
+    images = layout.pack(integers(rng, (1, 8, 24, 24), 0.5))
+    operands = {"image": images, **first.operands, **second.operands}
+    steps = [layer.assignment(Epilogue(relu=True)) for layer in (first, second)]
+
+    def expected():
+        program = loopnest.compile(steps, operands, chip=CHIPS["bf16"])
+        return np.array([[p.cycles, p.expected.multiplies] for p in program.explain().plans])
+
+    every = expected()
+    monkeypatch.setattr("loopnest.expression.view.MAX_NODES", 4000)
+    monkeypatch.setattr("loopnest.expression.view.MAX_ENTRIES", 8000)
+    monkeypatch.setattr("loopnest.program.predict.MAX_ENTRIES", 2000)
+    some = expected()
+    assert (some != every).any()
+    np.testing.assert_allclose(some, every, rtol=0.2)

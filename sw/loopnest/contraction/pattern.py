@@ -165,7 +165,10 @@ def pattern_of(access: Access, operand: Operand) -> Pattern:
             profile = operand.profile(stored)
         except OneKernelError:
             return EVERYWHERE
-        return EVERYWHERE if profile.entries is None else Pattern(stored.indices, profile.entries)
+        # a sample tells less of a sum's entries than that there are many
+        if profile.entries is None or profile.scale > 1:
+            return EVERYWHERE
+        return Pattern(stored.indices, profile.entries)
     coordinates = operand.coordinates()
     return EVERYWHERE if coordinates is None else Pattern(access.indices, tuple(coordinates))
 

@@ -182,19 +182,23 @@ class Joins:
                 depth = level + 1
         if not depth:
             return None
-        nodes = self._profiles[column].nodes(depth)
-        return Relation(stored.indices[:depth], nodes, np.ones(len(nodes[0])))
+        profile = self._profiles[column]
+        nodes = profile.nodes(depth)
+        return Relation(stored.indices[:depth], nodes, np.full(len(nodes[0]), profile.scale))
 
     def _fibers(self, column: int, level: int, weight: NDArray[Any]) -> Relation:
         """Return a level's non-empty fibers, each with a weight."""
-        nodes = self._profiles[column].nodes(level)
-        return Relation(self._columns[column].indices[:level], nodes, weight.astype(np.float64))
+        profile = self._profiles[column]
+        nodes, scaled = profile.nodes(level), weight * profile.scale
+        return Relation(self._columns[column].indices[:level], nodes, scaled)
 
     def _blocks(self, column: int, level: int) -> Relation:
         """Return the blocks of a level."""
-        nodes = self._profiles[column].word_nodes(level)
+        profile = self._profiles[column]
+        nodes = profile.word_nodes(level)
         *above, index = self._columns[column].indices[: level + 1]
-        return Relation((*above, f"{index}{BLOCK}"), nodes, np.ones(len(nodes[0])))
+        scale = np.full(len(nodes[0]), profile.scale)
+        return Relation((*above, f"{index}{BLOCK}"), nodes, scale)
 
 
 def _scanned(row: Row) -> dict[int, int]:

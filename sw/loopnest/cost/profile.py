@@ -33,6 +33,8 @@ class Profile:
         Block words over all fibers (for a dense level, those that it would take if compressed).
     entries : tuple of arrays, optional
         Coordinates of the stored entries by level, sorted; None if every coordinate is stored.
+    scale : float
+        How many entries each of these stands for: 1 unless they are a sample.
     """
 
     sizes: tuple[int, ...]
@@ -40,6 +42,7 @@ class Profile:
     children: tuple[int, ...]
     words: tuple[int, ...]
     entries: Columns | None = field(repr=False)
+    scale: float = 1.0
     _kept: dict[tuple[object, ...], NDArray] = field(default_factory=dict, repr=False)
 
     def fill(self, level: int) -> float:
@@ -147,7 +150,10 @@ class Profile:
 
 
 def take_profile(
-    levels: Sequence[str], sizes: Sequence[int], coordinates: Sequence[NDArray[np.int64]] | None
+    levels: Sequence[str],
+    sizes: Sequence[int],
+    coordinates: Sequence[NDArray[np.int64]] | None,
+    scale: float = 1.0,
 ) -> Profile:
     """Count the contents of each level.
 
@@ -155,6 +161,8 @@ def take_profile(
     ----------
     coordinates : sequence of arrays, optional
         Of the stored entries, by level, in any order; None if every coordinate is stored.
+    scale : float
+        How many entries each stands for.
     """
     fibers: list[int] = []
     children: list[int] = []
@@ -169,17 +177,18 @@ def take_profile(
     for l, (kind, size) in enumerate(zip(levels, sizes, strict=True)):
         fibers.append(nodes)
         if kind == COMPRESSED and entries is not None:
-            words.append(int(np.count_nonzero(differs | _changes(entries[l] // LANES))))
+            found = np.count_nonzero(differs | _changes(entries[l] // LANES))
+            words.append(round(scale * int(found)))
         else:
             words.append(nodes * -(-size // LANES))
         if entries is not None:
             differs = differs | _changes(entries[l])
         if kind == COMPRESSED and entries is not None:
-            nodes = int(np.count_nonzero(differs))
+            nodes = round(scale * int(np.count_nonzero(differs)))
         else:
             nodes *= size
         children.append(nodes)
-    return Profile(tuple(sizes), tuple(fibers), tuple(children), tuple(words), entries)
+    return Profile(tuple(sizes), tuple(fibers), tuple(children), tuple(words), entries, scale)
 
 
 def _changes(sorted_coordinates: NDArray[np.int64]) -> NDArray[np.bool_]:

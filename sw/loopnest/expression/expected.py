@@ -32,6 +32,8 @@ class Expected(Operand):
     coordinates : sequence of arrays, or callable that returns them, optional
         Of the expected entries by mode, for a compressed tensor; None for a dense one. Called when
         a plan first asks for them.
+    scale : callable, optional
+        Returns how many entries each of these stands for, if they are a sample.
     layout : (levels, mode order), optional
         The levels that it will have; None if every kernel may have its own.
     wide : bool
@@ -49,6 +51,7 @@ class Expected(Operand):
         dtype: NumberFormat,
         coordinates: Coordinates | Callable[[], Coordinates] | None,
         *,
+        scale: Callable[[], float] | None = None,
         layout: Layout | None = None,
         wide: bool = True,
         bounds: tuple[float, float] = (0.0, 0.0),
@@ -56,7 +59,7 @@ class Expected(Operand):
     ) -> None:
         self.name, self.dtype, self.source = name, dtype, None
         self.shape = tuple(shape)
-        self._find = coordinates
+        self._find, self._find_scale = coordinates, scale
         self._layout = layout
         self._wide, self._bounds, self._in_memory = wide, bounds, in_memory
         self.zeros, self.origin, self.left_out = None, None, ()
@@ -73,7 +76,8 @@ class Expected(Operand):
 
     def __getstate__(self) -> dict[str, Any]:
         # how the coordinates are found may not be picklable
-        return self.__dict__ | {"_find": self._coordinates if self.sparse else None}
+        found = self._coordinates if self.sparse else None
+        return self.__dict__ | {"_find": found, "scale": self.scale, "_find_scale": None}
 
     @classmethod
     def of(cls, operand: Operand) -> "Expected":
@@ -83,6 +87,7 @@ class Expected(Operand):
             operand.shape,
             operand.dtype,
             operand.coordinates if operand.sparse else None,  # type: ignore[arg-type]
+            scale=lambda: operand.scale,
             wide=operand.wide,
             bounds=operand.bounds,
         )
@@ -101,6 +106,7 @@ class Expected(Operand):
             shape,
             self.dtype,
             (lambda: change(self._coordinates)) if self.sparse else None,
+            scale=lambda: self.scale,
             layout=None if self._layout is None else layout,
             wide=self.wide,
             bounds=self.bounds,
@@ -123,6 +129,7 @@ class Expected(Operand):
             self.shape,
             self.dtype,
             (lambda: self._coordinates) if self.sparse else every,
+            scale=lambda: self.scale,
             wide=False,
             bounds=(0.0, 1.0),
         )
@@ -160,7 +167,7 @@ class Expected(Operand):
     @property
     def nnz(self) -> int:
         """The expected number of entries."""
-        return len(self._coordinates[0]) if self.sparse else prod(self.shape)
+        return round(self.scale * len(self._coordinates[0])) if self.sparse else prod(self.shape)
 
     @property
     def wide(self) -> bool:
@@ -181,6 +188,11 @@ class Expected(Operand):
     def identity(self) -> int:
         """A number of its own."""
         return id(self)
+
+    @lazy
+    def scale(self) -> float:
+        """How many entries each of the coordinates stands for."""
+        return self._find_scale() if self._find_scale is not None and self.sparse else 1.0
 
     @lazy
     def _coordinates(self) -> Coordinates:

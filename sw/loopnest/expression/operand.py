@@ -182,6 +182,11 @@ class Operand:
         return int(self.source.size)
 
     @property
+    def scale(self) -> float:
+        """How many entries each of its `coordinates` stands for: 1, unless they are a sample."""
+        return 1.0
+
+    @property
     def in_memory(self) -> bool:
         """Whether it is a result that stays in the chip's memory, unless it has to be converted."""
         return False
@@ -339,7 +344,7 @@ class Operand:
         if key not in self._profiles:
             by_mode = self.coordinates() if COMPRESSED in stored.levels else None
             by_level = None if by_mode is None else [by_mode[m] for m in stored.mode_order]
-            self._profiles[key] = take_profile(stored.levels, stored.sizes, by_level)
+            self._profiles[key] = take_profile(stored.levels, stored.sizes, by_level, self.scale)
         return self._profiles[key]
 
     def coordinates(self) -> list[NDArray[np.int64]] | None:

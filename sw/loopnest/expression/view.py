@@ -23,8 +23,10 @@ from .stored import Stored
 MAX_SHOWN = 1 << 22
 """Maximum entries of a view of a sparse operand that no loops can walk (`shown.look`)."""
 
-MAX_ENTRIES = 1 << 22
-"""Approximate number of a view's entries that the cost model samples."""
+MAX_NODES, MAX_ENTRIES = 1 << 18, 1 << 18
+"""Approximate numbers of a view's outer coordinates, and of its entries there, that the cost model
+counts; of more it takes a random sample.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class View(Operand):
     def nnz(self) -> int:
         """The number of entries of what is viewed."""
         return self.base.nnz
+
+    @property
+    def scale(self) -> float:
+        """How many entries each of its `coordinates` stands for."""
+        return self.base.scale
 
     @property
     def in_memory(self) -> bool:
@@ -212,8 +219,10 @@ class View(Operand):
         key = (stored.levels, stored.mode_order)
         if key not in self._profiles:
             by_mode = self.coordinates() if COMPRESSED in stored.levels else None
-            coordinates = None if by_mode is None else self._viewed_entries(stored, by_mode)
-            self._profiles[key] = take_profile(stored.levels, stored.sizes, coordinates)
+            coordinates, scale = None, 1.0
+            if by_mode is not None:
+                coordinates, scale = self._viewed_entries(stored, by_mode)
+            self._profiles[key] = take_profile(stored.levels, stored.sizes, coordinates, scale)
         return self._profiles[key]
 
     def _packing(self, loops: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -238,14 +247,19 @@ class View(Operand):
 
     def _viewed_entries(
         self, stored: StoredView, by_mode: Sequence[NDArray[np.int64]]
-    ) -> list[NDArray[np.int64]]:
+    ) -> tuple[list[NDArray[np.int64]], float]:
         """Return the coordinates of the view's entries by level: those of the tensor, repeated for
-        each place in the view.
+        each place in the view. Of many it is a sample, with the number that each stands for.
         """
         modes = stored.packed_order
         shape = [self.base.shape[m] for m in modes[: stored.outer]]
         loops = len(stored.levels) - (len(modes) - stored.outer)
-        every = np.arange(prod(stored.sizes[:loops]))
+        nodes = prod(stored.sizes[:loops])
+        draw = np.random.default_rng(0)
+        if nodes <= MAX_NODES:
+            every = np.arange(nodes)
+        else:
+            every = np.unique(draw.integers(0, nodes, MAX_NODES))
         walked = np.unravel_index(every, stored.sizes[:loops]) if loops else ()
         at = dict(zip(stored.indices, walked, strict=False))
         node = np.zeros(len(every), np.int64)
@@ -258,14 +272,17 @@ class View(Operand):
         order = np.argsort(entry_node, kind="stable")
         begin = np.searchsorted(entry_node, node, sorter=order)
         count = np.searchsorted(entry_node, node, side="right", sorter=order) - begin
-        some = slice(None, None, -(-int(count.sum()) // MAX_ENTRIES) or 1)
-        begin, count, every = begin[some], count[some], every[some]
-        shown = np.repeat(np.arange(len(every)), count)
+        some = np.arange(len(every))
+        if count.sum() > MAX_ENTRIES:
+            some = some[draw.random(len(some)) < MAX_ENTRIES / count.sum()]
+        begin, count = begin[some], count[some]
+        shown = np.repeat(np.arange(len(some)), count)
         number = np.arange(len(shown)) - (np.cumsum(count) - count)[shown]
         entry = order[begin[shown] + number]
         outer = [coordinate[some][shown] for coordinate in walked]
         inner = [by_mode[mode][entry] for mode in modes[stored.outer :]]
-        return [np.asarray(c, np.int64) for c in (*outer, *inner)]
+        scale = self.base.scale * nodes / max(1, len(some))
+        return [np.asarray(c, np.int64) for c in (*outer, *inner)], scale
 
 
 def view_sizes(

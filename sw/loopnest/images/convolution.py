@@ -46,7 +46,7 @@ def convolution(
     border: Pads = 0,
     wanted: ArrayLike | None = None,
     image: str = "image",
-    result: str = "out",
+    result: str = "result",
     multipliers: int = ChipConfig.multipliers,
 ) -> Layer:
     """Return a convolution (a cross-correlation, as in neural networks) as a layer.

@@ -29,7 +29,7 @@ def max_pool(
     border: Pads = 0,
     to: ImageLayout | None = None,
     image: str = "image",
-    result: str = "out",
+    result: str = "result",
 ) -> Layer:
     """Return the maximum of windows as a layer; the padding is no value.
 
@@ -76,7 +76,7 @@ def avg_pool(
     border: Pads = 0,
     to: ImageLayout | None = None,
     image: str = "image",
-    result: str = "out",
+    result: str = "result",
 ) -> Layer:
     """Return the average of windows as a layer.
 
@@ -115,7 +115,7 @@ def global_average(
     *,
     to: ImageLayout | None = None,
     image: str = "image",
-    result: str = "out",
+    result: str = "result",
 ) -> Layer:
     """Return the average of each image as a layer; its result is a matrix of shape
     ``(batch, channels)``, unless ``to`` is given.
@@ -124,7 +124,7 @@ def global_average(
 
 
 def repack(
-    layout: ImageLayout, to: ImageLayout, *, image: str = "image", result: str = "out"
+    layout: ImageLayout, to: ImageLayout, *, image: str = "image", result: str = "result"
 ) -> Layer:
     """Return the layer that copies images to another layout.
 

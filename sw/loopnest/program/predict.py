@@ -4,6 +4,7 @@ A prediction decides which plan is chosen, never what is computed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..expression.notation import Access, Binary, Expression, Negate, Statement
 from ..expression.operand import Operand
 from ..expression.semiring import Semiring
 from ..expression.split import factors_of
+from ..expression.view import View
 from ..formats.pack import COMPRESSED
 from ..loops.zeros import result_bounds
 
@@ -37,11 +39,17 @@ def expected_result(
     indices = statement.result.indices
     bounds = result_bounds(statement, operands, sizes, semiring)
     compressed = COMPRESSED in layout[0]
+
+    @cache
+    def sample() -> tuple[list[NDArray[np.int64]], float]:
+        return _coordinates(statement, operands, sizes, indices[layout[1][0]])
+
     return Expected(
         statement.result.name,
         [sizes[i] for i in indices],
         dtype,
-        (lambda: _coordinates(statement, operands, sizes)) if compressed else None,
+        (lambda: sample()[0]) if compressed else None,
+        scale=lambda: sample()[1],
         layout=layout,
         wide=epilogue is None or not epilogue.narrow,
         bounds=bounds if epilogue is None else epilogue.bounds(*bounds),
@@ -50,22 +58,31 @@ def expected_result(
 
 
 def _coordinates(
-    statement: Statement, operands: Sequence[Operand], sizes: Mapping[str, int]
-) -> list[NDArray[np.int64]]:
-    """Return the expected entries' coordinates by mode."""
+    statement: Statement, operands: Sequence[Operand], sizes: Mapping[str, int], outer: str
+) -> tuple[list[NDArray[np.int64]], float]:
+    """Return the expected entries' coordinates by mode, and how many entries each stands for: of
+    many it is a sample of whole fibers below an outer index.
+    """
     indices = statement.result.indices
     pattern = find_pattern(statement, operands, sizes)
-    lacking = prod(sizes[i] for i in indices if i not in pattern.indices)
-    if pattern.entries * lacking <= MAX_ENTRIES:
-        return pattern.spread(indices, sizes)
-    draw = np.random.default_rng(0)
-    entry = draw.integers(0, max(1, pattern.entries), MAX_ENTRIES)
-    column = dict(zip(pattern.indices, pattern.columns, strict=True))
-    found = [
-        column[i][entry] if i in column else draw.integers(0, sizes[i], MAX_ENTRIES)
-        for i in indices
-    ]
-    return list(np.unique(np.stack(found), axis=1))
+    # entries of a sample lead to one
+    scale = max((o.scale for o in operands if not isinstance(o, View)), default=1.0)
+    many = pattern.entries * prod(sizes[i] for i in indices if i not in pattern.indices)
+    if many <= MAX_ENTRIES:
+        return pattern.spread(indices, sizes), scale
+    kept = np.random.default_rng(0).random(sizes[outer]) < MAX_ENTRIES / many
+    kept[0] |= not kept.any()
+    if outer in pattern.indices:
+        chosen = kept[pattern.columns[pattern.indices.index(outer)]]
+        columns = tuple(column[chosen] for column in pattern.columns)
+        some = Pattern(pattern.indices, columns)
+    else:
+        (rows,) = np.nonzero(kept)
+        entries = pattern.entries if pattern.indices else 1
+        columns = tuple(np.tile(column, len(rows)) for column in pattern.columns)
+        some = Pattern((outer, *pattern.indices), (np.repeat(rows, entries), *columns))
+    found = some.spread(indices, sizes)
+    return found, scale * many / max(1, len(found[0]))
 
 
 def find_pattern(
