@@ -31,13 +31,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim models test coverage mutate fuzz bench verilog diagrams lint timing waves clean
+.PHONY: help sim driver models test coverage mutate fuzz bench verilog diagrams lint timing waves clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 sim: $(READY) ## run a sparse network on the simulated chip, checked bit for bit (minutes)
 	$(BIN)/python -m loopnest.examples.digits
+
+driver: $(READY) ## compile the C driver, and run a program with it on the simulated chip (PRESET= DTYPE=)
+	$(BIN)/python -m loopnest.examples.firmware --preset $(PRESET) --dtype $(DTYPE)
 
 models: $(READY) ## install packages with real models, for examples and tests (150 MB)
 	$(BIN)/python -m pip install --quiet $(READERS)

@@ -26,30 +26,34 @@ class SavedProgram(Runnable):
     def __init__(self, device: Device, path: str | Path) -> None:
         super().__init__()
         self._device = device
-        self.contents: Contents = read_program(path, device.config)
-        self.inputs = tuple(self.contents.inputs)
-        self.results = tuple(self.contents.outcomes)
+        self._contents = read_program(path, device.config)
+        self.inputs = tuple(self._contents.inputs)
+        self.results = tuple(self._contents.outcomes)
 
     def run(self, **named: Any) -> dict[str, Any]:
         self._reports.value = {}
-        inputs = dict(self.contents.inputs)
+        inputs = dict(self._contents.inputs)
         for name, source in named.items():
             if name not in inputs:
                 raise TypeError(f"input {name!r}: expected one of {', '.join(self.inputs)}")
             old, inputs[name] = inputs[name], Operand(name, source, self._device.config.dtype)
             if inputs[name].shape != old.shape:
                 raise ValueError(f"{name} has shape {inputs[name].shape}: expected {old.shape}")
-        values = self.contents.values(inputs)
-        found, self._reports.value = execute_contents(self._device, self.contents, values)
+        values = self._contents.values(inputs)
+        found, self._reports.value = execute_contents(self._device, self._contents, values)
         return found
 
     @property
+    def contents(self) -> Contents:
+        return self._contents
+
+    @property
     def expected(self) -> Mapping[str, float]:
-        return self.contents.expected
+        return self._contents.expected
 
     @property
     def text(self) -> str:
-        return self.contents.text
+        return self._contents.text
 
     def __str__(self) -> str:
-        return self.contents.explanation
+        return self._contents.explanation

@@ -121,9 +121,13 @@ class Program(Runnable):
             If a step cannot be saved: one of the host that is made of other functions than
             Loopnest's, or a kernel whose loops or memory depend on the run. The message names it.
         """
+        write_program(path, replace(self.contents, explanation=str(self)))
+
+    @property
+    def contents(self) -> Contents:
         contents = self._plans.contents
         outcomes = {name: contents.outcomes[own] for name, own in self._saved_results().items()}
-        write_program(path, replace(contents, outcomes=outcomes, explanation=str(self)))
+        return replace(contents, outcomes=outcomes)
 
     def _saved_results(self) -> Mapping[str, str]:
         """Return the results by the names that they have for users."""

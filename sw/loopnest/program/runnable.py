@@ -2,10 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..kernel.shared import Latest
 from ..report.report import RunReport, combine
+from .contents import Contents
+from .firmware import write_images
 
 
 class Runnable(ABC):
@@ -61,6 +64,28 @@ class Runnable(ABC):
         ValueError, TypeError, ChipError
             As for a call.
         """
+
+    @property
+    @abstractmethod
+    def contents(self) -> Contents:
+        """What it consists of."""
+
+    def export(self, path: str | Path) -> tuple[Path, ...]:
+        """Write the program for firmware: a flat image of memory that the C driver loads
+        (`sw/driver`), with its inputs and results by name.
+
+        Returns
+        -------
+        tuple of Path
+            The files: one if the program runs in one start. Otherwise one for each start, numbered
+            by ``-1``, ``-2``, ...; what the host does between them is left to the firmware.
+
+        Raises
+        ------
+        ValueError
+            If a kernel's loops or memory depend on the run; the message names it.
+        """
+        return write_images(path, self.contents)
 
     @property
     @abstractmethod
