@@ -75,6 +75,20 @@ MISSING_SIMULATORS = [
 """One line for each simulator that is not installed, and how to install it."""
 
 
+def runs(cases: Sequence[tuple[Any, ...]], *, icarus: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return a bench's parameters, the simulator first: all cases in Verilator, some in Icarus,
+    which shows unknown values and another order of events, whatever the case.
+    """
+    missing = [case for case in icarus if case not in cases]
+    if missing:
+        raise ValueError(f"icarus={missing}: expected some of the cases {list(cases)}")
+    return [
+        (simulator, *case)
+        for simulator in SIMULATORS
+        for case in (icarus if simulator == "icarus" else cases)
+    ]
+
+
 def run_bench(
     component: wiring.Component,
     *,

@@ -1,6 +1,7 @@
 """`Accumulator` behind a model of the leaf, against the golden sums and passes."""
 
 import random
+from itertools import product
 from typing import Any
 
 import cocotb
@@ -16,7 +17,7 @@ from loopnest_hw.tokens import RESULT_BLOCK
 from loopnest_sim.model.accumulate import WORD, accumulate, passes
 from loopnest_sim.model.arith import wide_type, widen
 from tb.accumulate.leaf import Fiber, Item, Leaf
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 from tb.result.items import apart
 from tb.streams import Sink
 
@@ -312,16 +313,15 @@ CASES = {
     "single": {"slots": 96, "window": 256},
     "narrow": {"slots": 5, "window": 32, "fibers_in_flight": 1, "multipliers": 1},
 }
+NARROW = ("int8", "narrow")
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("dtype", ["int8", "bf16"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("simulator", "dtype", "case"),
+    runs([*product(("int8", "bf16"), ("shrunk", "single")), NARROW], icarus=[NARROW]),
+)
 def test_accumulator(simulator: str, dtype: str, case: str) -> None:
     """Few slots and a small window; enough slots for full speed; one context and one word."""
-    in_icarus = (case, dtype) == ("shrunk", "bf16")  # test_verilog runs int8 in it
-    if (simulator == "icarus" and not in_icarus) or (case, dtype) == ("narrow", "bf16"):
-        pytest.skip("the same in another case")
     parameters = {"dtype": dtype, **CASES[case]}
     run_bench(
         Accumulator(configuration(parameters)),

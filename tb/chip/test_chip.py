@@ -24,7 +24,7 @@ from tb.chip.lists import (
     Job,
     begin,
 )
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 
 VALUES_REGION = REGIONS.index("values")
 
@@ -286,8 +286,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize(
+    ("simulator", "case"), runs([(case,) for case in CASES], icarus=[("rough",)])
+)
 def test_chip(simulator: str, case: str) -> None:
     """With a fake PE and dispatcher: memories of short and long latency, and one that stalls."""
     run_bench(

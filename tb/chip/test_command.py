@@ -16,7 +16,7 @@ from loopnest_hw.chip.overlap import REGIONS
 from loopnest_hw.registers import COUNTERS, OFFSETS, SNAPSHOT_LINES, ErrorCode
 from tb.chip.fake_pe import FAKE_WHERE, Ending, FakeDispatcher, FakePE
 from tb.chip.lists import BUSY, CONFIG, INTERRUPT, LINES, PATIENCE, SOFT_RESET, Job, begin
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 
 CHIP = replace(CONFIG, watchdog=400)
 GAP = 20
@@ -209,12 +209,13 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-RUNS = [("verilator", case) for case in CASES] + [("icarus", "rough")]
 ICARUS_TRIALS = 4
 """Icarus is slow."""
 
 
-@pytest.mark.parametrize(("simulator", "case"), [run for run in RUNS if run[0] in SIMULATORS])
+@pytest.mark.parametrize(
+    ("simulator", "case"), runs([(case,) for case in CASES], icarus=[("rough",)])
+)
 def test_command(simulator: str, case: str) -> None:
     few = {"trials": ICARUS_TRIALS} if simulator == "icarus" else {}
     run_bench(

@@ -16,7 +16,7 @@ from loopnest_sim.model.arith import add, wide_type, widen
 from loopnest_sim.model.dot import dot, dot_fibers
 from tb.arith.operands import SPECIAL_FLOATS, SPECIAL_INTEGERS
 from tb.formal import prove_stream_law
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 from tb.streams import Sink, Source
 
 SIDE = 10
@@ -24,8 +24,6 @@ SIDE = 10
 STALLS = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.3)]
 
 STEPS = 400
-
-SLOW = ("verilator", "bf16", True)
 
 
 def random_wide(rng: random.Random, fmt: NumberFormat) -> int:
@@ -113,19 +111,10 @@ async def fibers(dut: Any) -> None:
     assert len(sink.received) == done > 200
 
 
-# Verilator takes minutes to build the large one
-CASES = [
-    pytest.param(
-        *(simulator, dtype, multipliers),
-        marks=[pytest.mark.slow] if (simulator, dtype, multipliers > 1) == SLOW else [],
-    )
-    for simulator in SIMULATORS
-    for dtype in ("bf16", "int8")
-    for multipliers in (1, 4)
-]
-
-
-@pytest.mark.parametrize(("simulator", "dtype", "multipliers"), CASES)
+@pytest.mark.parametrize(
+    ("simulator", "dtype", "multipliers"),
+    runs([*product(("bf16", "int8"), (1, 4))], icarus=[("bf16", 1), ("int8", 4)]),
+)
 def test_dot(simulator: str, dtype: str, multipliers: int) -> None:
     """Both formats, without a lane tree and with one."""
     config = {"dtype": dtype, "multipliers": multipliers}
@@ -137,7 +126,7 @@ def test_dot(simulator: str, dtype: str, multipliers: int) -> None:
 def test_stream_law() -> None:
     """The stream law of the output; the adders' width does not matter."""
     config = make_config(dtype="int8", multipliers=1)
-    prove_stream_law(Dot(config, 1), outputs=["o"], inputs_assumed=["i"], depth=6)
+    prove_stream_law(Dot(config, 1), outputs=["o"], inputs_assumed=["i"])
 
 
 def one_by_one(config: ChipConfig, steps: list[dict[str, Any]]) -> list[Any]:

@@ -13,15 +13,14 @@ from loopnest_hw.leaf.former import Former
 from loopnest_hw.leaf.layouts import fiber_layout, formed, placed
 from loopnest_sim.model.form import form
 from tb.formal import prove_stream_law
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 from tb.streams import Sink, Source, decode
 
-FIBERS = 200
+FIBERS = 100
 """Fibers of a run of `random_fibers`."""
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("multipliers", [1, 4, 16])
+@pytest.mark.parametrize(("simulator", "multipliers"), runs([(1,), (4,), (16,)], icarus=[(4,)]))
 def test_former(simulator: str, multipliers: int) -> None:
     config = make_config("tiny", multipliers=multipliers)
     run_bench(

@@ -13,7 +13,7 @@ from loopnest_hw.descriptor import Op
 from loopnest_hw.leaf.lanes import Lanes, lanes_input, lanes_output
 from loopnest_sim.model.lanes import lanes
 from tb.arith.operands import SPECIAL_FLOATS, SPECIAL_INTEGERS, random_float
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 from tb.streams import Sink, Source
 
 SIDE = 12
@@ -117,19 +117,13 @@ async def settings(dut: Any) -> None:
     assert (wraps > 0) == (config.dtype is NumberFormat.INT8)
 
 
-# Verilator takes minutes to build the large ones
-CASES = [
-    pytest.param(
-        *(simulator, dtype, multipliers, operands),
-        marks=[pytest.mark.slow] if simulator == "verilator" and multipliers > 1 else [],
-    )
-    for simulator in SIMULATORS
-    for dtype in ("bf16", "int8")
-    for multipliers, operands in ((1, 2), (1, 3), (4, 3))
-]
+CASES = [(dtype, *size) for dtype in ("bf16", "int8") for size in ((1, 2), (1, 3), (4, 3))]
 
 
-@pytest.mark.parametrize(("simulator", "dtype", "multipliers", "operands"), CASES)
+@pytest.mark.parametrize(
+    ("simulator", "dtype", "multipliers", "operands"),
+    runs(CASES, icarus=[("bf16", 1, 3), ("int8", 1, 2)]),
+)
 def test_lanes(simulator: str, dtype: str, multipliers: int, operands: int) -> None:
     """Both formats, the smallest and the usual size."""
     config = {"dtype": dtype, "multipliers": multipliers, "operands": operands}

@@ -36,7 +36,7 @@ from loopnest_sim.model.form import form
 from loopnest_sim.model.join import Joined
 from loopnest_sim.model.lanes import lanes
 from loopnest_sim.model.scatter import scatter
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 from tb.leaf.test_lanes import random_value
 from tb.leaf.test_placer import (
     item_value,
@@ -393,12 +393,12 @@ def first_difference(got: list[Any], want: list[Any]) -> str:
     return f"{len(got)} result fibers for {len(want)}"
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize(("dtype", "multipliers"), [("int8", 2), ("bf16", 1)])
+@pytest.mark.parametrize(
+    ("simulator", "dtype", "multipliers"),
+    runs([("int8", 2), ("bf16", 1)], icarus=[("int8", 2)]),
+)
 def test_leaf(simulator: str, dtype: str, multipliers: int) -> None:
     """Both formats, with short queues."""
-    if simulator == "verilator" and dtype == "bf16":
-        pytest.skip("the build takes long; Icarus runs it")
     config: dict[str, Any] = {
         "preset": "tiny",
         "dtype": dtype,

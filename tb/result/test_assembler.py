@@ -14,11 +14,11 @@ from loopnest_hw.config import LANES, make_config
 from loopnest_hw.result.assembler import Assembler
 from loopnest_sim.model.assemble import assemble
 from tb.formal import prove_stream_law
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 from tb.result.items import to_items
 from tb.streams import Sink, Source
 
-FIBERS = 300
+FIBERS = 200
 
 
 def random_terms(rng: random.Random, multipliers: int) -> list[dict[str, Any]]:
@@ -168,8 +168,10 @@ async def a_fiber_a_cycle(dut: Any) -> None:
     assert sink.cycles[-1] - sink.cycles[0] <= len(expected) + 1
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize(("multipliers", "stall"), [(4, 0.0), (4, 0.3), (1, 0.3), (16, 0.2)])
+@pytest.mark.parametrize(
+    ("simulator", "multipliers", "stall"),
+    runs([(4, 0.0), (4, 0.3), (1, 0.3), (16, 0.2)], icarus=[(4, 0.3), (1, 0.3)]),
+)
 def test_assembler(simulator: str, multipliers: int, stall: float) -> None:
     run_bench(
         Assembler(make_config(multipliers=multipliers)),

@@ -1,6 +1,7 @@
 """Bench of the combiner."""
 
 import random
+from itertools import product
 from typing import Any
 
 import cocotb
@@ -14,7 +15,7 @@ from loopnest_hw.descriptor import Reduction
 from loopnest_hw.result.combiner import Combiner
 from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.combine import combine
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import bench, run_bench, runs
 from tb.result.items import paired, random_lanes, to_blocks, to_items
 from tb.streams import Sink, Source
 
@@ -140,9 +141,10 @@ async def rate(dut: Any) -> None:
     assert await run(dut, 2, fiber(200, 3, 1)) <= 50 * 6
 
 
-@pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("dtype", ["int8", "bf16"])
-@pytest.mark.parametrize("stall", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("simulator", "dtype", "stall"),
+    runs([*product(("int8", "bf16"), (0.0, 0.3))], icarus=[("bf16", 0.3)]),
+)
 def test_combiner(simulator: str, dtype: str, stall: float) -> None:
     parameters = {"dtype": dtype, "stall": stall}
     run_bench(

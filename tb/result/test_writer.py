@@ -295,4 +295,4 @@ def test_writer(simulator: str, dtype: str, output: Output, stall: float) -> Non
 
 
 def test_stream_law() -> None:
-    prove_stream_law(Writer(make_config()), outputs=["o"], depth=1)
+    prove_stream_law(Writer(make_config()), outputs=["o"])
