@@ -6,6 +6,7 @@ from math import inf
 
 from loopnest_hw.config import ChipConfig
 
+from ..cost.counts import Counts
 from ..expression.expected import Expected
 from ..expression.fuse import find_fusion
 from ..expression.notation import Statement
@@ -46,11 +47,14 @@ IMPOSSIBLE = Price(inf, 0)
 
 @dataclass(frozen=True)
 class Pricer:
-    """Prices kernels of a chip; ``latency`` is the memory's, in cycles."""
+    """Prices kernels of a chip; ``latency`` is the memory's, in cycles. ``counts`` are those of the
+    statement's operands.
+    """
 
     config: ChipConfig
     latency: int
     semiring: Semiring
+    counts: Counts
 
     def price(
         self,
@@ -83,6 +87,7 @@ class Pricer:
                 relaxed=relaxed,
                 skip_zeros=skip_zeros,
                 semiring=self.semiring,
+                counts=self.counts,
             )
 
         try:

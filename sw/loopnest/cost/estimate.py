@@ -33,6 +33,7 @@ from ..formats.tensor import Tensor
 from ..loops.nest import Nest
 from ..loops.result import ResultPlan
 from ..named import named
+from .counts import Counts
 from .joins import Joins
 from .lines import Burst, Fibers, child_gaps, value_lines
 from .profile import Profile
@@ -144,10 +145,11 @@ def estimate(
     profiles: Sequence[Profile],
     wide: Sequence[bool],
     result: ResultPlan,
+    counts: Counts,
 ) -> Estimate:
-    """Estimate a nest whose column c holds ``profiles[c]``."""
+    """Estimate a nest whose column c holds ``profiles[c]``; ``counts`` are shared with others."""
     found = Estimate()
-    joins = Joins(nest, profiles)
+    joins = Joins(nest, profiles, counts)
     columns = range(len(nest.columns))
     visits = Visits(1.0, (1.0,) * len(columns), 0.0)
     loops: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """Counts the coordinates that a nest's rows visit, from its operands' stored entries."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -12,8 +13,9 @@ from loopnest_hw.descriptor import CellMode, LeafMode
 
 from ..formats.pack import COMPRESSED
 from ..loops.nest import Nest, Row
+from .counts import Counted, Counts
 from .profile import Profile
-from .relation import Relation, total
+from .relation import Relation
 
 HANDED_ON = 2
 """Blocks that a scanner passes on for each block of the other operand, if it skips blocks.
@@ -30,9 +32,10 @@ class Joins:
     compressed levels that the loops reach; its dense levels have all coordinates.
     """
 
-    def __init__(self, nest: Nest, profiles: Sequence[Profile]) -> None:
+    def __init__(self, nest: Nest, profiles: Sequence[Profile], counts: Counts) -> None:
         self._columns = nest.columns
         self._profiles = profiles
+        self._counts = counts
         numbers = range(len(nest.columns))
         patterns = [
             frozenset(some)
@@ -63,8 +66,9 @@ class Joins:
         """Return the block words that each column of a row scans."""
         found = [0.0] * len(self._columns)
         for column, level in _scanned(row).items():
-            words = self._profiles[column].fiber_words(level)
-            found[column] = self._weighted(loops, column, level, words)
+            found[column] = self._weighted(
+                loops, column, level, "words", self._profiles[column].fiber_words
+            )
         return found
 
     def passed_on(self, loops: tuple[str, ...], row: Row) -> list[float]:
@@ -87,8 +91,10 @@ class Joins:
             return self.tokens(loops) * -(-row.size // LANES)
         if len(scanned) == 1:
             ((column, level),) = scanned.items()
-            pairs = -(-self._profiles[column].fiber_words(level) // pair)
-            return self._weighted(loops, column, level, pairs)
+            words = self._profiles[column].fiber_words
+            return self._weighted(
+                loops, column, level, ("pairs", pair), lambda level: -(-words(level) // pair)
+            )
         found = 0.0
         for size in range(1, len(scanned) + 1):
             for some in combinations(scanned, size):
@@ -112,13 +118,15 @@ class Joins:
             return min(before, kept)
         there = {}
         for column, level in scanned.items():
-            words = self._profiles[column].fiber_words(level)
-            there[column] = self._fibers(column, level, words > 0)
+            there[column] = self._fibers(column, level, "filled", partial(self._filled, column))
         most = min(before, kept, self._count(loops, there))
         if most and any(len(needed & scanned.keys()) > 1 for needed in self._needed):
             # which fibers share coordinates is not known
             most *= -float(np.expm1(-kept / most))
         return most
+
+    def _filled(self, column: int, level: int) -> NDArray[Any]:
+        return self._profiles[column].fiber_words(level) > 0
 
     def steps(self, config: ChipConfig, mode: LeafMode, loops: tuple[str, ...], row: Row) -> float:
         """Return the steps with lanes of the leaf row."""
@@ -130,8 +138,10 @@ class Joins:
             return self.tokens(loops) * -(-row.size // m)
         if len(scanned) == 1:
             ((column, level),) = scanned.items()
-            steps = self._profiles[column].fiber_steps(level, m, mode)
-            return self._weighted(loops, column, level, steps)
+            steps = self._profiles[column].fiber_steps
+            return self._weighted(
+                loops, column, level, ("steps", m, mode), lambda level: steps(level, m, mode)
+            )
         filled = self.filled(loops, row)
         of_fiber, blocks = lanes / filled, self.kept_blocks(loops, row) / filled
         # a step takes two blocks at most, and the last one of a fiber is half full
@@ -145,19 +155,28 @@ class Joins:
         if len(scanned) != 1 or any(cell.ones for cell in row.cells):
             return self.steps(config, mode, loops, row)
         ((column, level),) = scanned.items()
-        cycles = self._profiles[column].fiber_gathers(level, config.multipliers, mode)
-        return self._weighted(loops, column, level, cycles)
+        cycles, m = self._profiles[column].fiber_gathers, config.multipliers
+        return self._weighted(
+            loops, column, level, ("gathers", m, mode), lambda level: cycles(level, m, mode)
+        )
 
     def _weighted(
-        self, loops: tuple[str, ...], column: int, level: int, weight: NDArray[Any]
+        self,
+        loops: tuple[str, ...],
+        column: int,
+        level: int,
+        name: Hashable,
+        weight: Callable[[int], NDArray[Any]],
     ) -> float:
-        """Sum a weight of a column's fibers over the tokens in which it is present."""
-        return self._count(loops, {column: self._fibers(column, level, weight)}, (column,))
+        """Sum a weight of a column's fibers over the tokens in which it is present; ``name`` is
+        that of the weight.
+        """
+        return self._count(loops, {column: self._fibers(column, level, name, weight)}, (column,))
 
     def _count(
         self,
         loops: tuple[str, ...],
-        given: Mapping[int, Relation],
+        given: Mapping[int, Counted],
         also: Collection[int] = (),
     ) -> float:
         """Count the coordinates of ``loops`` at which the expression has a term, by inclusion and
@@ -169,12 +188,12 @@ class Joins:
                 columns = frozenset(also).union(*terms)
                 relations = [given.get(c) or self._there(c, loops) for c in columns]
                 present = [r for r in relations if r is not None]
-                found -= (-1) ** size * total(present, loops, self._sizes)
+                found -= (-1) ** size * self._counts.total(present, loops, self._sizes)
         return max(0.0, found)
 
-    def _there(self, column: int, loops: tuple[str, ...]) -> Relation | None:
+    def _there(self, column: int, loops: tuple[str, ...]) -> Counted | None:
         """Return where an operand is present; None if it is everywhere."""
-        stored = self._columns[column]
+        stored, profile = self._columns[column], self._profiles[column]
         depth = reached = 0
         for level, (kind, index) in enumerate(zip(stored.levels, stored.indices, strict=True)):
             reached += index in loops
@@ -182,23 +201,41 @@ class Joins:
                 depth = level + 1
         if not depth:
             return None
-        profile = self._profiles[column]
-        nodes = profile.nodes(depth)
-        return Relation(stored.indices[:depth], nodes, np.full(len(nodes[0]), profile.scale))
+        indices = stored.indices[:depth]
 
-    def _fibers(self, column: int, level: int, weight: NDArray[Any]) -> Relation:
+        def make() -> Relation:
+            nodes = profile.nodes(depth)
+            return Relation(indices, nodes, np.full(len(nodes[0]), profile.scale))
+
+        return Counted((*self._operand(column), "there", frozenset(indices)), make)
+
+    def _fibers(
+        self, column: int, level: int, name: Hashable, weight: Callable[[int], NDArray[Any]]
+    ) -> Counted:
         """Return a level's non-empty fibers, each with a weight."""
-        profile = self._profiles[column]
-        nodes, scaled = profile.nodes(level), weight * profile.scale
-        return Relation(self._columns[column].indices[:level], nodes, scaled)
+        stored, profile = self._columns[column], self._profiles[column]
+        above, index = stored.indices[:level], stored.indices[level]
 
-    def _blocks(self, column: int, level: int) -> Relation:
+        def make() -> Relation:
+            return Relation(above, profile.nodes(level), weight(level) * profile.scale)
+
+        return Counted((*self._operand(column), name, frozenset(above), index), make)
+
+    def _blocks(self, column: int, level: int) -> Counted:
         """Return the blocks of a level."""
-        profile = self._profiles[column]
-        nodes = profile.word_nodes(level)
-        *above, index = self._columns[column].indices[: level + 1]
-        scale = np.full(len(nodes[0]), profile.scale)
-        return Relation((*above, f"{index}{BLOCK}"), nodes, scale)
+        stored, profile = self._columns[column], self._profiles[column]
+        above, index = stored.indices[:level], stored.indices[level]
+
+        def make() -> Relation:
+            nodes = profile.word_nodes(level)
+            scale = np.full(len(nodes[0]), profile.scale)
+            return Relation((*above, f"{index}{BLOCK}"), nodes, scale)
+
+        return Counted((*self._operand(column), "blocks", frozenset(above), index), make)
+
+    def _operand(self, column: int) -> tuple[Hashable, ...]:
+        """Return what tells the entries of a column, by index, from those of others."""
+        return self._profiles[column].owner, self._columns[column].access.indices
 
 
 def _scanned(row: Row) -> dict[int, int]:

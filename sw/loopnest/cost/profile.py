@@ -1,7 +1,8 @@
 """Counts of an operand's levels, from its coordinates: the cost model's input."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ class Profile:
         Coordinates of the stored entries by level, sorted; None if every coordinate is stored.
     scale : float
         How many entries each of these stands for: 1 unless they are a sample.
+    owner : object
+        The operand: its profiles have the same entries, with the levels in different orders.
     """
 
     sizes: tuple[int, ...]
@@ -43,6 +46,7 @@ class Profile:
     words: tuple[int, ...]
     entries: Columns | None = field(repr=False)
     scale: float = 1.0
+    owner: Hashable = None
     _kept: dict[tuple[object, ...], NDArray] = field(default_factory=dict, repr=False)
 
     def fill(self, level: int) -> float:
@@ -150,6 +154,7 @@ class Profile:
 
 
 def take_profile(
+    owner: Hashable,
     levels: Sequence[str],
     sizes: Sequence[int],
     coordinates: Sequence[NDArray[np.int64]] | None,
@@ -159,6 +164,8 @@ def take_profile(
 
     Parameters
     ----------
+    owner : object
+        The operand.
     coordinates : sequence of arrays, optional
         Of the stored entries, by level, in any order; None if every coordinate is stored.
     scale : float
@@ -169,10 +176,9 @@ def take_profile(
     words: list[int] = []
     entries: Columns | None = None
     if coordinates is not None:
-        at = np.lexsort(list(coordinates)[::-1])
-        entries = tuple(c[at] for c in coordinates)
+        entries = _sorted(coordinates, sizes)
         # where an entry differs from the one before it, in the levels so far
-        differs = np.arange(len(at)) == 0
+        differs = np.arange(len(entries[0])) == 0
     nodes = 1
     for l, (kind, size) in enumerate(zip(levels, sizes, strict=True)):
         fibers.append(nodes)
@@ -188,7 +194,25 @@ def take_profile(
         else:
             nodes *= size
         children.append(nodes)
-    return Profile(tuple(sizes), tuple(fibers), tuple(children), tuple(words), entries, scale)
+    counts = tuple(sizes), tuple(fibers), tuple(children), tuple(words)
+    return Profile(*counts, entries, scale, owner)
+
+
+def _sorted(coordinates: Sequence[NDArray[np.int64]], sizes: Sequence[int]) -> Columns:
+    """Return tuples of coordinates in lexicographic order."""
+    if prod(sizes) >= 1 << 62:
+        at = np.lexsort(list(coordinates)[::-1])
+        return tuple(c[at] for c in coordinates)
+    # numbers are sorted much faster
+    code = np.zeros(len(coordinates[0]), np.int64)
+    for column, size in zip(coordinates, sizes, strict=True):
+        code = code * size + column
+    code.sort()
+    found = []
+    for size in reversed(sizes):
+        code, column = np.divmod(code, max(1, size))
+        found.append(column)
+    return tuple(reversed(found))
 
 
 def _changes(sorted_coordinates: NDArray[np.int64]) -> NDArray[np.bool_]:

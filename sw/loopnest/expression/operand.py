@@ -138,6 +138,7 @@ class Operand:
         self.origin: tuple[Operand, float] | None = None
         self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
         self._without: dict[float, tuple[float, Operand | None]] = {}
+        self._stored_as: dict[Operand, Operand] = {}
 
     def _check_real(self) -> None:
         source = self.source
@@ -325,12 +326,15 @@ class Operand:
         return found if share >= least else None
 
     def stored_as(self, other: "Operand") -> "Operand":
-        """Return the operand with the source of another one that has the same values."""
-        found = self.with_source(other.source)
-        found.zeros = other.zeros
-        if other.origin is not None:
-            found.origin = self, other.origin[1]
-        return found
+        """Return the operand with the source of another one that has the same values: always the
+        same object, since it keeps what is counted of it.
+        """
+        if other not in self._stored_as:
+            found = self._stored_as[other] = self.with_source(other.source)
+            found.zeros = other.zeros
+            if other.origin is not None:
+                found.origin = self, other.origin[1]
+        return self._stored_as[other]
 
     def with_source(self, source: Any) -> "Operand":
         """Return an operand of that name with another source."""
@@ -344,7 +348,9 @@ class Operand:
         if key not in self._profiles:
             by_mode = self.coordinates() if COMPRESSED in stored.levels else None
             by_level = None if by_mode is None else [by_mode[m] for m in stored.mode_order]
-            self._profiles[key] = take_profile(stored.levels, stored.sizes, by_level, self.scale)
+            self._profiles[key] = take_profile(
+                self, stored.levels, stored.sizes, by_level, self.scale
+            )
         return self._profiles[key]
 
     def coordinates(self) -> list[NDArray[np.int64]] | None:

@@ -76,7 +76,7 @@ class View(Operand):
         self.name, self.dtype, self.source = access.name, base.dtype, base.source
         self.base = base
         self.zeros, self.origin, self.left_out = None, None, ()
-        self._profiles, self._without = {}, {}
+        self._profiles, self._without, self._stored_as = {}, {}, {}
         self.access, self.sizes = access, sizes
         assert access.places is not None
         self.shape = tuple(sizes[i] for i in access.indices)
@@ -222,7 +222,9 @@ class View(Operand):
             coordinates, scale = None, 1.0
             if by_mode is not None:
                 coordinates, scale = self._viewed_entries(stored, by_mode)
-            self._profiles[key] = take_profile(stored.levels, stored.sizes, coordinates, scale)
+            self._profiles[key] = take_profile(
+                self, stored.levels, stored.sizes, coordinates, scale
+            )
         return self._profiles[key]
 
     def _packing(self, loops: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:

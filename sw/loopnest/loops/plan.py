@@ -4,10 +4,10 @@ The order is the user's, or the one with the fewest expected cycles among those 
 the accumulator. Conversions of operands and results on the host count slightly against an order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import permutations
 from math import prod
 
 import scipy.sparse as sp
@@ -17,7 +17,8 @@ from loopnest_hw.descriptor import CellMode, Op
 from loopnest_hw.format import ENTRY_BYTES
 
 from ..arguments import sequence
-from ..cost.estimate import Estimate, estimate, fits, latency_cycles, replay_cycles
+from ..cost.counts import Counts
+from ..cost.estimate import START, Estimate, estimate, fits, latency_cycles, replay_cycles
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
 from ..expression.operand import Operand
 from ..expression.reshaped import row_major as in_rows
@@ -230,6 +231,7 @@ def make_plan(
     skip_zeros: bool = False,
     row_major: bool = False,
     semiring: Semiring = PLUS_TIMES,
+    counts: Counts | None = None,
 ) -> Plan:
     """Plan one kernel.
 
@@ -259,6 +261,8 @@ def make_plan(
         modes.
     semiring : Semiring
         What ``+`` and ``*`` mean.
+    counts : Counts, optional
+        Of these operands, shared with other plans.
 
     Raises
     ------
@@ -277,12 +281,23 @@ def make_plan(
     wide = [operand.wide and semiring.multiply is Op.MUL for operand in operands]
     lane = fit(statement, wide, config.operands)
     given = parse_order(order, statement)
+    counts = Counts() if counts is None else counts
 
     def kernel(stored: Sequence[Operand]) -> _Kernel:
         return _Kernel(
-            config, statement, stored, sizes, lane, compressed, full, latency, relaxed, semiring,
-            row_major,
-        )  # fmt: skip
+            config=config,
+            statement=statement,
+            operands=stored,
+            sizes=sizes,
+            lane=lane,
+            compressed=compressed,
+            full=full,
+            latency=latency,
+            relaxed=relaxed,
+            semiring=semiring,
+            row_major=row_major,
+            counts=counts,
+        )
 
     skip_zeros &= not (full and semiring.zero != 0)
     choices = storages(statement, operands, sizes, semiring) if skip_zeros else [operands]
@@ -293,23 +308,47 @@ def make_plan(
             f"{statement}: {len(statement.indices)} loops; a single kernel of this chip has "
             f"{config.rows} rows"
         )
-    best: Plan | None = None
+    return _cheapest(map(kernel, choices), _orders(statement), replayable=replayable)
+
+
+def _cheapest(
+    kernels: Iterable["_Kernel"], orders: Sequence[tuple[str, ...]], *, replayable: bool
+) -> Plan:
+    """Return the cheapest plan, of equal ones the first: of the first kernel, and the first order.
+
+    A kernel is planned for its first order. For its other ones it takes at least the cycles of its
+    multiplications; if another plan is known to take fewer, they are not planned.
+    """
+    found: list[tuple[tuple[bool, float], int, int, Plan]] = []
     problem: OneKernelError | None = None
-    for stored, loops in product(choices, _orders(statement)):
+    left: list[tuple[float, int, _Kernel, int]] = []
+
+    def plan(number: int, kernel: _Kernel, turn: int) -> Plan | None:
+        nonlocal problem
         try:
-            plan = kernel(stored).plan(loops)
+            one = kernel.plan(orders[turn])
+            if replayable and not one.result.replayable:
+                raise OneKernelError(f"{kernel.statement}: no order allows further passes")
         except OneKernelError as error:
             problem = problem or error
-            continue
-        if replayable and not plan.result.replayable:
-            problem = problem or OneKernelError(f"{statement}: no order allows further passes")
-            continue
-        if best is None or _worth(plan) < _worth(best):
-            best = plan
-    if best is None:
+            return None
+        found.append((_worth(one), number, turn, one))
+        return one
+
+    for number, kernel in enumerate(kernels):
+        for turn in range(len(orders)):
+            one = plan(number, kernel, turn)
+            if one is not None:
+                left.append((kernel.bound(one), number, kernel, turn + 1))
+                break
+    for bound, number, kernel, begin in sorted(left, key=lambda some: some[:2]):
+        if min(found)[0] >= (False, bound):
+            for turn in range(begin, len(orders)):
+                plan(number, kernel, turn)
+    if not found:
         assert problem is not None
         raise problem
-    return best
+    return min(found)[-1]
 
 
 def _in_order(kernels: Sequence["_Kernel"], loops: tuple[str, ...]) -> Plan:
@@ -356,6 +395,13 @@ class _Kernel:
     relaxed: bool
     semiring: Semiring
     row_major: bool
+    counts: Counts
+
+    def bound(self, plan: Plan) -> float:
+        """Return a lower bound of the score of all orders, given the plan for one of them."""
+        if self.relaxed or self.full:  # which levels are dense depends on the order
+            return 0.0
+        return START + plan.expected.multiplies / self.config.multipliers
 
     def plan(self, loops: tuple[str, ...]) -> Plan:
         """Return the plan for these loops."""
@@ -383,7 +429,7 @@ class _Kernel:
         )
         wide = [operand.wide for operand in operands]
         profiles = [o.profile(levels) for o, levels in zip(operands, nest.columns, strict=True)]
-        expected = estimate(config, nest, profiles, wide, result)
+        expected = estimate(config, nest, profiles, wide, result, self.counts)
         scanners = assign_scanners(config, nest)
         expected.stages["rings"] = ring_cycles(config, scanners, expected, self.latency)
         moved = [o for o, s in zip(operands, nest.columns, strict=True) if _repacked(o, s)]

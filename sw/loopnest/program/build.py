@@ -187,6 +187,7 @@ def _plan(
         skip_zeros=COMPRESSED not in goal.levels or epilogue is not None,
         row_major=goal.row_major,
         semiring=scope.semiring,
+        counts=scope.counts,
     )
 
 
@@ -246,7 +247,7 @@ def _contracted(scope: Scope, goal: Goal, *, full: bool) -> Expected | None:
         return None
     compressed, limit = COMPRESSED in goal.levels, capacity()
     contraction = Contraction(
-        Pricer(scope.config, scope.latency, scope.semiring),
+        Pricer(scope.config, scope.latency, scope.semiring, scope.counts),
         replace(statement, expression=product_of(accesses)),
         operands,
         compressed=compressed,

@@ -1,7 +1,7 @@
 """What the planning of a statement's kernels shares: operands, settings, and the steps so far."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
 
+from ..cost.counts import Counts
 from ..epilogue import Epilogue
 from ..expression.expected import Expected
 from ..expression.notation import Access, Statement
@@ -54,6 +55,8 @@ class Scope:
         The steps so far.
     pieces : int
         The number of parts into which the statement was halved.
+    counts : Counts
+        Of the operands and intermediates.
     """
 
     config: ChipConfig
@@ -64,6 +67,7 @@ class Scope:
     taken: set[str]
     steps: list[Step]
     pieces: int = 1
+    counts: Counts = field(default_factory=Counts)
 
     def operands(self, statement: Statement) -> list[Operand]:
         """Return the operands of a statement, in the order written."""
