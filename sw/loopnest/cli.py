@@ -7,12 +7,9 @@ or a file are not what was expected; 130 it was interrupted; 141 nothing reads w
 import argparse
 import warnings
 from collections.abc import Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +19,7 @@ from loopnest_hw.program import program
 from loopnest_sim.build import BuildError
 from loopnest_sim.memory import Memory
 
-from . import __version__
+from . import __version__, programs
 from .chip import Chip
 from .expression.notation import Statement
 from .expression.parser import parse, parse_einsum
@@ -32,6 +29,7 @@ from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import parse_levels
 from .info import COLUMNS, file_info
 from .kernel.backends import BACKENDS, ChipError
+from .programs import read_operands, show
 from .progress import task
 from .report.plot import check_picture
 
@@ -122,9 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (compute, explain):
         command.add_argument("statement", help='such as "C[i,j] = A[i,k] * B[k,j]"')
         command.add_argument("operands", nargs="+", metavar="NAME=FILE", help="or NAME=number")
-    info = add("info", _info, "tell what a file holds, and what it takes in the chip's format")
+    info = add("info", _info, "tell what files of tensors and of programs hold and take")
     info.add_argument("files", nargs="+", metavar="file")
     info.add_argument("--dtype", choices=formats, default="bf16", help="for the bytes (bf16)")
+    programs.add_commands(add, config)
     verilog = add("verilog", _verilog, "write the chip's Verilog, and its registers", config)
     verilog.add_argument("--output", type=Path, default=Path("build/verilog"), metavar="FOLDER")
     return parser
@@ -168,7 +167,7 @@ def _run(
     if options.output:
         write_tensor(options.output, result)
     else:
-        _show(result)
+        show(result)
     assert chip.report is not None
     if options.report:
         chip.report.save(options.report)
@@ -200,11 +199,11 @@ def _einsum(options: argparse.Namespace, console: Console) -> int:
 
 def _compute(options: argparse.Namespace, console: Console) -> int:
     _check_outputs(options, parse(options.statement))
-    return _run(options, console, options.statement, **_operands(options.operands))
+    return _run(options, console, options.statement, **read_operands(options.operands))
 
 
 def _explain(options: argparse.Namespace, console: Console) -> int:
-    operands = _operands(options.operands)
+    operands = read_operands(options.operands)
     print(_chip(options).explain(options.statement, **_loops(options), **operands))
     return OK
 
@@ -218,7 +217,12 @@ def _verilog(options: argparse.Namespace, console: Console) -> int:
 
 
 def _info(options: argparse.Namespace, console: Console) -> int:
-    found = [file_info(file, options.dtype) for file in options.files]
+    saved = [file for file in options.files if programs.is_program(file)]
+    for file in saved:
+        print(programs.describe(file))
+    found = [file_info(file, options.dtype) for file in options.files if file not in saved]
+    if not found:
+        return OK
     table = Table()
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == "file" else "right")
@@ -231,34 +235,6 @@ def _info(options: argparse.Namespace, console: Console) -> int:
         if len(info.refused) == len(NumberFormat):
             raise ValueError(f"{info.file}: {next(iter(info.refused.values()))}")
     return OK
-
-
-def _operands(words: Sequence[str]) -> dict[str, Any]:
-    """Return the operands of ``NAME=FILE`` or ``NAME=number`` words."""
-    found: dict[str, Any] = {}
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign or not name.isidentifier():
-            raise ValueError(f"{word!r}: expected NAME=FILE or NAME=number")
-        if name in signature(Chip.compute).parameters:
-            raise ValueError(f"{word!r}: {name!r} is no operand: expected another name")
-        if name in found:
-            raise ValueError(f"{word!r}: {name!r} is given twice: expected it once")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            found[name] = read_tensor(value)
-    return found
-
-
-def _show(result: Any) -> None:
-    """Print a result, one entry per line, as in a .tns file."""
-    if sp.issparse(result):
-        coo = result.tocoo()
-        for entry in zip(*(c.tolist() for c in coo.coords), coo.data.tolist(), strict=True):
-            print(*entry)
-    else:
-        print(np.asarray(result))
 
 
 if __name__ == "__main__":

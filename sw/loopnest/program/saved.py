@@ -12,7 +12,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import ChipConfig
+from loopnest_hw.config import ChipConfig, NumberFormat
 
 from ..formats.pack import COMPRESSED, CompressedLevel
 from ..formats.tensor import Tensor
@@ -31,6 +31,11 @@ VERSION = 1
 """Of the files that `write_program` writes; others are refused."""
 
 HEADER = "program.json"
+
+DAMAGES = BadZipFile, zlib.error, EOFError, ValueError, LookupError, TypeError
+"""What reading a damaged file raises."""
+
+DAMAGED = "truncated or damaged, or no program that Loopnest has saved"
 
 SAMPLE = 1 << 18
 """Bytes of an array from which it is told whether it is worth compressing."""
@@ -225,10 +230,24 @@ def read_program(path: str | Path, config: ChipConfig) -> Contents:
             return _Reader(file, header, config).contents()
     except UnfitError as error:
         raise ValueError(f"{path}: {error}") from None
-    except (BadZipFile, zlib.error, EOFError, ValueError, LookupError, TypeError) as error:
-        raise ValueError(
-            f"{path}: truncated or damaged, or no program that Loopnest has saved: {error}"
-        ) from None
+    except DAMAGES as error:
+        raise ValueError(f"{path}: {DAMAGED}: {error}") from None
+
+
+def saved_configuration(path: str | Path) -> ChipConfig:
+    """Return the configuration of the chip that a saved program is for.
+
+    Raises
+    ------
+    ValueError, OSError
+        As `read_program`.
+    """
+    try:
+        with ZipFile(path) as file:
+            own = dict(json.loads(file.read(HEADER))["chip"])
+        return ChipConfig(**own | {"dtype": NumberFormat(own["dtype"])})
+    except DAMAGES as error:
+        raise ValueError(f"{path}: {DAMAGED}: {error}") from None
 
 
 class UnfitError(Exception):

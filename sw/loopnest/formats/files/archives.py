@@ -31,6 +31,25 @@ def read_npy(file: IO[bytes]) -> NDArray:
     return array
 
 
+def read_arrays(file: IO[bytes]) -> dict[str, NDArray]:
+    """Return the arrays of a .npz file by name.
+
+    Raises
+    ------
+    ValueError
+        For another file.
+    """
+    arrays: dict[str, NDArray] = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    arrays[name.removesuffix(".npy")] = _read_array(member)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"not a .npz file: {error}") from None
+    return arrays
+
+
 def read_npz(file: IO[bytes]) -> Any:
     """Return the tensor of a .npz file: one of `scipy.sparse.save_npz`, of `sparse.save_npz`, or
     with one array.
@@ -41,14 +60,7 @@ def read_npz(file: IO[bytes]) -> Any:
         For another file or other arrays, for those that contradict each other, and for a fill
         value other than 0: what the chip does not store is 0.
     """
-    arrays: dict[str, NDArray] = {}
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as member:
-                    arrays[name.removesuffix(".npy")] = _read_array(member)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"not a .npz file: {error}") from None
+    arrays = read_arrays(file)
     if "format" in arrays or {"data", "coords", "shape"} <= arrays.keys():
         return _sparse(arrays)
     if len(arrays) != 1:
