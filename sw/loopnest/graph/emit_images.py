@@ -37,13 +37,15 @@ def emit_images(lowering: Lowering, stage: Stage) -> str | None:
 def _image(lowering: Lowering, name: str) -> Image:
     """Return images, with the border that operators after them need."""
     if name not in lowering.images:
-        room = find_room(name, lowering.uses, lowering.shapes, lowering.rooms)
-        batch, channels, *size = lowering.shape(name)
-        layout = ImageLayout.make(
-            batch, size, channels, border=room.border, multiple=lcm(*room.strides)
-        )
-        lowering.place_image(name, layout)
+        lowering.place_image(name, _compact(lowering, name))
     return lowering.images[name]
+
+
+def _compact(lowering: Lowering, name: str) -> ImageLayout:
+    """Return the smallest layout of images with the room that they need."""
+    room = find_room(name, lowering.uses, lowering.shapes, lowering.rooms)
+    batch, channels, *size = lowering.shape(name)
+    return ImageLayout.make(batch, size, channels, border=room.border, multiple=lcm(*room.strides))
 
 
 def _factor(
@@ -93,13 +95,14 @@ def _conv(lowering: Lowering, stage: Stage) -> str:
     (image, unit), (weights, own) = _factor(lowering, name), lowering.weights(weight, 0)
     room = find_room(stage.result, lowering.uses, lowering.shapes, lowering.rooms)
     tensor = lowering.build.name(stage.result)
+    strided = set(stage.attributes["stride"]) != {1}
 
     def layer(image: Image) -> Layer:
         return convolution(
             image.layout,
             weights,
             **stage.attributes,
-            border=room.border,
+            border=0 if strided else room.border,
             image=image.tensor,
             result=tensor,
         )
@@ -116,9 +119,12 @@ def _conv(lowering: Lowering, stage: Stage) -> str:
             pitch=error.pitch or 1,
             multiple=lcm(*stage.attributes["stride"]),
         )
-        lowering.images[name] = _moved(lowering, name, wider)
-        found = layer(lowering.images[name])
+        found = layer(_factor(lowering, name, layout=wider)[0])
     _add(lowering, stage, tensor, found, unit * own)
+    together = _compact(lowering, stage.result)
+    read = {node.operator for node in lowering.uses.get(stage.result, ())}
+    if strided and read & {"conv", *PIXELWISE} and found.layout.positions > together.positions:
+        lowering.images[stage.result] = _moved(lowering, stage.result, together)
     return ""
 
 

@@ -38,7 +38,7 @@ class Room:
     border : tuple of (before, after)
         Pixels of zeros in each dimension.
     strides : tuple of int
-        The products of the strides to come, in each dimension.
+        Of the convolutions that read it, in each dimension.
     """
 
     border: Sides
@@ -51,8 +51,9 @@ def find_room(
     shapes: Mapping[str, tuple[int, ...]],
     found: dict[str, Room],
 ) -> Room:
-    """Return the room that an image needs, so that no convolution after it has to move it;
-    poolings write to any layout.
+    """Return the room that an image needs, so that no convolution after it has to move it.
+
+    Poolings write to any layout, and what a convolution with strides leaves apart is moved.
 
     Parameters
     ----------
@@ -77,13 +78,15 @@ def find_room(
                 str(node), size, kernel, stride=stride, padding=padding, dilation=dilation
             )
             sides = tuple(axis.reach for axis in axes)
-            room = find_room(node.result, uses, shapes, found)
-            further = tuple(s * f for s, f in zip(stride, room.strides, strict=True))
-            # what the result needs is as many pixels of this one for each of its own
-            sides = tuple(
-                (max(b, s * rb), max(a, s * ra))
-                for (b, a), (rb, ra), s in zip(sides, room.border, stride, strict=True)
-            )
+            further = tuple(stride)
+            if set(stride) == {1}:
+                # the result has the layout of this one
+                room = find_room(node.result, uses, shapes, found)
+                further = room.strides
+                sides = tuple(
+                    (max(b, rb), max(a, ra))
+                    for (b, a), (rb, ra) in zip(sides, room.border, strict=True)
+                )
         else:
             continue
         border = [(max(b, sb), max(a, sa)) for (b, a), (sb, sa) in zip(border, sides, strict=True)]

@@ -23,8 +23,10 @@ from .scales import NARROW, WIDE, Scales, quantized
 from .stages import MOVED, Stage
 from .values import Fixed, Value
 
-PRODUCTS = {"linear", "matmul", "conv", "mul"}
-"""Operators whose inputs are narrow where they can be: a product takes one wide factor."""
+NARROW_INPUTS = {"linear", "matmul", "conv", "mul", "hardsigmoid"}
+"""Operators whose inputs are narrow where they can be: a product takes one wide factor, and the
+argument of hardswish is a factor too.
+"""
 
 MIN_ZEROS = 0.3
 """Share of zeros of activations from which they are stored without them."""
@@ -392,9 +394,9 @@ class Lowering:
         self._values[name] = Value.whole(tensor, shape, wide=not narrow)
 
     def narrow(self, name: str) -> bool:
-        """Return whether a result is stored narrow: where all that use it multiply it."""
+        """Return whether a result is stored narrow: where all that use it take it so."""
         return name not in self.graph.outputs and all(
-            self.narrow(node.result) if node.operator in MOVED else node.operator in PRODUCTS
+            self.narrow(node.result) if node.operator in MOVED else node.operator in NARROW_INPUTS
             for node in self.uses.get(name, [])
         )
 
