@@ -1,7 +1,7 @@
 """Compiles statements and models to programs."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -16,6 +16,7 @@ def compile(
     inputs: Any = None,
     *,
     chip: Chip,
+    calibrate: Iterable[Any] | None = None,
 ) -> Program:
     """Compile statements or a model to a program of a chip, without running anything on it.
 
@@ -30,6 +31,9 @@ def compile(
         of others a run may give new ones, for which these are the examples that loops and levels
         are chosen for. Of a model, examples: a tuple, or a mapping by name.
     chip : Chip
+    calibrate : iterable of inputs, optional
+        Of a model on an int8 chip: more examples, from which the scales of its activations are
+        taken; each is a tuple, or a mapping by name.
 
     Returns
     -------
@@ -52,7 +56,9 @@ def compile(
 
         source = from_onnx(source, inputs)
     if isinstance(source, Graph):
-        return Model(chip.device, source)
+        return Model(chip.device, source, calibrate=calibrate or ())
+    if calibrate is not None:
+        raise TypeError("calibrate: expected a model, since statements have numbers of the chip")
     if isinstance(source, str | Assignment):
         source = [source]
     if not isinstance(source, Sequence) or not source:

@@ -15,10 +15,10 @@ from ..formats.tensor import Tensor
 from ..images.layer import Layer
 from ..images.layout import ImageLayout
 from .builder import MAX_MODES, Builder
+from .examples import Seen
 from .graph import Graph, Node, dense
 from .image import Image, Room, pixel_steps
 from .placement import Placed
-from .rewrite import Seen
 from .scales import NARROW, WIDE, Scales, quantized
 from .stages import MOVED, Stage
 from .values import Fixed, Value
@@ -149,7 +149,7 @@ class Lowering:
     def narrow_scale(self, name: str) -> float:
         """Return the scale of a tensor that is stored narrow."""
         seen = self._seen[name]
-        return (max(-seen.low, seen.high) or 1.0) / NARROW
+        return seen.largest / NARROW
 
     def _narrowed(self, name: str) -> str:
         """Return a tensor of an int8 chip as a narrow one of its own scale."""

@@ -1,18 +1,21 @@
 """Programs of graphs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loopnest_hw.config import NumberFormat
+
 from ..program.device import Device
 from ..program.program import Program
 from .emit import emit
+from .examples import Sample, example_values
 from .graph import Graph, dense
 from .lower import Lowering
 from .placement import Placement
-from .rewrite import example_values, simplified
+from .rewrite import simplified
 from .stages import find_stages
 
 
@@ -22,6 +25,9 @@ class Model(Program):
     Parameters
     ----------
     graph : Graph
+    calibrate : iterable of inputs
+        Examples besides the graph's own, from which an int8 chip's scales are taken: each a mapping
+        by name, or a sequence in the order of the inputs.
     skip_zeros : bool
         Whether activations may be stored without their zeros.
 
@@ -36,9 +42,23 @@ class Model(Program):
         If an operator refuses its inputs, or a weight cannot be represented.
     """
 
-    def __init__(self, device: Device, graph: Graph, *, skip_zeros: bool = True) -> None:
+    def __init__(
+        self,
+        device: Device,
+        graph: Graph,
+        *,
+        calibrate: Iterable[Sample] = (),
+        skip_zeros: bool = True,
+    ) -> None:
         self.graph = graph = simplified(graph)
-        seen = example_values(graph)
+        seen = example_values(graph, calibrate)
+        if device.config.dtype is NumberFormat.INT8:
+            for name in graph.inputs:
+                if seen[name].real and not (seen[name].low or seen[name].high):
+                    raise ValueError(
+                        f"input {name}: all examples are 0: expected some with the range of the "
+                        f"inputs to come, since an int8 chip's scales are taken from it"
+                    )
         lowering = Lowering(graph, seen, device.config.dtype, skip_zeros=skip_zeros)
         shapes = {name: s.shape for name, s in seen.items()}
         shapes |= {name: tuple(array.shape) for name, array in graph.constants.items()}

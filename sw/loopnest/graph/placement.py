@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..report.plain import plain
+from .examples import Seen
 from .graph import Graph, Node, dense
-from .rewrite import Seen
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Rewrites a graph to fewer kinds of operators, and without what is known before a run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -62,42 +62,3 @@ def _spelled(node: Node, constants: dict[str, Any]) -> Iterator[Node]:
 
 def _real(array: Any) -> bool:
     return array.dtype.kind == "f"
-
-
-def example_values(graph: Graph) -> Mapping[str, "Seen"]:
-    """Return what the examples of the inputs make of every tensor that is not constant."""
-    found = {name: Seen(dense(array)) for name, array in graph.inputs.items()}
-    for node, array in graph.walk():
-        found[node.result] = Seen(array)
-    return found
-
-
-class Seen:
-    """What a tensor is for the examples.
-
-    Attributes
-    ----------
-    shape : tuple of int
-    real : bool
-        Whether it has a floating-point type.
-    zeros : float
-        The share of zeros.
-    low, high : float
-        The least and the largest value.
-    pattern : array of bool, packed
-        Where it is not 0.
-    """
-
-    def __init__(self, array: Any) -> None:
-        self.shape: tuple[int, ...] = array.shape
-        self.real = array.dtype.kind == "f"
-        self.zeros = 1 - np.count_nonzero(array) / max(1, array.size)
-        comparable = array.size > 0 and array.dtype.kind in "fiub"
-        self.low, self.high = (float(array.min()), float(array.max())) if comparable else (0.0, 0.0)
-        self._pattern = np.packbits(array != 0)
-
-    @property
-    def pattern(self) -> Any:
-        """Where it is not 0, in its shape."""
-        size = int(np.prod(self.shape))
-        return np.unpackbits(self._pattern, count=size).astype(bool).reshape(self.shape)

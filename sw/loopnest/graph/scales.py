@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from .examples import Seen
 from .graph import Graph
-from .rewrite import Seen
 from .stages import MOVED
 
 NARROW, WIDE = 127, 1 << 16
@@ -41,9 +41,9 @@ class Scales:
         for name, s in seen.items():
             if s.real:
                 group = self._root(name)
-                largest[group] = max(largest.get(group, 0.0), -s.low, s.high)
+                largest[group] = max(largest.get(group, 0.0), s.largest)
                 limit[group] = min(limit.get(group, WIDE), NARROW if narrow(name) else WIDE)
-        self._scale = {group: (largest[group] or 1.0) / limit[group] for group in largest}
+        self._scale = {group: largest[group] / limit[group] for group in largest}
 
     def of(self, name: str) -> float:
         """Return the scale of a tensor of the graph."""

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 import loopnest
 from loopnest.graph.graph import Graph, Node
-from tests.sw.graph.models import CHIP, check, normal, places, starts
+from tests.sw.graph.models import CHIP, CHIPS, check, normal, places, starts
 
 
 def test_a_perceptron():
@@ -197,3 +197,32 @@ def test_wrong_graphs():
     graph = Graph({"x": x}, {}, (Node("y", "relu", ("x",)),), ("y",))
     with pytest.raises(ValueError, match=r"x has shape \(3, 2\): expected \(2, 3\)"):
         loopnest.compile(graph, chip=CHIP).run(x=x.T)
+
+
+def test_calibration():
+    """Scales hold for all samples: what is larger than the example is not cut off."""
+    x = normal(1, 4, 16)
+    graph = Graph({"x": x}, {"w": normal(2, 8, 16)}, (Node("y", "linear", ("x", "w")),), ("y",))
+    chip = CHIPS["int8"]
+    expected = graph.evaluate({"x": 3 * x})["y"]
+
+    def error(**options):
+        found = loopnest.compile(graph, chip=chip, **options).run(x=3 * x)["y"]
+        return np.max(np.abs(found - expected)) / np.max(np.abs(expected))
+
+    assert error() > 0.3
+    assert error(calibrate=[(x,), {"x": 3 * x}]) < 0.03
+    with pytest.raises(ValueError, match="sample 0 has z: expected x"):
+        error(calibrate=[{"z": x}])
+    with pytest.raises(ValueError, match=r"sample 1: x has shape \(16, 4\): expected \(4, 16\)"):
+        error(calibrate=[(x,), (x.T,)])
+    with pytest.raises(TypeError, match="sample 0 is int"):
+        error(calibrate=[1])
+    with pytest.raises(TypeError, match="calibrate: expected a model"):
+        loopnest.compile("y[i] = x[i]", {"x": np.ones(3)}, chip=chip, calibrate=[(x,)])
+    empty = Graph({"x": 0 * x}, graph.constants, graph.nodes, graph.outputs)
+    with pytest.raises(ValueError, match="input x: all examples are 0"):
+        loopnest.compile(empty, chip=chip)
+    bad = Graph(graph.inputs, {"w": np.full((8, 16), np.nan, np.float32)}, graph.nodes, ("y",))
+    with pytest.raises(ValueError, match="w: expected finite weights for an int8 chip"):
+        loopnest.compile(bad, chip=chip)
