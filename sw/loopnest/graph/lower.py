@@ -19,7 +19,7 @@ from .examples import Seen
 from .graph import Graph, Node, dense
 from .image import Image, Room, pixel_steps
 from .placement import Placed
-from .scales import NARROW, WIDE, Scales, quantized
+from .scales import ADDING, NARROW, WIDE, Scales, quantized
 from .stages import MOVED, Stage
 from .values import Fixed, Value
 
@@ -440,18 +440,42 @@ class Lowering:
                 self._known[key] = self.build.add_constant(name, dense(array))
             return self._known[key]
         values = self._of_host(name)
-        if name not in values and name not in self._values:
-            self._on_chip(name)
         if name not in values:
-            steps = self._arranged(name, self._values[name])
-            attributes = {"scale": self._scale(name)}
-            shape = self._values[name].shape
-            tensor = self.build.host("from_steps", [steps], shape, name, attributes)
+            steps = self._taken(name)
+            if not self._of_steps(name):
+                return steps
+            shape = self.shape(name)
+            tensor = self.build.host(
+                "from_steps", [steps], shape, name, {"scale": self._scale(name)}
+            )
             values[name] = Value.whole(tensor, shape, wide=False)
         tensor = self._arranged(name, values[name])
         if values is self._reals:
             values[name] = Value.whole(tensor, values[name].shape, wide=False)
         return tensor
+
+    def _of_steps(self, name: str) -> bool:
+        """Return whether kernels have a tensor as integers that stand for real numbers."""
+        return self._of_host(name) is self._reals
+
+    def _taken(self, name: str) -> str:
+        """Return the tensor of the program that is what kernels have, its elements in their places:
+        the host takes the pixels of images.
+        """
+        if name in self._values or name not in self.images:
+            return self._arranged(name, self._on_chip(name))
+        key = "taken", name
+        if key not in self._known:
+            image, shape = self.images[name], self.shape(name)
+            attributes = {
+                "origin": image.layout.origin,
+                "steps": pixel_steps(image.layout),
+                "size": [shape[0], *shape[2:]],
+            }
+            self._known[key] = self.build.host(
+                "take_pixels", [image.tensor], shape, name, attributes
+            )
+        return self._known[key]
 
     def _arranged(self, name: str, value: Value) -> str:
         """Return the tensor of the program that is a value, its elements in their places."""
@@ -494,7 +518,7 @@ class Lowering:
     def _added(self, name: str) -> bool:
         """Return whether a kernel adds a tensor to another one."""
         return any(
-            self._added(node.result) if node.operator in MOVED else node.operator in ("add", "sub")
+            self._added(node.result) if node.operator in MOVED else node.operator in ADDING
             for node in self.uses.get(name, [])
         )
 

@@ -11,14 +11,18 @@ from .graph import Graph, Node, dense
 
 def simplified(graph: Graph) -> Graph:
     """Return the graph with constants folded, divisions and subtractions of constants as products
-    and sums, hardswish as its factors, and without nodes that no output needs.
+    and sums, hardswish as its factors, padding as that of a convolution after it, and without nodes
+    that no output needs.
     """
     constants = dict(graph.constants)
     nodes: list[Node] = []
+    pads = {node.result: node for node in graph.nodes if node.operator == "pad"}
     for node in graph.nodes:
         if node.inputs and all(name in constants for name in node.inputs):
             constants[node.result] = node.apply(*(dense(constants[name]) for name in node.inputs))
             continue
+        if node.operator == "conv" and node.inputs[0] in pads:
+            node = _padded(node, pads[node.inputs[0]])
         nodes += _spelled(node, constants)
     needed = set(graph.outputs)
     kept: list[Node] = []
@@ -58,6 +62,19 @@ def _spelled(node: Node, constants: dict[str, Any]) -> Iterator[Node]:
             yield replace(node, operator="add", inputs=(part, node.inputs[0]))
         case _:
             yield node
+
+
+def _padded(node: Node, pad: Node) -> Node:
+    """Return a convolution with the padding of the node before it, if that is of zeros around the
+    images.
+    """
+    batch, channels, *around = pad.attributes["padding"]
+    if any((*batch, *channels)) or pad.attributes.get("value", 0) != 0:
+        return node
+    own = node.attributes["padding"]
+    both = [[a + c, b + d] for (a, b), (c, d) in zip(around, own, strict=True)]
+    inputs = (pad.inputs[0], *node.inputs[1:])
+    return replace(node, inputs=inputs, attributes={**node.attributes, "padding": both})
 
 
 def _real(array: Any) -> bool:

@@ -10,6 +10,9 @@ from .examples import Seen
 from .graph import Graph
 from .stages import MOVED
 
+ADDING = ("add", "sub", "concat")
+"""Operators whose inputs have one scale."""
+
 NARROW, WIDE = 127, 1 << 16
 """The integer that stands for the largest magnitude seen of a tensor: wide ones leave headroom for
 sums, which are of 32 bits.
@@ -34,7 +37,7 @@ class Scales:
                 continue
             if node.operator in MOVED:
                 self._join(node.inputs[0], node.result)
-            elif node.operator in ("add", "sub"):
+            elif node.operator in ADDING:
                 self._join(*node.inputs)
         largest: dict[str, float] = {}
         limit: dict[str, int] = {}

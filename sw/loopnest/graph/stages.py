@@ -21,7 +21,7 @@ FEATURES: Mapping[str, int] = {
 }
 """The axis along which an epilogue's numbers may vary; along any single one for other operators."""
 
-COMPUTE = {*FEATURES, "add", "sub", "mul", "sum", "mean", "max"}
+COMPUTE = {*FEATURES, "add", "sub", "mul", "sum", "mean", "max", "concat", "pad"}
 """Operators that kernels compute, with an epilogue."""
 
 APPLIED = {"relu", "clamp", "hardsigmoid"}

@@ -136,3 +136,17 @@ def test_poolings(batch):
     model = check(graph, tolerance=0.03)
     assert "host" not in places(model).values()
     assert starts(model) == 1
+
+
+def test_padding_before_a_convolution_is_its_own():
+    graph = Graph(
+        {"x": normal(1, 1, 3, 5, 6)},
+        {"w": normal(2, 4, 3, 3, 3)},
+        (
+            Node("p", "pad", ("x",), {"padding": [[0, 0], [0, 0], [0, 1], [1, 0]]}),
+            Node("y", "conv", ("p", "w"), window((2, 1), ((1, 0), 0))),
+        ),
+        ("y",),
+    )
+    model = check(graph)
+    assert places(model) == {"y": "chip"} and len(model.layers) == 1

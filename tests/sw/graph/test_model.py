@@ -226,3 +226,23 @@ def test_calibration():
     bad = Graph(graph.inputs, {"w": np.full((8, 16), np.nan, np.float32)}, graph.nodes, ("y",))
     with pytest.raises(ValueError, match="w: expected finite weights for an int8 chip"):
         loopnest.compile(bad, chip=chip)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_parts_are_joined(axis):
+    graph = Graph(
+        {"x": normal(1, 2, 3, 4), "y": normal(2, 2, 3, 4)},
+        {"w": normal(3, 4, 4), "c": normal(4, 2, 3, 4)},
+        (
+            Node("a", "linear", ("x", "w")),
+            Node("b", "relu", ("y",)),
+            Node("joined", "concat", ("a", "b", "c"), {"axis": axis}),
+            Node("r", "relu", ("joined",)),
+            Node("p", "pad", ("a",), {"padding": [[0, 0], [1, 2], [0, 0]]}),
+            Node("q", "pad", ("a",), {"padding": [[0, 0], [1, 2], [0, 0]], "value": 2.0}),
+            Node("s", "sum", ("r",), {"axes": [axis]}),
+        ),
+        ("r", "p", "q", "s"),
+    )
+    where = places(check(graph))
+    assert {name for name, place in where.items() if place == "host"} == {"q"}
