@@ -85,11 +85,14 @@ def convolve(
         pixels.ndim not in (3, 4)
         or kernel.ndim != 4
         or pixels.shape[-1] != kernel.shape[2] * groups
+        or kernel.shape[3] % groups
     ):
         raise ValueError(
             f"image of shape {pixels.shape} and weights of shape {kernel.shape}: expected "
             f"(height, width, channels) or (batch, height, width, channels), and "
             f"(rows, columns, channels / groups, filters)"
+            + f", with filters a multiple of groups={groups}"
+            * (groups != 1)
         )
     batch = pixels if pixels.ndim == 4 else pixels[None]
     axes = make_axes(

@@ -96,7 +96,7 @@ def test_convolutions_are_right(monkeypatch):
         monkeypatch.setattr(convolution, name, size)
     chip = Chip(backend="model")
     outcomes = list(run_cases(chip, convolution.convolution_cases(chip.config)))
-    assert len(outcomes) == 4 and all(outcome.right for outcome in outcomes)
+    assert len(outcomes) == 8 and all(outcome.right for outcome in outcomes)
     assert outcomes[1].multiplies < 0.5 * outcomes[0].multiplies
 
 

@@ -208,6 +208,23 @@ def test_convolution(dtype, stride, padding):
     assert len(chip.report._kernels) == 1
 
 
+def test_a_convolution_of_a_batch():
+    """Pairs for both dimensions, before and after, groups, and what is wanted of each image."""
+    images, weights = values(2, 7, 9, 6, density=0.7), values(3, 2, 3, 4)
+    wanted = RNG.random((2, 4, 9)) < 0.5
+    got = convolve(CHIP, images, weights, stride=(2, 1), padding=((2, 1), 1), dilation=(1, 2),
+                   groups=2, wanted=wanted)  # fmt: skip
+    padded = np.pad(images, [(0, 0), (2, 1), (1, 1), (0, 0)])
+    want = np.zeros((2, 4, 9, 4))
+    for y, x, k in np.ndindex(4, 9, 4):
+        window = padded[:, 2 * y : 2 * y + 3, x : x + 3 : 2, 3 * (k // 2) : 3 * (k // 2) + 3]
+        want[:, y, x, k] = np.sum(window * weights[..., k], axis=(1, 2, 3))
+    np.testing.assert_array_equal(got, want * wanted[..., None])
+    assert len(CHIP.report._kernels) == 1
+    one = convolve(CHIP, images[1], weights, groups=2)
+    np.testing.assert_array_equal(one, convolve(CHIP, images, weights, groups=2)[1])
+
+
 def test_only_what_is_wanted_is_computed():
     image, weights = values(10, 10, 16), values(3, 3, 16, 4)
     whole = convolve(CHIP, image, weights)
@@ -252,6 +269,8 @@ def test_a_bias_for_each_filter(dtype, share):
         ("image of shape", [(4, 4, 3), (3, 3, 2, 1)], {}),
         ("weights of 5 x 3: expected up to 4 x 4", [(4, 4, 2), (5, 3, 2, 1)], {}),
         ("stride=0", [(4, 4, 2), (3, 3, 2, 1)], {"stride": 0}),
+        ("weights of shape .3, 3, 2, 3.: .* filters a multiple of groups=2",
+         [(4, 4, 4), (3, 3, 2, 3)], {"groups": 2}),
         (r"wanted of shape \(3, 2\): expected \(2, 2\)", [(4, 4, 2), (3, 3, 2, 1)],
          {"wanted": np.ones((3, 2))}),
     ],

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from loopnest_hw.config import ChipConfig
+from loopnest_hw.config import LANES, ChipConfig
 
 from ..arguments import integer
 from ..expression.operand import as_source
@@ -27,9 +27,6 @@ from ..formats.tensor import Tensor
 from .layer import Layer
 from .layout import CrowdedError, ImageLayout
 from .windows import Axis, Each, Pads, Sides, make_axes, sides
-
-CHANNEL_LANES = 1.3
-"""Factor by which filters must take more steps than channels to be exchanged with them."""
 
 DENSE_FROM = 0.95
 """Share of nonzero weights from which their channels and filters are stored dense."""
@@ -47,6 +44,7 @@ def convolution(
     wanted: ArrayLike | None = None,
     image: str = "image",
     result: str = "result",
+    density: float = 0.7,
     multipliers: int = ChipConfig.multipliers,
 ) -> Layer:
     """Return a convolution (a cross-correlation, as in neural networks) as a layer.
@@ -73,8 +71,11 @@ def convolution(
     image, result : str
         The names of the tensors in the statement; weights and mask are ``{result}_weights`` and
         ``{result}_wanted``.
+    density : float
+        Share of the images' values that are not 0, as far as it is known, or 1 if they are dense.
     multipliers : int
-        Of the chip (`ChipConfig`): decides between lanes of filters and of channels.
+        Of the chip (`ChipConfig`). It and the density decide between lanes of filters and of
+        channels, and change no result but a sum's last bits.
 
     Returns
     -------
@@ -127,16 +128,17 @@ def convolution(
     mask = found.wanted if wanted is None else _wanted(wanted, found)
     flat = kernel.reshape(*kernel.shape[:2], -1)
     depthwise = expected == 1 and kernel.shape[0] == groups
-    order: str | None
+    swapped = _channels_fill_more(flat, groups, multipliers, density)
     tensor: Any
     if depthwise:
         order, tensor = "pqc", _depthwise_weights(flat, taps)
         product = f"[p,c] = {image}[{place}+q{moved},c] * {names['weights']}[q,c]"
     elif len(taps) == 1:
-        order, tensor = None, _matrix(flat[..., 0], groups)
+        order = "pkc" if swapped else "pck"
+        tensor = _matrix(flat[..., 0], groups)
         product = f"[p,k] = {image}[{place}{moved},c] * {names['weights']}[c,k]"
     else:
-        order, tensor = _weights(flat, taps, groups, multipliers)
+        order, tensor = _weights(flat, taps, groups, swapped)
         product = f"[p,k] = {image}[{place}+q{moved},c] * {names['weights']}[q,c,k]"
     return Layer(
         statement=f"{result}{product} where {names['wanted']}[p]",
@@ -230,24 +232,18 @@ def _taps(
 
 
 def _weights(
-    flat: NDArray, taps: NDArray[np.int64], groups: int, multipliers: int
+    flat: NDArray, taps: NDArray[np.int64], groups: int, swapped: bool
 ) -> tuple[str, Tensor]:
-    """Return the loops' order and the weights as a tensor of taps, channels and filters."""
+    """Return the loops' order and the weights as a tensor of taps, channels and filters;
+    ``swapped``: channels are the innermost loop.
+    """
     filters, channels, _ = flat.shape
     k, c, t = np.nonzero(flat)
     values = flat[k, c, t]
     c = c + k // (filters // groups) * channels
     shape = (int(taps.max()) + 1, channels * groups, filters)
-    by_channel = np.bincount(t * shape[1] + c)
-    by_filter = np.bincount(t * filters + k)
-    filter_lanes, channel_lanes = (
-        int(np.sum(-(-count // multipliers))) for count in (by_channel, by_filter)
-    )
-    kept = len(np.unique(t)) * shape[1] * filters
-    dense = len(values) >= DENSE_FROM * kept
+    dense = len(values) >= DENSE_FROM * len(np.unique(t)) * shape[1] * filters
     inner = ("dense", "dense") if dense else ("compressed", "compressed")
-    # lanes of channels meet a sparse image's zeros, so they have to pay well
-    swapped = dense and CHANNEL_LANES * channel_lanes < filter_lanes
     tensor = Tensor.from_coo(
         (taps[t], c, k),
         values,
@@ -256,6 +252,19 @@ def _weights(
         mode_order=(0, 2, 1) if swapped else (0, 1, 2),
     )
     return ("pqkc" if swapped else "pqck"), tensor
+
+
+def _channels_fill_more(flat: NDArray, groups: int, multipliers: int, density: float) -> bool:
+    """Return whether steps of the leaf with channels as lanes take less time than those with
+    filters: a zero of the images saves a step of filters, but only a lane of channels.
+    """
+    there = (flat != 0).reshape(groups, -1, *flat.shape[1:])
+    channels = there.sum(axis=2)
+    of_channels = np.ceil(np.ceil(density * channels) / multipliers)
+    if density < 1:  # fibers of images and weights are joined block by block
+        of_channels = np.maximum(of_channels, -(-flat.shape[1] // LANES)) * (channels > 0)
+    of_filters = density * -(-there.sum(axis=1) // multipliers)
+    return bool(of_channels.sum() < of_filters.sum())
 
 
 def _depthwise_weights(flat: NDArray, taps: NDArray[np.int64]) -> Tensor:
