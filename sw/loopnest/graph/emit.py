@@ -11,9 +11,10 @@ from loopnest_hw.config import COORDINATE_BITS
 
 from .builder import MAX_MODES
 from .emit_images import emit_images
-from .lower import Group, Lowering, Scale
+from .lower import Lowering
 from .placement import Placed
 from .stages import MOVED, Stage
+from .tensors import Group, Scale
 
 Emit = Callable[[Lowering, Stage], str]
 """Adds the items of a stage; returns why that is not possible, otherwise nothing."""

@@ -13,8 +13,9 @@ from ..images.layout import CrowdedError, ImageLayout
 from ..images.pooling import avg_pool, global_average, max_pool, repack
 from .graph import dense
 from .image import PIXELWISE, Image, find_room
-from .lower import Lowering, Scale
+from .lower import Lowering
 from .stages import Stage
+from .tensors import Scale
 from .values import Value
 
 
