@@ -1,6 +1,7 @@
 """Chains of kernels: several in one start, whose results stay in the chip's memory."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,29 @@ def test_a_chain_that_fails_runs_its_kernels_alone(
     monkeypatch.setattr(backend, "run", fails)
     assert np.array_equal(program(), big)
     assert calls == [4, 1, 1, 1, 1]
+
+
+@on("shrunk/int8", "shrunk/bf16")
+def test_a_saved_program(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as the one that it was saved from, and the weights stay in memory."""
+    chip = pair.chip(Memory(latency=4, fill=0x5A))
+    rng = np.random.default_rng(4)
+    layers, inputs = network(rng, 24, 5)
+    program = loopnest.compile(layers, inputs, chip=chip)
+    program.save(tmp_path / "net.lnp")
+    loaded = loopnest.load(tmp_path / "net.lnp", chip=chip)
+    (name,) = program.results
+    with monkeypatch.context() as patch:
+        accesses = starts(chip, patch)
+        for x in (inputs["h0"], draw(rng, (24, 5), 0.5), draw(rng, (24, 5), 0.2)):
+            got, expected = loaded.run(h0=x), program.run(h0=x)
+            assert Bits(got[name]) == Bits(expected[name])
+            assert loaded.report is not None and program.report is not None
+            figures, own = loaded.report.to_dict(), program.report.to_dict()
+            assert figures["cycles"] == own["cycles"] and figures["stalls"] == own["stalls"]
+        loaded.run(h0=x)
+        accesses.clear()
+        loaded.run(h0=-x)
+        assert accesses.count(START) == 1
+        assert [name for name, _ in accesses].count("write") == 1
+    assert not simulator(chip).violations

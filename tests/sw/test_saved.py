@@ -155,6 +155,18 @@ def test_hyper_sparse_statements_take_their_own_entries(saved):
         loaded(hyper())
 
 
+def test_a_program_is_saved_as_it_was_compiled(saved):
+    """Whatever it has run with, and planned again for."""
+    rng = np.random.default_rng(8)
+    W, x = integers(rng, (64, 96), 0.2), integers(rng, 96)
+    program = loopnest.compile("y[i] = W[i,j] * x[j]", {"W": W, "x": x}, chip=BF16)
+    program.run(x=1e9 * x)
+    loaded = saved(program, BF16)
+    same(loaded.run(), program.run())
+    with pytest.raises(ValueError, match="x has values from"):
+        loaded(W, 1e9 * x)
+
+
 def test_inputs_that_were_not_planned_for(saved):
     rng = np.random.default_rng(5)
     A, x = sparse(rng, (60, 60), 0.1), integers(rng, 60)

@@ -125,7 +125,9 @@ class Program(Runnable):
 
     @property
     def contents(self) -> Contents:
-        contents = self._plans.contents
+        # a run may have planned for others than those that it was compiled for
+        planned = self._plans.inputs == self._given
+        contents = (self._plans if planned else self._plan(self._given)).contents
         outcomes = {name: contents.outcomes[own] for name, own in self._saved_results().items()}
         return replace(contents, outcomes=outcomes)
 
