@@ -7,6 +7,7 @@ each number of copies. A sum's last bits depend on the choice; it is the same on
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def choose_copies(
             break
         if copies and held * 2**copies > min(config.slots, config.window):
             break
-        cycles = 0
+        cycles = steps = 0
         for sample in samples:
             block = (sample.number << COORDINATE_BITS | sample.key // LANES) << copies
             block |= sample.turn & (1 << copies) - 1
@@ -82,20 +83,24 @@ def choose_copies(
                 drained = int(((of_word + 1) // 2).sum())
             chain = block * LANES + sample.key % LANES
             cycles += max(drained, _fill_cycles(sample.step, chain, latency))
+            steps += 1 + np.count_nonzero(np.diff(sample.step))
         if least is None or cycles < WORTH * least:
             best, least = copies, cycles
+        if WORTH * least <= steps:  # which is what they take without any stall
+            break
     return best
 
 
 def _fill_cycles(step: NDArray[np.int64], lane: NDArray[np.int64], latency: int) -> int:
     """Return the cycles that the steps take if each waits for additions to its lanes."""
     free: dict[int, int] = {}
-    cycle = 0
-    for lanes in np.split(lane, np.flatnonzero(np.diff(step)) + 1):
-        own = lanes.tolist()
-        start = max([cycle, *(free.get(x, 0) for x in own)])
-        free |= dict.fromkeys(own, start + latency)
-        cycle = start + 1
+    lanes = lane.tolist()
+    begin = cycle = 0
+    for end in (*(np.flatnonzero(np.diff(step)) + 1).tolist(), len(lanes)):
+        own = lanes[begin:end]
+        start = max(cycle, *map(free.get, own, repeat(0)), 0)
+        free.update(zip(own, repeat(start + latency)))
+        begin, cycle = end, start + 1
     return cycle
 
 
@@ -114,12 +119,29 @@ def _samples(nest: Nest, image: Image, start: int, multiplies: float) -> list[Sa
     return found
 
 
+def _first_blocks(blocks: Blocks, lanes: int) -> Blocks:
+    """Return the blocks of which the steps with this number of lanes are formed."""
+    total = np.cumsum(np.bitwise_count(blocks.lanes), dtype=np.int64)
+    # the last step may take lanes of a further block
+    count = int(np.searchsorted(total, lanes)) + 2
+    return Blocks(
+        blocks.token[:count],
+        blocks.coordinate[:count],
+        blocks.lanes[:count],
+        [mask[:count] for mask in blocks.mask],
+        [rank[:count] for rank in blocks.rank],
+        blocks.child,
+    )
+
+
 def _lanes(nest: Nest, tokens: Tokens, blocks: Blocks) -> Sample:
-    lanes = expand(nest.rows[-1], tokens, blocks)
+    row = nest.rows[-1]
+    if nest.leaf_mode is not LeafMode.DOT:
+        blocks = _first_blocks(blocks, SAMPLE)
+    lanes = expand(row, tokens, blocks)
     steps = form_steps(blocks.token, blocks.lanes, nest.config.multipliers, nest.leaf_mode)
     step, _ = places(steps, lanes.block, nest.config.multipliers)
     _, number, turn = result_fibers(nest, tokens)
-    row = nest.rows[-1]
     if nest.leaf_mode is LeafMode.DOT:
         # a fiber's sum arrives when its last step does
         last = np.flatnonzero(np.diff(lanes.token, append=-1))

@@ -241,21 +241,19 @@ def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int |
     sizes = [columns[0].sizes[columns[0].indices.index(i)] for i in shared]
     if prod(sizes) >= 1 << 62:
         return None
+    sparse = [n for n, tensor in enumerate(tensors) if COMPRESSED in tensor.levels]
+    free = [prod(s.sizes) // max(1, prod(sizes)) for s in columns]
+    if not sparse:
+        return prod(sizes) * free[0] * free[1]
+    if len(sparse) == 1:
+        return tensors[sparse[0]].nnz * free[1 - sparse[0]]
     counts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for stored, tensor in zip(columns, tensors, strict=True):
-        if COMPRESSED not in tensor.levels:
-            continue
-        key = np.zeros(tensor.nnz, np.int64)
         coordinates, _ = tensor.stored_entries()
+        key = np.zeros(len(coordinates[0]), np.int64)
         for index, size in zip(shared, sizes, strict=True):
             key = key * size + coordinates[stored.access.indices.index(index)]
         counts.append(np.unique(key, return_counts=True))
-    free = [prod(s.sizes) // max(1, prod(sizes)) for s in columns]
-    if not counts:
-        return prod(sizes) * free[0] * free[1]
-    if len(counts) == 1:
-        sparse = 0 if COMPRESSED in tensors[0].levels else 1
-        return int(counts[0][1].sum()) * free[1 - sparse]
     (a, a_count), (b, b_count) = counts
     _, in_a, in_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
     return int((a_count[in_a] * b_count[in_b]).sum())
