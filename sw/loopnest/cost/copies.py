@@ -83,7 +83,7 @@ def choose_copies(
                 drained = int(((of_word + 1) // 2).sum())
             chain = block * LANES + sample.key % LANES
             cycles += max(drained, _fill_cycles(sample.step, chain, latency))
-            steps += 1 + np.count_nonzero(np.diff(sample.step))
+            steps += 1 + int(np.count_nonzero(np.diff(sample.step)))
         if least is None or cycles < WORTH * least:
             best, least = copies, cycles
         if WORTH * least <= steps:  # which is what they take without any stall
