@@ -1,6 +1,7 @@
 """Views, slices and concatenations."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import fx
 
 from .builder import Builder, shape_of
-from .elementwise import dtype_of
+from .elementwise import dtype_of, where
 from .table import aten
 from .traced import Traced
 
@@ -18,6 +19,7 @@ from .traced import Traced
     "_unsafe_view.default",
     "reshape.default",
     "flatten.using_ints",
+    "unflatten.int",
     "squeeze.default",
     "squeeze.dim",
     "squeeze.dims",
@@ -40,9 +42,14 @@ def _transpose(b: Builder, node: fx.Node, x: Traced, first: int, second: int) ->
     return b.transpose(x, axes)
 
 
-@aten("t.default")
+@aten("t.default", "numpy_T.default")
 def _t(b: Builder, node: fx.Node, x: Traced) -> Traced:
-    return b.swap(x) if x.ndim == 2 else x
+    return b.transpose(x, range(x.ndim)[::-1])
+
+
+@aten("mT.default")
+def _mt(b: Builder, node: fx.Node, x: Traced) -> Traced:
+    return b.swap(x)
 
 
 @aten("expand.default")
@@ -57,6 +64,30 @@ def _repeat(b: Builder, node: fx.Node, x: Traced, times: Sequence[int]) -> Trace
     repeated = [n for count, size in zip(times, shape, strict=True) for n in (count, size)]
     found = b.broadcast(b.reshape(x, spread), repeated)
     return b.reshape(found, shape_of(node.meta["val"]))
+
+
+@aten("repeat_interleave.self_int")
+def _repeat_interleave(
+    b: Builder, node: fx.Node, x: Traced, times: int, dim: int | None = None, **unused: Any
+) -> Traced:
+    axis = 0 if dim is None else x.axis(dim)
+    x = b.reshape(x, (prod(x.shape),)) if dim is None else x
+    before, size, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    found = b.reshape(x, (*before, size, 1, *after))
+    found = b.broadcast(found, (*before, size, times, *after))
+    return b.reshape(found, (*before, size * times, *after))
+
+
+@aten("tril.default")
+def _tril(b: Builder, node: fx.Node, x: Traced, diagonal: int = 0) -> Traced:
+    kept = b.known(np.tri(*x.shape[-2:], diagonal, dtype=bool), torch.bool)
+    return where(b, kept, x, 0)
+
+
+@aten("triu.default")
+def _triu(b: Builder, node: fx.Node, x: Traced, diagonal: int = 0) -> Traced:
+    kept = b.known(~np.tri(*x.shape[-2:], diagonal - 1, dtype=bool), torch.bool)
+    return where(b, kept, x, 0)
 
 
 def _bounds(size: int, start: int | None, stop: int | None) -> tuple[int, int]:
@@ -109,6 +140,11 @@ def _split(b: Builder, node: fx.Node, x: Traced, size: int, dim: int = 0) -> tup
     axis = x.axis(dim)
     starts = range(0, x.shape[axis], size)
     return tuple(b.slice(x, axis, s, min(s + size, x.shape[axis])) for s in starts)
+
+
+@aten("chunk.default")
+def _chunk(b: Builder, node: fx.Node, x: Traced, count: int, dim: int = 0) -> tuple[Traced, ...]:
+    return _split(b, node, x, -(-x.shape[x.axis(dim)] // count), dim)
 
 
 @aten("unbind.int")

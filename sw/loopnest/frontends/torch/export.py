@@ -18,7 +18,7 @@ from ...graph.graph import Graph
 from . import arrangement, elementwise, products, reductions, windows  # noqa: F401
 from .builder import Builder, origin_of, shape_of
 from .modules import evaluated
-from .table import translate
+from .table import TRANSLATIONS, translate
 from .traced import Traced, as_array
 
 KEPT = (
@@ -39,6 +39,8 @@ KEPT = (
     "aten.upsample_nearest2d.vec",
 )
 """Operators that graphs have, or that PyTorch would decompose to more than is needed."""
+
+FACTORIES = ("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
 
 CHECKS = ("_assert", "_guards", "_check_errors", "sym_constrain", "constrain_range")
 """Words in the names of operators that check something and compute nothing."""
@@ -87,11 +89,27 @@ def from_torch(
         else:
             raise TypeError(f"{type(model).__name__}: expected a Module or an ExportedProgram")
         _check_fixed(program)
-        table = torch.export.default_decompositions()
-        for name in KEPT:
-            table.pop(_overload(name), None)
-        program = program.run_decompositions(table)
+        if not _translatable(program):
+            table = torch.export.default_decompositions()
+            for name in KEPT:
+                table.pop(_overload(name), None)
+            program = program.run_decompositions(table)
     return _translated(program, stand_ins)
+
+
+def _translatable(program: torch.export.ExportedProgram) -> bool:
+    """Return whether all operators of a program have translations, or are made of nothing.
+
+    Then it is not decomposed, which takes as long as the export.
+    """
+    return all(
+        str(node.target) in TRANSLATIONS
+        or node.target is operator.getitem
+        or any(word in str(node.target) for word in CHECKS)
+        or (str(node.target) in FACTORIES and not node.all_input_nodes)
+        for node in program.graph.nodes
+        if node.op not in ("placeholder", "output")
+    )
 
 
 def _overload(name: str) -> Any:

@@ -75,16 +75,36 @@ def _convolution(
         pads = [(max(0, before), max(0, after)) for before, after in pads]
         stride = (1,) * spatial
     inputs = [x, weight] if bias is None else [x, weight, bias]
+    shape = shape_of(node.meta["val"])
     return b.emit(
         "conv",
         inputs,
-        shape_of(node.meta["val"]),
+        shape if len(shape) == x.ndim else (1, *shape),
         x.dtype,
         stride=tuple(stride),
         padding=tuple(pads),
         dilation=tuple(dilation),
         groups=groups,
     )
+
+
+@aten("conv1d.default", "conv2d.default")
+def _conv(
+    b: Builder,
+    node: fx.Node,
+    x: Traced,
+    weight: Traced,
+    bias: Traced | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> Any:
+    alone = x.ndim < weight.ndim
+    x = b.reshape(x, (1, *x.shape)) if alone else x
+    how = (stride, padding, dilation, False, (0,), groups)
+    found = _convolution(b, node, x, weight, bias, *how)
+    return b.reshape(found, found.shape[1:]) if alone else found
 
 
 def _spread(b: Builder, x: Traced, stride: Sequence[int]) -> Traced:

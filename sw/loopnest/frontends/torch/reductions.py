@@ -125,13 +125,13 @@ def _var(
     return variance, mean if keepdim else b.over("mean", x, axes)
 
 
-@aten("_softmax.default", "_safe_softmax.default")
+@aten("_softmax.default", "_safe_softmax.default", "softmax.int")
 def _softmax(b: Builder, node: fx.Node, x: Traced, dim: int, *unused: Any) -> Traced:
     masked = {"masked": True} if "safe" in str(node.target) else {}
     return b.unary("softmax", b.cast(x, dtype_of(node)), axis=x.axis(dim), **masked)
 
 
-@aten("_log_softmax.default")
+@aten("_log_softmax.default", "log_softmax.int")
 def _log_softmax(b: Builder, node: fx.Node, x: Traced, dim: int, *unused: Any) -> Traced:
     return b.unary("softmax", b.cast(x, dtype_of(node)), axis=x.axis(dim), logarithm=True)
 
@@ -209,12 +209,44 @@ def _batch_norm(
     momentum: float,
     epsilon: float,
 ) -> Any:
+    return (_normalised(b, x, weight, bias, mean, variance, epsilon), None, None)
+
+
+@aten("batch_norm.default")
+def _any_batch_norm(
+    b: Builder,
+    node: fx.Node,
+    x: Traced,
+    weight: Traced | None,
+    bias: Traced | None,
+    mean: Traced | None,
+    variance: Traced | None,
+    training: bool,
+    momentum: float,
+    epsilon: float,
+    *unused: Any,
+) -> Any:
+    if training or mean is None or variance is None:
+        return NotImplemented
+    return _normalised(b, x, weight, bias, mean, variance, epsilon)
+
+
+def _normalised(
+    b: Builder,
+    x: Traced,
+    weight: Traced | None,
+    bias: Traced | None,
+    mean: Traced,
+    variance: Traced,
+    epsilon: float,
+) -> Traced:
+    """Return a batch normalised with given statistics."""
     scale = b.unary("reciprocal", b.unary("sqrt", b.add(variance, epsilon)))
     scale = scale if weight is None else b.mul(scale, weight)
     shift = b.binary("sub", 0 if bias is None else bias, b.mul(mean, scale))
     of_channel = (-1, *(1,) * (x.ndim - 2)) if x.ndim > 2 else (-1,)
     scale, shift = (b.reshape(t, (t.shape[0], *of_channel[1:])) for t in (scale, shift))
-    return (b.add(b.mul(x, scale), shift), None, None)
+    return b.add(b.mul(x, scale), shift)
 
 
 @aten("_native_batch_norm_legit.no_stats")

@@ -110,7 +110,7 @@ def _avg_pool(
     return b.reshape(found, shape)
 
 
-@aten("_adaptive_avg_pool2d.default", "adaptive_avg_pool1d.default")
+@aten("_adaptive_avg_pool2d.default", "adaptive_avg_pool2d.default", "adaptive_avg_pool1d.default")
 def _adaptive_avg_pool(b: Builder, node: fx.Node, x: Traced, size: Any) -> Any:
     return _adaptive(b, node, x, size, "mean")
 
