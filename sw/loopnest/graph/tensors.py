@@ -245,6 +245,11 @@ class Tensors:
         )
         self._values[name] = Value.whole(tensor, shape, wide=not narrow)
 
+    def _copied_modes(self, name: str) -> int:
+        """Return how many modes a statement that copies a tensor of the graph has."""
+        value = self._values[name]
+        return len(_runs(value, [axis for axis, size in enumerate(value.shape) if size != 1]))
+
     def move(self, node: Node) -> bool:
         """Change how a tensor is seen; return whether that is possible without moving elements."""
         (name,) = node.inputs
@@ -253,7 +258,8 @@ class Tensors:
             self.on_chip(name)
             stores = [self._values]
         found = [_moved(store[name], node) for store in stores]
-        if None in found and stores == [self._values] and self.real(name):
+        one = stores == [self._values] and self.real(name)
+        if None in found and one and self._copied_modes(name) <= MAX_MODES:
             self.copy(name)
             found = [_moved(self._values[name], node)]
         for store, value in zip(stores, found, strict=True):

@@ -228,6 +228,7 @@ def test_calibration():
         loopnest.compile(bad, chip=chip)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_parts_are_joined(axis):
     graph = Graph(
@@ -246,3 +247,25 @@ def test_parts_are_joined(axis):
     )
     where = places(check(graph))
     assert {name for name, place in where.items() if place == "host"} == {"q"}
+=======
+def test_heads_that_are_repeated():
+    """Keys for several heads: five axes with a repeated one in the middle are no view, nor a copy
+    of up to four modes.
+    """
+    graph = Graph(
+        {"k": normal(1, 2, 7, 2, 4), "q": normal(2, 2, 6, 7, 4)},
+        {"w": normal(3, 4, 4)},
+        (
+            Node("m", "matmul", ("k", "w")),
+            Node("t", "transpose", ("m",), {"axes": (0, 2, 1, 3)}),
+            Node("u", "reshape", ("t",), {"shape": (2, 2, 1, 7, 4)}),
+            Node("b", "broadcast", ("u",), {"shape": (2, 2, 3, 7, 4)}),
+            Node("r", "reshape", ("b",), {"shape": (2, 6, 7, 4)}),
+            Node("v", "transpose", ("r",), {"axes": (0, 1, 3, 2)}),
+            Node("y", "matmul", ("q", "v")),
+        ),
+        ("y",),
+    )
+    found = places(check(graph))
+    assert found["r"] == "host" and found["y"] == "chip"
+>>>>>>> 40ec0b0 (Models: a reshape that would copy more than four modes is the host's)
