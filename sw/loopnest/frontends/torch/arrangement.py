@@ -80,13 +80,13 @@ def _repeat_interleave(
 
 @aten("tril.default")
 def _tril(b: Builder, node: fx.Node, x: Traced, diagonal: int = 0) -> Traced:
-    kept = b.known(np.tri(*x.shape[-2:], diagonal, dtype=bool), torch.bool)
+    kept = b.known(np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=bool), torch.bool)
     return where(b, kept, x, 0)
 
 
 @aten("triu.default")
 def _triu(b: Builder, node: fx.Node, x: Traced, diagonal: int = 0) -> Traced:
-    kept = b.known(~np.tri(*x.shape[-2:], diagonal - 1, dtype=bool), torch.bool)
+    kept = b.known(~np.tri(x.shape[-2], x.shape[-1], diagonal - 1, dtype=bool), torch.bool)
     return where(b, kept, x, 0)
 
 
