@@ -12,7 +12,6 @@ images are scikit-learn's digits, scaled up.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +19,15 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 import loopnest
-from loopnest import Assignment, Chip, Epilogue, Memory, Program, RunReport
+from loopnest import Assignment, Chip, Epilogue, Program, RunReport
 from loopnest.progress import task
-from loopnest_hw.config import make_config
 from loopnest_hw.program import program as command
 
-from ..formats.files import check_writable
+from .figures import finish, print_layers, program_figures
+from .options import check_options, chip_of, files_of, parser_of
 
 NEURONS = 1024
 WEIGHTS = 32
@@ -39,8 +36,6 @@ EPILOGUE = Epilogue(bias=-0.3, clamp=(0, 32))
 
 DENSE_IMAGES = 16
 """Images of the dense run; more take as much longer."""
-
-REPORT, PLOT = "graphchallenge.json", "graphchallenge.png"
 
 
 @dataclass(frozen=True)
@@ -160,16 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; return 0 if every figure is as it has to be."""
     options, network = _parse(arguments)
     console = Console()
-    memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
-
-    def make(backend: str) -> Chip:
-        return Chip(options.preset, dtype="bf16", memory=memory, backend=backend)
-
     multiplies, reference = network.reference()
     with task("golden model", keep=True):
-        model = network.program(make("model"))
+        model = network.program(chip_of(options, "bf16", "model"))
         golden = model()
-    chip = make(options.backend)
+    chip = chip_of(options, "bf16")
     compiled, result = model, golden
     if options.backend == "rtl":
         compiled = network.program(chip)
@@ -186,32 +176,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems.append("the categories are not those that SciPy finds")
     if [layer.multiplies for layer in compiled.layers.values()] != multiplies:
         problems.append("the multiplies are not those of the patterns")
-    _print(console, compiled, report, len(categories), dense)
-    counted = report.cycles is not None
+    print_layers(console, compiled, report)
+    console.print(f"{len(categories)} categories")
+    images = network.images.shape[0]
+    some = min(DENSE_IMAGES, images)
+    if dense is not None and report.cycles:
+        console.print(
+            f"everything dense: {dense:,.0f} cycles, by the rate of one layer on {some} images: "
+            f"{dense / report.cycles:.0f}x as many"
+        )
     figures = {
-        "images": network.images.shape[0],
+        "images": images,
         "layers": len(network.weights),
-        "backend": options.backend,
-        "preset": options.preset,
-        "memory": {"latency": memory.latency, "bytes_per_cycle": memory.bytes_per_cycle},
+        **program_figures(options, report),
         "categories": categories.tolist(),
-        "multiplies": report.multiplies,
-        "cycles": report.cycles,
-        "roof_share": report.roof_share if counted else None,
-        "pe_roof_share": report.pe_roof_share if counted else None,
         "dense_cycles": dense,
-        "dense_measured": f"one layer on {min(DENSE_IMAGES, network.images.shape[0])} images",
+        "dense_measured": f"one layer on {some} images",
         "layer_cycles": [layer.cycles for layer in compiled.layers.values()],
         "layer_multiplies": multiplies,
-        "problems": problems,
     }
-    json_path, plot_path = options.output / REPORT, options.output / PLOT
-    json_path.write_text(json.dumps(figures, indent=2) + "\n")
-    _plot(plot_path, compiled, report, dense)
-    console.print(f"report: {json_path}   plot: {plot_path}")
-    for problem in problems:
-        console.print(f"[red]wrong: {problem}[/red]")
-    return 1 if problems else 0
+    _plot(files_of(options)[1], compiled, report, dense)
+    return finish(options, console, figures, problems)
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -221,26 +206,13 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Network]:
-    name = "python -m loopnest.examples.graphchallenge"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser = parser_of("graphchallenge", __doc__)
     parser.add_argument("--file", type=Path, help="network and images; default: drawn")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--layers", type=int, default=30)
-    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
-    parser.add_argument("--preset", default="single")
-    parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
-    parser.add_argument("--bytes-per-cycle", type=float, default=32)
-    parser.add_argument("--output", type=Path, default=Path("build"))
     options = parser.parse_args(arguments)
     try:
-        make_config(options.preset, "bf16")
-        Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
-        for size in ("images", "layers"):
-            if getattr(options, size) < 1:
-                raise ValueError(f"--{size} {getattr(options, size)}: expected 1 or more")
-        options.output.mkdir(parents=True, exist_ok=True)
-        for file in (REPORT, PLOT):
-            check_writable(options.output / file)
+        check_options(options, "bf16", ("images", "layers"))
         if options.file is None:
             network = draw_network(options.layers, options.images)
         else:
@@ -248,34 +220,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Network
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return options, network
-
-
-def _print(
-    console: Console, program: Program, report: RunReport, categories: int, dense: float | None
-) -> None:
-    title = "Layer by layer (shares: of the cycles)"
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("layer", "multiplies", "cycles", "roof", "PE roof"):
-        table.add_column(name, justify="right")
-
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.0%}"
-
-    for n, layer in enumerate([*program.layers.values(), report]):
-        table.add_row(
-            "all" if layer is report else str(n + 1),
-            f"{layer.multiplies:,}",
-            "-" if layer.cycles is None else f"{layer.cycles:,}",
-            share(layer.roof_share),
-            share(layer.pe_roof_share),
-        )
-    console.print(table)
-    console.print(f"{categories} categories")
-    if dense is not None and report.cycles:
-        console.print(
-            f"everything dense: {dense:,.0f} cycles, by the rate of one layer on {DENSE_IMAGES} "
-            f"images: {dense / report.cycles:.0f}x as many"
-        )
 
 
 def _plot(path: Path, program: Program, report: RunReport, dense: float | None) -> None:

@@ -1,0 +1,108 @@
+"""What examples report: the figures of a program, its layers as a table and as a plot."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from loopnest import Program, RunReport
+
+from .options import files_of, memory_of
+
+
+def program_figures(options: argparse.Namespace, report: RunReport) -> dict[str, Any]:
+    """Return the settings and the totals of a run; what a backend does not count is None."""
+    counted = report.cycles is not None
+    memory = memory_of(options)
+    return {
+        "backend": options.backend,
+        "preset": options.preset,
+        "memory": {"latency": memory.latency, "bytes_per_cycle": memory.bytes_per_cycle},
+        "multiplies": report.multiplies,
+        "cycles": report.cycles,
+        "roof_share": report.roof_share if counted else None,
+        "pe_roof_share": report.pe_roof_share if counted else None,
+    }
+
+
+def print_layers(console: Console, program: Program, report: RunReport) -> None:
+    """Print each layer's work, and that of all."""
+    title = "Layer by layer (shares: of the cycles)"
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("layer", "multiplies", "cycles", "roof", "PE roof"):
+        table.add_column(name, justify="right")
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0%}"
+
+    for name, layer in [*program.layers.items(), ("all", report)]:
+        table.add_row(
+            name,
+            f"{layer.multiplies:,}",
+            "-" if layer.cycles is None else f"{layer.cycles:,}",
+            share(layer.roof_share),
+            share(layer.pe_roof_share),
+        )
+    console.print(table)
+
+
+def finish(
+    options: argparse.Namespace,
+    console: Console,
+    figures: Mapping[str, Any],
+    problems: Sequence[str],
+) -> int:
+    """Write the report, print what is wrong, and return the exit code."""
+    json_path, plot_path = files_of(options)
+    json_path.write_text(json.dumps({**figures, "problems": list(problems)}, indent=2) + "\n")
+    console.print(f"report: {json_path}   plot: {plot_path}")
+    for problem in problems:
+        console.print(f"[red]wrong: {problem}[/red]")
+    return 1 if problems else 0
+
+
+def plot_layers(
+    options: argparse.Namespace,
+    title: str,
+    program: Program,
+    report: RunReport,
+    dense: Sequence[float] | None,
+) -> None:
+    """Draw each layer's cycles, or its multiplies where none are counted, beside those of the
+    dense layer.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import numpy as np
+    from matplotlib import pyplot
+    from matplotlib.ticker import StrMethodFormatter
+
+    unit = "multiplies" if report.cycles is None else "cycles"
+    layers = [getattr(layer, unit) for layer in program.layers.values()]
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    at = np.arange(len(layers))
+    bars = [(layers, "sparse", 0.0)]
+    if dense is not None and report.cycles and report.pe_roof_share is not None:
+        bars = [(list(dense), "dense (estimated)", -0.2), (layers, "sparse", 0.2)]
+        title += (
+            f"\n{report.cycles:,} cycles, {report.pe_roof_share:.0%} of the PE's roof; "
+            f"{sum(dense) / report.cycles:,.0f}x fewer than dense"
+        )
+    for heights, label, offset in bars:
+        drawn = axes.bar(at + offset, heights, 0.8 / len(bars), label=label)
+        axes.bar_label(drawn, [f"{height:,.0f}" for height in heights], fontsize=8)
+    axes.set_yscale("log")
+    axes.margins(y=0.15)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xticks(at, list(program.layers))
+    axes.set_title(title)
+    axes.set_xlabel("layer")
+    axes.set_ylabel(unit)
+    axes.legend(loc="upper right")
+    figure.savefig(files_of(options)[1], dpi=150)
+    pyplot.close(figure)
