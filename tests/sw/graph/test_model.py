@@ -228,7 +228,6 @@ def test_calibration():
         loopnest.compile(bad, chip=chip)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_parts_are_joined(axis):
     graph = Graph(
@@ -247,7 +246,8 @@ def test_parts_are_joined(axis):
     )
     where = places(check(graph))
     assert {name for name, place in where.items() if place == "host"} == {"q"}
-=======
+
+
 def test_heads_that_are_repeated():
     """Keys for several heads: five axes with a repeated one in the middle are no view, nor a copy
     of up to four modes.
@@ -268,4 +268,3 @@ def test_heads_that_are_repeated():
     )
     found = places(check(graph))
     assert found["r"] == "host" and found["y"] == "chip"
->>>>>>> 40ec0b0 (Models: a reshape that would copy more than four modes is the host's)
