@@ -67,7 +67,7 @@ class Placement(Sequence[Placed]):
             yield plain(
                 {
                     "operator": node.operator,
-                    "origin": node.origin,
+                    "origin": str(node),
                     "where": placed.where,
                     "why": placed.why,
                     "layer": placed.layer,
