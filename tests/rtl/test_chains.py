@@ -10,6 +10,9 @@ import scipy.sparse as sp
 
 import loopnest
 from loopnest import Assignment, Chip, Epilogue, Memory
+from loopnest.images.convolution import convolution
+from loopnest.images.layout import ImageLayout
+from loopnest.images.pooling import max_pool
 from loopnest.program.program import Program
 from loopnest_hw.registers import OFFSETS, ErrorCode
 
@@ -99,6 +102,39 @@ def test_a_network_in_one_start(pair: Pair, latency: int, monkeypatch: pytest.Mo
             assert program.report is not None
             assert program.report.cycles == simulator(chip).register(OFFSETS["cycles"])
             assert sum(len(t.ends) for t in program.report.timelines) > 0
+    assert not simulator(chip).violations
+
+
+@on("shrunk/int8", "shrunk/bf16")
+def test_layers_on_images_in_one_start(pair: Pair) -> None:
+    """Dense and compressed results, with the zeros around them that the next layer reads."""
+    rng = np.random.default_rng(4)
+    layout = ImageLayout.make(2, (6, 7), 3, border=1, multiple=2)
+    weights = draw(rng, (8, 3, 3, 3), 1), draw(rng, (8, 1, 3, 3), 0.5), draw(rng, (5, 8, 1, 1), 1)
+    first = convolution(layout, weights[0], padding=1, border=1, image="x", result="a")
+    second = convolution(
+        first.layout, weights[1], stride=2, padding=1, groups=8, image="a", result="b"
+    )
+    third = convolution(second.layout, weights[2], image="b", result="c")
+    last = max_pool(third.layout, 2, image="c", result="d")
+    relu = Epilogue(bias=2, scale=1 / 8, relu=True, out="narrow")
+    steps = [
+        first.assignment(relu),
+        second.assignment(relu, out="dense,dense"),
+        third.assignment(relu),
+        last.assignment(),
+    ]
+    operands = {"x": layout.pack(draw(rng, (2, 3, 6, 7), 0.7))}
+    for layer in (first, second, third, last):
+        operands |= layer.operands
+    memory = Memory(latency=20, fill=0xA5)
+    model = Chip(pair.preset, dtype=pair.dtype, backend="model", memory=memory, progress=False)
+    chip = pair.chip(memory)
+    program, golden = (loopnest.compile(steps, operands, chip=c) for c in (chip, model))
+    for images in (operands["x"], layout.pack(draw(rng, (2, 3, 6, 7), 0.2))):
+        got = program.run(x=images)["d"]
+        assert np.any(got) and Bits(got) == Bits(golden.run(x=images)["d"])
+        assert program.report.multiplies == golden.report.multiplies
     assert not simulator(chip).violations
 
 

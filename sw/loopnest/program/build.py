@@ -21,6 +21,7 @@ from ..expression.notation import Access, Negate, Statement, named_apart
 from ..expression.operand import Operand
 from ..expression.semiring import Semiring
 from ..expression.split import OneKernelError, factors_of, is_group, product_of, terms_of
+from ..expression.view import View
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import sparse_levels
 from ..loops.plan import LATENCY, Plan, default_levels, make_plan
@@ -148,13 +149,15 @@ def _compute(scope: Scope, goal: Goal) -> Expected:
     try:
         plan = _plan(scope, goal, scope.order)
     except OneKernelError as error:
-        found = _several(scope, goal, apart=not goal.whole)
+        # a part of a statement has no mask, which a view out of bounds needs
+        whole = goal.whole or any(isinstance(o, View) and o.leaves for o in operands)
+        found = _several(scope, goal, apart=not whole)
         if found is not None:
             return found
         try:
             plan = _plan(scope, goal, scope.order, relaxed=True)
         except OneKernelError:
-            found = _several(scope, goal) if goal.whole else None
+            found = _several(scope, goal) if whole else None
             if found is not None:
                 return found
             raise error from None
