@@ -72,11 +72,18 @@ static void invalidate(const struct loopnest_program *p, uint32_t first, uint32_
     if (bytes && p->device->invalidate) p->device->invalidate(p->device->context, first, bytes);
 }
 
+/* As zlib's, four bits at a time. */
 static uint32_t crc32(const uint8_t *data, size_t bytes) {
-    uint32_t crc = 0xffffffffu;
+    uint32_t of_bits[16], crc = 0xffffffffu;
+    for (uint32_t n = 0; n < 16; ++n) {
+        of_bits[n] = n;
+        for (int bit = 0; bit < 4; ++bit)
+            of_bits[n] = of_bits[n] >> 1 ^ (of_bits[n] & 1 ? 0xedb88320u : 0);
+    }
     for (size_t i = 0; i < bytes; ++i) {
         crc ^= data[i];
-        for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+        crc = crc >> 4 ^ of_bits[crc & 15];
+        crc = crc >> 4 ^ of_bits[crc & 15];
     }
     return ~crc;
 }
@@ -92,9 +99,27 @@ static int table(const uint8_t *image, enum header count, enum header at, uint32
     return first <= bytes && header(image, count) <= (bytes - first) / (4u * words);
 }
 
-static int check(const uint8_t *image, size_t bytes) {
+static int check_header(const uint8_t *image, size_t bytes) {
     if (bytes < 4u * HEADER_WORDS || header(image, H_MAGIC) != MAGIC) return LOOPNEST_NO_IMAGE;
-    if (header(image, H_VERSION) != VERSION) return LOOPNEST_VERSION;
+    return header(image, H_VERSION) == VERSION ? LOOPNEST_OK : LOOPNEST_VERSION;
+}
+
+/* Whether a tensor has a form that the driver knows, inside of the memory. */
+static int check_tensor(const uint8_t *r, uint32_t need, uint32_t strings) {
+    const uint32_t order = field(r, T_ORDER);
+    if (field(r, T_NAME) >= strings || field(r, T_TYPE) > LOOPNEST_FP32 ||
+        order > LOOPNEST_MAX_ORDER || !within(field(r, T_VALUES), field(r, T_VALUE_BYTES), need))
+        return 0;
+    for (uint32_t n = 0; n < 2 * LOOPNEST_MAX_ORDER; ++n)
+        if (!within(field(r, T_LEVELS + 2 * n), field(r, T_LEVELS + 2 * n + 1), need)) return 0;
+    for (uint32_t m = 0; m < order; ++m)
+        if (field(r, T_MODE + m) >= order) return 0;
+    return 1;
+}
+
+static int check(const uint8_t *image, size_t bytes) {
+    const int status = check_header(image, bytes);
+    if (status) return status;
     const uint32_t size = header(image, H_BYTES);
     if (size != bytes || crc32(image + 16, bytes - 16) != header(image, H_CRC))
         return LOOPNEST_DAMAGED;
@@ -111,6 +136,10 @@ static int check(const uint8_t *image, size_t bytes) {
         if (!within(get32(at), get32(at + 8), need) || !within(get32(at + 4), get32(at + 8), size))
             return LOOPNEST_DAMAGED;
     }
+    for (uint32_t n = 0; n < header(image, H_TENSORS); ++n) {
+        const uint8_t *at = image + header(image, H_TENSOR_TABLE) + 4u * TENSOR_WORDS * n;
+        if (!check_tensor(at, need, length)) return LOOPNEST_DAMAGED;
+    }
     for (uint32_t n = 0; n < header(image, H_RELOCATIONS); ++n)
         if (!within(get32(image + header(image, H_RELOCATION_TABLE) + 4u * n), 4, need))
             return LOOPNEST_DAMAGED;
@@ -118,7 +147,7 @@ static int check(const uint8_t *image, size_t bytes) {
 }
 
 uint32_t loopnest_memory_bytes(const void *image, size_t bytes) {
-    return check(image, bytes) ? 0 : header(image, H_MEMORY);
+    return check_header(image, bytes) ? 0 : header(image, H_MEMORY);
 }
 
 int loopnest_load(struct loopnest_device *device, struct loopnest_program *program,

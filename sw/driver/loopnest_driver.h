@@ -16,6 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* What the functions return. */
 enum loopnest_status {
     LOOPNEST_OK = 0,
@@ -47,7 +51,8 @@ struct loopnest_device {
     void (*clean)(void *context, uint32_t first, uint32_t bytes);
     void (*invalidate)(void *context, uint32_t first, uint32_t bytes);
 
-    /* Optional: called while `loopnest_wait` waits, to sleep until an interrupt. */
+    /* Optional: called while `loopnest_wait` waits, to sleep until an interrupt; it has to return at
+       one that is pending already. */
     void (*idle)(void *context);
 };
 
@@ -79,7 +84,7 @@ struct loopnest_tensor {
     uint32_t elements; /* the product of the shape */
 };
 
-/* The bytes of memory that an image takes, or 0 if it is none. */
+/* The bytes of memory that an image takes, by its header; 0 if it has none. */
 uint32_t loopnest_memory_bytes(const void *image, size_t bytes);
 
 /* Check an image and the chip, and copy the image to the memory. */
@@ -122,5 +127,9 @@ const char *loopnest_error(const struct loopnest_program *program, int status);
 
 /* A number as bfloat16, rounded to nearest even. */
 uint16_t loopnest_bf16(float number);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -12,6 +12,7 @@ from .formats.pack import CompressedLevel
 from .formats.tensor import Tensor
 from .kernel.backends import ChipError
 from .load import load
+from .program.loaded import SavedProgram
 from .program.program import Assignment, Program
 from .report.report import RunReport
 
@@ -29,6 +30,7 @@ __all__ = [
     "Memory",
     "Program",
     "RunReport",
+    "SavedProgram",
     "Tensor",
     "compile",
     "load",

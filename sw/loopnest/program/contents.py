@@ -12,6 +12,7 @@ from ..expression.parser import parse
 from ..expression.semiring import find_semiring
 from ..expression.view import View
 from ..formats.tensor import Tensor
+from ..lazy import lazy
 from ..report.report import RunReport, combine
 from .build import Planned
 from .chain import root
@@ -47,13 +48,13 @@ class Bound:
     operands: tuple[Operand, ...]
     compacted: bool
 
-    @property
+    @lazy
     def names(self) -> tuple[str | None, ...]:
         """The tensors of the operands; None for a number."""
         accesses = parse(self.text).accesses
         return tuple(a.tensor if a.number is None else None for a in accesses)
 
-    @property
+    @lazy
     def mask(self) -> str | None:
         """The mask's tensor."""
         mask = parse(self.text).mask
