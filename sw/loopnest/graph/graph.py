@@ -1,6 +1,6 @@
 """A model as a graph of operators on named tensors, whatever form it came in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,25 @@ class Graph:
                 kept.append(node)
         constants = {name: array for name, array in self.constants.items() if name in names}
         return Graph(self.inputs, constants, tuple(reversed(kept)), self.outputs)
+
+    def part(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> "Graph":
+        """Return the graph of some tensors, computed from these inputs instead of the graph's: any
+        tensors of it, with examples.
+
+        Raises
+        ------
+        ValueError
+            If an output needs another tensor that is no constant.
+        """
+        needed = set(outputs)
+        nodes = []
+        for node in reversed(self.nodes):
+            if node.result in needed and node.result not in inputs:
+                nodes.append(node)
+                needed.update(node.inputs)
+        constants = {name: array for name, array in self.constants.items() if name in needed}
+        used = {name: array for name, array in inputs.items() if name in needed}
+        return Graph(used, constants, tuple(reversed(nodes)), tuple(outputs))
 
     def walk(self, inputs: Mapping[str, Array] | None = None) -> Iterator[tuple[Node, Array]]:
         """Compute the nodes' results one by one with NumPy; each is dropped after its last use."""

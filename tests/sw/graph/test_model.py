@@ -268,3 +268,21 @@ def test_heads_that_are_repeated():
     )
     found = places(check(graph))
     assert found["r"] == "host" and found["y"] == "chip"
+
+
+def test_a_part_of_a_graph():
+    graph = Graph(
+        {"x": normal(1, 2, 4)},
+        {"v": normal(2, 4, 4), "w": normal(3, 3, 4)},
+        (
+            Node("h", "linear", ("x", "v")),
+            Node("r", "relu", ("h",)),
+            Node("y", "linear", ("r", "w")),
+        ),
+        ("y",),
+    )
+    part = graph.part({"r": graph.part(graph.inputs, ["r"]).evaluate()["r"]}, ["y"])
+    assert list(part.inputs) == ["r"] and list(part.constants) == ["w"]
+    assert np.array_equal(part.evaluate()["y"], graph.evaluate()["y"])
+    with pytest.raises(ValueError, match="nothing before it computes 'x'"):
+        graph.part({}, ["y"])
