@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Memory
 from loopnest.benchmarks import __main__ as command
-from loopnest.benchmarks import convolution, graphs, layer, plans, skipping
+from loopnest.benchmarks import compiled, convolution, graphs, layer, plans, skipping
 from loopnest.benchmarks.bounds import (
     AsFastest,
     AtShorter,
@@ -192,3 +192,21 @@ def test_results_are_compared_element_by_element():
     stored_zero = sp.csr_array((np.array([0, 1, 2]), ([0, 0, 1], [0, 1, 0])), shape=(2, 2))
     assert same(stored_zero, a) and same(a, a.toarray())
     assert not same(a, 2 * a) and not same(a, a.toarray() + 1) and not same(a, a[:1])
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_compiled_layers_multiply_what_is_kept(dtype):
+    chip = Chip("single", dtype=dtype, backend="model")
+    layers = list(compiled.run_layers(chip, size=32))
+    assert [(inputs, name) for inputs, name, _, _ in layers] == [
+        (inputs, name) for inputs in (64, 1) for name in compiled.PATTERNS
+    ]
+    assert layers[0][2].multiplies == 64 * 32 * 32
+    kept = np.count_nonzero(compiled.layer_of(64, compiled.PATTERNS["2:4"], 32).constants["w"])
+    # on an int8 chip the smallest weights are 0 as well
+    assert (
+        layers[1][2].multiplies == 64 * kept
+        if dtype == "bf16"
+        else layers[1][2].multiplies > 62 * kept
+    )
+    assert layers[3][3] < layers[2][3] < layers[1][3] < layers[0][3]

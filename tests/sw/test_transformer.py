@@ -19,9 +19,8 @@ def test_on_the_golden_model(tmp_path, capsys):
     assert figures["multiplies"] < 0.31 * 3 * 12 * 384**2 + 30_000
     assert figures["error"] < 0.02 and not figures["problems"]
     on_host = {row["operator"] for row in figures["placement"] if row["where"] == "host"}
-    assert (
-        on_host == {"cast", "gelu", "isnan", "layer_norm", "logical", "softmax", "where"} & on_host
-    )
+    assert on_host >= {"gelu", "layer_norm", "softmax"}
+    assert not on_host & {"linear", "matmul", "add", "mul", "reshape", "transpose"}
     assert (tmp_path / "transformer.png").stat().st_size > 0
 
 
