@@ -1,0 +1,311 @@
+"""The direction classifier of rapidocr-onnxruntime on crops of text, upright and upside down.
+
+The network comes from the package's ONNX file as it is, and runs as one program, all its layers in
+one start. It has to find the same class as ONNX Runtime for every crop, before it is pruned. Then
+its pointwise convolutions get zeros, as many as keep 98 % of the answers, and it runs again: the
+golden model checks the chip bit for bit, and the cycles are set beside those of the same network
+without zeros.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+import loopnest
+from loopnest import Chip, Memory
+from loopnest.progress import task
+from loopnest_hw.config import make_config
+from loopnest_hw.program import program as command
+
+from ..formats.files import check_writable
+from ..frontends.onnx import from_onnx
+from ..graph.graph import Graph
+from ..graph.model import Model
+from .crops import draw_crops
+from .pruning import layer_results, pointwise, prune
+
+PACKAGE = "rapidocr_onnxruntime"
+FILE = "models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
+
+KEPT_ANSWERS = 0.98
+"""The share of answers that have to stay as they are when the network is pruned."""
+
+SAMPLES = 32
+"""Crops that weights are fitted to; they are others than those that are classified."""
+
+AT_ONCE = 20
+
+SHARES = np.arange(0, 1, 0.05)
+"""Shares of zeros in pointwise convolutions that are tried."""
+
+REPORT, PLOT = "vision.json", "vision.png"
+
+Array = NDArray[Any]
+
+
+def find_file() -> Path:
+    """Return the network's file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the package is not installed.
+    """
+    spec = find_spec(PACKAGE)
+    path = Path(spec.origin).parent / FILE if spec is not None and spec.origin else None
+    if path is None or not path.is_file():
+        raise FileNotFoundError(f"{FILE} of rapidocr-onnxruntime is not installed: make models")
+    return path
+
+
+def classify(graph: Graph, crops: Array) -> Array:
+    """Return the classes of crops, by NumPy; the graph has ``AT_ONCE`` of them."""
+    found = []
+    for first in range(0, len(crops), AT_ONCE):
+        some = crops[first : first + AT_ONCE]
+        full = np.zeros_like(graph.inputs["x"])
+        full[: len(some)] = some
+        (scores,) = graph.evaluate({"x": full}).values()
+        found.append(scores.argmax(axis=1)[: len(some)])
+    return np.concatenate(found)
+
+
+def runtime_classes(path: Path, crops: Array) -> tuple[Array, str]:
+    """Return the classes of crops by ONNX Runtime, or by NumPy where it is not installed, and which
+    of them it was.
+    """
+    if find_spec("onnxruntime") is None:
+        return classify(from_onnx(path, [crops[:1].repeat(AT_ONCE, axis=0)]), crops), "NumPy"
+    import onnxruntime
+
+    (scores,) = onnxruntime.InferenceSession(path).run(None, {"x": crops})
+    return scores.argmax(axis=1), "ONNX Runtime"
+
+
+def most_zeros(path: Path, crops: Array, wanted: Array) -> dict[str, Array]:
+    """Return the constants with the largest of `SHARES` at which `KEPT_ANSWERS` stay."""
+    samples, _ = draw_crops(SAMPLES, seed=1)
+    fitted = from_onnx(path, [samples])
+    before = layer_results(fitted)
+    graph = from_onnx(path, [crops[:1].repeat(AT_ONCE, axis=0)])
+    low, best = 0, dict(graph.constants)
+    high = len(SHARES)
+    with task("pruning", int(np.ceil(np.log2(high))) + 1, keep=True) as shown:
+        while high - low > 1:
+            middle = (low + high) // 2
+            constants = prune(fitted, float(SHARES[middle]), before)
+            classes = classify(replace(graph, constants=constants), crops)
+            if np.mean(classes == wanted) >= KEPT_ANSWERS:
+                low, best = middle, constants
+            else:
+                high = middle
+            shown.advance()
+    return best
+
+
+def zeros_of(graph: Graph) -> float:
+    """Return the share of zeros among the weights of pointwise convolutions."""
+    weights = [np.asarray(graph.constants[node.inputs[1]]) for node in pointwise(graph)]
+    return 1 - sum(map(np.count_nonzero, weights)) / sum(w.size for w in weights)
+
+
+def compiled(graph: Graph, chip: Chip) -> Model:
+    """Return the program of a graph."""
+    program = loopnest.compile(graph, chip=chip)
+    assert isinstance(program, Model)
+    return program
+
+
+def run(program: Model, crops: Array, label: str) -> Array:
+    """Return the scores of crops, one after the other."""
+    scores = []
+    with task(label, len(crops), keep=True) as shown:
+        for crop in crops:
+            scores.append(program(crop[None])[0])
+            shown.advance()
+    return np.array(scores)
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; return 0 if every figure is as it has to be."""
+    options, path = _parse(arguments)
+    console = Console()
+    memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+
+    def make(backend: str) -> Chip:
+        return Chip(options.preset, dtype="bf16", memory=memory, backend=backend)
+
+    with task("drawing crops", keep=True):
+        crops, labels = draw_crops(options.crops)
+    wanted, reference = runtime_classes(path, crops)
+    if options.zeros is None:
+        constants = most_zeros(path, crops, wanted)
+    else:
+        samples, _ = draw_crops(SAMPLES, seed=1)
+        constants = prune(from_onnx(path, [samples]), options.zeros)
+    graph = from_onnx(path, [crops[:1]])
+    pruned = replace(graph, constants={n: constants[n] for n in graph.constants})
+
+    checked = crops[: options.checked]
+    model_chip = make("model")
+    with task("compiling", 2, keep=True) as shown:
+        whole = compiled(graph, model_chip)
+        shown.advance()
+        sparse = compiled(pruned, model_chip)
+        shown.advance()
+    answers = {
+        "before": run(whole, checked, "golden model, before pruning"),
+        "pruned": run(sparse, checked, "golden model, pruned"),
+    }
+    problems = []
+    same = {name: int((s.argmax(axis=1) == wanted[: len(s)]).sum()) for name, s in answers.items()}
+    if same["before"] < len(checked):
+        problems.append(f"{len(checked) - same['before']} classes are not those of {reference}")
+    if same["pruned"] < np.floor(KEPT_ANSWERS * len(checked)):
+        problems.append(f"the pruned network keeps {same['pruned']} of {len(checked)} answers")
+
+    chosen, chip = sparse, model_chip
+    if options.backend == "rtl":
+        chip = make("rtl")
+        chosen = compiled(pruned, chip)
+        found = run(chosen, checked[: options.on_chip], "chip, pruned")
+        if found.tobytes() != answers["pruned"][: len(found)].tobytes():
+            problems.append("the chip's results are not the golden model's")
+    report = chosen.report
+    assert report is not None
+    dense = chosen.dense()
+    measured = options.dense and options.backend == "rtl"
+    if measured:
+        run(dense, checked[:1], "chip, without zeros")
+    slow = dense.report if measured else None
+    dense_cycles = (slow and slow.cycles) or round(sum(dense.expected.values()))
+    cycles = report.cycles or round(sum(chosen.expected.values()))
+    counted = report.cycles is not None
+    figures = {
+        "crops": len(crops),
+        "checked_by_golden_model": len(checked),
+        "backend": options.backend,
+        "preset": options.preset,
+        "memory": {"latency": memory.latency, "bytes_per_cycle": memory.bytes_per_cycle},
+        "reference": reference,
+        "accuracy": {
+            reference: float(np.mean(wanted == labels)),
+            **{name: float(np.mean(s.argmax(axis=1) == labels[: len(s)]))
+               for name, s in answers.items()},
+        },
+        "same_class": same,
+        "zeros_of_pointwise_weights": {"before": zeros_of(graph), "pruned": zeros_of(pruned)},
+        "operators_on_host": [p.node.origin for p in chosen.placement if p.where == "host"],
+        "multiplies": report.multiplies,
+        "cycles": cycles,
+        "cycles_measured": counted,
+        "roof_share": report.roof_share if counted else None,
+        "pe_roof_share": report.pe_roof_share if counted else None,
+        "dense_cycles": dense_cycles,
+        "dense_measured": measured,
+        "layers": list(chosen.placement.rows()),
+        "problems": problems,
+    }  # fmt: skip
+    json_path, plot_path = options.output / REPORT, options.output / PLOT
+    json_path.write_text(json.dumps(figures, indent=2) + "\n")
+    _plot(plot_path, chosen, dense, figures)
+    _print(console, figures)
+    console.print(f"report: {json_path}   plot: {plot_path}")
+    for problem in problems:
+        console.print(f"[red]wrong: {problem}[/red]")
+    return 1 if problems else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
+    parser = argparse.ArgumentParser(prog="python -m loopnest.examples.vision", description=__doc__)
+    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
+    parser.add_argument("--preset", default="single")
+    parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
+    parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    parser.add_argument("--crops", type=int, default=100, help="that decide how much is pruned")
+    parser.add_argument("--checked", type=int, default=3, help="of these, by the golden model")
+    parser.add_argument("--on-chip", type=int, default=1, help="of these, on the RTL")
+    parser.add_argument("--zeros", type=float, help="share pruned; default: as many as possible")
+    parser.add_argument("--dense", action="store_true", help="measure the dense run, on the RTL")
+    parser.add_argument("--output", type=Path, default=Path("build"))
+    options = parser.parse_args(arguments)
+    try:
+        make_config(options.preset, "bf16")
+        Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+        if not 1 <= options.on_chip <= options.checked <= options.crops:
+            raise ValueError(
+                f"--on-chip {options.on_chip} --checked {options.checked} --crops {options.crops}: "
+                "expected 1 or more, and each at most the next one"
+            )
+        if options.zeros is not None and not 0 <= options.zeros < 1:
+            raise ValueError(f"--zeros {options.zeros}: expected 0 to less than 1")
+        options.output.mkdir(parents=True, exist_ok=True)
+        for file in (REPORT, PLOT):
+            check_writable(options.output / file)
+        path = find_file()
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    return options, path
+
+
+def _print(console: Console, figures: dict[str, Any]) -> None:
+    table = Table(title="Crops of text", title_justify="left", box=SIMPLE)
+    for name in ("", "zeros", "same class", "accuracy"):
+        table.add_column(name, justify="right")
+    zeros = figures["zeros_of_pointwise_weights"]
+    for name in ("before", "pruned"):
+        same, checked = figures["same_class"][name], figures["checked_by_golden_model"]
+        accuracy = figures["accuracy"][name]
+        table.add_row(name, f"{zeros[name]:.0%}", f"{same} of {checked}", f"{accuracy:.0%}")
+    console.print(table)
+    how = "" if figures["cycles_measured"] else " (estimated)"
+    dense_how = "" if figures["dense_measured"] else " (estimated)"
+    console.print(
+        f"a crop: {figures['cycles']:,} cycles{how}; without zeros "
+        f"{figures['dense_cycles']:,}{dense_how}, "
+        f"{figures['dense_cycles'] / figures['cycles']:.2f}x as many"
+    )
+
+
+def _plot(path: Path, program: Model, dense: Model, figures: dict[str, Any]) -> None:
+    """Draw the cycles of each layer, beside those without zeros, as far as they were counted."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import StrMethodFormatter
+
+    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
+    for one, label, offset in ((dense, "without zeros", -0.2), (program, "pruned", 0.2)):
+        counted = {n: r.cycles for n, r in one.layers.items()} if one.report else {}
+        bars = [counted.get(name) or one.expected[name] for name in one.expected]
+        axes.bar(np.arange(len(bars)) + offset, bars, 0.4, label=label)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    how = "" if figures["cycles_measured"] else " (estimated)"
+    dense_how = "" if figures["dense_measured"] else " (estimated)"
+    axes.set_title(
+        f"Direction classifier, {figures['zeros_of_pointwise_weights']['pruned']:.0%} of pointwise "
+        f"weights pruned\n{figures['cycles']:,} cycles a crop{how}, "
+        f"{figures['dense_cycles'] / figures['cycles']:.2f}x fewer than without zeros{dense_how}"
+    )
+    axes.set_xlabel("layer")
+    axes.set_ylabel("cycles")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
