@@ -109,7 +109,7 @@ def test_a_network_in_one_start(pair: Pair, latency: int, monkeypatch: pytest.Mo
 def test_layers_on_images_in_one_start(pair: Pair) -> None:
     """Dense and compressed results, with the zeros around them that the next layer reads."""
     rng = np.random.default_rng(4)
-    layout = ImageLayout.make(2, (6, 7), 3, border=1, multiple=2)
+    layout = ImageLayout.make(2, (6, 7), 3, border=1, strides=(2, 1))
     weights = draw(rng, (8, 3, 3, 3), 1), draw(rng, (8, 1, 3, 3), 0.5), draw(rng, (5, 8, 1, 1), 1)
     first = convolution(layout, weights[0], padding=1, border=1, image="x", result="a")
     second = convolution(

@@ -1,6 +1,6 @@
 """The statements of operators on images."""
 
-from math import lcm, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,13 @@ from .lower import Lowering
 from .stages import Stage
 from .tensors import Scale
 from .values import Value
+
+WASTE = 1.25
+"""Positions for each pixel from which the pixels alone are computed."""
+
+
+APART = 3
+"""Factor on the smallest layout's positions from which the result of a stride is moved to it."""
 
 
 def emit_images(lowering: Lowering, stage: Stage) -> str | None:
@@ -46,7 +53,7 @@ def _compact(lowering: Lowering, name: str) -> ImageLayout:
     """Return the smallest layout of images with the room that they need."""
     room = find_room(name, lowering.uses, lowering.shapes, lowering.rooms)
     batch, channels, *size = lowering.shape(name)
-    return ImageLayout.make(batch, size, channels, border=room.border, multiple=lcm(*room.strides))
+    return ImageLayout.make(batch, size, channels, border=room.border, strides=room.strides)
 
 
 def _factor(
@@ -112,19 +119,21 @@ def _conv(lowering: Lowering, stage: Stage) -> str:
         found = layer(image)
     except CrowdedError as error:
         batch, channels, *size = lowering.shape(name)
+        before = find_room(name, lowering.uses, lowering.shapes, lowering.rooms)
         wider = ImageLayout.make(
             batch,
             size,
             channels,
-            border=find_room(name, lowering.uses, lowering.shapes, lowering.rooms).border,
+            border=before.border,
             pitch=error.pitch or 1,
-            multiple=lcm(*stage.attributes["stride"]),
+            strides=before.strides,
         )
         found = layer(_factor(lowering, name, layout=wider)[0])
     _add(lowering, stage, tensor, found, unit * own)
     together = _compact(lowering, stage.result)
     read = {node.operator for node in lowering.uses.get(stage.result, ())}
-    if strided and read & {"conv", *PIXELWISE} and found.layout.positions > together.positions:
+    far = found.layout.positions > APART * together.positions
+    if strided and read & {"conv", *PIXELWISE} and far:
         lowering.images[stage.result] = _moved(lowering, stage.result, together)
     return ""
 
@@ -233,7 +242,9 @@ def _pixelwise(lowering: Lowering, stage: Stage, first: str) -> str | None:
         stage.in_steps(unit, lowering.scale(stage.result))
     epilogue = stage.epilogue(1, 0, narrow=lowering.narrow(stage.result))
     inside = epilogue is None or epilogue.keeps_zero
-    if not inside or (not product and any(term.count("[p,c]") == 0 for term in terms)):
+    outside = not inside or (not product and any(term.count("[p,c]") == 0 for term in terms))
+    # what lies between the pixels is not computed, where the chip has a column for the mask
+    if outside or (image.layout.waste > WASTE and expression.count("[") < 3):
         operands[f"{tensor}_wanted"] = image.layout.wanted
         expression += f" where {tensor}_wanted[p]"
     layer = Layer(statement=f"{tensor}[p,c] = {expression}", operands=operands, layout=image.layout)

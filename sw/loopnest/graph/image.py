@@ -78,11 +78,10 @@ def find_room(
                 str(node), size, kernel, stride=stride, padding=padding, dilation=dilation
             )
             sides = tuple(axis.reach for axis in axes)
-            further = tuple(stride)
+            room = find_room(node.result, uses, shapes, found)
+            further = tuple(s * f for s, f in zip(stride, room.strides, strict=True))
             if set(stride) == {1}:
                 # the result has the layout of this one
-                room = find_room(node.result, uses, shapes, found)
-                further = room.strides
                 sides = tuple(
                     (max(b, rb), max(a, ra))
                     for (b, a), (rb, ra) in zip(sides, room.border, strict=True)

@@ -50,8 +50,8 @@ def convolution(
     """Return a convolution (a cross-correlation, as in neural networks) as a layer.
 
     Pixels of the result are as far apart in memory as those of the images whose windows they are,
-    divided by what these distances have in common: steps of rows and images that are multiples of
-    the strides keep results dense (`ImageLayout.make`). ``Layer.layout.waste`` tells;
+    divided by what these distances have in common: a layout that is made for the strides keeps
+    results dense (`ImageLayout.make`). ``Layer.layout.waste`` tells;
     `pooling.repack` closes gaps.
 
     Parameters
@@ -85,8 +85,10 @@ def convolution(
     Raises
     ------
     ValueError
-        If shapes do not match, a number is out of its range, or a border is missing: that of the
-        images for the padding, or that of the result, which the images' steps have no room for.
+        If shapes do not match, or a number is out of its range.
+    CrowdedError
+        If a border is missing: that of the images for the padding, or that of the result, which the
+        images' steps have no room for.
     TypeError
         For what is not an integer, or an array.
     """
@@ -110,14 +112,14 @@ def convolution(
         dilation=dilation,
     )
     reach = tuple(axis.reach for axis in axes)
+    around = sides("border", border, dimensions)
     if not layout.has_border(reach):
-        raise ValueError(
+        raise CrowdedError(
             f"images with padding={padding}: the windows reach {reach} pixels before and after the "
-            f"images, expected a layout with zeros there"
+            f"images, expected a layout with zeros there",
+            windows_pitch(axes, around),
         )
-    found, factor = windows_layout(
-        layout, axes, kernel.shape[0], sides("border", border, dimensions)
-    )
+    found, factor = windows_layout(layout, axes, kernel.shape[0], around)
     taps, offset = _taps(layout, found, axes, factor)
     if len(taps) == factor == 1 and not offset:
         found = _aligned(layout, found)

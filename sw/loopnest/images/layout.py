@@ -23,7 +23,8 @@ ORDERS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC")}
 class CrowdedError(ValueError):
     """Images have no room between them: two pixels, or a pixel and a border, would be in one place.
 
-    ``pitch`` is that of a layout with room (`ImageLayout.make`), None if it is not known.
+    ``pitch`` is that of a layout with room, with the border of the windows (`ImageLayout.make`);
+    None if it is not known.
     """
 
     def __init__(self, message: str, pitch: tuple[int, ...] | None = None) -> None:
@@ -100,7 +101,7 @@ class ImageLayout:
         *,
         border: Pads = 0,
         pitch: Each = 1,
-        multiple: int = 1,
+        strides: Each = 1,
     ) -> Self:
         """Return the layout with the fewest positions.
 
@@ -112,24 +113,35 @@ class ImageLayout:
         pitch : int, or one for each dimension
             Least number of pixels from one image to the next, or from one row to the next: room for
             results that are larger than the images, or have a larger border.
-        multiple : int
-            Of which the steps of rows and images are multiples: the product of the strides to come
-            keeps their results dense (`convolution`).
+        strides : int, or one for each dimension
+            The products of the strides to come, for whose results pixels lie as densely as possible
+            (`convolution`): neighbours in the dimension with the larger one are neighbours here,
+            and the other steps are multiples of it.
         """
         dimensions = len(size)
         if dimensions not in ORDERS:
             raise ValueError(f"size={tuple(size)}: expected (width,) or (height, width)")
         height, width = (1, *size)[-2:]
-        (top, bottom), (left, right) = ((0, 0), *sides("border", border, dimensions))[-2:]
-
-        def rounded(n: int) -> int:
-            return -(-n // multiple) * multiple
-
-        rows, columns = (1, *each("pitch", pitch, dimensions, least=1))[-2:]
-        row_step = rounded(max(columns, width + max(left, right)))
-        image_step = rounded(row_step * max(rows, height + max(top, bottom)))
-        origin = top * row_step + left
-        last = origin + (batch - 1) * image_step + (height - 1) * row_step + width - 1
+        pads = ((0, 0), *sides("border", border, dimensions))[-2:]
+        rows, columns = (
+            max(least, n + max(pair))
+            for least, n, pair in zip(
+                (1, *each("pitch", pitch, dimensions, least=1))[-2:],
+                (height, width),
+                pads,
+                strict=True,
+            )
+        )
+        along, across = (1, *each("strides", strides, dimensions, least=1))[-2:]
+        if along > across:
+            row_step, pixel_step = 1, -(-rows // along) * along
+            image_step = pixel_step * columns
+        else:
+            row_step, pixel_step = -(-columns // across) * across, 1
+            image_step = row_step * rows
+        (top, bottom), (left, right) = pads
+        origin = top * row_step + left * pixel_step
+        last = (height - 1 + bottom) * row_step + (width - 1 + right) * pixel_step
         return cls(
             batch=batch,
             height=height,
@@ -138,8 +150,8 @@ class ImageLayout:
             origin=origin,
             image_step=image_step,
             row_step=row_step,
-            pixel_step=1,
-            positions=last + bottom * row_step + right + 1,
+            pixel_step=pixel_step,
+            positions=origin + (batch - 1) * image_step + last + 1,
             dimensions=dimensions,
         )
 
