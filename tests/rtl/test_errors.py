@@ -161,7 +161,8 @@ def test_a_memory_that_stops_answering(pair: Pair) -> None:
     """
     chip = simulator(pair.chip())
     check_next(pair)
-    for cycles in (0, 3, 40, 77, 100):
+    # the other chip's watchdog waits much longer
+    for cycles in (0, 3, 40, 77, 100) if pair.preset == "shrunk" else (40,):
         chip.set_register(OFFSETS["status"], DONE)
         chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
         chip.step(cycles)

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Memory, Tensor
 from loopnest.benchmarks.contractions import WITHIN, Product, draw_product, run_product
+from loopnest.expression.parser import parse
 from loopnest.memory import result_bytes
 from loopnest.program.explain import Explanation
 
@@ -147,6 +148,34 @@ def test_a_maximum_of_negative_products_is_not_regrouped():
     terms = A.toarray()[:, :, None] * B.toarray()[None] * x
     expected = np.where(terms == 0, -np.inf, terms).max((1, 2))
     np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "negative"),
+    [
+        ("y[i] = A[i,j] * B[i,k] * C[i,l] * D[i,m]", "A"),
+        ("y[i] = A[i,j] * (B[j,k] * x[k])", "A"),
+        ("Y[i,m] = A[i,j] * B[j,k] * C[k,l] * D[l,m]", "[A-D]"),
+        ("y[i] = (a[i] + b[i]) * (c[i] + d[i]) * (e[i] + f[i])", "[a-f]"),
+    ],
+)
+def test_a_maximum_is_not_multiplied_by_negative_values(text, negative):
+    sizes = dict(zip("ijklm", (3, 4, 5, 2, 3), strict=True))
+    rng = np.random.default_rng(9)
+    operands = {
+        a.name: rng.integers(0, 3, [sizes[i] for i in a.indices]) for a in parse(text).accesses
+    }
+    INT8.compute(text, semiring="max_times", **operands)
+    lower = {name: array - 1 for name, array in operands.items()}
+    with pytest.raises(ValueError, match=rf"\b{negative} has the value -1: expected 0 or more in "):
+        INT8.compute(text, semiring="max_times", **lower)
+
+
+def test_a_product_without_a_maximum_may_be_negative():
+    rng = np.random.default_rng(10)
+    operands = {name: rng.integers(-2, 3, 4) for name in "abcde"}
+    got = INT8.compute("y[i] = a[i] * b[i] * c[i] * d[i] * e[i]", semiring="max_times", **operands)
+    np.testing.assert_array_equal(got, np.prod(list(operands.values()), axis=0))
 
 
 def test_an_absent_entry_of_a_part_meets_no_infinity():

@@ -43,7 +43,9 @@ def test_against_numpy(name, data):
     size = st.sampled_from([1, 2, 3]) if len(case.operands) > 3 else SIZES
     given_, plain = operands(case, data.draw, size)
     expected = case.reference(*plain)
-    for chip in (INT8, BF16):
+    # planning many factors takes long, and is the same for both
+    chips = (INT8, BF16) if len(case.operands) < 4 else (data.draw(st.sampled_from([INT8, BF16])),)
+    for chip in chips:
         got = chip.compute(case.statement, **given_)
         np.testing.assert_array_equal(dense(got), expected)
         report = chip.report
@@ -129,7 +131,7 @@ def test_a_result_that_the_accumulator_does_not_hold():
         got = chip.einsum("ik,kj->ij", sp.csr_array(A), sp.csr_array(B), order="kij", out=out)
         np.testing.assert_array_equal(dense(got), A @ B)
         assert 8 <= len(chip.report._kernels) <= 32
-    large = sp.csr_array(np.ones((300, 300)))
+    large = sp.csr_array(np.ones((100, 100)))
     with pytest.raises(ChipError, match="SLOTS"):
         chip.einsum("ik,kj->ij", large, large, order="kij")
 

@@ -180,8 +180,8 @@ SEMIRINGS = {
     )
 }
 """The semirings by name. ``plus_pair`` counts matches. ``max_times`` and ``max_times_0`` are ones
-for values of 0 or more: of negative ones, a statement of several kernels multiplies maxima, and a
-maximum of 0 is not neutral."""
+for values of 0 or more: a product does not distribute over a maximum of negative ones
+(`program.regroup`), and a maximum of 0 is not neutral."""
 
 
 def find_semiring(name: str) -> Semiring:

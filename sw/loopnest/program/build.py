@@ -29,6 +29,7 @@ from ..memory import capacity, check_result, refusal, result_bytes
 from ..named import named
 from .predict import expected_result
 from .prepare import Prepared
+from .regroup import check_split
 from .scope import Goal, Scope
 from .sliced import halves, one_by_one
 from .steps import KernelStep, Step
@@ -139,6 +140,7 @@ def _compute(scope: Scope, goal: Goal) -> Expected:
         return _after(scope, goal)
     group = scope.splitter(statement).grouped(statement)
     if group is not None:
+        check_split(scope, statement, group)
         for part in group.parts:
             _part(scope, part)
         return _compute(scope, replace(goal, statement=group.rest))
@@ -287,6 +289,7 @@ def _several(scope: Scope, goal: Goal, *, apart: bool = True) -> Expected | None
     splitter = scope.splitter(statement)
     split = splitter.split(statement) if apart else None
     if split is not None:
+        check_split(scope, statement, split)
         for part in split.parts:
             _part(scope, part)
         return _compute(scope, replace(goal, statement=split.rest))
@@ -304,6 +307,7 @@ def _several(scope: Scope, goal: Goal, *, apart: bool = True) -> Expected | None
     split = splitter.reduce(statement)
     if split is None:
         return one_by_one(scope, goal, _compute)
+    check_split(scope, statement, split)
     for part in split.parts:
         _part(scope, part)
     return _compute(scope, replace(goal, statement=split.rest))
