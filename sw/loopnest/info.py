@@ -109,8 +109,7 @@ def _use(source: Any, dtype: NumberFormat) -> None:
     operand = Operand(NAME, source, dtype)
     operand.warn_beyond()
     make = Tensor.from_scipy if sp.issparse(source) else Tensor.from_dense
-    with numbers.without_warnings():
-        make(source, dtype=dtype)
+    numbers.without_warnings(lambda: make(source, dtype=dtype))
 
 
 def _pattern(source: Any) -> Tensor:

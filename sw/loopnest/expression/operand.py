@@ -379,7 +379,8 @@ class Operand:
             return self.source.convert(levels, modes, keep_zeros=True)
         make = Tensor.from_scipy if sp.issparse(self.source) else Tensor.from_dense
         try:
-            with numbers.without_warnings():
-                return make(self.source, levels=levels, mode_order=modes, dtype=self.dtype)
+            return numbers.without_warnings(
+                lambda: make(self.source, levels=levels, mode_order=modes, dtype=self.dtype)
+            )
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None

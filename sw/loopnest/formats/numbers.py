@@ -8,10 +8,9 @@ warning), and every NaN the one canonical NaN, as in the chip's arithmetic.
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import SupportsInt
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
+from typing import SupportsInt, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +22,8 @@ SMALLEST_NORMAL = 2.0**-126
 
 STICKY_BITS = 12
 """Low bits of a 64-bit integer that only matter for rounding by whether they are 0."""
+
+T = TypeVar("T")
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
@@ -177,14 +178,18 @@ def warn_beyond(values: NDArray, wide: bool, locate: Locate, what: str = "") -> 
         )
 
 
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Suppress warnings for values that have been warned of already."""
-    token = _quiet.set(True)
-    try:
-        yield
-    finally:
-        _quiet.reset(token)
+def without_warnings(work: Callable[[], T]) -> T:
+    """Call without warnings for values that have been warned of already.
+
+    The call has a context of its own, which ends with it: an interrupt at any point leaves warnings
+    as they were.
+    """
+
+    def quiet() -> T:
+        _quiet.set(True)
+        return work()
+
+    return copy_context().run(quiet)
 
 
 def _warn(text: str) -> None:
