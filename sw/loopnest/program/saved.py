@@ -32,7 +32,15 @@ VERSION = 1
 
 HEADER = "program.json"
 
-DAMAGES = BadZipFile, zlib.error, EOFError, ValueError, LookupError, TypeError
+DAMAGES = (
+    BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    NotImplementedError,  # of a zip that says it is encrypted
+)
 """What reading a damaged file raises."""
 
 DAMAGED = "truncated or damaged, or no program that Loopnest has saved"
