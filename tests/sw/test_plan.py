@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest import Tensor
+from loopnest import Chip, Epilogue, Tensor
 from loopnest.cost.estimate import product_lanes
 from loopnest.expression.operand import Operand
 from loopnest.expression.parser import parse
@@ -249,3 +249,15 @@ def test_arguments_that_do_not_fit():
         plan_and_fields("y[i] = A[i,k]", A=Tensor.from_scipy(a, dtype="int8"))
     with pytest.raises(TypeError, match="A is str"):
         plan_and_fields("y[i] = A[i,k]", A="matrix")
+
+
+def test_one_loop_may_not_fit_the_accumulator():
+    """With a bias every element takes a slot, and one loop allows no further passes."""
+    chip = Chip("single", backend="model")
+    elements = 16 * min(chip.config.slots, chip.config.window)
+    bias = Epilogue(bias=1)
+    for size, fits in ((elements, True), (elements + 16, False)):
+        x = np.ones(size)
+        (plan,) = chip.explain("y[i] = x[i]", x=x, epilogue=bias).plans
+        assert plan.fits is fits
+        assert np.array_equal(chip.compute("y[i] = x[i]", x=x, epilogue=bias), x + 1)

@@ -226,11 +226,9 @@ def estimate(
     return found
 
 
-def fits(config: ChipConfig, result: ResultPlan, expected: Estimate, loops: int) -> bool:
+def fits(config: ChipConfig, result: ResultPlan, expected: Estimate) -> bool:
     """Return whether a result fits the accumulator: it may take further passes, or needs none."""
-    if result.replayable or loops < 2:
-        return True
-    return expected.held <= min(config.slots, config.window)
+    return result.replayable or expected.held <= min(config.slots, config.window)
 
 
 def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int | None:

@@ -10,6 +10,7 @@ from ..images.layer import Layer
 from ..program.operation import HostOperation, Reshape
 from ..program.prepare import TAKEN
 from ..program.program import Assignment, Item
+from .graph import unused
 
 MAX_MODES = 4
 """Of a tensor that kernels read or write."""
@@ -48,10 +49,7 @@ class Builder:
         """Return a name like this one that a statement can have, and nothing else has."""
         base = re.sub(r"\W", "_", wanted, flags=re.ASCII)
         base = base if re.match(r"[A-Za-z_]", base) else f"t{base}"
-        found, number = base, 1
-        while found in self._taken:
-            number += 1
-            found = f"{base}_{number}"
+        found = unused(base, self._taken)
         self._taken.add(found)
         return found
 

@@ -11,7 +11,7 @@ from loopnest_hw.config import COORDINATE_BITS
 
 from .builder import MAX_MODES
 from .emit_images import emit_images
-from .lower import Lowering
+from .lower import TOO_LARGE, Lowering
 from .placement import Placed
 from .stages import MOVED, Stage
 from .tensors import Group, Scale
@@ -116,6 +116,8 @@ def _matmul(lowering: Lowering, stage: Stage) -> str:
 def _sum(lowering: Lowering, stage: Stage) -> str:
     variable = [name for name in stage.inputs if lowering.constant(name) is None]
     unit = lowering.scale(variable[0])
+    if any(lowering.too_large(name, unit) for name in stage.inputs):
+        return TOO_LARGE
     names = [lowering.term(name, unit) for name in stage.inputs]
     operator = " + " if stage.operator == "add" else " - "
     return _elementwise(lowering, stage, names, operator, unit)
@@ -161,6 +163,9 @@ def _elementwise(
         for name, shape in zip(names, shapes, strict=True)
     ):
         runs = [[axis] for axis in whole]
+    if len(runs) == 1 and len(runs[0]) > 1 and not stage.keeps_zero:
+        # every element is visited, which takes a slot: those of one row at a time
+        runs = [runs[0][:-1], runs[0][-1:]]
     if len(runs) > MAX_MODES:
         return f"its {len(runs)} axes are not stored as {MAX_MODES} or fewer"
     sizes: dict[str, int] = {}
@@ -255,6 +260,8 @@ def _concat(lowering: Lowering, stage: Stage) -> str:
     rank = len(stage.shape)
     axis = stage.attributes["axis"] % rank
     unit = lowering.scale(next(n for n in stage.inputs if lowering.constant(n) is None))
+    if any(lowering.too_large(name, unit) for name in stage.inputs):
+        return TOO_LARGE
     size, first = stage.shape[axis], 0
     terms = []
     sizes: dict[str, int] = {}

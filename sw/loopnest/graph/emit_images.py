@@ -13,7 +13,7 @@ from ..images.layout import CrowdedError, ImageLayout
 from ..images.pooling import avg_pool, global_average, max_pool, repack
 from .graph import dense
 from .image import PIXELWISE, Image, find_room
-from .lower import Lowering
+from .lower import TOO_LARGE, Lowering
 from .stages import Stage
 from .tensors import Scale
 from .values import Value
@@ -197,6 +197,8 @@ def _pixelwise(lowering: Lowering, stage: Stage, first: str) -> str | None:
         return None
     product = stage.operator == "mul"
     unit: Scale = 1.0 if product else lowering.scale(first)
+    if not product and any(lowering.too_large(name, unit) for name in stage.inputs):
+        return TOO_LARGE
     tensor = lowering.build.name(stage.result)
     operands: dict[str, Any] = {}
     terms = []

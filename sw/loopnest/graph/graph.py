@@ -1,6 +1,6 @@
 """A model as a graph of operators on named tensors, whatever form it came in."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,6 +152,15 @@ class Graph:
             node.result: found for node, found in self.walk(inputs) if node.result in self.outputs
         }
         return {name: dense(values[name]) for name in self.outputs}
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """Return a name like this one that is not taken."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}_{number}"
+    return found
 
 
 def dense(array: Any) -> Array:

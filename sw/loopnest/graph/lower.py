@@ -17,10 +17,12 @@ from .examples import Seen
 from .graph import Graph, Node, dense
 from .image import Image, pixel_steps
 from .placement import Placed
-from .scales import ADDING, NARROW, WIDE, quantized
+from .scales import ADDING, MAX_STEPS, NARROW, quantized
 from .stages import MOVED, Stage
 from .tensors import Group, Scale, Tensors
 from .values import Value
+
+TOO_LARGE = "a constant is far larger than what it is added to"
 
 MIN_ZEROS = 0.3
 """Share of zeros of activations from which they are stored without them."""
@@ -55,7 +57,7 @@ class Lowering(Tensors):
             return name, 1.0
         if self.constant(name) is not None:
             integers, scale = self.weights(name, axis)
-            found = f"{name}.{'steps' if axis is None else f'steps{axis}'}"
+            found = self.derive(name, "steps" if axis is None else f"steps{axis}")
             self._constants[found] = integers
             return found, scale
         wide = self._values[name].wide if name in self._values else not self.narrow(name)
@@ -68,18 +70,30 @@ class Lowering(Tensors):
         array = self.constant(name)
         return quantized(name, array, axis) if self.integers else (array, 1.0)
 
+    def too_large(self, name: str, scale: Scale) -> bool:
+        """Return whether a constant has values that an int8 chip's integers of this scale cannot
+        hold: far beyond those that it is added to, as in masks of attention.
+        """
+        array = self.constant(name)
+        if not self.integers or array is None:
+            return False
+        return bool(np.any(np.abs(dense(array).astype(np.float64)) > MAX_STEPS * scale))
+
     def term(self, name: str, scale: Scale) -> str:
         """Return the term of a sum that a tensor of the graph is, with this scale."""
         array = self.constant(name)
         if self._scales is None or array is None:
             return name
-        found = f"{name}.term"
+        # another sum may have another scale
+        found = self.derive(name, f"term{len(self._terms)}")
+        self._terms.add(found)
         self._constants[found] = np.rint(dense(array) / scale).astype(np.int32)
         return found
 
     def _narrowed(self, name: str) -> str:
         """Return a tensor of an int8 chip as a narrow one of its own scale."""
-        found = f"{name}.narrow"
+        found = self.derive(name, "narrow")
+        self._narrow.add(found)
         if found in self._values:
             return found
         self._seen[found] = self._seen[name]
@@ -111,7 +125,7 @@ class Lowering(Tensors):
         tensor = self.build.host("place_pixels", [self.plain(name)], layout.shape, name, attributes)
         narrow = self.narrow(name)
         if self.integers:
-            steps = {"scale": self.scale(name), "limit": NARROW if narrow else WIDE << 6}
+            steps = {"scale": self.scale(name), "limit": NARROW if narrow else MAX_STEPS}
             tensor = self.build.host(
                 "to_steps", [tensor], layout.shape, name, steps, wide=not narrow
             )

@@ -44,10 +44,10 @@ class Placement(Sequence[Placed]):
     ) -> None:
         self._placed, self._cycles = tuple(placed), cycles
         self._zeros = {name: s.zeros for name, s in seen.items()}
-        self._weights = {
-            name: 1 - np.count_nonzero(dense(array)) / max(1, dense(array).size)
-            for name, array in graph.constants.items()
-        }
+        self._weights = {}
+        for name, array in graph.constants.items():
+            whole = dense(array)
+            self._weights[name] = whole.size, 1 - np.count_nonzero(whole) / max(1, whole.size)
 
     def __len__(self) -> int:
         return len(self._placed)
@@ -63,7 +63,9 @@ class Placement(Sequence[Placed]):
         """
         for placed in self._placed:
             node = placed.node
-            weights = [self._weights[name] for name in node.inputs if name in self._weights]
+            known = [self._weights[name] for name in node.inputs if name in self._weights]
+            # the largest constant is the weights, others are biases
+            _, weight_zeros = max(known, default=(0, None))
             yield plain(
                 {
                     "operator": node.operator,
@@ -71,7 +73,7 @@ class Placement(Sequence[Placed]):
                     "where": placed.where,
                     "why": placed.why,
                     "layer": placed.layer,
-                    "weight_zeros": max(weights, default=None),
+                    "weight_zeros": weight_zeros,
                     "result_zeros": self._zeros[node.result],
                     "cycles": self._cycles.get(placed.layer),
                 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Node, dense
+from .graph import Graph, Node, dense, unused
 
 
 def simplified(graph: Graph) -> Graph:
@@ -15,6 +15,7 @@ def simplified(graph: Graph) -> Graph:
     that no output needs.
     """
     constants = dict(graph.constants)
+    names = {*graph.inputs, *constants, *(node.result for node in graph.nodes)}
     nodes: list[Node] = []
     pads = {node.result: node for node in graph.nodes if node.operator == "pad"}
     for node in graph.nodes:
@@ -23,7 +24,7 @@ def simplified(graph: Graph) -> Graph:
             continue
         if node.operator == "conv" and node.inputs[0] in pads:
             node = _padded(node, pads[node.inputs[0]])
-        nodes += _spelled(node, constants)
+        nodes += _spelled(node, constants, names)
     needed = set(graph.outputs)
     kept: list[Node] = []
     for node in reversed(nodes):
@@ -34,11 +35,16 @@ def simplified(graph: Graph) -> Graph:
     return Graph(graph.inputs, used, tuple(reversed(kept)), graph.outputs)
 
 
-def _spelled(node: Node, constants: dict[str, Any]) -> Iterator[Node]:
+def _spelled(node: Node, constants: dict[str, Any], names: set[str]) -> Iterator[Node]:
     """Yield a node in terms of fewer operators; constants that these need are added."""
 
+    def fresh(kind: str) -> str:
+        name = unused(f"{node.result}.{kind}", names)
+        names.add(name)
+        return name
+
     def constant(kind: str, array: Any) -> str:
-        name = f"{node.result}.{kind}"
+        name = fresh(kind)
         constants[name] = array
         return name
 
@@ -46,7 +52,7 @@ def _spelled(node: Node, constants: dict[str, Any]) -> Iterator[Node]:
     match node.operator:
         case "hardswish":
             (x,) = node.inputs
-            part = f"{node.result}.hardsigmoid"
+            part = fresh("hardsigmoid")
             yield replace(node, result=part, operator="hardsigmoid")
             yield replace(node, operator="mul", inputs=(x, part))
         case "div" if known[1] is not None and _real(known[1]):
@@ -56,7 +62,7 @@ def _spelled(node: Node, constants: dict[str, Any]) -> Iterator[Node]:
             term = constant("term", -dense(known[1]))
             yield replace(node, operator="add", inputs=(node.inputs[0], term))
         case "sub" if known[0] is not None and _real(known[0]):
-            part = f"{node.result}.negative"
+            part = fresh("negative")
             minus = constant("factor", np.asarray(-1, dense(known[0]).dtype))
             yield replace(node, result=part, operator="mul", inputs=(node.inputs[1], minus))
             yield replace(node, operator="add", inputs=(part, node.inputs[0]))

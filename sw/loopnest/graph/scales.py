@@ -18,6 +18,9 @@ NARROW, WIDE = 127, 1 << 16
 sums, which are of 32 bits.
 """
 
+MAX_STEPS = WIDE << 6
+"""The largest integer of a wide tensor that the host makes: larger values are cut off."""
+
 
 class Scales:
     """The scales of a graph's tensors, from what the examples show of them.
@@ -38,7 +41,8 @@ class Scales:
             if node.operator in MOVED:
                 self._join(node.inputs[0], node.result)
             elif node.operator in ADDING:
-                self._join(*node.inputs)
+                # a constant has the scale of each sum that it is in
+                self._join(*(name for name in node.inputs if name not in graph.constants))
         largest: dict[str, float] = {}
         limit: dict[str, int] = {}
         for name, s in seen.items():

@@ -66,6 +66,13 @@ class Stage:
         """Whether something is applied that is not linear."""
         return self.relu or self.clamp != (None, None)
 
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether the epilogue makes 0 of 0."""
+        clamp = None if self.clamp == (None, None) else self.clamp
+        bias, scale = self.bias, self.scale
+        return Epilogue(bias=bias, scale=scale, relu=self.relu, clamp=clamp).keeps_zero
+
     def in_steps(self, unit: Any, step: float) -> None:
         """Change from real numbers to integers: those that the head computes stand for ``unit``
         each, a number or an array along the feature, those of the result for ``step``.

@@ -12,9 +12,9 @@ from ..epilogue import Epilogue
 from ..formats.tensor import Tensor
 from .builder import MAX_MODES, Builder
 from .examples import Seen
-from .graph import Graph, Node, dense
+from .graph import Graph, Node, dense, unused
 from .image import Image, Room, pixel_steps
-from .scales import NARROW, WIDE, Scales
+from .scales import MAX_STEPS, NARROW, Scales
 from .stages import MOVED
 from .values import Fixed, Value
 
@@ -58,6 +58,9 @@ class Tensors:
         self.images: dict[str, Image] = {}
         self.rooms: dict[str, Room] = {}
         self._known: dict[Any, str] = {}
+        self._derived: dict[tuple[str, Any], str] = {}
+        self._narrow: set[str] = set()
+        self._terms: set[str] = set()
         self.integers = dtype is NumberFormat.INT8
         self._scales = Scales(graph, seen, self.narrow) if self.integers else None
         for name, array in graph.inputs.items():
@@ -82,6 +85,13 @@ class Tensors:
         array = self.constant(name)
         return self._seen[name].real if array is None else array.dtype.kind == "f"
 
+    def derive(self, name: str, kind: Any) -> str:
+        """Return the name of a tensor that is made of one of the graph, the same for each kind."""
+        if (name, kind) not in self._derived:
+            taken = {*self._seen, *self._constants, *self._derived.values()}
+            self._derived[name, kind] = unused(f"{name}.{kind}", taken)
+        return self._derived[name, kind]
+
     def define(self, name: str, value: Value) -> None:
         """Say where a tensor of the graph is."""
         self._values[name] = value
@@ -98,7 +108,7 @@ class Tensors:
         """Return the scale of a tensor that is not constant; 1 but on an int8 chip."""
         if self._scales is None:
             return 1.0
-        return self.narrow_scale(name) if name.endswith(".narrow") else self._scales.of(name)
+        return self.narrow_scale(name) if name in self._narrow else self._scales.of(name)
 
     def narrow_scale(self, name: str) -> float:
         """Return the scale of a tensor that is stored narrow."""
@@ -155,7 +165,7 @@ class Tensors:
     def _in_steps(self, name: str, scale: float, *, narrow: bool) -> Value:
         """Return a tensor that the host has, as integers."""
         shape = self._reals[name].shape
-        attributes = {"scale": scale, "limit": NARROW if narrow else WIDE << 6}
+        attributes = {"scale": scale, "limit": NARROW if narrow else MAX_STEPS}
         tensor = self.build.host(
             "to_steps", [self.plain(name)], shape, name, attributes, wide=not narrow
         )
@@ -212,7 +222,7 @@ class Tensors:
                 whole = dense(array).reshape([s for s in array.shape if s != 1])
                 stored = [a for a, s in enumerate(array.shape) if s != 1]
                 found = whole.transpose([stored.index(a) for a in order]).reshape(shape)
-            if name.endswith(".term"):
+            if name in self._terms:
                 found = self.wide(found)
             self._known[key] = self.build.add_constant(name, found)
         indices = ",".join(index for index, _ in kept)

@@ -460,7 +460,7 @@ class _Kernel:
             converting=converting,
             clearing=clearing,
             score=score + converting + clearing,
-            fits=fits(config, result, expected, len(loops)),
+            fits=fits(config, result, expected),
             semiring=self.semiring,
         )
 

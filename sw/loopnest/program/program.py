@@ -65,7 +65,8 @@ class Program(Runnable):
     constants : mapping of str to array
         Those that are the same in every run; they are not copied.
     results : sequence of str, optional
-        Of which items a run returns the result; by default what no item uses.
+        Of which items a run returns the result, without what these do not need; by default what no
+        item uses, and then every input has to be used.
     samples : mapping of str to array
         What results are for these inputs, where that is known: it decides plans, never values.
     finite : bool
@@ -94,7 +95,13 @@ class Program(Runnable):
         self._items = [_Item.of(item) for item in items]
         self.inputs = tuple(inputs)
         self._check_names(set(inputs) | set(constants or {}))
-        self.results = self._unused() if results is None else tuple(results)
+        if results is None:
+            self._check_used()
+            self.results = self._unused()
+        else:
+            self.results = tuple(results)
+            self._items, needed = self._needed()
+            constants = {name: x for name, x in (constants or {}).items() if name in needed}
         dtype = device.config.dtype
         # later changes of the user's arrays do not reach the plans
         self._given = {name: Operand(name, deepcopy(x), dtype) for name, x in inputs.items()}
@@ -165,6 +172,18 @@ class Program(Runnable):
                     f"{item.written!r}: {item.result!r} is {kind}: expected another name"
                 )
             made.add(item.result)
+
+    def _needed(self) -> tuple[list["_Item"], set[str]]:
+        """Return the items that results need, and the names of all tensors that do."""
+        needed = set(self.results)
+        kept = []
+        for item in reversed(self._items):
+            if item.result in needed:
+                kept.append(item)
+                needed.update(item.operands)
+        return kept[::-1], needed
+
+    def _check_used(self) -> None:
         every = set[str]().union(*(item.operands for item in self._items))
         for name in self.inputs:
             if name not in every:

@@ -286,3 +286,67 @@ def test_a_part_of_a_graph():
     assert np.array_equal(part.evaluate()["y"], graph.evaluate()["y"])
     with pytest.raises(ValueError, match="nothing before it computes 'x'"):
         graph.part({}, ["y"])
+
+
+def test_names_of_a_model_that_look_like_made_ones():
+    """What is made of a tensor has a name that no other tensor has."""
+    constants = {f"{name}.{kind}": np.float32(n + 3) for n, (name, kind) in enumerate(
+        [("y", "factor"), ("c", "term"), ("w", "steps0"), ("h", "narrow"), ("s", "hardsigmoid")]
+    )}  # fmt: skip
+    nodes = [Node("h", "linear", ("x", "w")), Node("y", "div", ("h", "c"))]
+    last = "y"
+    for n, name in enumerate(constants):
+        nodes.append(Node(f"p{n}", "add", (last, name)))
+        last = f"p{n}"
+    nodes += [Node("s", "hardswish", (last,)), Node("z", "mul", ("s", "h"))]
+    constants |= {"c": np.float32(2), "w": normal(2, 5, 4)}
+    check(Graph({"x": normal(1, 3, 4)}, constants, tuple(nodes), ("z",)), tolerance=0.03)
+
+
+def test_a_constant_in_sums_of_different_scales():
+    graph = Graph(
+        {"x": normal(1, 3, 4), "y": 50 * normal(2, 3, 4)},
+        {"c": normal(3, 3, 4)},
+        (Node("a", "add", ("x", "c")), Node("b", "add", ("y", "c"))),
+        ("a", "b"),
+    )
+    check(graph)
+
+
+def test_an_input_that_nothing_uses(tmp_path):
+    x = normal(1, 2, 3)
+    graph = Graph({"x": x, "other": x}, {}, (Node("y", "relu", ("x",)),), ("y",))
+    model = check(graph)
+    assert model.inputs == ("x", "other")
+    model.save(tmp_path / "net.lnp")
+    loaded = loopnest.load(tmp_path / "net.lnp", chip=CHIP)
+    assert np.array_equal(loaded.run(x=x, other=-x)["y"], np.maximum(CHIP.tensor(x).to_dense(), 0))
+
+
+def test_more_elements_than_the_accumulator_holds():
+    """An epilogue that makes another value of 0 visits all of them, a row at a time."""
+    graph = Graph(
+        {"x": normal(1, 100, 100)},
+        {"w": normal(2, 100, 100) / 10, "one": np.float32(1)},
+        (
+            Node("h", "linear", ("x", "w")),
+            Node("r", "add", ("h", "x")),
+            Node("b", "add", ("r", "one")),
+            Node("y", "linear", ("b", "w")),
+        ),
+        ("y",),
+    )
+    model = check(graph)
+    assert starts(model) == 1
+    assert all(plan.fits for plan in model.explain().plans)
+
+
+def test_constants_far_larger_than_what_they_are_added_to():
+    """An int8 chip has no integers for both: the host adds them."""
+    far, mask = 1e4 + normal(3, 3, 4), np.where(normal(4, 3, 4) > 0, 0, np.finfo(np.float32).min)
+    for constant in (far, mask.astype(np.float32)):
+        nodes = Node("a", "add", ("x", "c")), Node("y", "softmax", ("a",), {"axis": -1})
+        graph = Graph({"x": normal(1, 3, 4)}, {"c": constant}, nodes, ("y",))
+        model = loopnest.compile(graph, chip=CHIPS["int8"])
+        assert places(model)["a"] == "host"
+        assert np.allclose(model.run()["y"], graph.evaluate()["y"], atol=0.02)
