@@ -116,7 +116,7 @@ def _matmul(lowering: Lowering, stage: Stage) -> str:
 def _sum(lowering: Lowering, stage: Stage) -> str:
     variable = [name for name in stage.inputs if lowering.constant(name) is None]
     unit = lowering.scale(variable[0])
-    if any(lowering.too_large(name, unit) for name in stage.inputs):
+    if lowering.too_large(stage.inputs, unit):
         return TOO_LARGE
     names = [lowering.term(name, unit) for name in stage.inputs]
     operator = " + " if stage.operator == "add" else " - "
@@ -260,7 +260,7 @@ def _concat(lowering: Lowering, stage: Stage) -> str:
     rank = len(stage.shape)
     axis = stage.attributes["axis"] % rank
     unit = lowering.scale(next(n for n in stage.inputs if lowering.constant(n) is None))
-    if any(lowering.too_large(name, unit) for name in stage.inputs):
+    if lowering.too_large(stage.inputs, unit):
         return TOO_LARGE
     size, first = stage.shape[axis], 0
     terms = []

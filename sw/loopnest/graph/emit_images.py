@@ -197,7 +197,7 @@ def _pixelwise(lowering: Lowering, stage: Stage, first: str) -> str | None:
         return None
     product = stage.operator == "mul"
     unit: Scale = 1.0 if product else lowering.scale(first)
-    if not product and any(lowering.too_large(name, unit) for name in stage.inputs):
+    if not product and lowering.too_large(stage.inputs, unit):
         return TOO_LARGE
     tensor = lowering.build.name(stage.result)
     operands: dict[str, Any] = {}

@@ -22,7 +22,7 @@ from .stages import MOVED, Stage
 from .tensors import Group, Scale, Tensors
 from .values import Value
 
-TOO_LARGE = "a constant is far larger than what it is added to"
+TOO_LARGE = "a term is far larger than what it is added to"
 
 MIN_ZEROS = 0.3
 """Share of zeros of activations from which they are stored without them."""
@@ -70,14 +70,19 @@ class Lowering(Tensors):
         array = self.constant(name)
         return quantized(name, array, axis) if self.integers else (array, 1.0)
 
-    def too_large(self, name: str, scale: Scale) -> bool:
-        """Return whether a constant has values that an int8 chip's integers of this scale cannot
-        hold: far beyond those that it is added to, as in masks of attention.
+    def too_large(self, names: Sequence[str], scale: Scale) -> bool:
+        """Return whether terms of a sum are too different for an int8 chip's integers of this
+        scale, as a mask of attention is from what it is added to.
         """
-        array = self.constant(name)
-        if not self.integers or array is None:
+        if not self.integers:
             return False
-        return bool(np.any(np.abs(dense(array).astype(np.float64)) > MAX_STEPS * scale))
+        for name in names:
+            array = self.constant(name)
+            if array is None and self.scale(name) != scale:
+                return True
+            if array is not None and np.max(np.abs(dense(array)), initial=0) > MAX_STEPS * scale:
+                return True
+        return False
 
     def term(self, name: str, scale: Scale) -> str:
         """Return the term of a sum that a tensor of the graph is, with this scale."""

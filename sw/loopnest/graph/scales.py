@@ -18,7 +18,10 @@ NARROW, WIDE = 127, 1 << 16
 sums, which are of 32 bits.
 """
 
-MAX_STEPS = WIDE << 6
+MAX_RATIO = 64
+"""Of the largest magnitudes of terms that are added as integers."""
+
+MAX_STEPS = MAX_RATIO * WIDE
 """The largest integer of a wide tensor that the host makes: larger values are cut off."""
 
 
@@ -42,7 +45,10 @@ class Scales:
                 self._join(node.inputs[0], node.result)
             elif node.operator in ADDING:
                 # a constant has the scale of each sum that it is in
-                self._join(*(name for name in node.inputs if name not in graph.constants))
+                terms = [name for name in node.inputs if name not in graph.constants]
+                sizes = [seen[name].largest for name in terms]
+                if max(sizes) <= MAX_RATIO * min(sizes):
+                    self._join(*terms)
         largest: dict[str, float] = {}
         limit: dict[str, int] = {}
         for name, s in seen.items():

@@ -341,12 +341,16 @@ def test_more_elements_than_the_accumulator_holds():
     assert all(plan.fits for plan in model.explain().plans)
 
 
-def test_constants_far_larger_than_what_they_are_added_to():
+def test_terms_far_larger_than_what_they_are_added_to():
     """An int8 chip has no integers for both: the host adds them."""
     far, mask = 1e4 + normal(3, 3, 4), np.where(normal(4, 3, 4) > 0, 0, np.finfo(np.float32).min)
     for constant in (far, mask.astype(np.float32)):
         nodes = Node("a", "add", ("x", "c")), Node("y", "softmax", ("a",), {"axis": -1})
         graph = Graph({"x": normal(1, 3, 4)}, {"c": constant}, nodes, ("y",))
+        model = loopnest.compile(graph, chip=CHIPS["int8"])
+        assert places(model)["a"] == "host"
+        assert np.allclose(model.run()["y"], graph.evaluate()["y"], atol=0.02)
+        graph = Graph({**graph.inputs, "c": constant}, {}, nodes, ("y",))
         model = loopnest.compile(graph, chip=CHIPS["int8"])
         assert places(model)["a"] == "host"
         assert np.allclose(model.run()["y"], graph.evaluate()["y"], atol=0.02)
