@@ -172,7 +172,7 @@ class Chip:
             The loops, outermost first: ``"ikj"``. By default the order with the lowest estimate.
         out : str or sequence of str, optional
             The result's levels, such as ``"dense,compressed"``. By default compressed if the
-            operands make it sparse (`plan.result_is_sparse`).
+            operands make it sparse (`loops.plan.result_is_sparse`).
         epilogue : Epilogue, optional
             Applied to the result, except where a mask leaves it out. Without an epilogue the result
             is wide, and its pattern is structural: a sum that is 0 stays stored.

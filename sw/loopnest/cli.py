@@ -24,14 +24,13 @@ from .chip import Chip
 from .expression.notation import Statement
 from .expression.parser import parse, parse_einsum
 from .expression.semiring import SEMIRINGS
-from .formats.files import check_output, check_writable, read_tensor, write_tensor
+from .formats.files import check_output, read_tensor, write_tensor
 from .formats.pack import COMPRESSED, DENSE
 from .formats.tensor import parse_levels
 from .info import COLUMNS, file_info
 from .kernel.backends import BACKENDS, ChipError
-from .programs import read_operands, show
+from .programs import check_reports, read_operands, show, write_reports
 from .progress import task
-from .report.plot import check_picture
 
 OK, CHIP_ERROR, BAD_INPUT = 0, 1, 2
 
@@ -147,14 +146,7 @@ def _check_outputs(options: argparse.Namespace, statement: Statement) -> None:
             options.out = ",".join([DENSE] * order)
         levels = () if options.out is None else parse_levels(options.out, order)
         check_output(options.output, order, sparse=COMPRESSED in levels)
-    for file in (options.report, options.plot, options.trace):
-        if file:
-            check_writable(file)
-    if options.plot:
-        check_picture(options.plot)
-    if options.backend != "rtl" and (options.plot or options.trace):
-        name = "plot" if options.plot else "trace"
-        raise ValueError(f"--{name}: {options.backend!r} counts no cycles: expected --backend rtl")
+    check_reports(options)
 
 
 def _run(
@@ -169,13 +161,7 @@ def _run(
     else:
         show(result)
     assert chip.report is not None
-    if options.report:
-        chip.report.save(options.report)
-    if options.plot:
-        chip.report.plot(options.plot)
-    if options.trace:
-        chip.report.trace(options.trace)
-    console.print(chip.report)
+    write_reports(options, console, chip.report)
     return OK
 
 

@@ -26,6 +26,7 @@ from .program.saved import saved_configuration
 from .program.start import Start
 from .progress import task
 from .report.plot import check_picture
+from .report.report import RunReport
 
 SUFFIX = ".lnp"
 
@@ -187,14 +188,9 @@ def _compile(options: argparse.Namespace, console: Console) -> int:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    for file in (options.output, options.report, options.plot, options.trace):
-        if file:
-            check_writable(file)
-    if options.plot:
-        check_picture(options.plot)
-    if options.backend != "rtl" and (options.plot or options.trace):
-        name = "plot" if options.plot else "trace"
-        raise ValueError(f"--{name}: {options.backend!r} counts no cycles: expected --backend rtl")
+    if options.output:
+        check_writable(options.output)
+    check_reports(options)
     memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
     config = saved_configuration(options.program)
     # the file is checked before the time of building a simulator is spent
@@ -222,14 +218,31 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             print(f"{name}:")
             show(value)
     assert program.report is not None
-    if options.report:
-        program.report.save(options.report)
-    if options.plot:
-        program.report.plot(options.plot)
-    if options.trace:
-        program.report.trace(options.trace)
-    console.print(program.report)
+    write_reports(options, console, program.report)
     return 0
+
+
+def check_reports(options: argparse.Namespace) -> None:
+    """Check, before the time of a run is spent, that what is told of it can be written."""
+    for file in (options.report, options.plot, options.trace):
+        if file:
+            check_writable(file)
+    if options.plot:
+        check_picture(options.plot)
+    if options.backend != "rtl" and (options.plot or options.trace):
+        name = "plot" if options.plot else "trace"
+        raise ValueError(f"--{name}: {options.backend!r} counts no cycles: expected --backend rtl")
+
+
+def write_reports(options: argparse.Namespace, console: Console, report: RunReport) -> None:
+    """Print a report, and write the files that the options name."""
+    if options.report:
+        report.save(options.report)
+    if options.plot:
+        report.plot(options.plot)
+    if options.trace:
+        report.trace(options.trace)
+    console.print(report)
 
 
 def _arrays(path: str) -> Mapping[str, Any]:

@@ -14,7 +14,6 @@ from loopnest.kernel.verilog import cached_verilog
 from loopnest_hw import export
 from loopnest_hw.config import make_config
 from loopnest_hw.export import PE_TOP, TOP, WAIVERS, lint_waivers, main, pe_verilog
-from loopnest_hw.row.ones import Ones
 from loopnest_sim.build import find_verilator, run_tool
 from tests.hw.initial_values import without_initial_values
 
@@ -62,12 +61,10 @@ def test_text(exported: Path) -> None:
     assert json.loads((exported / "loopnest.json").read_text())["parameters"]["multipliers"] == 2
 
 
-def test_pe_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text of a PE alone has its own top: here of a small unit instead, since tb/test_pe.py
-    elaborates PEs.
-    """
-    monkeypatch.setattr(export, "PE", lambda config: Ones())
-    assert f"module {PE_TOP}(" in pe_verilog(CONFIG)
+def test_pe_alone() -> None:
+    """A PE is a design of its own."""
+    small = make_config("shrunk", "int8", multipliers=1, operands=2, streams=4, pool_lines=16)
+    assert f"module {PE_TOP}(" in pe_verilog(small)
 
 
 def test_waivers_are_few() -> None:

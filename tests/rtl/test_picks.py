@@ -13,7 +13,8 @@ from loopnest.expression.parser import parse
 from loopnest.kernel.lists import single
 from loopnest.kernel.lower import lower
 from loopnest.kernel.readback import read_result
-from loopnest.loops.plan import default_levels, make_plan
+from loopnest.loops.plan import default_levels
+from loopnest.loops.planner import make_plan
 from loopnest.program.steps import pack_operands
 from loopnest.report.report import make_report
 from loopnest_hw.config import LANES

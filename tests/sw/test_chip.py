@@ -303,7 +303,7 @@ def test_report(tmp_path):
 
 def test_another_order_where_slots_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The order with the lowest estimate may need more slots than there are."""
-    monkeypatch.setattr("loopnest.loops.plan._worth", lambda plan: (plan.result.replayable, 0.0))
+    monkeypatch.setattr("loopnest.loops.planner._worth", lambda plan: (plan.result.replayable, 0.0))
     chip = Chip("shrunk", dtype="int8", backend="model")
     A, x = sp.random_array((9, 200), density=0.5, rng=1), np.arange(200)
     A.data = np.rint(A.data * 5)

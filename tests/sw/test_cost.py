@@ -10,7 +10,8 @@ from loopnest import Chip, Tensor
 from loopnest.cost.relation import Relation, total
 from loopnest.expression.operand import Operand
 from loopnest.expression.parser import parse
-from loopnest.loops.plan import make_plan, result_is_sparse
+from loopnest.loops.plan import result_is_sparse
+from loopnest.loops.planner import make_plan
 from loopnest_hw.config import make_config
 
 CONFIG = make_config("single")

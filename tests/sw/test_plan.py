@@ -11,7 +11,8 @@ from loopnest.cost.estimate import product_lanes
 from loopnest.expression.operand import Operand
 from loopnest.expression.parser import parse
 from loopnest.kernel.lower import lower
-from loopnest.loops.plan import make_plan, result_is_sparse
+from loopnest.loops.plan import result_is_sparse
+from loopnest.loops.planner import make_plan
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import CellMode, LeafMode, Op, ResultMode
 

@@ -8,8 +8,8 @@ import pytest
 from loopnest.cost import counts
 from loopnest.expression.operand import Operand
 from loopnest.expression.parser import parse
-from loopnest.loops import plan as planning
-from loopnest.loops.plan import make_plan
+from loopnest.loops.plan import Candidate
+from loopnest.loops.planner import make_plan
 from loopnest_hw.config import make_config
 
 CONFIG = make_config("single")
@@ -45,9 +45,9 @@ def test_joins_are_counted_once(monkeypatch):
     of a storage share what they count.
     """
     counted, planned = [], []
-    total, make = counts.total, planning._Kernel.plan
+    total, make = counts.total, Candidate.plan
     monkeypatch.setattr(counts, "total", lambda *a: counted.append(1) or total(*a))
-    monkeypatch.setattr(planning._Kernel, "plan", lambda *a: planned.append(1) or make(*a))
+    monkeypatch.setattr(Candidate, "plan", lambda *a: planned.append(1) or make(*a))
     text, shapes = PRUNED[0]
     statement, arrays = parse(text), pruned(shapes, 0.1)
     operands = [Operand(a.name, arrays[a.name], CONFIG.dtype) for a in statement.accesses]

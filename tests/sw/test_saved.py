@@ -31,7 +31,7 @@ def saved(tmp_path, monkeypatch):
             for name in (
                 "program.program.build",
                 "program.start.lower_list",
-                "loops.plan.make_plan",
+                "loops.planner.make_plan",
             ):
                 patch.setattr(f"loopnest.{name}", lambda *_, **__: 1 / 0)
             return loopnest.load(path, chip=chip)

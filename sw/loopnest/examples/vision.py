@@ -8,7 +8,6 @@ without zeros.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -22,19 +21,20 @@ from rich.console import Console
 from rich.table import Table
 
 import loopnest
-from loopnest import Chip, Memory
+from loopnest import Chip
 from loopnest.progress import task
-from loopnest_hw.config import make_config
 from loopnest_hw.program import program as command
 
-from ..formats.files import check_writable
 from ..frontends.onnx import from_onnx
 from ..graph.graph import Graph
 from ..graph.model import Model
 from .crops import draw_crops
+from .figures import finish, program_figures
+from .options import check_options, chip_of, files_of, parser_of
+from .packages import find_file
 from .pruning import layer_results, pointwise, prune
 
-PACKAGE = "rapidocr_onnxruntime"
+PACKAGE, PROJECT = "rapidocr_onnxruntime", "rapidocr-onnxruntime"
 FILE = "models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
 
 KEPT_ANSWERS = 0.98
@@ -48,24 +48,7 @@ AT_ONCE = 20
 SHARES = np.arange(0, 1, 0.05)
 """Shares of zeros in pointwise convolutions that are tried."""
 
-REPORT, PLOT = "vision.json", "vision.png"
-
 Array = NDArray[Any]
-
-
-def find_file() -> Path:
-    """Return the network's file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the package is not installed.
-    """
-    spec = find_spec(PACKAGE)
-    path = Path(spec.origin).parent / FILE if spec is not None and spec.origin else None
-    if path is None or not path.is_file():
-        raise FileNotFoundError(f"{FILE} of rapidocr-onnxruntime is not installed: make models")
-    return path
 
 
 def classify(graph: Graph, crops: Array) -> Array:
@@ -92,7 +75,7 @@ def runtime_classes(path: Path, crops: Array) -> tuple[Array, str]:
     return scores.argmax(axis=1), "ONNX Runtime"
 
 
-def most_zeros(path: Path, crops: Array, wanted: Array) -> dict[str, Array]:
+def prune_while_right(path: Path, crops: Array, wanted: Array) -> dict[str, Array]:
     """Return the constants with the largest of `SHARES` at which `KEPT_ANSWERS` stay."""
     samples, _ = draw_crops(SAMPLES, seed=1)
     fitted = from_onnx(path, [samples])
@@ -141,16 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; return 0 if every figure is as it has to be."""
     options, path = _parse(arguments)
     console = Console()
-    memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
-
-    def make(backend: str) -> Chip:
-        return Chip(options.preset, dtype="bf16", memory=memory, backend=backend)
-
     with task("drawing crops", keep=True):
         crops, labels = draw_crops(options.crops)
     wanted, reference = runtime_classes(path, crops)
     if options.zeros is None:
-        constants = most_zeros(path, crops, wanted)
+        constants = prune_while_right(path, crops, wanted)
     else:
         samples, _ = draw_crops(SAMPLES, seed=1)
         constants = prune(from_onnx(path, [samples]), options.zeros)
@@ -158,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pruned = replace(graph, constants={n: constants[n] for n in graph.constants})
 
     checked = crops[: options.checked]
-    model_chip = make("model")
+    model_chip = chip_of(options, "bf16", "model")
     with task("compiling", 2, keep=True) as shown:
         whole = compiled(graph, model_chip)
         shown.advance()
@@ -177,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     chosen, chip = sparse, model_chip
     if options.backend == "rtl":
-        chip = make("rtl")
+        chip = chip_of(options, "bf16")
         chosen = compiled(pruned, chip)
         found = run(chosen, checked[: options.on_chip], "chip, pruned")
         if found.tobytes() != answers["pruned"][: len(found)].tobytes():
@@ -195,9 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = {
         "crops": len(crops),
         "checked_by_golden_model": len(checked),
-        "backend": options.backend,
-        "preset": options.preset,
-        "memory": {"latency": memory.latency, "bytes_per_cycle": memory.bytes_per_cycle},
+        **program_figures(options, report),
         "reference": reference,
         "accuracy": {
             reference: float(np.mean(wanted == labels)),
@@ -207,42 +183,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "same_class": same,
         "zeros_of_pointwise_weights": {"before": zeros_of(graph), "pruned": zeros_of(pruned)},
         "operators_on_host": [p.node.origin for p in chosen.placement if p.where == "host"],
-        "multiplies": report.multiplies,
         "cycles": cycles,
         "cycles_measured": counted,
-        "roof_share": report.roof_share if counted else None,
-        "pe_roof_share": report.pe_roof_share if counted else None,
         "dense_cycles": dense_cycles,
         "dense_measured": measured,
         "layers": list(chosen.placement.rows()),
-        "problems": problems,
     }  # fmt: skip
-    json_path, plot_path = options.output / REPORT, options.output / PLOT
-    json_path.write_text(json.dumps(figures, indent=2) + "\n")
-    _plot(plot_path, chosen, dense, figures)
+    _plot(files_of(options)[1], chosen, dense, figures)
     _print(console, figures)
-    console.print(f"report: {json_path}   plot: {plot_path}")
-    for problem in problems:
-        console.print(f"[red]wrong: {problem}[/red]")
-    return 1 if problems else 0
+    return finish(options, console, figures, problems)
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
-    parser = argparse.ArgumentParser(prog="python -m loopnest.examples.vision", description=__doc__)
-    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
-    parser.add_argument("--preset", default="single")
-    parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
-    parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    parser = parser_of("vision", __doc__)
     parser.add_argument("--crops", type=int, default=100, help="that decide how much is pruned")
     parser.add_argument("--checked", type=int, default=3, help="of these, by the golden model")
     parser.add_argument("--on-chip", type=int, default=1, help="of these, on the RTL")
     parser.add_argument("--zeros", type=float, help="share pruned; default: as many as possible")
     parser.add_argument("--dense", action="store_true", help="measure the dense run, on the RTL")
-    parser.add_argument("--output", type=Path, default=Path("build"))
     options = parser.parse_args(arguments)
     try:
-        make_config(options.preset, "bf16")
-        Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+        check_options(options, "bf16")
         if not 1 <= options.on_chip <= options.checked <= options.crops:
             raise ValueError(
                 f"--on-chip {options.on_chip} --checked {options.checked} --crops {options.crops}: "
@@ -250,10 +211,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
             )
         if options.zeros is not None and not 0 <= options.zeros < 1:
             raise ValueError(f"--zeros {options.zeros}: expected 0 to less than 1")
-        options.output.mkdir(parents=True, exist_ok=True)
-        for file in (REPORT, PLOT):
-            check_writable(options.output / file)
-        path = find_file()
+        path = find_file(PACKAGE, FILE, PROJECT)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return options, path
