@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 import loopnest
 from loopnest import Assignment, Chip, Epilogue
+from loopnest.graph.graph import Graph, Node
 from loopnest.program.operation import HostOperation, Reshape
 from loopnest.program.program import Program
 from tests.rtl.chips import Bits
@@ -134,11 +135,26 @@ def test_operators_of_the_host(saved):
     ]
     constants = {"W": integers(rng, (5, 8)), "V": integers(rng, (8, 4)), "g": np.ones(4)}
     program = Program(
-        BF16.device, items, {"x": integers(rng, (6, 5))}, constants=constants, results=["z", "t"]
-    )
+        BF16.device, items, {"x": integers(rng, (6, 5))},
+        constants=constants, results=[("z", "z"), ("product", "t")],
+    )  # fmt: skip
     loaded = saved(program, BF16)
     for x in (integers(rng, (6, 5)), integers(rng, (6, 5), 0.2)):
         same(loaded.run(x=x), program.run(x=x))
+
+
+def test_results_of_a_model_have_the_names_of_the_graph(saved):
+    """One that is an output twice is returned twice, by a loaded program as well."""
+    x = np.random.default_rng(2).standard_normal((3, 4)).astype(np.float32)
+    nodes = (Node("r", "relu", ("x",)), Node("p", "softmax", ("r",)))
+    program = loopnest.compile(Graph({"x": x}, {}, nodes, ("p", "r", "x", "p")), chip=BF16)
+    loaded = saved(program, BF16)
+    for each in (program, loaded):
+        assert each.results == ("p", "r", "x", "p")
+        assert list(each.run()) == ["p", "r", "x"]
+        p, r, own, again = each(x)
+        assert np.array_equal(p, again) and np.allclose(own, x, atol=0.02)
+        assert np.allclose(r, np.maximum(own, 0), atol=0.02) and np.allclose(p.sum(axis=1), 1)
 
 
 def test_hyper_sparse_statements_take_their_own_entries(saved):
@@ -240,7 +256,7 @@ def test_headers_that_are_no_programs(tmp_path):
         with pytest.raises(ValueError, match=message):
             loopnest.load(other, chip=INT8)
 
-    refused(lambda h: h.update(version=99), "version 99 of saved programs: expected 1")
+    refused(lambda h: h.update(version=99), "version 99 of saved programs: expected 2")
     refused(lambda h: h.update(format="x"), "'x': expected 'loopnest program'")
     refused(lambda h: h.pop("stages"), "truncated or damaged.*stages")
     step = {"kind": "host", "what": "", "operands": [0], "result": 0}

@@ -1,6 +1,6 @@
 """Programs of graphs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -65,18 +65,15 @@ class Model(Program):
         real = {name for name, s in seen.items() if s.real}
         for stage in find_stages(graph, shapes, real):
             emit(lowering, stage)
-        tensors = [lowering.plain(name) for name in graph.outputs]
         super().__init__(
             device,
             lowering.build.items,
             lowering.build.inputs,
             constants=lowering.build.constants,
-            results=tensors,
+            results=[(name, lowering.plain(name)) for name in graph.outputs],
             samples=lowering.build.samples,
             finite=True,
         )
-        self.outputs = graph.outputs
-        self._tensors = dict(zip(graph.outputs, tensors, strict=True))
         self.placement = Placement(graph, seen, lowering.placed, self.expected)
 
     def dense(self) -> "Model":
@@ -88,20 +85,6 @@ class Model(Program):
         constants = {name: _filled(dense(array)) for name, array in self.graph.constants.items()}
         graph = Graph(inputs, constants, self.graph.nodes, self.graph.outputs)
         return Model(self._device, graph, skip_zeros=False)
-
-    def _saved_results(self) -> Mapping[str, str]:
-        return self._tensors
-
-    def run(self, **named: Any) -> dict[str, Any]:
-        found = super().run(**named)
-        return {name: found[tensor] for name, tensor in self._tensors.items()}
-
-    def __call__(self, *inputs: Any) -> Any:
-        if len(inputs) > len(self.inputs):
-            raise TypeError(f"{len(inputs)} inputs: expected up to {len(self.inputs)}")
-        found = self.run(**dict(zip(self.inputs, inputs, strict=False)))
-        results = tuple(found[name] for name in self.outputs)
-        return results[0] if len(results) == 1 else results
 
 
 def _filled(array: NDArray[Any]) -> NDArray[Any]:

@@ -121,6 +121,8 @@ class Contents:
     layers : sequence of Layer
     outcomes : mapping of str to Outcome
         The results of a run by name.
+    results : tuple of str
+        Their names in the order in which a call returns them; one may be there several times.
     stages : sequence of Stage
     """
 
@@ -132,6 +134,7 @@ class Contents:
     bound: Sequence[Bound]
     layers: Sequence[Layer]
     outcomes: Mapping[str, Outcome]
+    results: tuple[str, ...]
     stages: Sequence[Stage]
 
     @property

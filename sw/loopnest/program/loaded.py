@@ -28,7 +28,7 @@ class SavedProgram(Runnable):
         self._device = device
         self._contents = read_program(path, device.config)
         self.inputs = tuple(self._contents.inputs)
-        self.results = tuple(self._contents.outcomes)
+        self.results = self._contents.results
 
     def run(self, **named: Any) -> dict[str, Any]:
         self._reports.value = {}

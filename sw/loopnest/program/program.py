@@ -64,9 +64,10 @@ class Program(Runnable):
         The tensors from outside.
     constants : mapping of str to array
         Those that are the same in every run; they are not copied.
-    results : sequence of str, optional
-        Of which items a run returns the result, without what these do not need; by default what no
-        item uses, and then every input has to be used.
+    results : sequence of (str, str), optional
+        What a run returns, without what this does not need: the name, and the item whose result it
+        is; a name may be there several times. By default what no item uses, and then every input
+        has to be used.
     samples : mapping of str to array
         What results are for these inputs, where that is known: it decides plans, never values.
     finite : bool
@@ -85,7 +86,7 @@ class Program(Runnable):
         inputs: Mapping[str, Any],
         *,
         constants: Mapping[str, Any] | None = None,
-        results: Sequence[str] | None = None,
+        results: Sequence[tuple[str, str]] | None = None,
         samples: Mapping[str, Any] | None = None,
         finite: bool = False,
     ) -> None:
@@ -97,11 +98,10 @@ class Program(Runnable):
         self._check_names(set(inputs) | set(constants or {}))
         if results is None:
             self._check_used()
-            self.results = self._unused()
-        else:
-            self.results = tuple(results)
-            self._items, needed = self._needed()
-            constants = {name: x for name, x in (constants or {}).items() if name in needed}
+            results = [(name, name) for name in self._unused()]
+        self.results, self._returned = tuple(name for name, _ in results), dict(results)
+        self._items, needed = self._needed()
+        constants = {name: x for name, x in (constants or {}).items() if name in needed}
         dtype = device.config.dtype
         # later changes of the user's arrays do not reach the plans
         self._given = {name: Operand(name, deepcopy(x), dtype) for name, x in inputs.items()}
@@ -134,13 +134,7 @@ class Program(Runnable):
     def contents(self) -> Contents:
         # a run may have planned for others than those that it was compiled for
         planned = self._plans.inputs == self._given
-        contents = (self._plans if planned else self._plan(self._given)).contents
-        outcomes = {name: contents.outcomes[own] for name, own in self._saved_results().items()}
-        return replace(contents, outcomes=outcomes)
-
-    def _saved_results(self) -> Mapping[str, str]:
-        """Return the results by the names that they have for users."""
-        return {name: name for name in self.results}
+        return (self._plans if planned else self._plan(self._given)).contents
 
     @property
     def expected(self) -> Mapping[str, float]:
@@ -175,7 +169,7 @@ class Program(Runnable):
 
     def _needed(self) -> tuple[list["_Item"], set[str]]:
         """Return the items that results need, and the names of all tensors that do."""
-        needed = set(self.results)
+        needed = set(self._returned.values())
         kept = []
         for item in reversed(self._items):
             if item.result in needed:
@@ -291,11 +285,12 @@ class Program(Runnable):
             bound=bound,
             layers=layers,
             outcomes={
-                name: outcome(plans.planned[name])
-                if name in plans.planned
-                else Outcome({**plans.inputs, **others}[name])
-                for name in self.results
+                name: outcome(plans.planned[own])
+                if own in plans.planned
+                else Outcome({**plans.inputs, **others}[own])
+                for name, own in self._returned.items()
             },
+            results=self.results,
             stages=find_stages(config, plans.steps, self._constants.values()),
         )
 

@@ -19,6 +19,7 @@ class Runnable(ABC):
     inputs : tuple of str
         The names of the tensors from outside.
     results : tuple of str
+        The names of what a call returns, in this order.
     report : RunReport or None
         Of the last run in this thread, or in any if this one has run nothing; None where that run
         did not end.
@@ -53,7 +54,8 @@ class Runnable(ABC):
         if len(inputs) > len(self.inputs):
             raise TypeError(f"{len(inputs)} inputs: expected up to {len(self.inputs)}")
         found = self.run(**dict(zip(self.inputs, inputs, strict=False)))
-        return found[self.results[0]] if len(found) == 1 else tuple(found.values())
+        results = tuple(found[name] for name in self.results)
+        return results[0] if len(results) == 1 else results
 
     @abstractmethod
     def run(self, **named: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from .start import Stage, Start
 from .steps import HostStep, KernelStep
 
 FORMAT = "loopnest program"
-VERSION = 1
+VERSION = 2
 """Of the files that `write_program` writes; others are refused."""
 
 HEADER = "program.json"
@@ -115,6 +115,7 @@ class _Writer:
                 [name, number(o.operand), o.levels, o.as_tensor]
                 for name, o in contents.outcomes.items()
             ],
+            "results": contents.results,
             "layers": [
                 [layer.name, layer.statement, list(map(number, layer.results)), layer.cycles]
                 for layer in contents.layers
@@ -307,6 +308,7 @@ class _Reader:
                 name: Outcome(operands[n], None if levels is None else tuple(levels), as_tensor)
                 for name, n, levels, as_tensor in header["outcomes"]
             },
+            results=tuple(header["results"]),
             stages=[self._stage(of) for of in header["stages"]],
         )
 
