@@ -287,6 +287,33 @@ class View(Operand):
         return [np.asarray(c, np.int64) for c in (*outer, *inner)], scale
 
 
+def with_parts(
+    statement: Statement, shapes: Sequence[tuple[int, ...]], given: Mapping[str, int]
+) -> Statement:
+    """Return the statement with a view for each access that shows only the first coordinates of a
+    mode: the size of its index is ``given``, and less.
+
+    Parameters
+    ----------
+    shapes : sequence of tuple of int
+        Of the tensors, in the order of the accesses.
+    """
+    parts = {
+        access
+        for access, shape in zip(statement.accesses, shapes, strict=True)
+        if access.places is None
+        and any(given.get(i, size) < size for i, size in zip(access.indices, shape, strict=False))
+    }
+
+    def viewed(access: Access) -> Access:
+        if access not in parts:
+            return access
+        places = tuple(Place(((i, 1),), 0) for i in access.indices)
+        return Access(f"{access.name}[{','.join(access.indices)}]", access.indices, places)
+
+    return statement.with_accesses(viewed)
+
+
 def view_sizes(
     statement: Statement,
     shapes: Sequence[tuple[int, ...]],
@@ -320,7 +347,11 @@ def view_sizes(
                 f"expected {len(places)} dimension{'s' * (len(places) != 1)}"
             )
         for mode, (place, size) in enumerate(zip(places, shape, strict=True)):
-            if place.plain is None or (access.tensor, mode, place.plain) in moved:
+            if (
+                place.plain is None
+                or (access.tensor, mode, place.plain) in moved
+                or (access.places is not None and place.plain in (given or {}))
+            ):
                 compound.append((access, place, size))
             elif sizes.setdefault(place.plain, size) != size and access.places is not None:
                 raise ValueError(

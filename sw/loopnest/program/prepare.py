@@ -17,7 +17,7 @@ from ..expression.operand import Operand, mask_operand, statement_numbers
 from ..expression.parser import parse
 from ..expression.semiring import Semiring
 from ..expression.shown import look
-from ..expression.view import view_sizes
+from ..expression.view import view_sizes, with_parts
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import MAX_ORDER, Levels, parse_levels
 from ..loops.plan import default_levels, parse_order
@@ -72,7 +72,7 @@ def prepare(
     given : mapping
         The operands by name: what the user has, or an `Operand`.
     sizes : mapping of str to int, optional
-        Of indices that stand alone nowhere.
+        Of indices that stand alone nowhere, or for which tensors show only their first coordinates.
 
     Raises
     ------
@@ -181,8 +181,9 @@ def _seen(
             return changed(steps, what, operand, change)
         return change(operand)
 
-    viewed = any(access.places is not None for access in statement.accesses)
     shapes = [operand.shape for operand in operands]
+    statement = with_parts(statement, shapes, given or {})
+    viewed = any(access.places is not None for access in statement.accesses)
     sizes = view_sizes(statement, shapes, given, _kept(statement, operands)) if viewed else {}
     statement, operands = semiring.prepare(statement, operands, rearrange)
     for operand in {id(operand): operand for operand in operands}.values():

@@ -35,7 +35,7 @@ class Assignment:
     """A statement of a program; the other fields are arguments of `Chip.compute`.
 
     A mask is written in the statement. ``sizes`` are those of indices that stand alone nowhere, as
-    those of a slice: ``y[i] = x[2*i+1]``.
+    those of a slice: ``y[i] = x[2*i+1]``; a tensor that is larger there shows its first elements.
     """
 
     statement: str

@@ -109,6 +109,38 @@ def test_tables_and_axes():
     assert "host" not in places(model).values()
 
 
+def cut(stop, start=0):
+    """Return the attributes of a slice of the last of two axes."""
+    return {"axes": [1], "starts": [start], "stops": [stop], "steps": [1]}
+
+
+def test_the_first_elements_of_an_axis():
+    """A slice from 0 on shows less than what is stored, in statements of every kind."""
+    graph = Graph(
+        {"x": normal(1, 3, 6)},
+        {"w": normal(2, 12, 6), "c": normal(3, 4)},
+        (
+            Node("y", "linear", ("x", "w")),
+            Node("a", "slice", ("y",), cut(4)),
+            Node("b", "slice", ("y",), cut(8, 4)),
+            Node("scaled", "mul", ("a", "c")),
+            Node("added", "add", ("a", "b")),
+            Node("summed", "sum", ("a",), {"axes": [1]}),
+            Node("turned", "concat", ("b", "a"), {"axis": 1}),
+            Node("at", "transpose", ("a",), {"axes": (1, 0)}),
+            Node("product", "matmul", ("at", "y")),
+            Node("heads", "reshape", ("y",), {"shape": (3, 3, 4)}),
+            Node("mixed", "transpose", ("heads",), {"axes": (1, 0, 2)}),
+            Node("half", "slice", ("mixed",), {**cut(2), "axes": [2]}),
+            Node("rest", "slice", ("mixed",), {**cut(4, 2), "axes": [2]}),
+            Node("rolled", "concat", ("rest", "half"), {"axis": 2}),
+        ),
+        ("scaled", "added", "summed", "turned", "product", "rolled"),
+    )
+    model = check(graph)
+    assert "host" not in places(model).values()
+
+
 @pytest.mark.parametrize(
     "a, b",
     [
