@@ -225,6 +225,7 @@ def test_a_chain_ends_where_its_results_would_not_fit_the_memory(monkeypatch):
     rng = np.random.default_rng(13)
     A, x = sparse(rng, (16, 16)), integers(rng, (16, 16), low=-1, high=1)
     text = [f"h{n + 1}[i,j] = A[i,k] * h{n}[k,j]" for n in range(4)]
+    skip = "y[i,j] = h4[i,j] + h1[i,j]"
     lengths, real = [], device.run_start
 
     def watched(config, backend, start, *rest):
@@ -232,11 +233,18 @@ def test_a_chain_ends_where_its_results_would_not_fit_the_memory(monkeypatch):
         return real(config, backend, start, *rest)
 
     monkeypatch.setattr(device, "run_start", watched)
-    expected = A @ A @ A @ A @ x
-    for most, found in ((1 << 31, [4]), (2 * 16 * 16 * 4, [2, 2]), (16 * 16 * 4, [1, 1, 1, 1])):
+    last, one = A @ A @ A @ A @ x, 16 * 16 * 4
+    for most, statements, found in (
+        (1 << 31, text, [4]),
+        (2 * one, text, [4]),  # what is read no more makes room
+        (2 * one, [*text, skip], [2, 3]),
+        (3 * one, [*text, skip], [5]),
+        (one, text, [1, 1, 1, 1]),
+    ):
         monkeypatch.setattr(chain, "MAX_REGIONS", most)
         lengths.clear()
-        program = loopnest.compile(text, {"A": A, "h0": x}, chip=INT8)
+        program = loopnest.compile(statements, {"A": A, "h0": x}, chip=INT8)
+        expected = last if statements is text else last + A @ x
         assert np.array_equal(dense(program()), expected) and lengths == found
 
 

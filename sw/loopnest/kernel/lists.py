@@ -1,6 +1,6 @@
 """Lists of kernels, which the chip runs one after the other in one start."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import descriptor_lines, pack
-from loopnest_hw.format import ENTRY_BYTES, WORD_BYTES
 
 from ..epilogue import Epilogue
 from ..expression.difference import DENSER
 from ..formats.tensor import Tensor
 from ..loops.plan import Plan
 from .arena import DESCRIPTOR, Arena, Placed
-from .lower import BUDGET, MAX_BUDGET, Kernel, Listed, lower, value_bytes
+from .lifetimes import Block, overlay
+from .lower import BUDGET, MAX_BUDGET, Kernel, Listed, lower, region_sizes
 
 MARGIN = DENSER**2
 """Factor on the expected steps of a kernel for its budget: two operands may both be denser than the
@@ -87,14 +87,17 @@ def list_arena(config: ChipConfig, kernels: int) -> Arena:
 
 
 def lower_list(
-    config: ChipConfig, kernels: Sequence[Ready], arena: Arena
+    config: ChipConfig, kernels: Sequence[Ready], arena: Arena, kept: Collection[int]
 ) -> tuple[tuple[Kernel, ...], NDArray]:
-    """Lay out memory for several kernels, and fill in their descriptors.
+    """Lay out memory for several kernels, and fill in their descriptors. The memory of a result
+    that no later kernel reads is used again.
 
     Parameters
     ----------
     arena : Arena
         The memory (`list_arena`), with the operands that no kernel of the list computes.
+    kept : collection of int
+        The kernels whose results stay to the end of the list.
 
     Returns
     -------
@@ -107,12 +110,29 @@ def lower_list(
     ValueError
         As `lower`.
     """
+    last = list(range(len(kernels)))
+    for n, ready in enumerate(kernels):
+        for operand in ready.operands:
+            if isinstance(operand, int):
+                last[operand] = n
+    results, nbytes = overlay(
+        [
+            Block(
+                region_bytes(config, ready.plan, ready.epilogue),
+                n,
+                len(kernels) if n in kept else last[n],
+            )
+            for n, ready in enumerate(kernels)
+        ]
+    )
+    first = arena.reserve(nbytes)
     placed: list[Placed] = []
     lowered: list[Kernel] = []
     for n, ready in enumerate(kernels):
         operands = tuple(placed[o] if isinstance(o, int) else o for o in ready.operands)
         own = ready.sampled
-        listed = Listed(arena, n == len(kernels) - 1, own.copies, own.budget)
+        is_last = n == len(kernels) - 1
+        listed = Listed(arena, first + results[n], is_last, own.copies, own.budget)
         kernel = lower(config, ready.plan, operands, epilogue=ready.epilogue, listed=listed)
         lowered.append(kernel)
         placed.append(_result(config, kernel))
@@ -121,11 +141,9 @@ def lower_list(
 
 def region_bytes(config: ChipConfig, plan: Plan, epilogue: Epilogue | None) -> int:
     """Return the bytes that are reserved for a kernel's result, whatever it turns out to be."""
-    result = plan.result
     narrow = epilogue is not None and epilogue.narrow
-    entry = value_bytes(config.dtype, narrow) + (WORD_BYTES if result.compressed else 0)
-    table = result.fibers * ENTRY_BYTES if result.compressed else 0
-    return table + result.fibers * result.span * entry
+    sizes = region_sizes(config, plan, narrow).values()
+    return sum(-(-nbytes // LINE_BYTES) * LINE_BYTES for nbytes in sizes)
 
 
 def _result(config: ChipConfig, kernel: Kernel) -> Placed:

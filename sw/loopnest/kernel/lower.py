@@ -15,7 +15,7 @@ from loopnest_hw.config import (
     NumberFormat,
 )
 from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
-from loopnest_hw.format import LINE_WORDS, OPEN_STRIDE, WORD_BYTES
+from loopnest_hw.format import ENTRY_BYTES, LINE_WORDS, OPEN_STRIDE, WORD_BYTES
 from loopnest_hw.registers import SNAPSHOT_LINES
 
 from ..arguments import check_memory
@@ -81,12 +81,13 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Listed:
-    """A kernel's place in a list: the memory of all of them, whether it is the last one, and the
-    descriptor's ``copies`` and ``budget``, which a sample of the operands tells before they are
-    there.
+    """A kernel's place in a list: the memory of all of them, the byte address of its result's
+    regions, whether it is the last one, and the descriptor's ``copies`` and ``budget``, which a
+    sample of the operands tells before they are there.
     """
 
     arena: Arena
+    result: int
     last: bool
     copies: int
     budget: int
@@ -158,7 +159,8 @@ def lower(
     capacity = most if listed is not None else min(capacity, most)
     if epilogue is not None:
         fields |= lower_epilogue(config, epilogue, plan, arena.put)
-    _result(config, plan, narrow, capacity, arena, fields, on_chip=listed is not None)
+    place = arena if listed is None else Arena(listed.result)
+    _result(config, plan, narrow, capacity, place, fields, on_chip=listed is not None)
     rings = share_pool(config, plan.scanners, plan.expected, _epilogue_lines(plan, fields))
     for s, (base, last) in enumerate(rings):
         fields |= {f"ring.{s}.base": base, f"ring.{s}.last": last}
@@ -177,6 +179,25 @@ def lower(
 def value_bytes(dtype: NumberFormat, narrow: bool) -> int:
     """Return the bytes of a result's value."""
     return dtype.narrow_bytes if narrow else WORD_BYTES
+
+
+def region_sizes(
+    config: ChipConfig, plan: Plan, narrow: bool, capacity: int | None = None
+) -> dict[str, int]:
+    """Return the bytes of the regions of a result, by name; ``capacity`` are the entries of a
+    compressed one, by default as many as it can have.
+    """
+    result, size = plan.result, value_bytes(config.dtype, narrow)
+    most = result.fibers * result.span
+    if not result.compressed:
+        return {"values": most * size}
+    entries = most if capacity is None else capacity
+    return {
+        # at least one entry: the end of an empty nest is written as a fiber's
+        "table": max(1, result.fibers) * ENTRY_BYTES,
+        "blocks": min(entries, result.fibers * -(-result.span // LANES)) * WORD_BYTES,
+        "values": entries * size,
+    }
 
 
 def _epilogue_lines(plan: Plan, fields: Mapping[str, int]) -> float:
@@ -298,31 +319,21 @@ def _result(
     """Place the result; tables are initialised with zeros, dense values with the semiring's zero,
     so that a fiber that is not visited is empty: by the host or ``on_chip``.
     """
-    result = plan.result
-    size = value_bytes(config.dtype, narrow)
+    result, sizes = plan.result, region_sizes(config, plan, narrow, capacity)
     # if the semiring's zero is not 0, an epilogue visits the whole result, and zeros stay
     background = 0 if fields.get("epilogue.enable") else plan.semiring.zero_bits(config.dtype)
 
-    def initialised(words: int, word: int) -> int:
-        if on_chip:
-            fields.update({"result.initialise": 1, "result.background": word})
-            return arena.reserve(words * WORD_BYTES)
-        return arena.put(np.full(words, word, np.uint32))
-
-    if result.compressed:
-        # At least one entry: the end of an empty nest is written as a fiber's.
-        words = max(1, result.fibers) * OPEN_STRIDE
-        fields["result.table"] = initialised(words, 0)
-        fields["result.table_end"] = fields["result.table"] + words * WORD_BYTES
-        blocks = min(capacity, result.fibers * -(-result.span // LANES))
-        fields["result.blocks"] = arena.reserve(blocks * WORD_BYTES)
-        fields["result.blocks_end"] = fields["result.blocks"] + blocks * WORD_BYTES
-        fields["result.values"] = arena.reserve(capacity * size)
-        fields["result.values_end"] = fields["result.values"] + capacity * size
-        return
-    nbytes = result.fibers * result.span * size
-    target = plan.statement.result
-    shape = [plan.sizes[i] for i in target.indices]
-    check_memory(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
-    fields["result.values"] = initialised(-(-nbytes // WORD_BYTES), background)
-    fields["result.values_end"] = fields["result.values"] + nbytes
+    if not result.compressed:
+        target, nbytes = plan.statement.result, sizes["values"]
+        shape = [plan.sizes[i] for i in target.indices]
+        check_memory(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
+    filled, word = ("table", 0) if result.compressed else ("values", background)
+    for region, nbytes in sizes.items():
+        if region != filled:
+            address = arena.reserve(nbytes)
+        elif on_chip:
+            fields |= {"result.initialise": 1, "result.background": word}
+            address = arena.reserve(nbytes)
+        else:
+            address = arena.put(np.full(-(-nbytes // WORD_BYTES), word, np.uint32))
+        fields |= {f"result.{region}": address, f"result.{region}_end": address + nbytes}

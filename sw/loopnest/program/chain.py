@@ -2,7 +2,7 @@
 memory: packed by the host before the start, or written by a kernel before it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from loopnest_hw.config import ChipConfig
 
@@ -14,7 +14,8 @@ from ..kernel.lists import region_bytes
 from .steps import KernelStep, Step
 
 MAX_REGION, MAX_REGIONS = 1 << 28, 1 << 31
-"""Bytes up to which all entries that a result can have are reserved: for a kernel, and in a chain.
+"""Bytes up to which all entries that a result can have are reserved: for a kernel, and at the same
+time in a chain.
 """
 
 
@@ -28,22 +29,31 @@ def unviewed(operand: Operand) -> Operand:
     return operand.base if isinstance(operand, View) else operand
 
 
-def find_chain(config: ChipConfig, steps: Sequence[Step]) -> tuple[KernelStep, ...]:
-    """Return the longest chain of the first steps; none if a chain cannot have the first one."""
+def find_chain(
+    config: ChipConfig, steps: Sequence[Step], kept: Collection[Operand] = ()
+) -> tuple[KernelStep, ...]:
+    """Return the longest chain of the first steps; none if a chain cannot have the first one. The
+    results that are ``kept``, or that other steps use, stay in memory to its end.
+    """
+    last_use = {root(operand): n for n, step in enumerate(steps) for operand in step.operands}
     made: dict[Operand, int] = {}
     chosen: list[KernelStep] = []
-    reserved = 0
-    for step in steps:
+    reserved: dict[Operand, int] = {}
+    for n, step in enumerate(steps):
         if not isinstance(step, KernelStep) or not step.plan.fits:
             break
-        region = region_bytes(config, step.plan, step.epilogue)
-        reserved += region
-        if region > MAX_REGION or reserved > MAX_REGIONS:
+        reserved[step.result] = region_bytes(config, step.plan, step.epilogue)
+        if reserved[step.result] > MAX_REGION or sum(reserved.values()) > MAX_REGIONS:
             break
         if not all(_there(step, column, chosen, made) for column in range(len(step.operands))):
             break
         made[step.result] = len(chosen)
         chosen.append(step)
+        reserved = {
+            result: nbytes
+            for result, nbytes in reserved.items()
+            if result in kept or last_use.get(result, n) > n
+        }
     return tuple(chosen)
 
 

@@ -15,6 +15,7 @@ from ..expression.reshaped import Reshaped
 from ..expression.semiring import find_semiring
 from ..formats.tensor import Levels
 from .build import Planned, build
+from .chain import root
 from .contents import Bound, Contents, Layer, Outcome, UnplannedError, execute_contents, outcome
 from .device import Device
 from .explain import Explanation
@@ -276,6 +277,12 @@ class Program(Runnable):
             kernels = [step for step in planned.steps if isinstance(step, KernelStep)]
             cycles = sum(step.plan.cycles for step in kernels)
             layers.append(Layer(item.result, str(planned.prepared.statement), made, cycles))
+        outcomes = {
+            name: outcome(plans.planned[own])
+            if own in plans.planned
+            else Outcome({**plans.inputs, **others}[own])
+            for name, own in self._returned.items()
+        }
         return Contents(
             config=config,
             text=self.text,
@@ -284,14 +291,14 @@ class Program(Runnable):
             others=others,
             bound=bound,
             layers=layers,
-            outcomes={
-                name: outcome(plans.planned[own])
-                if own in plans.planned
-                else Outcome({**plans.inputs, **others}[own])
-                for name, own in self._returned.items()
-            },
+            outcomes=outcomes,
             results=self.results,
-            stages=find_stages(config, plans.steps, self._constants.values()),
+            stages=find_stages(
+                config,
+                plans.steps,
+                self._constants.values(),
+                {root(outcome.operand) for outcome in outcomes.values()},
+            ),
         )
 
 

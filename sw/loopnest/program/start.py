@@ -82,27 +82,40 @@ Stage = Start | Step
 
 
 def find_stages(
-    config: ChipConfig, steps: Sequence[Step], constants: Iterable[Operand] = ()
+    config: ChipConfig,
+    steps: Sequence[Step],
+    constants: Iterable[Operand],
+    kept: Collection[Operand],
 ) -> tuple[Stage, ...]:
     """Return the steps with their chains (`find_chain`) as starts; ``constants`` are operands that
-    are the same in all runs.
+    are the same in all runs, and ``kept`` results stay until all steps are done.
     """
+    last_use = {root(operand): n for n, step in enumerate(steps) for operand in step.operands}
     fixed = frozenset(operand.identity for operand in constants)
     stages: list[Stage] = []
     n = 0
     while n < len(steps):
-        chain = find_chain(config, steps[n:])
-        stages.append(_start(config, chain, fixed) if chain else steps[n])
+        chain = find_chain(config, steps[n:], kept)
         n += max(1, len(chain))
+        if chain:
+            read = {s.result for s in chain if s.result in kept or last_use.get(s.result, 0) >= n}
+            stages.append(_start(config, chain, fixed, read))
+        else:
+            stages.append(steps[n - 1])
     return tuple(stages)
 
 
-def _start(config: ChipConfig, steps: Sequence[KernelStep], fixed: Collection[int]) -> Start:
+def _start(
+    config: ChipConfig,
+    steps: Sequence[KernelStep],
+    fixed: Collection[int],
+    read: Collection[Operand],
+) -> Start:
     layout: list[_Layout] = []  # of the first image
 
     def make(tensors: Sequence[Tensor]) -> Image:
         if not layout:
-            layout.append(_lay_out(config, steps, fixed))
+            layout.append(_lay_out(config, steps, fixed, read))
         return layout[0].image(tensors)
 
     results = [step.result for step in steps]
@@ -115,7 +128,8 @@ class _Layout:
     """What an image is made of.
 
     ``columns``: for each kernel and operand the number of the region, or if it is negative the
-    complement of that of the kernel whose result it is.
+    complement of that of the kernel whose result it is. ``kept`` are the kernels whose results are
+    read after the last one.
     """
 
     config: ChipConfig
@@ -123,6 +137,7 @@ class _Layout:
     packed: Sequence[Packed]
     columns: Sequence[tuple[int, ...]]
     sampled: Sequence[Sampled]
+    kept: Collection[int]
 
     def image(self, tensors: Sequence[Tensor]) -> Image:
         """Return the image, in which these tensors fit, too."""
@@ -136,7 +151,7 @@ class _Layout:
         for step, columns, sampled in zip(self.steps, self.columns, self.sampled, strict=True):
             operands: list[Placed | int] = [regions[c].placed if c >= 0 else ~c for c in columns]
             ready.append(Ready(step.plan, step.epilogue, tuple(operands), sampled))
-        kernels, descriptors = lower_list(self.config, ready, arena)
+        kernels, descriptors = lower_list(self.config, ready, arena, self.kept)
         return Image(
             kernels,
             tuple(tuple(c if c >= 0 else None for c in columns) for columns in self.columns),
@@ -146,7 +161,12 @@ class _Layout:
         )
 
 
-def _lay_out(config: ChipConfig, steps: Sequence[KernelStep], fixed: Collection[int]) -> _Layout:
+def _lay_out(
+    config: ChipConfig,
+    steps: Sequence[KernelStep],
+    fixed: Collection[int],
+    read: Collection[Operand],
+) -> _Layout:
     made: dict[Operand, int] = {step.result: n for n, step in enumerate(steps)}
     numbered: dict[tuple[object, ...], int] = {}
     found: list[Packed] = []
@@ -179,7 +199,8 @@ def _lay_out(config: ChipConfig, steps: Sequence[KernelStep], fixed: Collection[
             own.append(samples[numbered[key]])
         every.append(tuple(columns))
         sampled.append(sample(config, step.plan, step.epilogue, own))
-    return _Layout(config, steps, found, every, sampled)
+    kept = {n for n, step in enumerate(steps) if step.result in read}
+    return _Layout(config, steps, found, every, sampled, kept)
 
 
 def _packed(
