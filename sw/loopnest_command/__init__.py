@@ -10,6 +10,6 @@ from loopnest_hw.program import program
 @program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    from loopnest.cli import main as run
+    from loopnest.commands.cli import main as run
 
     return run(arguments)

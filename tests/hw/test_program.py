@@ -11,7 +11,7 @@ import pytest
 from loopnest_hw.program import program
 
 PROGRAMS = (
-    *("loopnest.cli", "loopnest.benchmarks.__main__", "loopnest.examples.digits"),
+    *("loopnest.commands.cli", "loopnest.benchmarks.__main__", "loopnest.examples.digits"),
     *("loopnest_hw.export", "loopnest_hw.timing"),
     *("tests.fuzz.__main__", "tb.coverage.__main__", "tb.mutation.__main__"),
 )

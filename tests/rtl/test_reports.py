@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Memory, RunReport
-from loopnest.cli import OK, main
+from loopnest.commands.cli import OK, main
 from loopnest_hw.registers import STAGES
 from loopnest_sim.simulator import Simulator
 from tests.rtl.chips import Pair, on, simulator

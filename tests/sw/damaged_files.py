@@ -13,8 +13,8 @@ import numpy as np
 import scipy.io
 import scipy.sparse as sp
 
+from loopnest.commands.info import file_info
 from loopnest.formats.files import read_tensor
-from loopnest.info import file_info
 
 WORDS = [
     b"0", b"-1", b"1", b"3", b"99999999999999999999", b"9223372036854775807", b"1e400", b"nan",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest.cli import BAD_INPUT, CHIP_ERROR, OK, main
+from loopnest.commands.cli import BAD_INPUT, CHIP_ERROR, OK, main
 from loopnest.formats.files import read_tensor, write_tensor
 
 MODEL = ("--backend", "model", "--dtype", "int8")
@@ -137,7 +137,7 @@ def test_a_npy_file_asks_for_a_dense_result(files, tmp_path):
 
 def test_outputs_are_checked_before_the_run(files, tmp_path, monkeypatch, capsys):
     a = files[0]
-    monkeypatch.setattr("loopnest.cli.Chip", None)
+    monkeypatch.setattr("loopnest.commands.statements.Chip", None)
     nowhere = str(tmp_path / "nowhere" / "y.npy")
     for words, message in (
         (["-o", "y.mtx"], "y.mtx: a tensor of order 1: a .mtx file holds matrices"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest.cli import BAD_INPUT, OK, main
+from loopnest.commands.cli import BAD_INPUT, OK, main
 from loopnest.formats.files import read_tensor, write_tensor
 
 

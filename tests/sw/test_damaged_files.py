@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loopnest.cli import BAD_INPUT, main
+from loopnest.commands.cli import BAD_INPUT, main
 
 SEED = 1
 COUNT = 320

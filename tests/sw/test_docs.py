@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest.cli import main
+from loopnest.commands.cli import main
 from loopnest.formats.files import write_tensor
 
 ROOT = Path(__file__).parents[2]

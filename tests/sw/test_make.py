@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import loopnest
-from loopnest.cli import main
+from loopnest.commands.cli import main
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -1,5 +1,6 @@
 """Cache of the chip's exported Verilog: an export takes half a minute of Python."""
 
+import gc
 import inspect
 from functools import cache
 from importlib.metadata import version
@@ -28,6 +29,8 @@ def cached_verilog(config: ChipConfig) -> str:
 
     def export(folder: Path) -> None:
         (folder / "loopnest.v").write_text(chip_verilog(config), encoding="utf-8")
+        # the chip's objects refer to each other: hundreds of megabytes until they are collected
+        gc.collect()
 
     folder = build_once(cache_folder() / f"verilog-{key}", export)
     return (folder / "loopnest.v").read_text(encoding="utf-8")

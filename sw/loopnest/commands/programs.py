@@ -2,8 +2,7 @@
 
 import argparse
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from inspect import signature
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +14,44 @@ from rich.table import Table
 from loopnest_hw.config import ChipConfig, parse_overrides
 from loopnest_sim.memory import Memory
 
-from .chip import Chip
-from .compile import compile
-from .expression.operand import Operand
-from .formats.files import check_writable, read_tensor, write_tensor
-from .formats.files.archives import read_arrays
-from .kernel.backends import BACKENDS
-from .load import load
-from .program.saved import saved_configuration
-from .program.start import Start
-from .progress import task
-from .report.plot import check_picture
-from .report.report import RunReport
+from ..chip import Chip
+from ..compile import compile
+from ..expression.operand import Operand
+from ..formats.files import check_writable, write_tensor
+from ..formats.files.archives import read_arrays
+from ..load import load
+from ..program.saved import saved_configuration
+from ..program.start import Start
+from ..progress import task
+from .files import (
+    add_configuration,
+    add_latency,
+    add_run,
+    check_reports,
+    read_operands,
+    show,
+    write_reports,
+)
 
 SUFFIX = ".lnp"
 
 MODELS = (".onnx",)
 """Suffixes of models that `loopnest.compile` reads."""
 
-MAX_SHOWN = 1 << 16
-"""Elements of a result that are printed at most."""
 
-
-def add_commands(
-    add: Callable[..., argparse.ArgumentParser], config: argparse.ArgumentParser
-) -> None:
-    """Add the commands' arguments to the parser; ``config`` has those of the configuration."""
-    made = add("compile", _compile, "compile statements or a model to a program", config)
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands and their arguments to the parser."""
+    made = add("compile", _compile, "compile statements or a model to a program")
     made.add_argument(
         "words", nargs="+", metavar="WORD",
         help="statements, or a model (.onnx); and their tensors, as NAME=FILE or NAME=number",
     )  # fmt: skip
+    add_configuration(made)
     made.add_argument("-o", "--output", required=True, metavar="FILE", help=f"the {SUFFIX} file")
     made.add_argument(
         "--calibrate", metavar="FILE", help="examples of the inputs by name (.npz), for a model"
     )
-    made.add_argument(
-        "--latency", type=int, default=100, metavar="CYCLES", help="of the memory (100)"
-    )
+    add_latency(made)
     made.add_argument("--export", metavar="FILE", help="an image for firmware besides")
     run = add("run", _run, "run a saved program")
     run.add_argument("program", help=f"{SUFFIX} file")
@@ -60,19 +59,8 @@ def add_commands(
         "inputs", nargs="*", metavar="INPUT",
         help=".npz file with arrays by name, or NAME=FILE; others are what it was compiled for",
     )  # fmt: skip
-    run.add_argument("--backend", choices=BACKENDS, default="rtl", help="rtl, or the golden model")
-    run.add_argument(
-        "--latency", type=int, default=100, metavar="CYCLES", help="of the memory (100)"
-    )
-    run.add_argument(
-        "--bytes-per-cycle", type=float, default=32, metavar="BYTES", help="of the memory (32)"
-    )
-    run.add_argument(
-        "-o", "--output", metavar="FILE", help="where the results go: .npz, or that of one result"
-    )
-    run.add_argument("--report", metavar="FILE", help="where the report goes, as JSON")
-    run.add_argument("--plot", metavar="FILE", help="picture of the stages and the roofline (rtl)")
-    run.add_argument("--trace", metavar="FILE", help="trace of the run, for Perfetto (rtl)")
+    add_latency(run)
+    add_run(run, "where the results go: .npz, or that of one result")
 
 
 def is_program(file: str | Path) -> bool:
@@ -110,34 +98,6 @@ def describe(path: str | Path) -> str:
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().rstrip().split("\n"))
-
-
-def read_operands(words: Sequence[str]) -> dict[str, Any]:
-    """Return the operands of ``NAME=FILE`` or ``NAME=number`` words."""
-    found: dict[str, Any] = {}
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign or not name.isidentifier():
-            raise ValueError(f"{word!r}: expected NAME=FILE or NAME=number")
-        if name in signature(Chip.compute).parameters:
-            raise ValueError(f"{word!r}: {name!r} is no operand: expected another name")
-        if name in found:
-            raise ValueError(f"{word!r}: {name!r} is given twice: expected it once")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            found[name] = read_tensor(value)
-    return found
-
-
-def show(result: Any) -> None:
-    """Print a result, one entry per line, as in a .tns file."""
-    if sp.issparse(result):
-        coo = result.tocoo()
-        for entry in zip(*(c.tolist() for c in coo.coords), coo.data.tolist(), strict=True):
-            print(*entry)
-    else:
-        print(np.asarray(result))
 
 
 def _described(operand: Operand) -> str:
@@ -203,7 +163,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         if known is not None and known.sparse and not sp.issparse(array):
             inputs[name] = sp.coo_array(array)
     single = options.output and Path(options.output).suffix != ".npz"
-    if single and len(model.results) > 1:
+    if single and len(model.contents.outcomes) > 1:
         raise ValueError(f"{options.output}: several results: expected a name that ends in .npz")
     chip = _chip(config, memory=memory, backend=options.backend)
     program = load(options.program, chip=chip)
@@ -220,29 +180,6 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     assert program.report is not None
     write_reports(options, console, program.report)
     return 0
-
-
-def check_reports(options: argparse.Namespace) -> None:
-    """Check, before the time of a run is spent, that what is told of it can be written."""
-    for file in (options.report, options.plot, options.trace):
-        if file:
-            check_writable(file)
-    if options.plot:
-        check_picture(options.plot)
-    if options.backend != "rtl" and (options.plot or options.trace):
-        name = "plot" if options.plot else "trace"
-        raise ValueError(f"--{name}: {options.backend!r} counts no cycles: expected --backend rtl")
-
-
-def write_reports(options: argparse.Namespace, console: Console, report: RunReport) -> None:
-    """Print a report, and write the files that the options name."""
-    if options.report:
-        report.save(options.report)
-    if options.plot:
-        report.plot(options.plot)
-    if options.trace:
-        report.trace(options.trace)
-    console.print(report)
 
 
 def _arrays(path: str) -> Mapping[str, Any]:

@@ -1,6 +1,10 @@
-"""What a file's tensor takes on the chip, and what a chip would refuse of it."""
+"""The command ``info``: what a file's tensor takes on the chip, and what a chip would refuse of it;
+and what a saved program holds.
+"""
 
+import argparse
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -8,13 +12,24 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from rich.console import Console
+from rich.table import Table
 
 from loopnest_hw.config import NumberFormat
 
-from .expression.operand import Operand
-from .formats import numbers
-from .formats.files import read_tensor
-from .formats.tensor import Tensor
+from ..expression.operand import Operand
+from ..formats import numbers
+from ..formats.files import read_tensor
+from ..formats.tensor import Tensor
+from .files import FORMATS
+from .programs import describe, is_program
+
+
+def add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command and its arguments to the parser."""
+    info = add("info", _info, "tell what files of tensors and of programs hold and take")
+    info.add_argument("files", nargs="+", metavar="file")
+    info.add_argument("--dtype", choices=FORMATS, default="bf16", help="for the bytes (bf16)")
 
 
 @dataclass(frozen=True)
@@ -121,3 +136,24 @@ def _pattern(source: Any) -> Tensor:
         coordinates = list(np.argwhere(source).T)
         count = int(np.count_nonzero(source))
     return Tensor.from_coo(coordinates, np.ones(count), source.shape, dtype=NumberFormat.BF16)
+
+
+def _info(options: argparse.Namespace, console: Console) -> int:
+    saved = [file for file in options.files if is_program(file)]
+    for file in saved:
+        print(describe(file))
+    found = [file_info(file, options.dtype) for file in options.files if file not in saved]
+    if not found:
+        return 0
+    table = Table()
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == "file" else "right")
+    for info in found:
+        table.add_row(*info.row())
+    Console().print(table)
+    for info in found:
+        print(*info.notes(), sep="\n", end="\n" * bool(info.notes()))
+    for info in found:
+        if len(info.refused) == len(NumberFormat):
+            raise ValueError(f"{info.file}: {next(iter(info.refused.values()))}")
+    return 0
