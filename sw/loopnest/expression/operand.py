@@ -258,9 +258,10 @@ class Operand:
             return levels_of((COMPRESSED,) * len(inward), inward)
         if self.given is not None:
             kinds, modes = self.given
-            kept = levels_of(kinds, tuple(access.indices[m] for m in modes))
-            if kept.walks(loops):
-                return kept
+            own = tuple(access.indices[m] for m in modes)
+            # without ``dense``: the levels that are left may not tell what is absent
+            if Stored(access, kinds, own, tuple(sizes[i] for i in own)).walks(loops):
+                return levels_of(kinds, own)
             if DENSE not in kinds:
                 return levels_of(kinds, inward)
         return levels_of(sparse_levels(len(inward)), inward)
