@@ -1,6 +1,7 @@
 """The statements of operators."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from math import prod
 
@@ -18,6 +19,9 @@ from .tensors import Group, Scale
 
 Emit = Callable[[Lowering, Stage], str]
 """Adds the items of a stage; returns why that is not possible, otherwise nothing."""
+
+Access = Callable[[str, int], str]
+"""Returns the access of a tensor on a side of an operator."""
 
 
 def emit(lowering: Lowering, stage: Stage) -> None:
@@ -51,14 +55,14 @@ def _linear(lowering: Lowering, stage: Stage) -> str:
     lowering.one_wide(stage.inputs)
     x, unit = lowering.factor(stage.inputs[0])
     weight, own = lowering.factor(stage.inputs[1], 0)
+    if why := lowering.too_wide((x, weight), lowering.shape(weight)[1]):
+        return why
     rank = len(stage.shape)
     rows = range(rank - 1)
     sizes: dict[str, int] = {}
-    product = " * ".join(
-        [
-            lowering.access(x, [("n", rows), ("i", [rank - 1])], sizes),
-            lowering.access(weight, [("o", [0]), ("i", [1])], sizes),
-        ]
+    walked: list[list[Group]] = [[("n", rows), ("i", [rank - 1])], [("o", [0]), ("i", [1])]]
+    product = lowering.product(
+        (x, weight), lambda name, side: lowering.access(name, walked[side], sizes)
     )
     groups: list[Group] = [("n", rows), ("o", [rank - 1])]
     lowering.statement(stage, groups, product, unit=unit * own, sizes=sizes)
@@ -69,6 +73,8 @@ def _matmul(lowering: Lowering, stage: Stage) -> str:
     lowering.one_wide(stage.inputs)
     factors = [lowering.factor(name) for name in stage.inputs]
     names = [name for name, _ in factors]
+    if why := lowering.too_wide(names, lowering.shape(names[0])[-1]):
+        return why
     shapes = [lowering.shape(name) for name in stage.inputs]
     vectors = [len(shape) == 1 for shape in shapes]
     batch = len(stage.shape) - 2 + sum(vectors)
@@ -99,14 +105,16 @@ def _matmul(lowering: Lowering, stage: Stage) -> str:
     ):
         runs = apart
     sizes: dict[str, int] = {}
-    terms = [lowering.access(name, groups(side, runs), sizes) for side, name in enumerate(names)]
+    product = lowering.product(
+        names, lambda name, side: lowering.access(name, groups(side, runs), sizes)
+    )
     result: list[Group] = [(f"z{n}", run) for n, run in enumerate(runs)]
     if not vectors[0]:
         result.append(("m", [batch]))
     if not vectors[1]:
         result.append(("n", [len(stage.shape) - 1]))
     unit = factors[0][1] * factors[1][1]
-    lowering.statement(stage, result, " * ".join(terms), unit=unit, sizes=sizes)
+    lowering.statement(stage, result, product, unit=unit, sizes=sizes)
     return ""
 
 
@@ -114,31 +122,49 @@ def _matmul(lowering: Lowering, stage: Stage) -> str:
 
 
 def _sum(lowering: Lowering, stage: Stage) -> str:
-    variable = [name for name in stage.inputs if lowering.constant(name) is None]
-    unit = lowering.scale(variable[0])
+    unit = lowering.sum_scale(stage.inputs)
     if lowering.too_large(stage.inputs, unit):
         return TOO_LARGE
     names = [lowering.term(name, unit) for name in stage.inputs]
     operator = " + " if stage.operator == "add" else " - "
-    return _elementwise(lowering, stage, names, operator, unit)
+
+    def joined(access: Access) -> str:
+        return operator.join(access(name, side) for side, name in enumerate(names))
+
+    return _elementwise(lowering, stage, names, joined, unit)
 
 
 def _product(lowering: Lowering, stage: Stage) -> str:
     lowering.one_wide(stage.inputs)
     factors = [lowering.factor(name) for name in stage.inputs]
-    unit = factors[0][1] * factors[1][1]
-    return _elementwise(lowering, stage, [name for name, _ in factors], " * ", unit)
+    names, unit = [name for name, _ in factors], factors[0][1] * factors[1][1]
+    if why := lowering.too_wide(names, 1):
+        return why
+    return _elementwise(lowering, stage, names, partial(lowering.product, names), unit)
 
 
 def _copy(lowering: Lowering, stage: Stage) -> str:
-    return _elementwise(lowering, stage, stage.inputs, "", lowering.scale(stage.inputs[0]))
+    (name,) = stage.inputs
+    if stage.rounded and lowering.host_has(name):
+        return "only the host has what it rounds"
+    more, unit = lowering.finer(stage)
+    return _elementwise(lowering, stage, [name], lambda access: more + access(name, 0), unit)
 
 
 def _elementwise(
-    lowering: Lowering, stage: Stage, names: Sequence[str], operator: str, unit: Scale
+    lowering: Lowering,
+    stage: Stage,
+    names: Sequence[str],
+    expression: Callable[[Access], str],
+    unit: Scale,
 ) -> str:
     """Apply an operator to tensors that broadcast: axes that all of them have are one index where
     they are stored as one.
+
+    Parameters
+    ----------
+    expression : callable
+        Returns the expression of the accesses.
     """
     rank = len(stage.shape)
     shapes = [lowering.shape(name) for name in names]
@@ -169,12 +195,9 @@ def _elementwise(
     if len(runs) > MAX_MODES:
         return f"its {len(runs)} axes are not stored as {MAX_MODES} or fewer"
     sizes: dict[str, int] = {}
-    terms = [
-        lowering.access(name, groups(shape, runs), sizes)
-        for name, shape in zip(names, shapes, strict=True)
-    ]
+    found = expression(lambda name, side: lowering.access(name, groups(shapes[side], runs), sizes))
     result = [(f"i{n}", run) for n, run in enumerate(runs)]
-    lowering.statement(stage, result, operator.join(terms), unit=unit, sizes=sizes)
+    lowering.statement(stage, result, found, unit=unit, sizes=sizes)
     return ""
 
 
@@ -259,7 +282,7 @@ def _embedding(lowering: Lowering, stage: Stage) -> str:
 def _concat(lowering: Lowering, stage: Stage) -> str:
     rank = len(stage.shape)
     axis = stage.attributes["axis"] % rank
-    unit = lowering.scale(next(n for n in stage.inputs if lowering.constant(n) is None))
+    unit = lowering.sum_scale(stage.inputs)
     if lowering.too_large(stage.inputs, unit):
         return TOO_LARGE
     size, first = stage.shape[axis], 0

@@ -15,6 +15,7 @@ from .graph import dense
 from .image import PIXELWISE, Image, find_room
 from .lower import TOO_LARGE, Lowering
 from .stages import Stage
+from .steps import NARROW_LOW
 from .tensors import Scale
 from .values import Value
 
@@ -68,6 +69,8 @@ def _factor(
         return _moved(lowering, name, layout), scale
     if not lowering.integers:
         return _copied(lowering, name, layout, Epilogue(out="narrow")), scale
+    if name in lowering.steps:
+        return _moved(lowering, name, layout), scale
     own = lowering.narrow_scale(name)
     return _copied(lowering, name, layout, Epilogue(scale=scale / own, out="narrow")), own
 
@@ -100,7 +103,12 @@ def _conv(lowering: Lowering, stage: Stage) -> str:
         return "its bias is computed"
     if len(stage.shape) > 4:
         return "it has more than two dimensions"
-    (image, unit), (weights, own) = _factor(lowering, name), lowering.weights(weight, 0)
+    weights, own = lowering.weights(weight, 0)
+    if lowering.integers and weights.dtype == np.int32:
+        return "int8 does not hold its weights less their zero point"
+    if why := lowering.overflow([name], prod(lowering.shape(weight)[1:])):
+        return why
+    image, unit = _factor(lowering, name)
     room = find_room(stage.result, lowering.uses, lowering.shapes, lowering.rooms)
     tensor = lowering.build.name(stage.result)
     strided = set(stage.attributes["stride"]) != {1}
@@ -195,15 +203,28 @@ def _pixelwise(lowering: Lowering, stage: Stage, first: str) -> str | None:
     shape = lowering.shape(first)
     if shape != stage.shape:
         return None
-    product = stage.operator == "mul"
-    unit: Scale = 1.0 if product else lowering.scale(first)
+    product, more = stage.operator == "mul", ""
+    unit: Scale = 1.0
+    copied = stage.operator == "copy"
+    if copied:
+        more, unit = lowering.finer(stage)
+    elif not product:
+        unit = lowering.sum_scale(stage.inputs)
     if not product and lowering.too_large(stage.inputs, unit):
         return TOO_LARGE
     tensor = lowering.build.name(stage.result)
     operands: dict[str, Any] = {}
-    terms = []
+    terms: list[str] = []
     wide = False
-    for name in stage.inputs:
+    # where both factors are wide, the second one is a narrow tensor and a number
+    inputs = sorted(stage.inputs, key=lambda name: name not in lowering.images or not product)
+    second = inputs[-1]
+    apart = product and len(inputs) == 2 and all(map(lowering.wide_steps, inputs))
+    if apart and (why := lowering.too_wide(inputs, 1)):
+        return why
+    number = 0
+    for name in inputs if product else stage.inputs:
+        split = apart and name is second and len(terms) == 1
         own = lowering.shape(name)
         padded = (1,) * (len(shape) - len(own)) + own
         each = prod(padded[2:]) == 1 and padded[1] == shape[1]
@@ -212,20 +233,30 @@ def _pixelwise(lowering: Lowering, stage: Stage, first: str) -> str | None:
         if name in lowering.images and not each:
             if product:
                 found, scale = _factor(lowering, name, layout=image.layout, narrow=wide)
+                if split:
+                    number = lowering.steps[name].low - NARROW_LOW
+                    part = Epilogue(bias=-number, out="narrow")
+                    found = _copied(lowering, name, image.layout, part)
                 unit, wide = unit * scale, wide or found.wide
-            else:
+            elif copied or (scale := lowering.scale(name)) == unit:
                 found = _moved(lowering, name, image.layout)
+            else:
+                found = _copied(lowering, name, image.layout, Epilogue(scale=scale / unit))
             terms.append(f"{found.tensor}[p,c]")
             continue
         if product:
             name, scale = lowering.factor(name, narrow=True)
             unit = unit * scale
-        else:
+            if split:
+                name, number = lowering.narrow_part(name)
+        elif not copied:
             name = lowering.term(name, unit)
         if not each:
             constant = lowering.constant(name)
             if constant is None:
                 return None
+            if product and lowering.integers and constant.dtype == np.int32:
+                return "int8 does not hold its factors less their zero point"
             placed = image.layout.pack(np.broadcast_to(dense(constant), shape))
             operands[f"{tensor}_term"] = placed if product else lowering.wide(placed)
             terms.append(f"{tensor}_term[p,c]")
@@ -239,7 +270,9 @@ def _pixelwise(lowering: Lowering, stage: Stage, first: str) -> str | None:
             term = f"{tensor}_image[p,n] * {term}"
         terms.append(term)
     operator = {"add": " + ", "sub": " - ", "mul": " * "}.get(stage.operator, "")
-    expression = operator.join(terms)
+    expression = more + operator.join(terms)
+    if number:
+        expression += f" - {-number} * {terms[0]}"
     if lowering.integers:
         stage.in_steps(unit, lowering.scale(stage.result))
     epilogue = stage.epilogue(1, 0, narrow=lowering.narrow(stage.result))

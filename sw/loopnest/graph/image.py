@@ -7,7 +7,7 @@ from ..images.layout import ImageLayout
 from ..images.windows import Sides, make_axes
 from .graph import Node
 
-PIXELWISE = {"add", "sub", "mul", "relu", "clamp", "hardsigmoid"}
+PIXELWISE = {"add", "sub", "mul", "relu", "clamp", "hardsigmoid", "fake_quantize"}
 """Operators whose result has the layout of their input."""
 
 

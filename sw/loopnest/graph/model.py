@@ -15,6 +15,7 @@ from .examples import Sample, example_values
 from .graph import Graph, dense
 from .lower import Lowering
 from .placement import Placement
+from .quantize import with_steps
 from .rewrite import simplified
 from .stages import find_stages
 
@@ -50,21 +51,22 @@ class Model(Program):
         calibrate: Iterable[Sample] = (),
         skip_zeros: bool = True,
     ) -> None:
-        self.graph = graph = simplified(graph)
+        integers = device.config.dtype is NumberFormat.INT8
+        self.graph = graph = with_steps(simplified(graph), integers=integers)
         seen = example_values(graph, calibrate)
-        if device.config.dtype is NumberFormat.INT8:
-            for name in graph.inputs:
-                if seen[name].real and not (seen[name].low or seen[name].high):
-                    raise ValueError(
-                        f"input {name}: all examples are 0: expected some with the range of the "
-                        f"inputs to come, since an int8 chip's scales are taken from it"
-                    )
         lowering = Lowering(graph, seen, device.config.dtype, skip_zeros=skip_zeros)
         shapes = {name: s.shape for name, s in seen.items()}
         shapes |= {name: tuple(array.shape) for name, array in graph.constants.items()}
         real = {name for name, s in seen.items() if s.real}
         for stage in find_stages(graph, shapes, real):
             emit(lowering, stage)
+        if lowering.calibrated:
+            for name in graph.inputs:
+                if seen[name].real and not (seen[name].low or seen[name].high):
+                    raise ValueError(
+                        f"input {name}: all examples are 0: expected some with the range of the "
+                        f"inputs to come, since an int8 chip's scales are taken from it"
+                    )
         super().__init__(
             device,
             lowering.build.items,

@@ -1,6 +1,6 @@
 """The scales of an int8 chip's tensors: what a step of their integers stands for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from .examples import Seen
 from .graph import Graph
 from .stages import MOVED
+from .steps import NARROW_HIGH, NARROW_LOW, Quantized, Steps
 
 ADDING = ("add", "sub", "concat")
 """Operators whose inputs have one scale."""
@@ -26,33 +27,41 @@ MAX_STEPS = MAX_RATIO * WIDE
 
 
 class Scales:
-    """The scales of a graph's tensors, from what the examples show of them.
+    """The scales of a graph's tensors: those that the model gives, and otherwise from what the
+    examples show of them.
 
     Parameters
     ----------
+    steps : mapping of str to Steps
+        Of the tensors that have them.
     narrow : callable
         Returns whether a tensor is stored narrow.
     """
 
     def __init__(
-        self, graph: Graph, seen: Mapping[str, Seen], narrow: Callable[[str], bool]
+        self,
+        graph: Graph,
+        seen: Mapping[str, Seen],
+        steps: Mapping[str, Steps],
+        narrow: Callable[[str], bool],
     ) -> None:
         self._group: dict[str, str] = {}
+        self._steps = steps
         for node in graph.nodes:
-            if not seen[node.result].real:
+            if not seen[node.result].real or node.result in steps:
                 continue
             if node.operator in MOVED:
                 self._join(node.inputs[0], node.result)
             elif node.operator in ADDING:
                 # a constant has the scale of each sum that it is in
-                terms = [name for name in node.inputs if name not in graph.constants]
+                terms = [n for n in node.inputs if n not in graph.constants and n not in steps]
                 sizes = [seen[name].largest for name in terms]
-                if max(sizes) <= MAX_RATIO * min(sizes):
+                if terms and max(sizes) <= MAX_RATIO * min(sizes):
                     self._join(*terms)
         largest: dict[str, float] = {}
         limit: dict[str, int] = {}
         for name, s in seen.items():
-            if s.real:
+            if s.real and name not in steps:
                 group = self._root(name)
                 largest[group] = max(largest.get(group, 0.0), s.largest)
                 limit[group] = min(limit.get(group, WIDE), NARROW if narrow(name) else WIDE)
@@ -60,7 +69,21 @@ class Scales:
 
     def of(self, name: str) -> float:
         """Return the scale of a tensor of the graph."""
-        return self._scale[self._root(name)]
+        own = self._steps.get(name)
+        return self._scale[self._root(name)] if own is None else own.scale
+
+    def common(self, names: Sequence[str], *, finer: bool) -> float:
+        """Return a scale for the sum of tensors of the graph: that of those without steps of their
+        own, that of all steps, or, where they differ or it has to be ``finer``, one that loses
+        nothing of them.
+        """
+        free = [name for name in names if name not in self._steps]
+        if free:
+            return self.of(free[0])
+        scales = {self.of(name) for name in names}
+        if len(scales) == 1 and not finer:
+            return scales.pop()
+        return max(self._steps[name].largest for name in names) / MAX_STEPS
 
     def _root(self, name: str) -> str:
         while name in self._group:
@@ -74,14 +97,22 @@ class Scales:
 
 
 def quantized(name: str, array: Any, axis: int | None) -> tuple[Any, Any]:
-    """Return an array of weights as integers from -127 to 127, and their scale: a number, or an
-    array along an axis.
+    """Return an array of weights as integers, and their scale: a number, or an array along an axis.
+
+    Those of a quantised model are its own, of int8 if that holds them less their zero point,
+    otherwise of int32; the others are from -127 to 127.
 
     Raises
     ------
     ValueError
         Naming them, for weights that are not finite.
     """
+    if isinstance(array, Quantized) and array.axis in (None, axis):
+        own = array.integers
+        low, high = own.min(initial=0), own.max(initial=0)
+        held = low >= NARROW_LOW and high <= NARROW_HIGH
+        return own.astype(np.int8 if held else np.int32), np.float64(array.scale)
+    array = array.toarray() if isinstance(array, Quantized) else array
     sparse = sp.issparse(array)
     values = array.tocoo().data if sparse else np.asarray(array)
     if not np.all(np.isfinite(values)):

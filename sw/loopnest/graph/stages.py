@@ -24,7 +24,7 @@ FEATURES: Mapping[str, int] = {
 COMPUTE = {*FEATURES, "add", "sub", "mul", "sum", "mean", "max", "concat", "pad"}
 """Operators that kernels compute, with an epilogue."""
 
-APPLIED = {"relu", "clamp", "hardsigmoid"}
+APPLIED = {"relu", "clamp", "hardsigmoid", "fake_quantize"}
 """Operators on one tensor that an epilogue computes."""
 
 MOVED = {"reshape", "transpose", "broadcast", "slice"}
@@ -37,7 +37,7 @@ class Stage:
 
     ``(head + bias) * scale``, then ReLU, then the clamp; bias and scale are numbers, or arrays
     along the axis ``feature`` of the result. The head is None where a tensor is only read:
-    ``inputs`` has it.
+    ``inputs`` has it. Where it is ``rounded``, the result has the steps of its `fake_quantize`.
     """
 
     head: Node | None
@@ -50,6 +50,7 @@ class Stage:
     relu: bool = False
     clamp: tuple[float | None, float | None] = (None, None)
     feature: int | None = None
+    rounded: bool = False
 
     @property
     def operator(self) -> str:
@@ -164,6 +165,8 @@ def _absorb(
     stage: Stage, node: Node, constants: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> bool:
     """Add an operator to a stage; return whether that was possible."""
+    if stage.rounded:
+        return False
     averaged = stage.operator == "avg_pool"  # its scale comes first
     match node.operator:
         case "relu":
@@ -175,6 +178,10 @@ def _absorb(
             stage.clamp = _limited(
                 stage.clamp, node.attributes.get("low"), node.attributes.get("high")
             )
+        case "fake_quantize":
+            scale, low, high = (node.attributes[key] for key in ("scale", "low", "high"))
+            stage.clamp = _limited(stage.clamp, scale * low, scale * high)
+            stage.rounded = True
         case "hardsigmoid":
             if stage.bounded or averaged or not np.all(np.asarray(stage.scale)):
                 return False

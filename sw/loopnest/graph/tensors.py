@@ -16,6 +16,7 @@ from .graph import Graph, Node, dense, unused
 from .image import Image, Room, pixel_steps
 from .scales import MAX_STEPS, NARROW, Scales
 from .stages import MOVED
+from .steps import find_steps
 from .values import Fixed, Value
 
 NARROW_INPUTS = {"linear", "matmul", "conv", "mul", "hardsigmoid"}
@@ -43,6 +44,10 @@ class Tensors:
         Of the program.
     images : dict of str to Image
         Those tensors of the graph that are images in the chip's memory.
+    steps : mapping of str to Steps
+        Of those tensors that have some, on an int8 chip.
+    calibrated : set of str
+        Those tensors whose scale is from the examples.
     """
 
     def __init__(
@@ -59,10 +64,12 @@ class Tensors:
         self.rooms: dict[str, Room] = {}
         self._known: dict[Any, str] = {}
         self._derived: dict[tuple[str, Any], str] = {}
-        self._narrow: set[str] = set()
-        self._terms: set[str] = set()
+        self._units: dict[str, float] = {}
+        self._wide: set[str] = set()
         self.integers = dtype is NumberFormat.INT8
-        self._scales = Scales(graph, seen, self.narrow) if self.integers else None
+        self.steps = find_steps(graph) if self.integers else {}
+        self.calibrated: set[str] = set()
+        self._scales = Scales(graph, seen, self.steps, self.narrow) if self.integers else None
         for name, array in graph.inputs.items():
             value = Value.whole(self.build.add_input(name, array), array.shape, wide=False)
             self._of_host(name)[name] = value
@@ -108,15 +115,23 @@ class Tensors:
         """Return the scale of a tensor that is not constant; 1 but on an int8 chip."""
         if self._scales is None:
             return 1.0
-        return self.narrow_scale(name) if name in self._narrow else self._scales.of(name)
+        if name in self._units:
+            return self._units[name]
+        if name not in self.steps:
+            self.calibrated.add(name)
+        return self._scales.of(name)
 
     def narrow_scale(self, name: str) -> float:
-        """Return the scale of a tensor that is stored narrow."""
-        seen = self._seen[name]
-        return seen.largest / NARROW
+        """Return the scale of a tensor without steps that is stored narrow."""
+        self.calibrated.add(name)
+        return self._seen[name].largest / NARROW
 
     def narrow(self, name: str) -> bool:
-        """Return whether a result is stored narrow: where all that use it take it so."""
+        """Return whether a result is stored narrow: where all that use it take it so, or where that
+        holds its steps.
+        """
+        if name in self.steps:
+            return self.steps[name].narrow
         return name not in self.graph.outputs and all(
             self.narrow(node.result) if node.operator in MOVED else node.operator in NARROW_INPUTS
             for node in self.uses.get(name, [])
@@ -165,11 +180,23 @@ class Tensors:
     def _in_steps(self, name: str, scale: float, *, narrow: bool) -> Value:
         """Return a tensor that the host has, as integers."""
         shape = self._reals[name].shape
-        attributes = {"scale": scale, "limit": NARROW if narrow else MAX_STEPS}
+        attributes = self.to_steps(name, scale, narrow=narrow)
         tensor = self.build.host(
             "to_steps", [self.plain(name)], shape, name, attributes, wide=not narrow
         )
         return Value.whole(tensor, shape, wide=not narrow)
+
+    def to_steps(self, name: str, scale: float, *, narrow: bool) -> dict[str, Any]:
+        """Return the attributes of the operator that makes integers of a tensor of the host."""
+        if name in self.steps:
+            own = self.steps[name]
+            return {"scale": own.scale, "low": own.low, "high": own.high}
+        limit = NARROW if narrow else MAX_STEPS
+        return {"scale": scale, "low": -limit, "high": limit}
+
+    def host_has(self, name: str) -> bool:
+        """Return whether only the host has a tensor of real numbers of the graph."""
+        return name in self._reals and name not in self._values and name not in self.images
 
     def stored(self, name: str, groups: Sequence[Group]) -> bool:
         """Return whether a tensor of the graph stores each of these groups of axes as one."""
@@ -222,15 +249,23 @@ class Tensors:
                 whole = dense(array).reshape([s for s in array.shape if s != 1])
                 stored = [a for a, s in enumerate(array.shape) if s != 1]
                 found = whole.transpose([stored.index(a) for a in order]).reshape(shape)
-            if name in self._terms:
+            if name in self._wide:
                 found = self.wide(found)
             self._known[key] = self.build.add_constant(name, found)
         indices = ",".join(index for index, _ in kept)
         return f"{self._known[key]}[{indices}]" if kept else self._known[key]
 
-    def copy(self, name: str, *, narrow: bool = False, scale: float | None = None) -> None:
+    def copy(
+        self,
+        name: str,
+        *,
+        narrow: bool = False,
+        scale: float | None = None,
+        bias: float | None = None,
+    ) -> None:
         """Add a statement that copies a tensor of the graph, so that it is stored in the order of
-        its axes, and is narrow if that is said; its values times a scale.
+        its axes, and is narrow if that is said; its values plus a bias times a scale, then wide if
+        ``narrow`` is not said.
         """
         value = self._values[name]
         shape = value.shape
@@ -244,13 +279,15 @@ class Tensors:
             if run[0] not in value.axes:
                 ones = np.ones(prod(shape[axis] for axis in run), np.float32)
                 expression += f" * {self.build.add_constant('ones', ones)}[{index}]"
-        narrow = narrow or not value.wide
+        changed = scale is not None or bias is not None
+        narrow = narrow or not (value.wide or changed)
+        out = "narrow" if narrow else "wide"
         tensor = self.build.add_statement(
             name,
             [index for index, _ in letters],
             expression,
             [prod(shape[axis] for axis in run) for run in runs],
-            epilogue=Epilogue(scale=scale, out="narrow") if narrow else None,
+            epilogue=Epilogue(bias=bias, scale=scale, out=out) if narrow or changed else None,
             sizes=sizes,
         )
         self._values[name] = Value.whole(tensor, shape, wide=not narrow)

@@ -376,11 +376,11 @@ def _pixels(size: Sequence[int], origin: int, steps: Sequence[int]) -> Array:
 
 
 @host
-def to_steps(x: Array, *, scale: float, limit: int) -> Array:
-    """``round(x / scale)`` from ``-limit`` to ``limit``: integers that stand for ``scale`` each."""
+def to_steps(x: Array, *, scale: float, low: int, high: int) -> Array:
+    """``round(x / scale)`` from ``low`` to ``high``: integers that stand for ``scale`` each."""
     if np.isnan(x).any():
         raise ValueError("NaN: expected numbers that an int8 chip can represent")
-    return np.clip(np.rint(x / scale), -limit, limit).astype(np.int32)
+    return np.clip(np.rint(x / scale), low, high).astype(np.int32)
 
 
 @host

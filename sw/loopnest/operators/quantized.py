@@ -1,10 +1,14 @@
 """Conversion between floating-point numbers and integers with a scale and a zero point."""
 
+from typing import Any
+
 import numpy as np
 
-from .table import Array, operator
+from .table import Array, number_as, operator
 
 host = operator(on_chip=False)
+
+chip = operator(on_chip=True)
 
 
 def along(parameter: Array, x: Array, axis: int | None) -> Array:
@@ -23,17 +27,23 @@ def along(parameter: Array, x: Array, axis: int | None) -> Array:
     return np.take(blocks, np.arange(x.shape[axis]), axis=axis)
 
 
+def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Return the least and the largest number of a type of integers."""
+    if dtype.kind in "iu":
+        found = np.iinfo(dtype)
+        return int(found.min), int(found.max)
+    # integers of 2 and 4 bits, which NumPy knows by name only
+    bits = int(dtype.name.lstrip("uint"))
+    span = 1 << bits
+    return (0, span - 1) if dtype.name.startswith("u") else (-span // 2, span // 2 - 1)
+
+
 @host
 def quantize(x: Array, scale: Array, zero_point: Array, *, axis: int | None = None) -> Array:
     """``round(x / scale) + zero_point``, rounded to even, saturated, of the zero point's type."""
     dtype = zero_point.dtype
     steps = np.rint(x / along(scale, x, axis)) + along(zero_point, x, axis).astype(np.float64)
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        low, high = limits.min, limits.max
-    else:  # integers of 4 bits, which NumPy knows by name only
-        low, high = (-8, 7) if dtype.name == "int4" else (0, 15)
-    return np.clip(steps, low, high).astype(dtype)
+    return np.clip(steps, *limits(dtype)).astype(dtype)
 
 
 @host
@@ -41,3 +51,10 @@ def dequantize(x: Array, scale: Array, zero_point: Array, *, axis: int | None = 
     """``(x - zero_point) * scale``, in the scale's type."""
     centred = x.astype(np.int64) - along(zero_point, x, axis).astype(np.int64)
     return centred.astype(scale.dtype) * along(scale, x, axis)
+
+
+@chip
+def fake_quantize(x: Array, *, scale: float, low: int, high: int) -> Array:
+    """``clip(round(x / scale), low, high) * scale``: `quantize`, then `dequantize`."""
+    step = number_as(x, scale)
+    return np.clip(np.rint(x / step), low, high).astype(step.dtype) * step

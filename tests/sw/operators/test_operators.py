@@ -229,7 +229,11 @@ CASES: dict[str, list[Case]] = {
         )
     ],
     "to_steps": [
-        ([x], {"scale": 0.25, "limit": 3}, lambda x: (x / 0.25).round().clamp(-3, 3).int())
+        (
+            [x],
+            {"scale": 0.25, "low": -3, "high": 3},
+            lambda x: (x / 0.25).round().clamp(-3, 3).int(),
+        )
     ],
     "from_steps": [([ids.astype(np.int32)], {"scale": 0.25}, lambda i: i * 0.25)],
     "one_hot": [([ids], {"rows": 6}, lambda i: F.one_hot(i.flatten(), 6).float())],
@@ -294,6 +298,13 @@ CASES: dict[str, list[Case]] = {
             lambda x, s, z, low=low: ((x / s).round() + z).clamp(low, low + 255).to(z.dtype),
         )
         for dtype, low in ((np.int8, -128), (np.uint8, 0))
+    ],
+    "fake_quantize": [
+        (
+            [x],
+            {"scale": 0.25, "low": -3, "high": 4},
+            lambda x: torch.fake_quantize_per_tensor_affine(x, 0.25, 0, -3, 4),
+        )
     ],
     "dequantize": [
         (

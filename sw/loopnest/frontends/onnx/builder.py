@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ...graph.graph import Graph, Node, dense
+from ...graph.steps import Quantized, fold_quantized
 from ...operators import OPERATORS
 
 Array = NDArray[Any]
@@ -27,7 +28,8 @@ class Value:
     ----------
     name : str
     content : array
-        Of NumPy, or of SciPy where the file is sparse: its numbers for the example inputs.
+        Of NumPy, or of SciPy where the file is sparse, or `Quantized`: its numbers for the example
+        inputs.
     known : bool
         Whether the numbers are the same for all inputs.
     """
@@ -85,7 +87,8 @@ class Builder:
 
     def known(self, content: Any, name: str = "") -> Value:
         """Return a constant tensor."""
-        content = content if sp.issparse(content) else np.asarray(content)
+        kept = sp.issparse(content) or isinstance(content, Quantized)
+        content = content if kept else np.asarray(content)
         return Value(self._unique(name or self.label), content, True)
 
     def like(self, number: float, value: Value) -> Value:
@@ -101,9 +104,10 @@ class Builder:
             If the operator refuses its inputs.
         """
         if all(value.known for value in inputs):
-            sparse = _fold_sparse(operator, inputs, attributes)
-            if sparse is not None:
-                return self.known(sparse)
+            for fold in (_fold_sparse, fold_quantized):
+                folded = fold(operator, [value.content for value in inputs], attributes)
+                if folded is not None:
+                    return self.known(folded)
         name = self._unique(self.label)
         node = Node(name, operator, tuple(v.name for v in inputs), attributes, self.origin)
         with np.errstate(all="ignore"):
@@ -166,16 +170,16 @@ def _compute(operator: str, inputs: Sequence[Value], attributes: Mapping[str, An
     return np.asarray(reference(*(value.array for value in inputs), **attributes))
 
 
-def _fold_sparse(operator: str, inputs: Sequence[Value], attributes: Mapping[str, Any]) -> Any:
+def _fold_sparse(operator: str, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     """Return what an operator makes of sparse constants where it is sparse too, otherwise None."""
     if not inputs:
         return None
-    content = inputs[0].content
+    content = inputs[0]
     if operator == "mul" and len(inputs) == 2:
         for one, other in (inputs, inputs[::-1]):
-            if sp.issparse(one.content) and other.scalar is not None and other.ndim <= one.ndim:
+            if sp.issparse(one) and other.size == 1 and other.ndim <= one.ndim:
                 dtype = np.result_type(one.dtype, other.dtype)
-                return (one.content * other.array.item()).astype(dtype)
+                return (one * dense(other).item()).astype(dtype)
     if not sp.issparse(content):
         return None
     if operator == "transpose":

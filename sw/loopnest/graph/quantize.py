@@ -1,0 +1,103 @@
+"""Quantised tensors of a file: each pair of `quantize` and `dequantize` becomes one operator."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..operators.quantized import limits
+from .graph import Graph, Node, dense, unused
+from .stages import MOVED
+from .steps import Quantized, Steps
+
+
+def with_steps(graph: Graph, *, integers: bool) -> Graph:
+    """Return the graph with `fake_quantize` for `quantize` and `dequantize`, where their scale and
+    zero point are known numbers. For chips without ``integers`` that is a clamp to what the
+    integers can stand for: their numbers are not rounded to the file's steps.
+
+    What is not a pair stays besides: a quantised output, or the numbers of a quantised input.
+    """
+    names = {*graph.inputs, *graph.constants, *(node.result for node in graph.nodes)}
+    pairs = _pairs(graph)
+    same: dict[str, str] = {}
+    steps: dict[str, Steps] = {}
+    of_quantized: dict[str, tuple[str, Steps]] = {}
+    nodes: list[Node] = []
+
+    def rounded(node: Node, name: str, source: str, found: Steps) -> str:
+        """Add the operator that rounds a tensor to these steps, if it has others."""
+        if steps.get(source) == found and name not in graph.outputs:
+            same[name] = source
+            return source
+        attributes: Mapping[str, Any] = {
+            "scale": found.scale, "low": found.low, "high": found.high
+        }  # fmt: skip
+        operator = "fake_quantize"
+        if not integers:
+            operator = "clamp"
+            attributes = {"low": found.low * found.scale, "high": found.high * found.scale}
+        nodes.append(replace(node, result=name, operator=operator, inputs=(source,),
+                             attributes=attributes))  # fmt: skip
+        steps[name] = found
+        return name
+
+    for node in graph.nodes:
+        node = replace(node, inputs=tuple(same.get(name, name) for name in node.inputs))
+        found = _steps(node, graph.constants)
+        source = node.inputs[0] if node.inputs else ""
+        if found is None:
+            nodes.append(node)
+            if node.operator in MOVED and source in steps:
+                steps[node.result] = steps[source]
+        elif node.operator == "quantize":
+            name = pairs.get(node.result) or unused(f"{node.result}.steps", names)
+            names.add(name)
+            name = rounded(node, name, source, found)
+            of_quantized[node.result] = name, found
+            nodes.append(replace(node, inputs=(name, *node.inputs[1:])))
+        elif of_quantized.get(source, ("", None))[1] == found:
+            name = of_quantized[source][0]
+            if node.result != name:
+                rounded(node, node.result, name, found)
+        else:
+            name = unused(f"{node.result}.real", names)
+            names.add(name)
+            nodes.append(replace(node, result=name))
+            rounded(node, node.result, name, found)
+    constants = graph.constants
+    if not integers:
+        constants = {
+            name: dense(array) if isinstance(array, Quantized) else array
+            for name, array in constants.items()
+        }
+    return Graph(graph.inputs, constants, tuple(nodes), graph.outputs).needed()
+
+
+def _pairs(graph: Graph) -> dict[str, str]:
+    """Return, of what is quantised, the first tensor that `dequantize` makes of it with the same
+    scale and zero point, by name.
+    """
+    quantized = {node.result: node for node in graph.nodes if node.operator == "quantize"}
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        before = quantized.get(node.inputs[0]) if node.operator == "dequantize" else None
+        own = _steps(node, graph.constants)
+        if before is not None and own is not None and _steps(before, graph.constants) == own:
+            found.setdefault(before.result, node.result)
+    return found
+
+
+def _steps(node: Node, constants: Mapping[str, Any]) -> Steps | None:
+    """Return the steps of `quantize` or `dequantize`; None for other operators, and where they are
+    not known, or several.
+    """
+    if node.operator not in ("quantize", "dequantize"):
+        return None
+    if not all(name in constants for name in node.inputs[1:]):
+        return None
+    scale, zero = (dense(constants[name]) for name in node.inputs[1:])
+    if scale.size != 1 or zero.size != 1:
+        return None
+    first = int(zero.reshape(()))
+    low, high = limits(zero.dtype)
+    return Steps(float(scale.reshape(())), low - first, high - first)
