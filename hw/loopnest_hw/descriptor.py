@@ -10,6 +10,7 @@ rest of a word starts the next one. A descriptor occupies whole lines.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,7 +176,8 @@ class Place:
     shift: int
 
 
-def places(config: ChipConfig) -> list[Place]:
+@cache
+def places(config: ChipConfig) -> tuple[Place, ...]:
     """Return every field with its place, in packing order."""
     found: list[Place] = []
     word = shift = 0
@@ -184,7 +186,7 @@ def places(config: ChipConfig) -> list[Place]:
             word, shift = word + 1, 0
         found.append(Place(field, word, shift))
         shift += field.bits
-    return found
+    return tuple(found)
 
 
 def descriptor_lines(config: ChipConfig) -> int:

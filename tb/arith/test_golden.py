@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from loopnest_hw.config import NumberFormat
-from loopnest_sim.model.arith import FEW_CHAINS, add, multiply, sum_chains, to_bf16, widen
+from loopnest_hw.descriptor import Reduction
+from loopnest_sim.model.arith import add, multiply, reduce_pair, to_bf16, widen
+from loopnest_sim.model.chains import FEW_CHAINS, sum_chains
 from tb.arith.operands import float_pairs
 
 BF16, INT8 = NumberFormat.BF16, NumberFormat.INT8
@@ -82,25 +84,32 @@ def test_bf16() -> None:
     assert to_bf16(np.array([1e-40, -1e-40], np.float32)).tolist() == [0, 0x8000]
 
 
+@pytest.mark.parametrize("reduction", Reduction)
+@pytest.mark.parametrize("rare", [False, True])
 @pytest.mark.parametrize("fmt", [BF16, INT8])
-@pytest.mark.parametrize("chains", [3, 4 * FEW_CHAINS])
-def test_sum_chains(fmt: NumberFormat, chains: int) -> None:
-    """Every chain in order, whether they are summed side by side or along their length."""
+@pytest.mark.parametrize("chains", [3, 4 * FEW_CHAINS, 1 << 40])
+def test_sum_chains(fmt: NumberFormat, chains: int, rare: bool, reduction: Reduction) -> None:
+    """Every chain in order, however many, and where sums are flushed or overflow."""
     rng = np.random.default_rng(chains)
     n = 3000
-    chain = (rng.random(n) ** 3 * chains).astype(np.int64)
+    chain = (np.round(rng.random(n) ** 3, 2) * chains).astype(np.int64)
     raw = rng.integers(0, 1 << 32, n, np.uint32)
     if fmt is BF16:
-        # magnitudes near the smallest normal number, where partial sums are flushed
-        raw = raw & np.uint32(0x807FFFFF) | rng.integers(1, 4, n, np.uint32) << np.uint32(23)
+        # magnitudes near the smallest normal number, where partial sums are flushed, in some chains
+        exponent = rng.integers(1, 4, n) + np.where(rare & (chain % 3 > 0), 0, 120)
+        raw = raw & np.uint32(0x807FFFFF) | exponent.astype(np.uint32) << np.uint32(23)
+        raw[rng.random(n) < 0.1] &= np.uint32(1 << 31)  # zeros of both signs
+        raw[:3] = 0x7F800000, 0xFF800000, 0x7FC00000
+    elif not rare:
+        raw = (raw.view(np.int32) >> 12).view(np.uint32)
     values = widen(raw, fmt, True)
-    found, sums, overflow = sum_chains(values, chain, fmt)
+    found, sums, overflow = sum_chains(values, chain, fmt, reduction)
     assert found.tolist() == sorted(set(chain.tolist()))
     wrapped = False
     for c, total in zip(found, sums, strict=True):
         first, *rest = values[chain == c][:, None]
         for value in rest:
-            first, flags = add(first, value, fmt)
+            first, flags = reduce_pair(first, value, reduction, fmt)
             wrapped |= bool(flags[0])
         assert first[0].tobytes() == total.tobytes()
-    assert overflow == wrapped == (fmt is INT8)
+    assert overflow == wrapped == (fmt is INT8 and rare and reduction is Reduction.SUM)

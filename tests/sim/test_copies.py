@@ -37,7 +37,7 @@ def run(copies: int, value: list[float], stop: list[int], present: list[int], ch
         token = np.flatnonzero(part.present)
         key = np.full(len(token), 37, np.uint32)
         own = np.array(value[at : at + chunk], np.float32)[token]
-        done = sums.feed(part, Terms(token, key, own))
+        done = sums.feed(part, Terms(token, np.ones(len(token), np.uint8), key, own))
         assert (done.key == 37).all()
         found += done.value.tolist()
     found += sums.finish().value.tolist()
@@ -68,5 +68,7 @@ def test_keys_have_fewer_bits() -> None:
     sums = Sums(nest(2), Faults())
     part = tokens([1, 1], [0, 1])
     key = np.array([3 << 18 | 37, 37], np.uint32)
-    done = sums.feed(part, Terms(np.array([0, 1]), key, np.array([1, 2], np.float32)))
+    done = sums.feed(
+        part, Terms(np.array([0, 1]), np.ones(2, np.uint8), key, np.array([1, 2], np.float32))
+    )
     assert (done.key.tolist(), done.value.tolist()) == ([37], [3])

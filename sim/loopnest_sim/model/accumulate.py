@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from loopnest_hw.config import COORDINATE_BITS, LANES, NumberFormat
 from loopnest_hw.descriptor import Reduction
 
-from .arith import Wide, sum_chains
+from .arith import Wide
 from .assemble import assemble
 from .blocks import Blocks
+from .chains import sum_chains
 
 
 def accumulate(

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from loopnest_hw.config import DOT_RING, NumberFormat
 from loopnest_hw.descriptor import Reduction
 
-from .arith import Flags, Wide, reduce_pair, sum_chains, wide_type
+from .arith import Flags, Wide, reduce_pair, wide_type
+from .chains import sum_chains
 
 
 def dot(

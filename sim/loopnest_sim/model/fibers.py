@@ -65,14 +65,17 @@ class Blocks:
 
 @dataclass
 class Lanes:
-    """The lanes of joined blocks, in order; ``block`` is each lane's block."""
+    """The lanes of joined blocks, in order; ``count`` is the number of each block's lanes."""
 
-    block: Indices
-    token: Indices
-    lane: NDArray[np.uint8]
+    count: NDArray[np.uint8]
     coordinate: Words
     present: list[NDArray[np.bool_]]
     position: list[Words]
+
+    @property
+    def block(self) -> Indices:
+        """The block of each lane."""
+        return np.repeat(np.arange(len(self.count)), self.count)
 
 
 def joined_chunks(
@@ -263,39 +266,44 @@ def _merge(
 
 def expand(row: Row, tokens: Tokens, blocks: Blocks) -> Lanes:
     """Return every kept lane, and its child position of each operand."""
+    count = np.bitwise_count(blocks.lanes)
     bits = np.unpackbits(blocks.lanes.astype("<u2").view(np.uint8), bitorder="little")
-    number = np.flatnonzero(bits)
-    block = number >> 4
-    lane = (number & 15).astype(np.uint8)
-    token = blocks.token[block]
-    coordinate = blocks.coordinate[block] << np.uint32(4) | lane
+    lane = (np.flatnonzero(bits) & LANES - 1).astype(np.uint32)
+    coordinate = np.repeat(blocks.coordinate * np.uint32(LANES), count) + lane
     present, position = [], []
     for o, cell in enumerate(row.cells):
-        mask = blocks.mask[o][block]
-        present.append((mask >> lane & 1).astype(np.bool_))
+        mask = blocks.mask[o]
+        if (blocks.lanes & ~mask).any():
+            present.append((np.repeat(mask, count) >> lane & 1).astype(np.bool_))
+        else:
+            present.append(np.ones(len(lane), np.bool_))
+        # the first lane's position, and each lane's number from there
         step = np.uint32(cell.step)
         if cell.mode is CellMode.HOLD:
-            position.append(tokens.position[o][token])
+            position.append(np.repeat(tokens.position[o][blocks.token], count))
         elif cell.mode is CellMode.FOLLOW:
-            position.append(tokens.position[o][token] + coordinate * step)
+            base = tokens.position[o][blocks.token]
+            position.append(np.repeat(base, count) + coordinate * step)
         else:
-            below = (np.uint16(1) << lane) - np.uint16(1)
-            rank = blocks.rank[o][block] + np.bitwise_count(mask & below)
-            position.append(blocks.child[o][token] + rank * step)
-    return Lanes(block, token, lane, coordinate, present, position)
+            below = (np.uint32(1) << lane) - np.uint32(1)
+            number: Words = np.bitwise_count(np.repeat(mask, count) & below)
+            base = blocks.child[o][blocks.token] + blocks.rank[o] * step
+            position.append(np.repeat(base, count) + number * step)
+    return Lanes(count, coordinate, present, position)
 
 
-def children(row: Row, tokens: Tokens, lanes: Lanes) -> Tokens:
+def children(row: Row, tokens: Tokens, blocks: Blocks, lanes: Lanes) -> Tokens:
     """Return the tokens for the next row: one for each lane, and null tokens for empty fibers."""
-    count = np.bincount(lanes.token, minlength=len(tokens))
+    token = np.repeat(blocks.token, lanes.count)
+    count = np.bincount(token, minlength=len(tokens))
     empty = np.flatnonzero(count == 0)
     size = np.maximum(count, 1)
     last = np.cumsum(size) - 1
     # each lane's place is shifted by the null tokens before it
-    of_lane = np.arange(len(lanes.token)) + np.cumsum(count == 0)[lanes.token]
-    total = len(lanes.token) + len(empty)
+    of_lane = np.arange(len(token)) + np.cumsum(count == 0)[token]
+    total = len(token) + len(empty)
     parent = np.empty(total, np.int64)
-    parent[of_lane] = lanes.token
+    parent[of_lane] = token
     parent[last[empty]] = empty
 
     present = np.zeros(total, np.uint8)

@@ -137,5 +137,5 @@ def leaf_chunks(
         if leaf:
             yield some, blocks
         else:
-            below = children(row, some, expand(row, some, blocks))
+            below = children(row, some, blocks, expand(row, some, blocks))
             yield from leaf_chunks(nest, number + 1, below, image, watch, faults)

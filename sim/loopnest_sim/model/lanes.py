@@ -11,6 +11,9 @@ from loopnest_hw.descriptor import Op, Reduction
 
 from .arith import Flags, Wide, multiply, negate, reduce_pair, wide_type, widen
 
+Factor = tuple[Wide, Flags]
+"""Values of an operand in some lanes, and which of them it has."""
+
 REDUCTIONS = {Op.ADD: Reduction.SUM, Op.MIN: Reduction.MIN, Op.MAX: Reduction.MAX}
 
 
@@ -52,31 +55,45 @@ def lanes(
     overflow : bool
         In a valid lane, a negation, sum or product overflowed.
     """
+    factors: list[Factor] = []
     overflow = False
-    factors: list[Wide] = []
-    has: list[Flags] = []
     for o in range(values.shape[2]):
         here = present[..., o] & valid
-        value = widen(values[..., o], fmt, wide[o])
-        if negated[o]:
-            value, flags = negate(value, fmt)
-            overflow |= bool((flags & here).any())
-        factors.append(value)
-        has.append(here)
+        value, flags = factor(values[..., o], wide=wide[o], negated=negated[o], fmt=fmt)
+        overflow |= bool((flags & here).any())
+        factors.append((value, here))
+    x, flag = combine(factors, op1=op1, op2=op2, wide=wide, fmt=fmt)
+    return x, overflow | flag
 
-    y, has_y = factors[-1], has[-1]
+
+def factor(
+    raw: NDArray[Any], *, wide: bool, negated: bool, fmt: NumberFormat
+) -> tuple[Wide, Flags]:
+    """Return an operand's raw values as wide ones, and where a negation overflowed."""
+    value = widen(raw, fmt, wide)
+    return negate(value, fmt) if negated else (value, np.broadcast_to(np.False_, value.shape))
+
+
+def combine(
+    factors: Sequence[Factor], *, op1: Op, op2: Op, wide: Sequence[bool], fmt: NumberFormat
+) -> tuple[Wide, bool]:
+    """Return what lanes compute of two or three factors, and whether it overflowed anywhere; a lane
+    that has none is 0.
+    """
+    first, second = factors[:2]
+    overflow = False
     if len(factors) == 3:
-        pair = [(factors[1], has[1]), (y, has_y)]
+        a, b = second, factors[2]
         if op2 == Op.MUL and wide[2] and not wide[1]:
-            pair.reverse()
-        y, flag = _apply(op2, *pair[0], *pair[1], fmt)
-        has_y = has[1] | has[2]
-        overflow |= flag
-    pair = [(factors[0], has[0]), (y, has_y)]
+            a, b = b, a
+        second, overflow = _apply(op2, a, b, fmt)
+    a, b = first, second
     if op1 == Op.MUL:
-        pair.reverse()
-    x, flag = _apply(op1, *pair[0], *pair[1], fmt)
-    return np.where(has[0] | has_y, x, wide_type(fmt)(0)), overflow | flag
+        a, b = b, a
+    (x, has), flag = _apply(op1, a, b, fmt)
+    if not has.all():
+        x = np.where(has, x, wide_type(fmt)(0))
+    return x, overflow | flag
 
 
 def _narrow(a: Wide, fmt: NumberFormat) -> Wide:
@@ -88,19 +105,19 @@ def _narrow(a: Wide, fmt: NumberFormat) -> Wide:
     return (a.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def _apply(
-    op: Op, a: Wide, has_a: Flags, b: Wide, has_b: Flags, fmt: NumberFormat
-) -> tuple[Wide, bool]:
+def _apply(op: Op, one: Factor, other: Factor, fmt: NumberFormat) -> tuple[Factor, bool]:
     """Return op(a, b), or the argument that is present, and whether it overflowed anywhere.
 
     `MUL` has its narrow factor in b.
     """
-    passed = np.where(has_a, a, b)
+    (a, has_a), (b, has_b) = one, other
+    both, has = has_a & has_b, has_a | has_b
     if op == Op.FIRST:
-        return passed, False
-    both = has_a & has_b
+        return (np.where(has_a, a, b), has), False
     if op == Op.MUL:
         result, flags = multiply(a, _narrow(b, fmt), fmt)
     else:
         result, flags = reduce_pair(a, b, REDUCTIONS[op], fmt)
-    return np.where(both, result, passed), bool((flags & both).any())
+    if both.all():
+        return (result, has), bool(flags.any())
+    return (np.where(both, result, np.where(has_a, a, b)), has), bool((flags & both).any())

@@ -3,18 +3,20 @@ DOT.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from loopnest_hw.config import WIDE_BITS
-from loopnest_hw.descriptor import LeafMode, ResultMode
+from loopnest_hw.config import WIDE_BITS, NumberFormat
+from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode
 
 from ..image import Image
-from .arith import Wide, wide_type
+from .arith import Flags, Wide, wide_type
 from .dot import dot_fibers
-from .fibers import ADDRESS_MASK, KEY_MASK, Blocks, Lanes, expand
-from .lanes import lanes as compute_lanes
-from .nest import Indices, Nest, Tokens, Words
+from .fibers import KEY_MASK, Blocks, Lanes, expand
+from .lanes import Factor, combine, factor
+from .nest import Indices, Nest, Operand, Tokens, Words
 from .steps import Steps, form_steps, places
 from .watch import Watch
 
@@ -23,9 +25,12 @@ WIDE_BYTES = WIDE_BITS // 8
 
 @dataclass
 class Terms:
-    """Wide values for the accumulator, in order; ``token`` is the leaf token of each."""
+    """Wide values for the accumulator, in order; the first ``count[0]`` are of leaf token
+    ``token[0]``, and so on.
+    """
 
     token: Indices
+    count: NDArray[np.uint8]
     key: Words
     value: Wide
 
@@ -61,45 +66,69 @@ def leaf_terms(
     steps = form_steps(blocks.token, blocks.lanes, nest.config.multipliers, nest.leaf_mode)
     counts.lane_steps += steps.total
     counts.empty_steps += len(tokens) - int(np.count_nonzero(np.diff(blocks.token, prepend=-1)))
-    value = _values(nest, lanes, image, watch, counts)
+    value = _values(nest, tokens, blocks, lanes, image, watch, counts)
     if nest.leaf_mode is LeafMode.DOT:
         return _dot(nest, tokens, blocks, lanes, value, steps, counts)
     step = np.uint32(row.result_step if row.result_mode is ResultMode.KEY else 0)
-    key = tokens.key[lanes.token] + lanes.coordinate * step & KEY_MASK
-    return Terms(lanes.token, key, value)
+    key = np.repeat(tokens.key[blocks.token], lanes.count) + lanes.coordinate * step & KEY_MASK
+    return Terms(blocks.token, lanes.count, key, value)
 
 
-def _values(nest: Nest, lanes: Lanes, image: Image, watch: Watch, counts: LeafCounts) -> Wide:
+def _values(
+    nest: Nest,
+    tokens: Tokens,
+    blocks: Blocks,
+    lanes: Lanes,
+    image: Image,
+    watch: Watch,
+    counts: LeafCounts,
+) -> Wide:
     """Read the operands' values and compute each lane."""
     fmt = nest.config.dtype
-    n = len(lanes.token)
     # without a third factor, op2 returns the second one
-    factors = nest.operands if nest.operands[-1].used else nest.operands[:2]
-    raw = np.zeros((n, 1, len(factors)), np.uint32)
-    present = np.zeros((n, 1, len(factors)), np.bool_)
-    for o, operand in enumerate(factors):
-        if not operand.used:
-            continue
-        here = lanes.present[o]
-        present[:, 0, o] = here
-        size = WIDE_BYTES if operand.wide else fmt.narrow_bytes
-        position = lanes.position[o][here].astype(np.int64)
-        addresses = operand.values + position * size & ADDRESS_MASK
-        watch.values(o, addresses, size)
-        raw[here, 0, o] = image.gather(addresses, f"<u{size}")
-    counts.multiplies += n
-    value, overflow = compute_lanes(
-        raw,
-        present,
-        np.ones((n, 1), np.bool_),
-        op1=nest.op1,
-        op2=nest.op2,
-        wide=[operand.wide for operand in factors],
-        negated=[operand.negate for operand in factors],
-        fmt=fmt,
-    )
+    used = nest.operands if nest.operands[-1].used else nest.operands[:2]
+    factors: list[Factor] = []
+    for o, operand in enumerate(used):
+        has = lanes.present[o]
+        # an operand that is held has one value for the lanes of a block
+        held = nest.rows[-1].cells[o].mode is CellMode.HOLD
+        here = blocks.lanes & blocks.mask[o] != 0 if held else has
+        position = tokens.position[o][blocks.token] if held else lanes.position[o]
+        raw = _read(operand, o, position, here, fmt, image, watch)
+        value, flags = factor(raw, wide=operand.wide, negated=operand.negate, fmt=fmt)
+        counts.overflow |= bool((flags & here).any())
+        factors.append((np.repeat(value, lanes.count) if held else value, has))
+    counts.multiplies += len(lanes.coordinate)
+    wide = [operand.wide for operand in used]
+    value, overflow = combine(factors, op1=nest.op1, op2=nest.op2, wide=wide, fmt=fmt)
     counts.overflow |= overflow
-    return value[:, 0]
+    return value
+
+
+def _read(
+    operand: Operand,
+    number: int,
+    position: Words,
+    here: Flags,
+    fmt: NumberFormat,
+    image: Image,
+    watch: Watch,
+) -> NDArray[Any]:
+    """Return an operand's raw values at these positions, 0 where it is not ``here``."""
+    size = WIDE_BYTES if operand.wide else fmt.narrow_bytes
+    if not operand.used:
+        return np.zeros(len(here), f"<u{size}")
+    everywhere = bool(here.all())
+    # modulo the address space
+    offset = (position if everywhere else position[here]) * np.uint32(size)
+    addresses = np.uint32(operand.values) + offset
+    watch.values(number, addresses, size)
+    found = image.gather(addresses, f"<u{size}")
+    if everywhere:
+        return found
+    raw = np.zeros(len(here), found.dtype)
+    raw[here] = found
+    return raw
 
 
 def _dot(
@@ -125,4 +154,4 @@ def _dot(
         values, valid, fiber, len(token), nest.config.dtype, nest.reduction
     )
     counts.overflow |= overflow
-    return Terms(token, tokens.key[token], sums)
+    return Terms(token, np.ones(len(token), np.uint8), tokens.key[token], sums)

@@ -9,13 +9,11 @@ from loopnest_hw.config import COORDINATE_BITS, LANES
 from loopnest_hw.format import BLOCK_COORDINATE_BITS
 from loopnest_hw.registers import ErrorCode
 
-from .arith import Wide, sum_chains, wide_type
+from .arith import Wide, wide_type
+from .chains import sum_chains
 from .faults import Faults
 from .leaf import Terms
 from .nest import Indices, Nest, Tokens, Words
-
-DIGIT_BITS = 16
-"""Keys are sorted by digits of this many bits: the widest that NumPy sorts in linear time."""
 
 
 @dataclass
@@ -58,16 +56,21 @@ class Sums:
     def feed(self, tokens: Tokens, terms: Terms) -> Finished:
         """Take some leaf tokens with their terms; return the fibers that are complete."""
         ends, number, turn = result_fibers(self._nest, tokens, self._leaf_fibers)
-        copy = turn % (1 << self._nest.copies) * LANES
         self._leaf_fibers = 0 if ends[-1] else int(turn[-1]) + int(tokens.present[-1] != 0)
-        key = copy[terms.token] | self._spread(terms.key)
-        chain = np.concatenate([self._key, number[terms.token] << COORDINATE_BITS | key])
-        value = np.concatenate([self._value, terms.value])
+        key = self._spread(terms, turn)
+        fiber = number[terms.token]
+        value = terms.value
+        # the numbers of chains leave no gaps
+        keys = int(max(key.max(initial=0), self._key.max(initial=0))) + 1
+        if not self._nest.accumulate:
+            keys = 1 << COORDINATE_BITS
+        chain = np.repeat(fiber * keys, terms.count) + key
+        if len(self._key):
+            chain = np.concatenate([self._key, chain])
+            value = np.concatenate([self._value, value])
         if self._nest.accumulate:
-            order = _stable_order(chain)
-            if order is not None:
-                chain, value = chain[order], value[order]
             chain, value, overflow = self._sums(value, chain)
+            chain = (chain // keys << COORDINATE_BITS) + chain % keys
             self.overflow |= overflow
         elif self._unordered or (chain[1:] <= chain[:-1]).any():
             self._faults.add(ErrorCode.KEYS, 0)
@@ -104,12 +107,16 @@ class Sums:
         if many or (block >= config.window).any():
             self._faults.add(ErrorCode.SLOTS, 0)
 
-    def _spread(self, key: Words) -> Indices:
-        """Insert bits for the copy's number between block and lane; the key's top bits are
+    def _spread(self, terms: Terms, turn: Indices) -> Words:
+        """Return the keys with the copy's number between block and lane; a key's top bits are
         dropped.
         """
-        block, lane = np.divmod(key.astype(np.int64), LANES)
-        block = block << self._nest.copies & ((1 << BLOCK_COORDINATE_BITS) - 1)
+        copies = self._nest.copies
+        if not copies:
+            return terms.key
+        copy = np.repeat(turn[terms.token] % (1 << copies), terms.count).astype(np.uint32)
+        block, lane = terms.key // LANES, terms.key % LANES
+        block = (block << np.uint32(copies) | copy) % (1 << BLOCK_COORDINATE_BITS)
         return block * LANES | lane
 
     def _sums(self, value: Wide, chain: Indices) -> tuple[Indices, Wide, bool]:
@@ -146,14 +153,3 @@ def result_fibers(
 
 def _keys(chain: Indices) -> Indices:
     return chain & ((1 << COORDINATE_BITS) - 1)
-
-
-def _stable_order(chain: Indices) -> NDArray[np.int64] | None:
-    """Return the stable order of non-negative numbers, or None if they already ascend."""
-    if not (chain[1:] < chain[:-1]).any():
-        return None
-    order = np.argsort(chain.astype(np.uint16), kind="stable")
-    for shift in range(DIGIT_BITS, int(chain.max()).bit_length(), DIGIT_BITS):
-        digit = (chain >> shift).astype(np.uint16)
-        order = order[np.argsort(digit[order], kind="stable")]
-    return order

@@ -110,7 +110,7 @@ def _samples(nest: Nest, image: Image, start: int, multiplies: float) -> list[Sa
     first = nest.rows[0]
     found = []
     for tokens, blocks in joined_chunks(first, root(nest, start), image, watch, faults):
-        below = children(first, tokens, expand(first, tokens, blocks))
+        below = children(first, tokens, blocks, expand(first, tokens, blocks))
         size = max(1, int(len(below) * SAMPLE / (GROUPS * max(1.0, multiplies))))
         for begin in range(0, len(below), max(size, -(-len(below) // GROUPS))):
             part = below.part(begin, begin + size)
@@ -141,15 +141,16 @@ def _lanes(nest: Nest, tokens: Tokens, blocks: Blocks) -> Sample:
     lanes = expand(row, tokens, blocks)
     steps = form_steps(blocks.token, blocks.lanes, nest.config.multipliers, nest.leaf_mode)
     step, _ = places(steps, lanes.block, nest.config.multipliers)
+    of_lane = np.repeat(blocks.token, lanes.count)
     _, number, turn = result_fibers(nest, tokens)
     if nest.leaf_mode is LeafMode.DOT:
         # a fiber's sum arrives when its last step does
-        last = np.flatnonzero(np.diff(lanes.token, append=-1))
-        step, token = step[last], lanes.token[last]
+        last = np.flatnonzero(np.diff(of_lane, append=-1))
+        step, token = step[last], of_lane[last]
         key = tokens.key[token]
     else:
         # a step's lanes are not in the order of the lanes of its blocks
         order = np.argsort(step, kind="stable")[:SAMPLE]
-        step, token = step[order], lanes.token[order]
+        step, token = step[order], of_lane[order]
         key = tokens.key[token] + lanes.coordinate[order] * np.uint32(row.result_step)
     return Sample(step, number[token], key.astype(np.int64), turn[token])
