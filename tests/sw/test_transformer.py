@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from loopnest.examples import transformer
+from loopnest.examples.linear import pruned
+from loopnest.graph.graph import Graph, Node
 
 pytest.importorskip("onnx")
 
@@ -25,13 +27,11 @@ def test_on_the_golden_model(tmp_path, capsys):
 
 
 def test_pruning():
-    from loopnest.graph.graph import Graph, Node
-
     weights = np.arange(1.0, 11, dtype=np.float32).reshape(2, 5)
     inputs = {"x": np.ones((1, 5), np.float32)}
     graph = Graph(inputs, {"w": weights}, (Node("y", "linear", ("x", "w")),), ("y",))
-    assert np.count_nonzero(transformer.pruned(graph, 0.7).constants["w"]) == 3
-    assert np.array_equal(transformer.pruned(graph, 0).constants["w"], weights)
+    assert np.count_nonzero(pruned(graph, 0.7).constants["w"]) == 3
+    assert np.array_equal(pruned(graph, 0).constants["w"], weights)
 
 
 def test_without_the_package(monkeypatch, capsys):

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -71,9 +71,21 @@ def plot_layers(
     program: Program,
     report: RunReport,
     dense: Sequence[float] | None,
+    *,
+    parts: Mapping[str, str] | None = None,
+    measured: bool = False,
 ) -> None:
     """Draw each layer's cycles, or its multiplies where none are counted, beside those of the
     dense layer.
+
+    Parameters
+    ----------
+    dense : sequence of float or None
+        The dense cycles of each layer.
+    parts : mapping of str to str, optional
+        The names of what the layers are drawn as, those of one name together.
+    measured : bool
+        Whether the dense cycles are.
     """
     import matplotlib
 
@@ -83,15 +95,25 @@ def plot_layers(
     from matplotlib.ticker import StrMethodFormatter
 
     unit = "multiplies" if report.cycles is None else "cycles"
-    layers = [getattr(layer, unit) for layer in program.layers.values()]
+    parts = parts or {name: name for name in program.layers}
+
+    def summed(of_layers: Iterable[float]) -> list[float]:
+        sums = dict.fromkeys(parts.values(), 0.0)
+        for name, number in zip(program.layers, of_layers, strict=True):
+            sums[parts[name]] += number
+        return list(sums.values())
+
+    layers = summed(getattr(layer, unit) for layer in program.layers.values())
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     at = np.arange(len(layers))
     bars = [(layers, "sparse", 0.0)]
     if dense is not None and report.cycles and report.pe_roof_share is not None:
-        bars = [(list(dense), "dense (estimated)", -0.2), (layers, "sparse", 0.2)]
+        label = "dense" if measured else "dense (estimated)"
+        bars = [(summed(dense), label, -0.2), (layers, "sparse", 0.2)]
+        fewer = sum(dense) / report.cycles
         title += (
             f"\n{report.cycles:,} cycles, {report.pe_roof_share:.0%} of the PE's roof; "
-            f"{sum(dense) / report.cycles:,.0f}x fewer than dense"
+            f"{fewer:,.{0 if fewer >= 10 else 1}f}x fewer than dense"
         )
     for heights, label, offset in bars:
         drawn = axes.bar(at + offset, heights, 0.8 / len(bars), label=label)
@@ -99,7 +121,7 @@ def plot_layers(
     axes.set_yscale("log")
     axes.margins(y=0.15)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_xticks(at, list(program.layers))
+    axes.set_xticks(at, list(dict.fromkeys(parts.values())))
     axes.set_title(title)
     axes.set_xlabel("layer")
     axes.set_ylabel(unit)

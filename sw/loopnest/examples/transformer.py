@@ -11,7 +11,6 @@ With ``--embeddings`` the whole network runs on the golden model, without zeros 
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,10 @@ from loopnest.progress import task
 from loopnest_hw.program import program as command
 
 from ..frontends.onnx import from_onnx
-from ..graph.graph import Graph, Node, dense
+from ..graph.graph import Graph
 from ..graph.model import Model
 from .figures import finish, plot_layers, print_layers, program_figures
+from .linear import dense_cycles, pruned
 from .options import check_options, chip_of, parser_of
 from .packages import find_file
 
@@ -73,40 +73,6 @@ def first_layer(network: Graph) -> Graph:
     }
     examples = {node.result: found for node, found in outer.walk() if node.result in entries}
     return network.part(examples, [norms[2]])
-
-
-def linear_layers(graph: Graph) -> list[Node]:
-    """Return the products with known weights."""
-    return [
-        node
-        for node in graph.nodes
-        if node.operator == "linear" and node.inputs[1] in graph.constants
-    ]
-
-
-def pruned(graph: Graph, share: float) -> Graph:
-    """Return a graph with zeros for the least weights of each linear layer, that share of them."""
-    constants = dict(graph.constants)
-    for name in {node.inputs[1] for node in linear_layers(graph)}:
-        weights = dense(constants[name])
-        magnitudes = np.abs(weights)
-        kept = magnitudes >= np.quantile(magnitudes, share) if share else magnitudes >= 0
-        constants[name] = np.where(kept, weights, 0).astype(weights.dtype)
-    return replace(graph, constants=constants)
-
-
-def dense_cycles(chip: Chip, model: Model) -> dict[str, float]:
-    """Return the cycles of each statement without a zero: as expected, times what one linear layer
-    takes of what is expected of it.
-    """
-    name, *_ = linear_layers(model.graph)
-    source = {n: a for n, a in model.graph.inputs.items() if n in name.inputs}
-    alone = Graph(source, model.graph.constants, (name,), (name.result,))
-    sample = Model(chip.device, alone).dense()
-    sample()
-    assert sample.report is not None and sample.report.cycles is not None
-    rate = sample.report.cycles / sum(sample.expected.values())
-    return {layer: rate * cycles for layer, cycles in model.dense().expected.items()}
 
 
 def embeddings(network: Graph, chip: Chip) -> dict[str, float]:
