@@ -78,7 +78,7 @@ def test_classes_are_those_of_the_float_network(tmp_path: Path) -> None:
     options = ["--backend", "model", "--crops", "8", "--checked", "2", "--zeros", "0.3"]
     assert main([*options, "--output", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "vision.json").read_text())
-    assert report["same_class"] == {"before": 2, "pruned": 2} and not report["problems"]
+    assert report["same_class"] == {"bf16": 2, "int8": 2, "pruned": 2} and not report["problems"]
     assert 0.25 < report["zeros_of_pointwise_weights"]["pruned"] < 0.35
     assert report["cycles"] < report["dense_cycles"] and not report["cycles_measured"]
     assert [place for place in report["operators_on_host"] if "Softmax" not in place] == []
@@ -88,6 +88,7 @@ def test_classes_are_those_of_the_float_network(tmp_path: Path) -> None:
 def test_options_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     for options, message in (
         (["--crops", "3", "--checked", "4"], "--on-chip 1 --checked 4 --crops 3: expected 1 or"),
+        (["--whole", "4"], "--whole 4: expected 0 to 3 (--checked)"),
         (["--zeros", "1"], "--zeros 1.0: expected 0 to less than 1"),
     ):
         with pytest.raises(SystemExit):

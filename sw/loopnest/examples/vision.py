@@ -1,10 +1,10 @@
 """The direction classifier of rapidocr-onnxruntime on crops of text, upright and upside down.
 
 The network comes from the package's ONNX file as it is, and runs as one program, all its layers in
-one start. It has to find the same class as ONNX Runtime for every crop, before it is pruned. Then
-its pointwise convolutions get zeros, as many as keep 98 % of the answers, and it runs again: the
-golden model checks the chip bit for bit, and the cycles are set beside those of the same network
-without zeros.
+one start. Before it is pruned it has to find the same class as ONNX Runtime: in bf16 for every
+crop, in int8 for 98 % of them. Then its pointwise convolutions get zeros, as many as keep 98 % of
+the answers, and it runs again: the golden model checks the chip bit for bit, and the cycles are set
+beside those of the same network without zeros.
 """
 
 import argparse
@@ -38,10 +38,12 @@ PACKAGE, PROJECT = "rapidocr_onnxruntime", "rapidocr-onnxruntime"
 FILE = "models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
 
 KEPT_ANSWERS = 0.98
-"""The share of answers that have to stay as they are when the network is pruned."""
+"""The share of answers that have to stay as they are when the network is pruned, or in int8."""
 
 SAMPLES = 32
-"""Crops that weights are fitted to; they are others than those that are classified."""
+"""Crops that weights are fitted to, and int8's scales; they are others than those that are
+classified.
+"""
 
 AT_ONCE = 20
 
@@ -75,9 +77,8 @@ def runtime_classes(path: Path, crops: Array) -> tuple[Array, str]:
     return scores.argmax(axis=1), "ONNX Runtime"
 
 
-def prune_while_right(path: Path, crops: Array, wanted: Array) -> dict[str, Array]:
+def prune_while_right(path: Path, samples: Array, crops: Array, wanted: Array) -> dict[str, Array]:
     """Return the constants with the largest of `SHARES` at which `KEPT_ANSWERS` stay."""
-    samples, _ = draw_crops(SAMPLES, seed=1)
     fitted = from_onnx(path, [samples])
     before = layer_results(fitted)
     graph = from_onnx(path, [crops[:1].repeat(AT_ONCE, axis=0)])
@@ -102,9 +103,10 @@ def zeros_of(graph: Graph) -> float:
     return 1 - sum(map(np.count_nonzero, weights)) / sum(w.size for w in weights)
 
 
-def compiled(graph: Graph, chip: Chip) -> Model:
-    """Return the program of a graph."""
-    program = loopnest.compile(graph, chip=chip)
+def compiled(graph: Graph, chip: Chip, samples: Array | None = None) -> Model:
+    """Return the program of a graph; on an int8 chip its scales are taken from samples."""
+    calibrate = None if samples is None else [(sample[None],) for sample in samples]
+    program = loopnest.compile(graph, chip=chip, calibrate=calibrate)
     assert isinstance(program, Model)
     return program
 
@@ -126,40 +128,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     with task("drawing crops", keep=True):
         crops, labels = draw_crops(options.crops)
+    samples, _ = draw_crops(SAMPLES, seed=1)
     wanted, reference = runtime_classes(path, crops)
     if options.zeros is None:
-        constants = prune_while_right(path, crops, wanted)
+        constants = prune_while_right(path, samples, crops, wanted)
     else:
-        samples, _ = draw_crops(SAMPLES, seed=1)
         constants = prune(from_onnx(path, [samples]), options.zeros)
     graph = from_onnx(path, [crops[:1]])
     pruned = replace(graph, constants={n: constants[n] for n in graph.constants})
 
     checked = crops[: options.checked]
     model_chip = chip_of(options, "bf16", "model")
-    with task("compiling", 2, keep=True) as shown:
+    with task("compiling", 3, keep=True) as shown:
         whole = compiled(graph, model_chip)
+        shown.advance()
+        integers = compiled(graph, chip_of(options, "int8", "model"), samples)
         shown.advance()
         sparse = compiled(pruned, model_chip)
         shown.advance()
     answers = {
-        "before": run(whole, checked, "golden model, before pruning"),
-        "pruned": run(sparse, checked, "golden model, pruned"),
+        "bf16": run(whole, checked, "golden model, bf16"),
+        "int8": run(integers, checked, "golden model, int8"),
+        "pruned": run(sparse, checked, "golden model, pruned, bf16"),
     }
     problems = []
     same = {name: int((s.argmax(axis=1) == wanted[: len(s)]).sum()) for name, s in answers.items()}
-    if same["before"] < len(checked):
-        problems.append(f"{len(checked) - same['before']} classes are not those of {reference}")
-    if same["pruned"] < np.floor(KEPT_ANSWERS * len(checked)):
-        problems.append(f"the pruned network keeps {same['pruned']} of {len(checked)} answers")
+    for name, share in {"bf16": 1.0, "int8": KEPT_ANSWERS, "pruned": KEPT_ANSWERS}.items():
+        if same[name] < np.floor(share * len(checked)):
+            problems.append(
+                f"{name}: {same[name]} of {len(checked)} classes are those of {reference}"
+            )
 
-    chosen, chip = sparse, model_chip
+    chosen, before = sparse, None
     if options.backend == "rtl":
         chip = chip_of(options, "bf16")
         chosen = compiled(pruned, chip)
-        found = run(chosen, checked[: options.on_chip], "chip, pruned")
-        if found.tobytes() != answers["pruned"][: len(found)].tobytes():
-            problems.append("the chip's results are not the golden model's")
+        runs = {"pruned": (chosen, options.on_chip)}
+        if options.whole:
+            before = compiled(graph, chip)
+            runs["bf16"] = before, options.whole
+        for name, (program, count) in runs.items():
+            found = run(program, checked[:count], f"chip, {name}")
+            if found.tobytes() != answers[name][:count].tobytes():
+                problems.append(f"{name}: the chip's results are not the golden model's")
     report = chosen.report
     assert report is not None
     dense = chosen.dense()
@@ -181,10 +192,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                for name, s in answers.items()},
         },
         "same_class": same,
-        "zeros_of_pointwise_weights": {"before": zeros_of(graph), "pruned": zeros_of(pruned)},
+        "on_chip": {"pruned": options.on_chip, "bf16": options.whole} if counted else {},
+        "zeros_of_pointwise_weights": {
+            "bf16": zeros_of(graph), "int8": zeros_of(graph), "pruned": zeros_of(pruned)
+        },
         "operators_on_host": [p.node.origin for p in chosen.placement if p.where == "host"],
         "cycles": cycles,
         "cycles_measured": counted,
+        "cycles_before_pruning": before and before.report and before.report.cycles,
         "dense_cycles": dense_cycles,
         "dense_measured": measured,
         "layers": list(chosen.placement.rows()),
@@ -198,7 +213,8 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
     parser = parser_of("vision", __doc__)
     parser.add_argument("--crops", type=int, default=100, help="that decide how much is pruned")
     parser.add_argument("--checked", type=int, default=3, help="of these, by the golden model")
-    parser.add_argument("--on-chip", type=int, default=1, help="of these, on the RTL")
+    parser.add_argument("--on-chip", type=int, default=1, help="of these, pruned, on the RTL")
+    parser.add_argument("--whole", type=int, default=0, help="of these, not pruned, on the RTL")
     parser.add_argument("--zeros", type=float, help="share pruned; default: as many as possible")
     parser.add_argument("--dense", action="store_true", help="measure the dense run, on the RTL")
     options = parser.parse_args(arguments)
@@ -208,6 +224,10 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
             raise ValueError(
                 f"--on-chip {options.on_chip} --checked {options.checked} --crops {options.crops}: "
                 "expected 1 or more, and each at most the next one"
+            )
+        if not 0 <= options.whole <= options.checked:
+            raise ValueError(
+                f"--whole {options.whole}: expected 0 to {options.checked} (--checked)"
             )
         if options.zeros is not None and not 0 <= options.zeros < 1:
             raise ValueError(f"--zeros {options.zeros}: expected 0 to less than 1")
@@ -222,7 +242,7 @@ def _print(console: Console, figures: dict[str, Any]) -> None:
     for name in ("", "zeros", "same class", "accuracy"):
         table.add_column(name, justify="right")
     zeros = figures["zeros_of_pointwise_weights"]
-    for name in ("before", "pruned"):
+    for name in figures["same_class"]:
         same, checked = figures["same_class"][name], figures["checked_by_golden_model"]
         accuracy = figures["accuracy"][name]
         table.add_row(name, f"{zeros[name]:.0%}", f"{same} of {checked}", f"{accuracy:.0%}")
