@@ -4,7 +4,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import scipy.sparse as sp
+
 from ..epilogue import Epilogue
+from ..formats.pack import DENSE
 from ..formats.tensor import Levels, sparse_levels
 from ..images.layer import Layer
 from ..program.operation import HostOperation, Reshape
@@ -84,12 +87,12 @@ class Builder:
         semiring: str = "plus_times",
         sample: Any = None,
     ) -> str:
-        """Add a statement; return the name of its result, of this shape. The result is stored
-        without its zeros if a ``sample`` says where an example of it has others.
+        """Add a statement; return the name of its result, of this shape. The result is dense, but
+        stored without its zeros if a ``sample`` says where an example of it has others.
         """
         tensor = self.name(like)
         left = f"{tensor}[{','.join(indices)}]" if indices else tensor
-        out = None
+        out: Levels = (DENSE,) * len(indices)
         if sample is not None and self._skip_zeros:
             out = sparse_levels(len(indices))
             self.samples[tensor] = sample
@@ -144,9 +147,14 @@ class Builder:
         attributes: Mapping[str, Any],
         *,
         wide: bool = False,
+        sample: Any = None,
     ) -> str:
-        """Add an operator that the host computes; return its result."""
+        """Add an operator that the host computes; return its result. Kernels read it without its
+        zeros if a ``sample`` says where an example of it has others.
+        """
         tensor = self.name(like)
+        if sample is not None and self._skip_zeros:
+            self.samples[tensor] = sp.coo_array(sample)
         self.items.append(
             HostOperation(
                 result=tensor,

@@ -28,9 +28,6 @@ TOO_LARGE = "a term is far larger than what it is added to"
 FINER = 64
 """Parts of a step in which a bias is rounded."""
 
-MIN_ZEROS = 0.3
-"""Share of zeros of activations from which they are stored without them."""
-
 
 class Lowering(Tensors):
     """The state of lowering a graph; operators add items to it.
@@ -289,18 +286,10 @@ class Lowering(Tensors):
         self.placed += [Placed(node, "chip", layer=tensor) for node in stage.nodes]
 
     def _sparse(self, stage: Stage, epilogue: Epilogue | None, shape: Sequence[int]) -> Any:
-        """Return where the example of a result has entries, if it is to be stored without zeros:
-        where there are many, and only products follow that read it as it is written.
-        """
-        uses = self.uses.get(stage.result, [])
-        reads = all(n.operator == "linear" and n.inputs.count(stage.result) == 1 for n in uses)
-        seen = self._seen[stage.result]
-        if not (stage.operator == "linear" and reads and uses) or seen.zeros < MIN_ZEROS:
-            return None
-        kept = (
-            epilogue is not None and epilogue.keeps_zero and stage.result not in self.graph.outputs
-        )
-        return seen.pattern.reshape(shape) if kept else None
+        """Return where the example of a result has entries, if it is to be stored without zeros."""
+        kept = stage.operator == "linear" and epilogue is not None and epilogue.keeps_zero
+        sample = self.sample(stage.result) if kept else None
+        return None if sample is None else sample.reshape(shape)
 
     def _wanted_axes(self, name: str, rank: int) -> list[int]:
         """Return the order of axes in which the operators after it want a tensor."""
@@ -332,7 +321,13 @@ class Lowering(Tensors):
         wide = values is self._values and self.real(node.result) and self._added(node.result)
         wide &= len(shape) <= MAX_MODES
         tensor = self.build.host(
-            node.operator, operands, shape, node.result, dict(node.attributes), wide=wide
+            node.operator,
+            operands,
+            shape,
+            node.result,
+            dict(node.attributes),
+            wide=wide,
+            sample=self.sample(node.result) if values is self._values else None,
         )
         values[node.result] = Value.whole(tensor, shape, wide=wide)
         self.placed.append(Placed(node, "host", why, tensor))

@@ -24,6 +24,9 @@ NARROW_INPUTS = {"linear", "matmul", "conv", "mul", "hardsigmoid"}
 argument of hardswish is a factor too.
 """
 
+MIN_ZEROS = 0.3
+"""Share of zeros of activations from which they are stored without them."""
+
 Group = tuple[str, Sequence[int]]
 """An index of a statement, and the axes of a tensor that it walks, which may be none."""
 
@@ -182,7 +185,13 @@ class Tensors:
         shape = self._reals[name].shape
         attributes = self.to_steps(name, scale, narrow=narrow)
         tensor = self.build.host(
-            "to_steps", [self.plain(name)], shape, name, attributes, wide=not narrow
+            "to_steps",
+            [self.plain(name)],
+            shape,
+            name,
+            attributes,
+            wide=not narrow,
+            sample=self.sample(name),
         )
         return Value.whole(tensor, shape, wide=not narrow)
 
@@ -197,6 +206,16 @@ class Tensors:
     def host_has(self, name: str) -> bool:
         """Return whether only the host has a tensor of real numbers of the graph."""
         return name in self._reals and name not in self._values and name not in self.images
+
+    def sample(self, name: str) -> Any:
+        """Return where the example of a tensor is not 0, if it may be stored without zeros: where
+        there are many, and only products follow that read it as it is written.
+        """
+        uses = self.uses.get(name, [])
+        reads = all(n.operator == "linear" and n.inputs.count(name) == 1 for n in uses)
+        seen = self._seen[name]
+        many = bool(uses) and reads and seen.real and seen.zeros >= MIN_ZEROS
+        return seen.pattern if many and name not in self.graph.outputs else None
 
     def stored(self, name: str, groups: Sequence[Group]) -> bool:
         """Return whether a tensor of the graph stores each of these groups of axes as one."""

@@ -57,7 +57,9 @@ class HostOperation:
     def step(
         self, operands: Sequence[Operand], dtype: NumberFormat, sample: Any = None
     ) -> HostStep:
-        """Return the step of a program; ``sample`` is an example of a sparse result."""
+        """Return the step of a program; ``sample`` is a sparse array, an example of a result that
+        kernels read without its zeros.
+        """
         sparse = sp.issparse(sample)
         entries = (lambda: [np.asarray(c) for c in sample.tocoo().coords]) if sparse else None
         layout = None
@@ -74,13 +76,15 @@ class HostOperation:
             bounds=(-BOUND, BOUND),
         )
         what = f"compute {self.operator} for {self.result}"
-        return HostStep(what, tuple(operands), expected, partial(self._apply, dtype))
+        return HostStep(what, tuple(operands), expected, partial(self._apply, dtype, sparse))
 
-    def _apply(self, dtype: NumberFormat, *operands: Operand) -> Operand:
+    def _apply(self, dtype: NumberFormat, sparse: bool, *operands: Operand) -> Operand:
         arrays = [whole(operand) for operand in operands]
         found: Any = OPERATORS[self.operator].reference(*arrays, **self.attributes)
         if found.shape != self.shape:
             raise ValueError(f"{self}: shape {found.shape}: expected {self.shape}")
+        if sparse and not sp.issparse(found):
+            found = sp.coo_array(found)
         if self.wide:
             make = Tensor.from_scipy if sp.issparse(found) else Tensor.from_dense
             found = make(found, dtype=dtype, wide=True)
