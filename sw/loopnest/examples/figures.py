@@ -72,6 +72,7 @@ def plot_layers(
     report: RunReport,
     dense: Sequence[float] | None,
     *,
+    others: Mapping[str, Sequence[float]] | None = None,
     parts: Mapping[str, str] | None = None,
     measured: bool = False,
 ) -> None:
@@ -82,6 +83,8 @@ def plot_layers(
     ----------
     dense : sequence of float or None
         The dense cycles of each layer.
+    others : mapping of str to sequence of float, optional
+        The cycles of each layer in other runs, by their labels.
     parts : mapping of str to str, optional
         The names of what the layers are drawn as, those of one name together.
     measured : bool
@@ -106,17 +109,19 @@ def plot_layers(
     layers = summed(getattr(layer, unit) for layer in program.layers.values())
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     at = np.arange(len(layers))
-    bars = [(layers, "sparse", 0.0)]
+    bars: dict[str, Sequence[float]] = {"sparse": layers}
     if dense is not None and report.cycles and report.pe_roof_share is not None:
         label = "dense" if measured else "dense (estimated)"
-        bars = [(summed(dense), label, -0.2), (layers, "sparse", 0.2)]
+        more = {name: summed(cycles) for name, cycles in (others or {}).items()}
+        bars = {label: summed(dense), **more, **bars}
         fewer = sum(dense) / report.cycles
         title += (
             f"\n{report.cycles:,} cycles, {report.pe_roof_share:.0%} of the PE's roof; "
             f"{fewer:,.{0 if fewer >= 10 else 1}f}x fewer than dense"
         )
-    for heights, label, offset in bars:
-        drawn = axes.bar(at + offset, heights, 0.8 / len(bars), label=label)
+    width = 0.8 / len(bars)
+    for n, (label, heights) in enumerate(bars.items()):
+        drawn = axes.bar(at + (n - (len(bars) - 1) / 2) * width, heights, width, label=label)
         axes.bar_label(drawn, [f"{height:,.0f}" for height in heights], fontsize=8)
     axes.set_yscale("log")
     axes.margins(y=0.15)

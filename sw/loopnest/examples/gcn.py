@@ -27,6 +27,7 @@ from loopnest import Assignment, Chip, Epilogue, Program
 from loopnest.progress import task
 from loopnest_hw.program import program as command
 
+from .adam import Adam
 from .figures import finish, plot_layers, print_layers, program_figures
 from .options import check_options, chip_of, parser_of
 
@@ -174,9 +175,9 @@ def train(papers: Papers, step: Any) -> Network:
         return rng.uniform(-limit, limit, (rows, columns)).astype(np.float32)
 
     weights = [glorot(words.shape[1], HIDDEN), glorot(HIDDEN, classes)]
-    moments = [(np.zeros_like(w), np.zeros_like(w)) for w in weights]
+    adam = Adam(weights)
     wanted = np.eye(classes, dtype=np.float32)[papers.labels[papers.train]]
-    for epoch in range(1, EPOCHS + 1):
+    for _ in range(EPOCHS):
         kept = words.copy()
         kept.data = kept.data * (rng.random(kept.nnz) > DROPOUT) / np.float32(1 - DROPOUT)
         hidden = np.maximum(graph @ (kept @ weights[0]), 0)
@@ -190,11 +191,7 @@ def train(papers: Papers, step: Any) -> Network:
         back = graph.T @ back
         inner = graph.T @ ((back @ weights[1].T) * mask * (hidden > 0))
         gradients = [kept.T @ inner + WEIGHT_DECAY * weights[0], hidden.T @ back]
-        for n, (gradient, (mean, square)) in enumerate(zip(gradients, moments, strict=True)):
-            mean += 0.1 * (gradient - mean)
-            square += 0.001 * (gradient**2 - square)
-            ratio = (mean / (1 - 0.9**epoch)) / (np.sqrt(square / (1 - 0.999**epoch)) + 1e-8)
-            weights[n] = (weights[n] - LEARNING_RATE * ratio).astype(np.float32)
+        adam.step(gradients, LEARNING_RATE)
         step()
     return Network(graph, words, *weights)
 

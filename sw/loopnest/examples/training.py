@@ -10,6 +10,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from .adam import Adam
+
 HIDDEN = (128, 64)
 TEST_SHARE = 0.25
 SEED = 1
@@ -145,9 +147,7 @@ def _fit(
 ) -> None:
     """Train in place with Adam on the cross entropy; weights outside ``masks`` stay 0."""
     parameters = [p for layer in layers for p in (layer.weights, layer.bias)]
-    mean = [np.zeros_like(p) for p in parameters]
-    square = [np.zeros_like(p) for p in parameters]
-    updates = 0
+    adam = Adam(parameters, decay=WEIGHT_DECAY)
     # The matrices are small: threads would only wait for each other.
     with threadpool_limits(limits=1):
         for epoch in range(epochs):
@@ -156,12 +156,7 @@ def _fit(
             for start in range(0, len(order), BATCH):
                 batch = order[start : start + BATCH]
                 gradients = _gradients(layers, data.train_images[batch], data.train_labels[batch])
-                updates += 1
-                for p, g, m, v in zip(parameters, gradients, mean, square, strict=True):
-                    m += 0.1 * (g - m)
-                    v += 0.001 * (g * g - v)
-                    corrected = np.sqrt(v / (1 - 0.999**updates)) + 1e-8
-                    p -= rate * (m / (1 - 0.9**updates) / corrected + WEIGHT_DECAY * p)
+                adam.step(gradients, rate)
                 if masks is not None:
                     for layer, mask in zip(layers, masks, strict=True):
                         layer.weights *= mask
