@@ -195,9 +195,27 @@ def _elementwise(
     if len(runs) > MAX_MODES:
         return f"its {len(runs)} axes are not stored as {MAX_MODES} or fewer"
     sizes: dict[str, int] = {}
-    found = expression(lambda name, side: lowering.access(name, groups(shapes[side], runs), sizes))
-    result = [(f"i{n}", run) for n, run in enumerate(runs)]
-    lowering.statement(stage, result, found, unit=unit, sizes=sizes)
+    walked = set[str]()
+    for name, shape in zip(names, shapes, strict=True):
+        own = groups(shape, runs)
+        if lowering.constant(name) is None and lowering.stored(name, own):
+            own = [(i, axes) for i, axes in own if set(axes) & set(lowering.on_chip(name).axes)]
+        walked |= {index for index, _ in own}
+    ones, result = "", []
+    for n, run in enumerate(runs):
+        index = f"i{n}"
+        if index not in walked and stage.feature in run:  # the epilogue tells its elements apart
+            array = np.ones(prod(stage.shape[axis] for axis in run), np.float32)
+            ones = f" * {lowering.build.add_constant('ones', array)}[{index}]"
+            walked.add(index)
+        # the result repeats along what all operands do
+        result += [(index, run)] if index in walked else []
+
+    def access(name: str, side: int) -> str:
+        found = lowering.access(name, groups(shapes[side], runs), sizes)
+        return found + ones if side == 0 else found
+
+    lowering.statement(stage, result, expression(access), unit=unit, sizes=sizes)
     return ""
 
 

@@ -17,7 +17,7 @@ from .image import Image, Room, pixel_steps
 from .scales import MAX_STEPS, NARROW, Scales
 from .stages import MOVED
 from .steps import find_steps
-from .values import Fixed, Value
+from .values import Fixed, Place, Value
 
 NARROW_INPUTS = {"linear", "matmul", "conv", "mul", "hardsigmoid"}
 """Operators whose inputs are narrow where they can be: a product takes one wide factor, and the
@@ -234,25 +234,29 @@ class Tensors:
         value = self._values[name]
         order = value.grouped([axes for _, axes in groups])
         assert order is not None
-        shape, places = [], []
+        places: list[Place] = []
+        walked: dict[str, int] = {}
         for entry in order:
             if isinstance(entry, Fixed):
-                shape.append(entry.size)
-                places.append(str(entry.at))
+                places.append(Place(entry.size, None, entry.at))
                 continue
             index, group = groups[entry]
             stored = [axis for axis in group if value.shape[axis] != 1]
-            shape.append(prod(value.stored(axis) for axis in stored))
-            place = index
-            for axis in stored:
-                if axis in value.cuts:
-                    first, step, _ = value.cuts[axis]
-                    place = f"{step}*{index}" if step != 1 else index
-                    place = f"{place}+{first}" if first else place
-                    sizes[index] = value.shape[axis]
-            places.append(place)
-        tensor = self.build.reshaped(value.tensor, shape)
-        return f"{tensor}[{','.join(places)}]" if places else tensor
+            walked[index] = prod(value.shape[axis] for axis in stored)
+            size = prod(value.stored(axis) for axis in stored)
+            cuts = [value.cuts[axis] for axis in stored if axis in value.cuts]
+            for first, step, _ in cuts or [(0, 1, size)]:
+                places.append(Place(size, index, first, step))
+                if cuts:
+                    sizes[index] = walked[index]
+        while len(places) > MAX_MODES and any(place.index is None for place in places):
+            n = next(n for n, place in enumerate(places) if place.index is None)
+            n = min(n, len(places) - 2)
+            places[n : n + 2] = [places[n].joined(places[n + 1])]
+            index = places[n].index or ""
+            sizes |= {index: walked[index]} if index else {}
+        tensor = self.build.reshaped(value.tensor, [place.size for place in places])
+        return f"{tensor}[{','.join(map(str, places))}]" if places else tensor
 
     def _constant_access(self, name: str, array: Any, groups: Sequence[Group]) -> str:
         """Return the access of a constant, stored with a mode for each index."""

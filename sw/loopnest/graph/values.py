@@ -147,6 +147,28 @@ class Value:
         return order
 
 
+@dataclass(frozen=True)
+class Place:
+    """The coordinate of a mode, of this size, in an access: ``step * index + first``."""
+
+    size: int
+    index: str | None
+    first: int
+    step: int = 1
+
+    def __str__(self) -> str:
+        if self.index is None:
+            return str(self.first)
+        place = f"{self.step}*{self.index}" if self.step != 1 else self.index
+        return f"{place}+{self.first}" if self.first else place
+
+    def joined(self, inner: "Place") -> "Place":
+        """Return that of this mode and the one below it as one mode; one of them has no index."""
+        first = self.first * inner.size + inner.first
+        step = inner.step if self.index is None else self.step * inner.size
+        return Place(self.size * inner.size, self.index or inner.index, first, step)
+
+
 def blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Return the smallest groups of axes of one shape that are groups of another one; axes of size
     1 are left out.

@@ -73,6 +73,24 @@ def test_backend_is_registered() -> None:
     assert name == "loopnest" and point.load() is backend
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_layers_that_pytorch_computes_in_one_operator(
+    chip: loopnest.Chip, norm_first: bool
+) -> None:
+    """Without gradients, an encoder layer; its masks: one or both."""
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, norm_first=norm_first).eval()
+    x, padding = torch.randn(2, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    ahead = torch.triu(torch.ones(5, 5), 1).bool()
+    both = {"src_key_padding_mask": padding, "src_mask": ahead}
+    for masks in ({}, both) if norm_first else ({"src_mask": ahead}, {**both, "src_mask": None}):
+        run, programs = compiled(layer, chip)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            close(run(x, **masks), layer(x, **masks))
+        on_chip = [p.node.operator for p in programs[0].placement if p.where == "chip"]
+        assert on_chip.count("linear") == 4 and on_chip.count("matmul") == 2
+
+
 class Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -80,6 +80,45 @@ def test_attention(batch):
     assert len(model.layers) == (7 if batch == 1 else 11)  # views of one axis; copies of two
 
 
+def test_axes_along_which_all_operands_repeat():
+    """No kernel walks them, but for a constant that tells them apart."""
+    whole = {"shape": (2, 4, 5, 5)}
+    nodes = (
+        Node("ax", "broadcast", ("a",), whole),
+        Node("bx", "broadcast", ("b",), whole),
+        Node("cx", "broadcast", ("c",), whole),
+        Node("y", "add", ("ax", "bx")),
+        Node("z", "mul", ("cx", "bx")),
+        Node("r", "relu", ("cx",)),
+        Node("q", "mul", ("r", "s")),
+        Node("t", "add", ("q", "s")),
+        Node("u", "add", ("y", "cx")),
+        Node("p", "softmax", ("u",)),
+    )
+    inputs = {"a": normal(1, 5, 5), "b": normal(2, 2, 1, 1, 5), "c": normal(3, 2, 1, 5, 5)}
+    model = check(Graph(inputs, {"s": normal(4, 4, 1, 1)}, nodes, ("y", "z", "t", "p")))
+    assert set(places(model).values()) == {"view", "chip", "host"}
+
+
+def test_five_axes_of_which_one_is_taken():
+    """Queries, keys and values of a batch, as one linear layer computes them."""
+    nodes = [
+        Node("h", "linear", ("x", "w")),
+        Node("s", "reshape", ("h",), {"shape": (2, 5, 3, 4, 6)}),
+        Node("t", "transpose", ("s",), {"axes": (2, 0, 3, 1, 4)}),
+    ]
+    for n, name in enumerate("qkv"):
+        cut = {"axes": (0,), "starts": (n,), "stops": (n + 1,), "steps": (1,)}
+        nodes.append(Node(f"{name}5", "slice", ("t",), cut))
+        nodes.append(Node(name, "reshape", (f"{name}5",), {"shape": (2, 4, 5, 6)}))
+    nodes.append(Node("kt", "transpose", ("k",), {"axes": (0, 1, 3, 2)}))
+    nodes.append(Node("a", "matmul", ("q", "kt")))
+    nodes.append(Node("y", "matmul", ("a", "v")))
+    graph = Graph({"x": normal(1, 2, 5, 16)}, {"w": normal(2, 72, 16)}, tuple(nodes), ("y",))
+    model = check(graph, tolerance=0.03)
+    assert starts(model) == 1 and "host" not in places(model).values()
+
+
 def test_tables_and_axes():
     rng = np.random.default_rng(1)
     one = {"axes": [1], "starts": [0], "stops": [1], "steps": [1]}

@@ -18,6 +18,7 @@ from ...graph.graph import Graph
 from . import arrangement, elementwise, products, reductions, windows  # noqa: F401
 from .builder import Builder, origin_of, shape_of
 from .modules import evaluated
+from .shortcuts import spelled_out
 from .table import TRANSLATIONS, translate
 from .traced import Traced, as_array
 
@@ -93,7 +94,7 @@ def from_torch(
             table = torch.export.default_decompositions()
             for name in KEPT:
                 table.pop(_overload(name), None)
-            program = program.run_decompositions(table)
+            program = program.run_decompositions(table | spelled_out())
     return _translated(program, stand_ins)
 
 
