@@ -124,6 +124,49 @@ def test_a_long_fiber_that_is_visited_often_takes_its_lines_each_time():
     assert expected.lines == pytest.approx(chip.report.work[0].lines_read, rel=0.1)
 
 
+def test_lines_of_operands_that_are_visited_at_random_places():
+    """Few elements of A meet one of B; each row of D is visited once for each of them, and not at
+    all if it is empty.
+    """
+    rng = np.random.default_rng(3)
+    A, B, D = (
+        sparse(rng, s, d) for s, d in (((250, 200), 0.4), ((250, 200), 0.05), ((300, 200), 0.006))
+    )
+    text = "Y[i,k] = A[i,k] * B[i,k] * D[j,k]"
+    expected = plan(text, "kij", A=A, B=B, D=D).expected
+    chip = Chip(backend="model")
+    chip.compute(text, order="kij", A=A, B=B, D=D)
+    assert expected.lines == pytest.approx(chip.report.work[0].lines_read, rel=0.1)
+
+
+def test_lines_of_rows_that_are_visited_repeatedly_come_in_bursts():
+    """A row of D whose position entry lies in two lines takes both for each element of A * B; the
+    kernel waits if a ring is shorter than that, and the memory slow.
+    """
+    rng = np.random.default_rng(3)
+    A, B = (sparse(rng, (400, 40), 0.5) for _ in "AB")
+    D = sparse(rng, (50, 40), 0.05)
+    text = "Y[i,k] = A[i,k] * B[i,k] * D[j,k]"
+    waits = [plan(text, "kij", A=A, B=B, D=D, latency=n).expected.waits for n in (1, 100)]
+    assert waits[0] < 100 < 3000 < waits[1]
+    row = sp.csr_array(D[:1])  # its fibers are visited once
+    assert plan("Y[i,k] = A[i,k] * D[j,k]", "kji", A=A, D=row, latency=100).expected.waits == 0
+
+
+def test_memory_latencies_are_counted_for_rows_that_are_reached():
+    """The product of A and B has no terms, and C is never read."""
+    A = sp.csr_array((np.ones(1), ([0], [1])), (20, 30))
+    B = sp.csr_array((np.ones(1), ([0], [2])), (20, 30))
+    C = sparse(np.random.default_rng(1), (30, 40), 0.2)
+    text = "Y[i,k] = A[i,j] * B[i,j] * C[j,k]"
+
+    def latencies(B):
+        fast, slow = (plan(text, "ijk", A=A, B=B, C=C, latency=n).cycles for n in (1, 1001))
+        return (slow - fast) / 1000
+
+    assert latencies(A) - latencies(B) >= 4
+
+
 def picked(text, **arguments):
     return "".join(plan(text, **arguments).loops)
 

@@ -114,7 +114,7 @@ def test_a_dense_operand_in_a_product_is_not():
 def test_a_union_of_blocked_operands_compresses_them():
     kinds = {"levels": "compressed,dense"}
     a, b = (Tensor.from_scipy(sparse(9, 5), **kinds) for _ in "ab")
-    plan, _ = plan_and_fields("C[i,j] = A[i,j] + B[i,j]", A=a, B=b)
+    plan, _ = plan_and_fields("C[i,j] = A[i,j] + B[i,j]", order="ij", A=a, B=b)
     assert [s.levels for s in plan.nest.columns] == [("compressed",) * 2] * 2
 
 

@@ -105,4 +105,4 @@ def same(result: Any, expected: Any) -> bool:
     if result.shape != expected.shape:
         return False
     difference = abs(sp.coo_array(result).astype(np.float64) - sp.coo_array(expected))
-    return difference.nnz == 0 or difference.max() == 0
+    return bool(difference.nnz == 0 or difference.max() == 0)

@@ -38,8 +38,16 @@ from .joins import Joins
 from .lines import Burst, Fibers, child_gaps, value_lines
 from .profile import Profile
 
-START = 120
+START = 70
 """Cycles of a kernel's start and end, at no memory latency."""
+
+SCANNING = 25
+"""Further ones for each row that scans."""
+
+TRIPS = 2
+"""Memory latencies until the first token of a row that scans leads to one for the row below: of a
+position, and of a block word; as many for the first values and the last results.
+"""
 
 OPEN = 45
 """Cycles that the accumulator keeps a result fiber open, in addition to the memory's latency: it
@@ -90,14 +98,19 @@ class Estimate:
         Those that have terms.
     replays : float
         Further passes, for blocks beyond the window.
+    reached : float
+        Rows that scan and that a token reaches.
     scans : mapping of (row, column) to float
         Fibers of a scanned cell.
     position_lines, block_lines : mapping of (row, column) to float
         Lines of a scanned cell's table and block words.
     value_lines : mapping of column to float
         Lines of an operand's values.
-    bursts : mapping of column to Burst
-        Their distribution over time, if it is not even.
+    bursts : mapping of (name, ...) to Burst
+        Those of streams whose lines are not evenly distributed over time: ``"positions"`` or
+        ``"blocks"`` with row and column, ``"values"`` with the column.
+    waits : float
+        Cycles in which everything waits for such lines.
     """
 
     stages: dict[str, float] = field(default_factory=dict)
@@ -108,18 +121,20 @@ class Estimate:
     ended: float = 0.0
     opened: float = 0.0
     replays: float = 0.0
+    reached: float = 0.0
     scans: dict[tuple[int, int], float] = field(default_factory=dict)
     position_lines: dict[tuple[int, int], float] = field(default_factory=dict)
     block_lines: dict[tuple[int, int], float] = field(default_factory=dict)
     value_lines: dict[int, float] = field(default_factory=dict)
-    bursts: dict[int, Burst] = field(default_factory=dict)
+    bursts: dict[tuple[str | int, ...], Burst] = field(default_factory=dict)
+    waits: float = 0.0
 
     @property
     def cycles(self) -> float:
         """Cycles without memory latency."""
         slowest = max(self.stages.values(), default=0.0)
         others = sum(self.stages.values()) - slowest
-        return START + slowest + OTHERS * others + self.drain_last
+        return START + slowest + OTHERS * others + self.waits + self.drain_last
 
     @property
     def lines(self) -> float:
@@ -168,6 +183,8 @@ def estimate(
         merged = joins.merged(loops, row, PAIR if leaf else 1)
         words = joins.words(loops, row)
         passed_on = joins.passed_on(loops, row)
+        if any(cell.mode is CellMode.SCAN for cell in row.cells):
+            found.reached += min(1.0, visits.tokens)
         for c, cell in enumerate(row.cells):
             if cell.mode is CellMode.SCAN and cell.level is not None:
                 at = (row.number, c)
@@ -179,6 +196,10 @@ def estimate(
                 found.block_lines[at] = min(
                     words[c], fibers[c].lines(visits.present[c], of_fiber, of_fiber, LINE_WORDS)
                 )
+                for name, span in (("positions", ENTRY_WORDS), ("blocks", of_fiber)):
+                    burst = fibers[c].burst(visits.present[c], span, LINE_WORDS)
+                    if burst is not None and row.number:
+                        found.bursts[name, row.number, c] = burst
                 stream = max(visits.present[c], found.position_lines[at], found.block_lines[at])
                 found.stages[f"scan {row.number} {c}"] = max(stream, passed_on[c] / 2)
         joined = max(merged + visits.null, filled + empty)
@@ -192,21 +213,18 @@ def estimate(
             blocks = joins.kept_blocks(loops, row)
             for c, cell in enumerate(row.cells):
                 size = 4 if wide[c] else config.dtype.narrow_bytes
-                lines = value_lines(
+                lines, burst = value_lines(
                     cell,
                     profiles[c],
                     fibers[c],
-                    visits.present[c],
+                    visits.present[c] * filled / max(1.0, visits.tokens),
                     present[c],
                     blocks if any(words) else 0.0,
                     size,
                 )
                 found.value_lines[c] = lines
-                if cell.mode is CellMode.FOLLOW and not any(words):
-                    span = row.size * cell.step
-                    found.bursts[c] = fibers[c].bursts(
-                        span, LINE_BYTES / size, visits.present[c], steps
-                    )
+                if burst is not None:
+                    found.bursts["values", c] = burst
                 gathers = cell.mode is CellMode.FOLLOW and LANES * cell.step * size <= LINE_BYTES
                 cycles = joins.gathers(config, result.leaf_mode, loops, row) if gathers else steps
                 found.stages[f"values {c}"] = max(cycles, lines)
@@ -255,6 +273,14 @@ def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int |
     (a, a_count), (b, b_count) = counts
     _, in_a, in_b = np.intersect1d(a, b, assume_unique=True, return_indices=True)
     return int((a_count[in_a] * b_count[in_b]).sum())
+
+
+def start_cycles(expected: Estimate, latency: int) -> float:
+    """Return the cycles in which the first token and the last result pass all rows, in addition to
+    `START`: each row that scans waits for the memory, if a token reaches it, and so do the values.
+    """
+    trips = expected.reached + min(1.0, expected.multiplies)
+    return SCANNING * expected.reached + (1 + TRIPS * trips) * latency
 
 
 def latency_cycles(

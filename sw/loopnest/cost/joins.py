@@ -51,6 +51,7 @@ class Joins:
         for row in nest.rows:
             if row.index is not None:
                 self._sizes |= {row.index: row.size, _block(row): -(-row.size // LANES)}
+        self._theres: dict[tuple[int, tuple[str, ...]], Counted | None] = {}
         self._found: dict[tuple[tuple[str, ...], frozenset[int]], float] = {}
 
     def tokens(self, loops: tuple[str, ...], also: Collection[int] = ()) -> float:
@@ -186,10 +187,17 @@ class Joins:
         for size in range(1, len(self._needed) + 1):
             for terms in combinations(self._needed, size):
                 columns = frozenset(also).union(*terms)
-                relations = [given.get(c) or self._there(c, loops) for c in columns]
+                relations = [given.get(c) or self._present(c, loops) for c in columns]
                 present = [r for r in relations if r is not None]
                 found -= (-1) ** size * self._counts.total(present, loops, self._sizes)
         return max(0.0, found)
+
+    def _present(self, column: int, loops: tuple[str, ...]) -> Counted | None:
+        """Return `_there`, found once."""
+        key = column, loops
+        if key not in self._theres:
+            self._theres[key] = self._there(column, loops)
+        return self._theres[key]
 
     def _there(self, column: int, loops: tuple[str, ...]) -> Counted | None:
         """Return where an operand is present; None if it is everywhere."""

@@ -9,12 +9,19 @@ from math import prod
 import scipy.sparse as sp
 
 from loopnest_hw.config import LINE_BYTES, ChipConfig
-from loopnest_hw.descriptor import CellMode
 from loopnest_hw.format import ENTRY_BYTES
 
 from ..arguments import sequence
 from ..cost.counts import Counts
-from ..cost.estimate import START, Estimate, estimate, fits, latency_cycles, replay_cycles
+from ..cost.estimate import (
+    START,
+    Estimate,
+    estimate,
+    fits,
+    latency_cycles,
+    replay_cycles,
+    start_cycles,
+)
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
 from ..expression.operand import Operand
 from ..expression.reshaped import row_major as in_rows
@@ -44,10 +51,6 @@ host's access to memory; 40 us at 500 MHz."""
 SKIPPING = 0.05
 """Share by which operands stored without their zeros raise the cost: what is saved has to be more
 than the estimate may err."""
-
-TRIPS = 2
-"""Memory latencies from a row's first token to its first one for the row below, where it scans; as
-many for the first values and the last results."""
 
 FREE_TABLE = 1 << 24
 """Bytes up to which a result's position table counts nothing."""
@@ -262,12 +265,12 @@ class Candidate:
         profiles = [o.profile(levels) for o, levels in zip(operands, nest.columns, strict=True)]
         expected = estimate(config, nest, profiles, wide, result, self.counts)
         scanners = assign_scanners(config, nest)
-        expected.stages["rings"] = ring_cycles(config, scanners, expected, self.latency)
+        rings = ring_cycles(config, scanners, expected, self.latency)
+        expected.stages["rings"], expected.waits = rings
         moved = [o for o, s in zip(operands, nest.columns, strict=True) if _repacked(o, s)]
         in_order = tuple(i for i in loops if i in target) == target
         expected.stages |= latency_cycles(config, nest, result, expected, self.latency)
-        scanning = sum(any(c.mode is CellMode.SCAN for c in row.cells) for row in nest.rows)
-        cycles = expected.cycles + TRIPS * min(len(nest.rows), 1 + scanning) * self.latency
+        cycles = expected.cycles + start_cycles(expected, self.latency)
         cycles += replay_cycles(config, nest, expected, self.latency)
         score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)

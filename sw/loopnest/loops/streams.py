@@ -1,9 +1,13 @@
 """Scanners for the scanned cells, and each stream's ring of lines in the pool."""
 
+from collections.abc import Iterator
+from math import hypot
+
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import CellMode
 
 from ..cost.estimate import Estimate
+from ..cost.lines import Burst
 from ..expression.split import OneKernelError
 from .nest import Nest
 
@@ -58,40 +62,46 @@ def share_pool(
     reads.
     """
     weight = [0.0] * config.pool_streams
-    for cell, s in scanners.items():
-        weight[2 * s] = expected.position_lines[cell]
-        weight[2 * s + 1] = expected.block_lines[cell]
-    for c, lines in expected.value_lines.items():
-        weight[2 * config.scanners + c] = lines
+    for number, lines, _ in _streams(config, scanners, expected):
+        weight[number] = lines
     weight[-1] = epilogue_lines
     rings: list[tuple[int, int]] = []
     base = 0
-    for lines in _shares(config.pool_lines, weight):
-        rings.append((base, base + lines - 1))
-        base += lines
+    for length in _shares(config.pool_lines, weight):
+        rings.append((base, base + length - 1))
+        base += length
     return rings
 
 
 def ring_cycles(
     config: ChipConfig, scanners: dict[tuple[int, int], int], expected: Estimate, latency: int
-) -> float:
+) -> tuple[float, float]:
     """Return the cycles that the busiest ring takes for its lines, at a memory latency: it has as
-    many lines in flight as its length. If lines come in bursts longer than the stream runs ahead,
-    it waits in the bursts, and is idle between them.
+    many lines in flight as its length. And those in which everything waits for lines that come in
+    bursts; bursts of different streams overlap in part.
     """
     rings = share_pool(config, scanners, expected, 0.0)
-    lines = {2 * s: expected.position_lines[cell] for cell, s in scanners.items()}
-    lines |= {2 * s + 1: expected.block_lines[cell] for cell, s in scanners.items()}
-    lines |= {2 * config.scanners + c: n for c, n in expected.value_lines.items()}
     trip = latency + ROUND_TRIP
-    wait = {s: n * trip / (rings[s][1] - rings[s][0] + 1) for s, n in lines.items()}
-    steps = expected.stages["leaf"]
-    for c, burst in expected.bursts.items():
-        ring = 2 * config.scanners + c
-        even = max(steps, wait[ring])
-        apart = (1 - burst.share) * steps + wait[ring]
-        wait[ring] = even + min(1.0, burst.steps / config.stream_depth) * max(0.0, apart - even)
-    return max(wait.values())
+    even, waits = [0.0], []
+    for number, lines, burst in _streams(config, scanners, expected):
+        first, last = rings[number]
+        length = last - first + 1
+        even.append(lines * trip / length)
+        if burst is not None:
+            waits.append(burst.cycles(length, trip, expected.stages["leaf"]))
+    return max(even), hypot(*waits)
+
+
+def _streams(
+    config: ChipConfig, scanners: dict[tuple[int, int], int], expected: Estimate
+) -> Iterator[tuple[int, float, Burst | None]]:
+    """Yield each read stream's number, its expected lines, and their burst."""
+    bursts = expected.bursts
+    for cell, s in scanners.items():
+        yield 2 * s, expected.position_lines[cell], bursts.get(("positions", *cell))
+        yield 2 * s + 1, expected.block_lines[cell], bursts.get(("blocks", *cell))
+    for c, lines in expected.value_lines.items():
+        yield 2 * config.scanners + c, lines, bursts.get(("values", c))
 
 
 def _shares(lines: int, weight: list[float]) -> list[int]:

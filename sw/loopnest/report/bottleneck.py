@@ -17,10 +17,9 @@ from loopnest_hw.descriptor import LeafMode
 from loopnest_hw.registers import STAGES
 from loopnest_sim.memory import Memory
 
-from ..cost.estimate import START
+from ..cost.estimate import START, start_cycles
 from ..kernel.backends import Counters
 from ..kernel.lower import Kernel
-from ..loops.plan import TRIPS
 from .timeline import make_timeline
 
 FULL = 0.75
@@ -195,7 +194,7 @@ def _expected(run: Run) -> _Figures:
         cause = EXPECTED.get(name.split()[0], "join")
         causes[cause] = max(causes.get(cause, 0.0), cycles)
     causes |= _rates(run, expected.lines, 0.0)
-    causes["start-up"] = START + TRIPS * plan.depth * run.memory.latency
+    causes["start-up"] = START + start_cycles(expected, run.memory.latency)
     return _Figures(
         run,
         plan.cycles,
