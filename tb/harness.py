@@ -97,6 +97,7 @@ def run_bench(
     parameters: dict[str, Any] | None = None,
     seed: int = 1,
     testcase: str | None = None,
+    optimise: bool = False,
 ) -> None:
     """Export the component to Verilog, build it and run the cocotb tests of `module` on it.
 
@@ -115,6 +116,8 @@ def run_bench(
         Base seed of ``bench.rng()``; the environment's ``LOOPNEST_SEED`` takes precedence.
     testcase : str, optional
         Runs only the cocotb test of this name.
+    optimise : bool
+        Whether Verilator's C++ is optimised: the build takes twice as long, the simulator half.
 
     Raises
     ------
@@ -130,7 +133,7 @@ def run_bench(
         if member.flow is wiring.In
     ]
     top = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(component).__name__).lower()
-    run = Run(top, inputs, module, parameters or {}, seed, testcase)
+    run = Run(top, inputs, module, parameters or {}, seed, testcase, optimise)
     if recorder is not None:
         recorder(run, component)
         return
@@ -151,6 +154,7 @@ class Run:
     parameters: dict[str, Any]
     seed: int
     testcase: str | None
+    optimise: bool = False
 
 
 recorder: Callable[[Run, wiring.Component], None] | None = None
@@ -166,7 +170,7 @@ def simulate(run: Run, text: str, simulator: str, *, plusargs: Sequence[str] = (
         As `run_bench`.
     """
     waves = os.environ.get("LOOPNEST_WAVES", "0") not in ("", "0")
-    build = _build(text, run.top, simulator, waves)
+    build = _build(text, run.top, simulator, waves, run.optimise)
     seed = int(os.environ.get("LOOPNEST_SEED", run.seed))
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=build))
     results, log = folder / "results.xml", folder / "log"
@@ -217,8 +221,8 @@ def _keep_coverage(folder: Path, source: Path, data: Path) -> None:
     shutil.copyfile(data, folder / f"{uuid.uuid4().hex}.dat")
 
 
-def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
-    """Compile the Verilog, once for each text, simulator and choice of waves."""
+def _build(text: str, top: str, simulator: str, waves: bool, optimise: bool) -> Path:
+    """Compile the Verilog, once for each text, simulator and choice of waves and optimisation."""
     version = find_verilator().version if simulator == "verilator" else ""
 
     def build(folder: Path) -> None:
@@ -245,12 +249,14 @@ def _build(text: str, top: str, simulator: str, waves: bool) -> Path:
             [cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp", public, source],
             top=top,
             output=top,
-            # a bench's run is mostly Python: its build would take longer
-            make_variables=("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"),
+            # most benches' runs are short and mostly Python
+            make_variables=(f"OPT_FAST=-O{int(optimise)}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"),
             together=True,
         )
 
-    name = f"{top}-{digest(text, simulator, str(waves), version, cocotb.__version__)}"
+    name = (
+        f"{top}-{digest(text, simulator, str(waves), str(optimise), version, cocotb.__version__)}"
+    )
     return build_once(BUILD / name, build)
 
 

@@ -5,6 +5,7 @@ Values are as for Amaranth's layouts: dicts for structures, lists for arrays, in
 
 import random
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import cocotb
@@ -16,6 +17,7 @@ Encoder = Callable[[Any], int]
 Decoder = Callable[[int], Any]
 
 
+@cache
 def encoder(shape: Any) -> Encoder:
     """Return the function that gives the bits of a value of this shape; members that a dict leaves
     out are 0.
@@ -64,6 +66,7 @@ def encoder(shape: Any) -> Encoder:
     return integer
 
 
+@cache
 def decoder(shape: Any) -> Decoder:
     """Return the function that gives the nested dict, list or integer that bits represent."""
     if isinstance(shape, data.ArrayLayout):

@@ -125,7 +125,7 @@ class System:
         self.blocks = Source(dut, "blocks", joined(config, 1), bench.rng(), stall)
         self.retired = Sink(dut, "retired", 1, bench.rng(), stall)
         Sink(dut, "write", LINE_WRITE, bench.rng(), stall, check=self._write)
-        self.events: Counter[str] = Counter()
+        self._events: Counter[int] = Counter()
         cocotb.start_soon(self._count())
 
     def _write(self, line: dict[str, int]) -> None:
@@ -138,11 +138,19 @@ class System:
     async def _count(self) -> None:
         while True:
             await RisingEdge(self.dut.clk)
-            events = int(self.dut.events.value)
-            if events & ~STAGES and not int(self.dut.rst.value):
-                self.events.update(
-                    {n: v for n, v in decode(EVENTS, events).items() if n != "stage"}
-                )
+            events = int(self.dut.events.value) & ~STAGES
+            if events and not int(self.dut.rst.value):
+                self._events[events] += 1
+
+    @property
+    def events(self) -> Counter[str]:
+        """The counts of the last run, without the stages' states."""
+        total: Counter[str] = Counter()
+        for events, cycles in self._events.items():
+            counts = decode(EVENTS, events)
+            del counts["stage"]
+            total.update({name: count * cycles for name, count in counts.items()})
+        return total
 
     @property
     def error(self) -> tuple[ErrorCode, int]:
@@ -170,7 +178,7 @@ class System:
             await RisingEdge(dut.clk)
         await ClockCycles(dut.clk, 2)
         dut.rst.value = 0
-        self.events.clear()
+        self._events.clear()
         self.retired.received.clear()
         self.memory.lines.clear()
         sender = cocotb.start_soon(self.blocks.send_all(items))
@@ -326,4 +334,5 @@ def test_pe(simulator: str, multipliers: int, dtype: str) -> None:
         simulator=simulator,
         parameters={"config": config, "large": all_of_it},
         testcase=None if all_of_it else f"kernels/timing={len(TIMINGS) - 1}",
+        optimise=all_of_it,
     )
