@@ -9,6 +9,9 @@ from .graph import Graph, Node, dense, unused
 from .stages import MOVED
 from .steps import Quantized, Steps
 
+ORDERED = ("max", "max_pool")
+"""Operators that commute with `dequantize`."""
+
 
 def with_steps(graph: Graph, *, integers: bool) -> Graph:
     """Return the graph with `fake_quantize` for `quantize` and `dequantize`, where their scale and
@@ -49,6 +52,15 @@ def with_steps(graph: Graph, *, integers: bool) -> Graph:
             nodes.append(node)
             if node.operator in MOVED and source in steps:
                 steps[node.result] = steps[source]
+            if node.operator in (*MOVED, *ORDERED) and source in of_quantized:
+                # the same of the numbers that the integers stand for
+                real, own = of_quantized[source]
+                name = unused(f"{node.result}.steps", names)
+                names.add(name)
+                nodes.append(replace(node, result=name, inputs=(real,)))
+                of_quantized[node.result] = name, own
+                if node.operator in MOVED:
+                    steps[name] = own
         elif node.operator == "quantize":
             name = pairs.get(node.result) or unused(f"{node.result}.steps", names)
             names.add(name)

@@ -109,7 +109,9 @@ def test_every_operator_is_tested() -> None:
     spelled |= {"argmin", "greaterorequal", "lessorequal", "range"}
     here = {node.op_type for model in map(case_here, HERE) for node in model.graph.node}
     here.add("Upsample")
-    missing = {name for name in CONVERTERS if name.lower() not in spelled} - here
+    # those of ONNX Runtime: test_onnx_quantized.py
+    own = {name for name in CONVERTERS if "." not in name}
+    missing = {name for name in own if name.lower() not in spelled} - here
     assert not missing
 
 

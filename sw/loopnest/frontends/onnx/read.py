@@ -159,8 +159,13 @@ def _unknown(graph: Any, file: str) -> Iterator[tuple[str, str]]:
         if node.op_type == "If" and not node.domain:
             for attribute in node.attribute:
                 yield from _unknown(attribute.g, file)
-        elif node.domain not in ("", "ai.onnx") or node.op_type not in CONVERTERS:
+        elif _converter(node) not in CONVERTERS:
             yield node.op_type, _place(at, node, file)
+
+
+def _converter(node: Any) -> str:
+    """Return the name of a node's operator in the table of converters."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
 def _place(at: int, node: Any, file: str) -> str:
@@ -336,7 +341,7 @@ def _convert(
                     {a.name: _attribute(a) for a in proto.attribute},
                     opset,
                 )
-                made = CONVERTERS[proto.op_type](builder, node)
+                made = CONVERTERS[_converter(proto)](builder, node)
                 found = [made] if isinstance(made, Value) else list(made)
         except (ValueError, TypeError, IndexError, KeyError) as error:
             raise ValueError(f"{place}: {error}") from error
