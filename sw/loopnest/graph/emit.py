@@ -24,6 +24,12 @@ Access = Callable[[str, int], str]
 """Returns the access of a tensor on a side of an operator."""
 
 
+NUMBERS = {"copy", "add", "sub", "mul", "max", "sum", "mean"}
+"""Operators that the host computes instead of an int8 chip, where they make one number of numbers,
+as a scale is that a model computes, or of what only the host has.
+"""
+
+
 def emit(lowering: Lowering, stage: Stage) -> None:
     """Add the items of a stage: statements if kernels compute it, or operators of the host."""
     node = stage.head
@@ -34,6 +40,10 @@ def emit(lowering: Lowering, stage: Stage) -> None:
             lowering.on_host(node, "it moves what is stored")
         return
     real = all(lowering.real(name) for name in (*stage.inputs, stage.result))
+    if real and stage.operator in NUMBERS and lowering.is_number(stage):
+        for node in stage.nodes:
+            lowering.on_host(node, "it is one number, which an int8 chip would round")
+        return
     why = emit_images(lowering, stage) if real else None
     found = EMIT.get(stage.operator)
     if why is None and found is not None:
@@ -135,6 +145,8 @@ def _sum(lowering: Lowering, stage: Stage) -> str:
 
 
 def _product(lowering: Lowering, stage: Stage) -> str:
+    if why := lowering.too_coarse(stage.inputs):
+        return why
     lowering.one_wide(stage.inputs)
     factors = [lowering.factor(name) for name in stage.inputs]
     names, unit = [name for name, _ in factors], factors[0][1] * factors[1][1]

@@ -220,6 +220,8 @@ def _pixelwise(lowering: Lowering, stage: Stage, first: str) -> str | None:
     inputs = sorted(stage.inputs, key=lambda name: name not in lowering.images or not product)
     second = inputs[-1]
     apart = product and len(inputs) == 2 and all(map(lowering.wide_steps, inputs))
+    if product and (why := lowering.too_coarse(inputs)):
+        return why
     if apart and (why := lowering.too_wide(inputs, 1)):
         return why
     number = 0

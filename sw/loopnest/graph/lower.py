@@ -182,6 +182,31 @@ class Lowering(Tensors):
         """Return whether int8 does not hold a tensor of a quantised model."""
         return name in self.steps and not self.steps[name].narrow
 
+    def is_number(self, stage: Stage) -> bool:
+        """Return whether a stage's result is one number of numbers, or of what only the host has as
+        real ones.
+        """
+        return (
+            self.integers
+            and prod(stage.shape) == 1
+            and all(
+                prod(self.shape(name)) == 1 or self.host_has(name)
+                for name in stage.inputs
+                if self.constant(name) is None
+            )
+        )
+
+    def too_coarse(self, names: Sequence[str]) -> str:
+        """Return why an int8 chip cannot multiply tensors of a quantised model by others, or
+        nothing.
+        """
+        if not any(map(self.wide_steps, names)) or all(name in self.steps for name in names):
+            return ""
+        known = [self.constant(name) for name in names]
+        if any(array is not None and dense(array).size == 1 for array in known):
+            return ""
+        return "a factor besides the quantised one has no steps"
+
     def too_wide(self, names: Sequence[str], terms: int) -> str:
         """Return why an int8 chip cannot multiply two factors of a quantised model, and sum
         ``terms`` products, or nothing.

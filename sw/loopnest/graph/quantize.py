@@ -35,16 +35,16 @@ def with_steps(graph: Graph, *, integers: bool) -> Graph:
         attributes: Mapping[str, Any] = {
             "scale": found.scale, "low": found.low, "high": found.high
         }  # fmt: skip
-        operator = "fake_quantize"
-        if not integers:
-            operator = "clamp"
-            attributes = {"low": found.low * found.scale, "high": found.high * found.scale}
-        nodes.append(replace(node, result=name, operator=operator, inputs=(source,),
-                             attributes=attributes))  # fmt: skip
+        one = replace(
+            node, result=name, operator="fake_quantize", inputs=(source,), attributes=attributes
+        )
+        nodes.append(one if integers else _clamp(one))
         steps[name] = found
         return name
 
     for node in graph.nodes:
+        if node.operator == "fake_quantize" and not integers:
+            node = _clamp(node)
         node = replace(node, inputs=tuple(same.get(name, name) for name in node.inputs))
         found = _steps(node, graph.constants)
         source = node.inputs[0] if node.inputs else ""
@@ -83,6 +83,12 @@ def with_steps(graph: Graph, *, integers: bool) -> Graph:
             for name, array in constants.items()
         }
     return Graph(graph.inputs, constants, tuple(nodes), graph.outputs).needed()
+
+
+def _clamp(node: Node) -> Node:
+    """Return a `fake_quantize` that does not round."""
+    scale, low, high = (node.attributes[key] for key in ("scale", "low", "high"))
+    return replace(node, operator="clamp", attributes={"low": low * scale, "high": high * scale})
 
 
 def _pairs(graph: Graph) -> dict[str, str]:

@@ -150,6 +150,8 @@ def find_steps(graph: Graph) -> Mapping[str, Steps]:
     for node in graph.nodes:
         if node.operator == "fake_quantize":
             found[node.result] = Steps(**node.attributes)
+        elif node.operator == "centred":
+            found[node.result] = Steps(1.0, -255, 255)
         elif node.operator in MOVED and node.inputs[0] in found:
             found[node.result] = found[node.inputs[0]]
     return found

@@ -53,6 +53,12 @@ def dequantize(x: Array, scale: Array, zero_point: Array, *, axis: int | None = 
     return centred.astype(scale.dtype) * along(scale, x, axis)
 
 
+@host
+def centred(x: Array, zero_point: Array) -> Array:
+    """``x - zero_point`` of numbers of 8 bits, as float32."""
+    return x.astype(np.float32) - zero_point.astype(np.float32)
+
+
 @chip
 def fake_quantize(x: Array, *, scale: float, low: int, high: int) -> Array:
     """``clip(round(x / scale), low, high) * scale``: `quantize`, then `dequantize`."""

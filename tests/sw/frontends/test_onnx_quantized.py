@@ -15,6 +15,7 @@ from loopnest.graph.rewrite import simplified
 from loopnest.graph.steps import find_steps
 
 onnx = pytest.importorskip("onnx")
+reference = pytest.importorskip("onnx.reference")
 runtime = pytest.importorskip("onnxruntime")
 quantization = pytest.importorskip("onnxruntime.quantization")
 
@@ -192,3 +193,25 @@ def test_integers_are_those_of_the_file(tmp_path: Path, name: str) -> None:
     real = loopnest.compile(path, [x], chip=CHIPS["bf16"])
     assert not any("quantize" in placed.node.operator for placed in real.placement)
     assert np.max(np.abs(real(x) - wanted)) <= 0.1 * np.max(np.abs(wanted))
+
+
+@pytest.mark.parametrize("make", [perceptron, images])
+def test_scales_may_be_computed(tmp_path: Path, make: Any) -> None:
+    rng = np.random.default_rng(6)
+    file = make(rng)
+    shape = [d.dim_value for d in file.graph.input[0].type.tensor_type.shape.dim]
+    x, other = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    onnx.save(file, tmp_path / "float.onnx")
+    path = tmp_path / "quantized.onnx"
+    quantization.quantize_dynamic(tmp_path / "float.onnx", path, weight_type=INT8)
+    for dtype, chip in CHIPS.items():
+        program = loopnest.compile(path, [x], chip=chip, calibrate=[(other,)])
+        chips = [p.node.operator for p in program.placement if p.where == "chip"]
+        assert sum(kind in ("linear", "conv") for kind in chips) == sum(
+            kind.op_type in ("Gemm", "MatMul", "Conv") for kind in file.graph.node
+        )
+        for one in (x, other):
+            # not by ONNX Runtime, which may saturate here too
+            wanted = reference.ReferenceEvaluator(str(path)).run(None, {"x": one})[0]
+            error = np.max(np.abs(program(one) - wanted))
+            assert error <= 0.04 * np.max(np.abs(wanted)), dtype

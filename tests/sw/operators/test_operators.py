@@ -299,6 +299,13 @@ CASES: dict[str, list[Case]] = {
         )
         for dtype, low in ((np.int8, -128), (np.uint8, 0))
     ],
+    "centred": [
+        (
+            [np.array([0, 255], np.uint8), np.array(100, np.uint8)],
+            {},
+            lambda x, z: x.float() - z.float(),
+        )
+    ],
     "fake_quantize": [
         (
             [x],

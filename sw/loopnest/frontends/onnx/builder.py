@@ -76,6 +76,8 @@ class Builder:
         self.constants: dict[str, Any] = {}
         self.names = set(inputs)
         self.renamed: dict[str, str] = {}
+        # those of int32 that are computed as float32
+        self.integers: dict[str, Value] = {}
         self.origin = ""
         self.label = ""
 

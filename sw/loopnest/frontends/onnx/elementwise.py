@@ -254,6 +254,8 @@ def cast_like(builder: Builder, node: OnnxNode) -> Value:
 
 def cast_to(builder: Builder, x: Value, dtype: np.dtype) -> Value:
     """Emit a cast, if the type is another."""
+    if x.name in builder.integers and dtype.kind == "f":
+        x = builder.integers[x.name]
     return x if x.dtype == dtype else builder.emit("cast", x, dtype=np.dtype(dtype).name)
 
 

@@ -5,9 +5,10 @@ from math import prod
 
 import numpy as np
 
+from ...graph.steps import Quantized
 from .builder import Builder, Value
 from .elementwise import cast_to
-from .node import OnnxNode, converts, numbers_as
+from .node import OnnxNode, converts
 
 Pairs = list[tuple[int, int]]
 
@@ -265,29 +266,43 @@ def resize(builder: Builder, node: OnnxNode) -> Value:
 @converts("MatMulInteger")
 def matmul_integer(builder: Builder, node: OnnxNode) -> Value:
     """The product of int8 matrices, with zero points, in int32."""
-    a, b = node.input(0), node.input(1)
-    return product(builder, _centred(builder, node, a, 2, -1), _centred(builder, node, b, 3, -2))
+    a, b = _centred(builder, node, 0, -2), _centred(builder, node, 1, -1)
+    return _integers(builder, product(builder, a, b))
 
 
 @converts("ConvInteger")
 def conv_integer(builder: Builder, node: OnnxNode) -> Value:
     """The convolution of int8 tensors, with zero points, in int32."""
-    x = _centred(builder, node, node.input(0), 2, 0)
-    weight = _centred(builder, node, node.input(1), 3, 0)
+    x, weight = _centred(builder, node, 0, 0), _centred(builder, node, 1, 0)
     plain = OnnxNode("Conv", (x, weight), node.outputs, node.attributes, node.opset)
-    return conv(builder, plain)
+    return _integers(builder, conv(builder, plain))
 
 
-def _centred(builder: Builder, node: OnnxNode, x: Value, at: int, across: int) -> Value:
-    """Return int8 numbers less their zero point, in int32; several of them are along an axis."""
-    wide = cast_to(builder, x, np.dtype(np.int32))
-    if node.optional(at) is None:
-        return wide
-    zero = node.known(at, "the zero point").astype(np.int32)
-    if zero.ndim == 1 and len(zero) > 1:
-        # of A by its rows, of B by its columns, of a convolution by its filters
-        axis = {-1: x.ndim - 2, -2: x.ndim - 1, 0: 0}[across]
-        zero = zero.reshape([-1 if n == axis else 1 for n in range(x.ndim)])
-    elif zero.size == 1:
-        zero = zero.reshape(())
-    return builder.emit("sub", wide, builder.known(numbers_as(wide, zero)))
+def _centred(builder: Builder, node: OnnxNode, at: int, axis: int) -> Value:
+    """Return an input's int8 numbers less their zero point, as float32; several of them are along
+    an axis.
+    """
+    x, zero = node.input(at), node.optional(at + 2)
+    if zero is None:
+        zero = builder.known(np.zeros((), x.dtype))
+    if zero.ndim == 1 and zero.shape[0] > 1:
+        shape = [-1 if n == axis % x.ndim else 1 for n in range(x.ndim)]
+        shape[axis] = zero.shape[0]
+        zero = builder.emit("reshape", zero, shape=tuple(shape))
+    elif prod(zero.shape) == 1 and zero.ndim:
+        zero = builder.emit("reshape", zero, shape=())
+    if x.known and zero.known:
+        numbers = x.array.astype(np.int32) - zero.array.astype(np.int32)
+        return builder.known(Quantized(numbers, np.float32(1), None))
+    return builder.emit("centred", x, zero)
+
+
+def _integers(builder: Builder, found: Value) -> Value:
+    """Emit the conversion of a product of integers to int32."""
+    if found.known:
+        return cast_to(builder, found, np.dtype(np.int32))
+    limit = (1 << 31) - 1
+    exact = builder.emit("fake_quantize", found, scale=1.0, low=-limit, high=limit)
+    wide = cast_to(builder, exact, np.dtype(np.int32))
+    builder.integers[wide.name] = exact
+    return wide
