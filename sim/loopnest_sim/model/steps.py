@@ -66,7 +66,8 @@ def form_steps(fiber: Indices, lanes: Masks, multipliers: int, mode: LeafMode) -
         nothing = np.zeros(n, np.int64)
         return Steps(nothing, nothing, count)
     taken = np.zeros(n, np.int64)
-    if n:
+    # where every block ends with a full step, none is taken
+    if (count % multipliers).any():
         taken[1:] = _taken(fiber, lanes, count.astype(np.int8), multipliers, mode)
     left = count - taken
     filled = np.zeros(n, np.int64)
