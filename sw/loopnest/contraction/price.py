@@ -1,14 +1,15 @@
 """Prices a kernel of a product whose factors may not be computed yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 
 from loopnest_hw.config import ChipConfig
 
 from ..cost.counts import Counts
 from ..expression.expected import Expected
-from ..expression.fuse import find_fusion
+from ..expression.fuse import Fusion, find_fusions
 from ..expression.notation import Statement
 from ..expression.operand import Operand
 from ..expression.semiring import Semiring
@@ -74,43 +75,22 @@ class Pricer:
         compressed, full, skip_zeros
             Arguments of `make_plan`.
         """
-
-        def plan(
-            statement: Statement, operands: Sequence[Operand], *, relaxed: bool = False
-        ) -> Plan:
-            return make_plan(
-                self.config,
-                statement,
-                operands,
-                compressed=compressed,
-                full=full,
-                latency=self.latency,
-                relaxed=relaxed,
-                skip_zeros=skip_zeros,
-                semiring=self.semiring,
-                counts=self.counts,
-            )
-
+        plan = self._planner(compressed, full, skip_zeros)
         try:
             return _priced(plan(statement, operands))
         except OneKernelError:
             pass
         sizes = index_sizes(statement, operands)
-        fusion = find_fusion(statement, sizes)
-        attempts = [(statement, list(operands))]
         viewed = any(access.places is not None for access in statement.accesses)
         if not viewed:
             operands = [Expected.of(operand) for operand in operands]
-        if fusion is not None and not viewed:
-            pairs = zip(statement.accesses, operands, strict=True)
-            fused = [fusion.operand(access, operand) for access, operand in pairs]
-            attempts.insert(0, (fusion.statement(statement), fused))
-        for one, its in attempts:
-            for relaxed in (False, True):
-                try:
-                    return replace(_priced(plan(one, its, relaxed=relaxed)), layouts={})
-                except OneKernelError:
-                    continue
+            fused = _fused(plan, find_fusions(statement, sizes), statement, operands)
+            best = min(fused, key=lambda price: price.cycles, default=IMPOSSIBLE)
+            if best is not IMPOSSIBLE:
+                return best
+        found = _relaxed(plan, statement, operands)
+        if found is not IMPOSSIBLE:
+            return found
         index = min(statement.indices, key=lambda i: sizes[i])
         if viewed or len(statement.indices) <= self.config.rows:
             return IMPOSSIBLE
@@ -126,6 +106,53 @@ class Pricer:
         except OneKernelError:
             return IMPOSSIBLE
         return Price(sizes[index] * price.cycles, sizes[index] * price.memory)
+
+    def fusion(
+        self, statement: Statement, operands: Sequence[Operand], *, compressed: bool
+    ) -> Fusion | None:
+        """Return the way to fuse indices that is expected to take the fewest cycles, in one kernel;
+        None if there is none.
+        """
+        ways = find_fusions(statement, index_sizes(statement, operands))
+        if len(ways) < 2 or any(access.places is not None for access in statement.accesses):
+            return ways[0] if ways else None
+        free = [Expected.of(operand) for operand in operands]
+        prices = _fused(self._planner(compressed, False, False), ways, statement, free)
+        return min(zip(prices, ways, strict=True), key=lambda found: found[0].cycles)[1]
+
+    def _planner(self, compressed: bool, full: bool, skip_zeros: bool) -> Callable[..., Plan]:
+        return partial(
+            make_plan,
+            self.config,
+            compressed=compressed,
+            full=full,
+            latency=self.latency,
+            skip_zeros=skip_zeros,
+            semiring=self.semiring,
+            counts=self.counts,
+        )
+
+
+def _fused(
+    plan: Callable[..., Plan],
+    ways: Sequence[Fusion],
+    statement: Statement,
+    operands: Sequence[Operand],
+) -> Iterator[Price]:
+    """Yield the price of one kernel for each way to fuse indices."""
+    for fusion in ways:
+        pairs = zip(statement.accesses, operands, strict=True)
+        yield _relaxed(plan, fusion.statement(statement), [fusion.operand(*pair) for pair in pairs])
+
+
+def _relaxed(plan: Callable[..., Plan], statement: Statement, operands: Sequence[Operand]) -> Price:
+    """Return the price of one kernel, with dense levels for compressed ones if it needs them."""
+    for relaxed in (False, True):
+        try:
+            return replace(_priced(plan(statement, operands, relaxed=relaxed)), layouts={})
+        except OneKernelError:
+            continue
+    return IMPOSSIBLE
 
 
 def _priced(plan: Plan) -> Price:

@@ -4,6 +4,7 @@ the same tensors have become one index over the product of their sizes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, product
 from math import prod
 
 import numpy as np
@@ -19,13 +20,21 @@ from .expected import Expected, in_order
 from .notation import Access, Statement
 from .operand import Operand
 
+MAX_FUSIONS = 8
+"""Maximum number of ways to fuse indices that are compared."""
+
+MAX_SEEN = 256
+"""Maximum number of ways from which these are taken."""
+
+Groups = tuple[tuple[str, ...], ...]
+
 
 @named
 @dataclass(frozen=True)
 class Fusion:
     """Groups of indices; each group is replaced by its first index."""
 
-    groups: tuple[tuple[str, ...], ...]
+    groups: Groups
 
     def statement(self, statement: Statement) -> Statement:
         """Return the statement with one index for each group."""
@@ -107,18 +116,32 @@ class Fusion:
         return list(dict.fromkeys(group_of.get(i, (i,)) for i in indices))
 
 
-def find_fusion(statement: Statement, sizes: Mapping[str, int]) -> Fusion | None:
-    """Return all groups that can be fused, or None if there are none."""
+def find_fusions(statement: Statement, sizes: Mapping[str, int]) -> list[Fusion]:
+    """Return the ways to fuse indices that always occur together, those with the fewest loops
+    first; none if there are no such indices.
+    """
     tensors = (statement.result, *statement.accesses)
     viewed = {i for access in tensors if access.places is not None for i in access.indices}
-    groups: dict[frozenset[int], list[list[str]]] = {}
+    together: dict[frozenset[int], list[str]] = {}
     for index in statement.indices:
-        if index in viewed:
-            continue
-        having = frozenset(n for n, access in enumerate(tensors) if index in access.indices)
-        alike = groups.setdefault(having, [[]])
-        if prod(sizes[i] for i in (*alike[-1], index)) > 1 << COORDINATE_BITS:
-            alike.append([])
-        alike[-1].append(index)
-    found = tuple(tuple(g) for alike in groups.values() for g in alike if len(g) > 1)
-    return Fusion(found) if found else None
+        if index not in viewed:
+            having = frozenset(n for n, access in enumerate(tensors) if index in access.indices)
+            together.setdefault(having, []).append(index)
+    ways = product(*(_groupings(alike, sizes) for alike in together.values()))
+    joined = (tuple(g for groups in way for g in groups) for way in islice(ways, MAX_SEEN))
+    found = sorted(joined, key=len)[:MAX_FUSIONS]
+    fused = (tuple(group for group in way if len(group) > 1) for way in found)
+    return [Fusion(groups) for groups in fused if groups]
+
+
+def _groupings(indices: Sequence[str], sizes: Mapping[str, int]) -> list[Groups]:
+    """Return the ways to group indices such that no group has more coordinates than a loop."""
+    ways: list[Groups] = [()]
+    for index in indices:
+        ways = [
+            (*way[:n], (*group, index), *way[n + 1 :])
+            for way in ways
+            for n, group in enumerate((*way, ()))
+            if prod(sizes[i] for i in (*group, index)) <= 1 << COORDINATE_BITS or not group
+        ]
+    return ways

@@ -16,7 +16,7 @@ from ..contraction.rewrite import may_regroup
 from ..epilogue import keeps_zero
 from ..expression.compact import Compaction, find_compaction
 from ..expression.expected import Expected, in_order
-from ..expression.fuse import Fusion, find_fusion
+from ..expression.fuse import Fusion, find_fusions
 from ..expression.notation import Access, Negate, Statement, named_apart
 from ..expression.operand import Operand
 from ..expression.semiring import Semiring
@@ -253,7 +253,7 @@ def _contracted(scope: Scope, goal: Goal, *, full: bool) -> Expected | None:
         return None
     compressed, limit = COMPRESSED in goal.levels, capacity()
     contraction = Contraction(
-        Pricer(scope.config, scope.latency, scope.semiring, scope.counts),
+        _pricer(scope),
         replace(statement, expression=product_of(accesses)),
         operands,
         compressed=compressed,
@@ -300,7 +300,7 @@ def _several(scope: Scope, goal: Goal, *, apart: bool = True) -> Expected | None
         if isinstance(statement.expression, Access) or not too_many:
             return None
         return _after(scope, goal)
-    fusion = find_fusion(statement, scope.sizes(statement))
+    fusion = _fusion(scope, goal)
     if fusion is not None:
         return _fused(scope, fusion, goal)
     if not too_many:
@@ -312,6 +312,19 @@ def _several(scope: Scope, goal: Goal, *, apart: bool = True) -> Expected | None
     for part in split.parts:
         _part(scope, part)
     return _compute(scope, replace(goal, statement=split.rest))
+
+
+def _pricer(scope: Scope) -> Pricer:
+    return Pricer(scope.config, scope.latency, scope.semiring, scope.counts)
+
+
+def _fusion(scope: Scope, goal: Goal) -> Fusion | None:
+    """Return the way to fuse indices; None if there is none."""
+    statement = goal.statement
+    if scope.order is not None:
+        return next(iter(find_fusions(statement, scope.sizes(statement))), None)
+    operands = scope.operands(statement)
+    return _pricer(scope).fusion(statement, operands, compressed=COMPRESSED in goal.levels)
 
 
 def _fused(scope: Scope, fusion: Fusion, goal: Goal) -> Expected:
