@@ -11,6 +11,9 @@ import scipy.sparse as sp
 
 from loopnest.commands.cli import main
 from loopnest.formats.files import write_tensor
+from loopnest.kernel.verilog import cached_verilog
+from loopnest_hw.config import make_config
+from loopnest_hw.processes import start_processes
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -28,8 +31,13 @@ def test_examples(name: str, least: int, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line, on files of these names."""
+    """The command line, on files of these names. The chip's Verilog is that which simulators of it
+    are built of: to write it again takes most of a minute.
+    """
     monkeypatch.chdir(tmp_path)
+    config = make_config("single", "int8")
+    known = {config: cached_verilog(config)}
+    monkeypatch.setattr("loopnest_hw.export.chip_verilog", known.__getitem__)
     rng = np.random.default_rng(1)
     for name in "ABCM":
         matrix = sp.random_array((9, 9), density=0.3, rng=rng)
@@ -44,6 +52,10 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if arguments[0] in ("einsum", "compute"):  # without compiling a simulator
             arguments += ["--backend", "model"]
         assert main(arguments) == 0, line
+        if arguments[0] == "verilog":
+            (text,) = known.values()
+            written = (tmp_path / "build" / "loopnest.v").read_text()
+            assert written == start_processes(text)
         if "-o" in arguments:
             assert Path(arguments[arguments.index("-o") + 1]).exists()
 
