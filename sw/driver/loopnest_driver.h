@@ -84,6 +84,29 @@ struct loopnest_tensor {
     uint32_t elements; /* the product of the shape */
 };
 
+/* A program with steps of the host has an image for each start of the chip, and a header in which
+   `Program.export` lists all steps: a table `NAME_steps` of this type. Firmware goes through it: it
+   runs an image with the inputs that it has computed, or computes what a step of the host says. */
+
+enum { LOOPNEST_HOST_ORDER = 8 };
+
+/* A tensor of the host: its elements in row-major order. */
+struct loopnest_host_tensor {
+    const char *name;      /* as in the images, if a kernel reads or writes it */
+    const float *elements; /* of a constant; otherwise 0 */
+    uint32_t order;
+    uint32_t shape[LOOPNEST_HOST_ORDER];
+};
+
+struct loopnest_step {
+    uint32_t image;         /* the image to run, from 1 on; 0: a step of the host */
+    const char *operation;  /* of the host: an operator of docs/models.md, or in words */
+    const char *attributes; /* its arguments, as JSON */
+    const struct loopnest_host_tensor *inputs;
+    uint32_t input_count;
+    struct loopnest_host_tensor result;
+};
+
 /* The bytes of memory that an image takes, by its header; 0 if it has none. */
 uint32_t loopnest_memory_bytes(const void *image, size_t bytes);
 

@@ -147,3 +147,6 @@ def test_several_starts(tmp_path: Path) -> None:
     paths = program.export(tmp_path / "net.bin")
     assert [path.name for path in paths] == ["net-1.bin", "net-2.bin"]
     assert b"T\0" in paths[0].read_bytes() and b"y\0" in paths[1].read_bytes()
+    table = (tmp_path / "net.h").read_text()
+    first, host, second = (table.index(t) for t in (".image = 1", ".operation", ".image = 2"))
+    assert first < host < second and '{"T", 0, 2, {9, 9}}' in table

@@ -27,6 +27,7 @@ from ..formats.pack import COMPRESSED
 from ..kernel.lower import Kernel
 from .chain import root
 from .contents import Contents
+from .firmware_steps import check_steps, reshaped_inputs, steps_header
 from .image import Image, Region
 from .saved import needed_stages
 from .start import Start
@@ -46,14 +47,14 @@ Words = list[int]
 
 
 def write_images(path: str | Path, contents: Contents) -> tuple[Path, ...]:
-    """Write the image of each start; return the files. With several, they are numbered, and what
-    the host does between them is left to the firmware.
+    """Write the image of each start; return the files. With several, they are numbered. Where the
+    host has steps, a C header beside them has the table of all steps (`steps_header`).
 
     Raises
     ------
     ValueError
-        If a kernel is no part of a start, or a result lies in memory in a form that the driver does
-        not read; the message names it.
+        If a kernel is no part of a start, a result lies in memory in a form that the driver does
+        not read, or an operator is computed by a library of Python; the message names it.
     """
     path = Path(path)
     stages = needed_stages(contents)
@@ -63,6 +64,8 @@ def write_images(path: str | Path, contents: Contents) -> tuple[Path, ...]:
                 f"{path}: the kernel {stage.plan.statement} may take other loops, or more memory "
                 f"than is reserved, as the run turns out: expected one that a list of kernels takes"
             )
+    check_steps(stages)
+    shown = reshaped_inputs(stages, contents.inputs.values())
     starts = [stage for stage in stages if isinstance(stage, Start)]
     last_use = {root(o): n for n, stage in enumerate(stages) for o in stage.operands}
     made = []
@@ -78,8 +81,11 @@ def write_images(path: str | Path, contents: Contents) -> tuple[Path, ...]:
         own = path
         if len(starts) > 1:
             own = path.with_stem(f"{path.stem}-{number}")
-        own.write_bytes(_Writer(contents, start.image, start.results, results).image())
+        own.write_bytes(_Writer(contents, start.image, start.results, results, shown).image())
         made.append(own)
+    if any(not isinstance(stage, Start) and stage.result not in shown for stage in stages):
+        header = steps_header(path.stem, stages, contents.inputs.values())
+        path.with_suffix(".h").write_text(header)
     return tuple(made)
 
 
@@ -90,10 +96,11 @@ class _Writer:
         image: Image,
         computed: Sequence[Operand],
         results: Mapping[str, Operand],
+        shown: Mapping[Operand, Operand],
     ) -> None:
         self._contents, self._image = contents, image
         self._computed, self._results = list(computed), results
-        self._base = image.start
+        self._base, self._shown = image.start, shown
         self._strings = bytearray()
 
     def image(self) -> bytes:
@@ -174,7 +181,7 @@ class _Writer:
         for region in self._image.regions:
             name, zero = self._input(region)
             if region.default is None:
-                name = region.operand.name
+                name = name or root(region.operand).name
             if name is not None and name not in derived:
                 found.append(self._region(name, zero, region))
         return found
@@ -193,6 +200,7 @@ class _Writer:
     def _plain(self, operand: Operand) -> str | None:
         if isinstance(operand, View):
             return self._plain(operand.base)
+        operand = self._shown.get(root(operand), operand)
         named = (name for name, own in self._contents.inputs.items() if own is operand)
         return next(named, None)
 

@@ -80,12 +80,14 @@ class Runnable(ABC):
         -------
         tuple of Path
             The files: one if the program runs in one start. Otherwise one for each start, numbered
-            by ``-1``, ``-2``, ...; what the host does between them is left to the firmware.
+            by ``-1``, ``-2``, ...; what the host does between them is left to the firmware, and
+            listed in a C header beside them, of the same name with ``.h``.
 
         Raises
         ------
         ValueError
-            If a kernel's loops or memory depend on the run; the message names it.
+            If a kernel's loops or memory depend on the run, or only a library of Python computes an
+            operator; the message names it.
         """
         return write_images(path, self.contents)
 
