@@ -94,7 +94,9 @@ def from_torch(
             table = torch.export.default_decompositions()
             for name in KEPT:
                 table.pop(_overload(name), None)
-            program = program.run_decompositions(table | spelled_out())
+            # a union of both would lose the composite operators of the table
+            table.update(spelled_out())
+            program = program.run_decompositions(table)
     return _translated(program, stand_ins)
 
 
