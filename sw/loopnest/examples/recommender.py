@@ -1,0 +1,155 @@
+"""A recommender: embedding bags of users and films, and a pruned MLP that rates how they go
+together, on MovieLens 100k.
+
+A bag has the user's number, age, gender and occupation, or the film's number, year and genres. The
+network is trained and pruned here, in PyTorch (`tastes`), and compiled as a module: bags are
+products with a sparse matrix, activations after a ReLU are stored without their zeros. The golden
+model has to agree bit for bit.
+
+The ratings are those of the package recbole; without it, they are drawn.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from sklearn.metrics import roc_auc_score
+
+import loopnest
+from loopnest import Chip
+from loopnest.progress import task
+from loopnest_hw.program import program as command
+
+from ..frontends.extras import require
+from ..graph.model import Model
+from .figures import finish, plot_layers, print_layers, program_figures
+from .linear import dense_cycles
+from .options import check_options, chip_of, parser_of
+from .ratings import Ratings, draw_ratings, read_ratings
+
+LIKED = 4
+"""Ratings from here on count as liked, for the area under the ROC curve."""
+
+MAX_ERROR = 0.03
+"""What bf16 may change a rating by, as a share of the largest one."""
+
+Array = NDArray[np.float32]
+
+
+def quality(found: Array, wanted: Array) -> dict[str, float]:
+    """Return the root of the mean square error of ratings, and the area under the ROC curve of
+    what is liked.
+    """
+    return {
+        "rmse": float(np.sqrt(np.mean((found - wanted) ** 2))),
+        "auc": float(roc_auc_score(wanted >= LIKED, found)),
+    }
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; return 0 if every figure is as it has to be."""
+    options = _parse(arguments)
+    from .tastes import EPOCHS, batch_of, predict, train
+
+    console = Console()
+    ratings, source = _ratings(options, console)
+    with task("training and pruning", EPOCHS, keep=True) as shown:
+        network = train(ratings, options.zeros, shown.advance)
+    some = ratings.test[: options.ratings]
+    batch = batch_of(ratings, some)
+    with task("golden model", keep=True):
+        model = loopnest.compile(network, batch, chip=chip_of(options, "bf16", "model"))
+        result = golden = np.asarray(model())
+    chip = chip_of(options, "bf16")
+    if options.backend == "rtl":
+        with task("chip", keep=True):
+            model = loopnest.compile(network, batch, chip=chip)
+            result = np.asarray(model())
+    report = model.report
+    assert isinstance(model, Model) and report is not None
+    dense = None
+    if options.backend == "rtl":
+        with task("without zeros", keep=True):
+            dense = _dense(chip, model, measured=options.dense)
+
+    expected = predict(network, ratings, some)
+    wanted = ratings.rating[some]
+    shares = {
+        "float": quality(expected, wanted),
+        options.backend: quality(result, wanted),
+        "float, all of the test set": quality(
+            predict(network, ratings, ratings.test), ratings.rating[ratings.test]
+        ),
+    }
+    error = float(np.max(np.abs(result - expected)) / np.max(np.abs(expected)))
+    problems = []
+    if result.tobytes() != golden.tobytes():
+        problems.append("the chip's results are not the golden model's")
+    if error > MAX_ERROR:
+        problems.append(f"the results differ from those of float32 by {error:.1%}")
+    print_layers(console, model, report)
+    for name, found in shares.items():
+        console.print(f"{name}: RMSE {found['rmse']:.4f}, AUC {found['auc']:.4f}")
+    if dense is not None and report.cycles:
+        how = "measured" if options.dense else "estimated by the rate of one layer"
+        console.print(
+            f"{report.cycles:,} cycles for {len(some):,} ratings; {sum(dense):,.0f} without a zero "
+            f"({how}), {sum(dense) / report.cycles:.1f}x as many"
+        )
+    figures = {
+        "source": source,
+        "ratings": len(some),
+        "zeros": options.zeros,
+        **program_figures(options, report),
+        "dense_cycles": None if dense is None else sum(dense),
+        "dense_measured": options.dense or "one linear layer; the others by its rate",
+        "quality": shares,
+        "error": error,
+        "placement": list(model.placement.rows()),
+    }
+    title = f"Recommender on {source}: {options.zeros:.0%} of the MLP pruned, {len(some)} ratings"
+    plot_layers(options, title, model, report, dense, measured=options.dense)
+    return finish(options, console, figures, problems)
+
+
+def _dense(chip: Chip, model: Model, *, measured: bool) -> list[float]:
+    """Return the cycles of each layer without a zero."""
+    if not measured:
+        found = dense_cycles(chip, model)
+        return [found[name] for name in model.layers]
+    slow = model.dense()
+    slow()
+    return [float(layer.cycles or 0) for layer in slow.layers.values()]
+
+
+def _ratings(options: argparse.Namespace, console: Console) -> tuple[Ratings, str]:
+    if not options.drawn:
+        try:
+            return read_ratings(), "MovieLens 100k"
+        except FileNotFoundError as error:
+            console.print(f"{error}; the ratings are drawn")
+    return draw_ratings(), "drawn ratings"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = parser_of("recommender", __doc__)
+    parser.add_argument("--ratings", type=int, default=128, help="of the test set, on the chip")
+    parser.add_argument("--zeros", type=float, default=0.9, help="share of the MLP's weights")
+    parser.add_argument("--drawn", action="store_true", help="draw the ratings in any case")
+    parser.add_argument("--dense", action="store_true", help="measure the dense run (minutes)")
+    options = parser.parse_args(arguments)
+    try:
+        check_options(options, "bf16", ["ratings"])
+        if not 0 <= options.zeros < 1:
+            raise ValueError(f"--zeros {options.zeros}: expected 0 or more, and less than 1")
+        require("torch", "torch")
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        parser.error(str(error))
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
