@@ -16,12 +16,15 @@ from .builder import MAX_MODES
 from .examples import Seen
 from .graph import Graph, Node, dense
 from .image import Image, pixel_steps
-from .placement import Placed
+from .placement import COPIES, Placed
 from .scales import ADDING, MAX_STEPS, quantized
 from .stages import MOVED, Stage
 from .steps import NARROW_LOW
 from .tensors import Group, Scale, Tensors
 from .values import Value
+
+COPYING = {"concat", "pad"}
+"""Operators for which kernels only move elements."""
 
 TOO_LARGE = "a term is far larger than what it is added to"
 
@@ -308,7 +311,10 @@ class Lowering(Tensors):
         )
         axes = tuple(axis for _, group in order for axis in group)
         self._values[result] = Value(tensor=tensor, shape=shape, axes=axes, wide=not narrow)
-        self.placed += [Placed(node, "chip", layer=tensor) for node in stage.nodes]
+        self.placed += [
+            Placed(node, "chip", COPIES if node.operator in COPYING else "", tensor)
+            for node in stage.nodes
+        ]
 
     def _sparse(self, stage: Stage, epilogue: Epilogue | None, shape: Sequence[int]) -> Any:
         """Return where the example of a result has entries, if it is to be stored without zeros."""

@@ -11,6 +11,9 @@ from .examples import Seen
 from .graph import Graph, Node, dense
 
 
+COPIES = "copies"
+
+
 @dataclass(frozen=True)
 class Placed:
     """Where an operator is computed.
@@ -21,7 +24,7 @@ class Placed:
     where : str
         ``"chip"``, ``"host"``, or ``"view"`` where nothing is moved.
     why : str
-        Of what is not on the chip.
+        Of what is not on the chip; `COPIES` where a kernel does nothing but move elements.
     layer : str
         The statement of the program that computes it.
     """

@@ -178,6 +178,8 @@ def test_the_first_elements_of_an_axis():
     )
     model = check(graph)
     assert "host" not in places(model).values()
+    copies = {placed.node.result for placed in model.placement if placed.why == "copies"}
+    assert copies == {"turned", "rolled"} and "concat rolled: copies" in str(model.placement)
 
 
 @pytest.mark.parametrize(
