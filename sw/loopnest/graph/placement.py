@@ -10,7 +10,6 @@ from ..report.plain import plain
 from .examples import Seen
 from .graph import Graph, Node, dense
 
-
 COPIES = "copies"
 
 
