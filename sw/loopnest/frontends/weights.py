@@ -151,6 +151,10 @@ def _index(path: Path) -> dict[str, Callable[[], Any]]:
     return readers
 
 
+WHOLE = ("I8", "I16", "I32", "I64", "F64")
+"""Types of GGUF that are NumPy's, beside float16 and float32."""
+
+
 def _gguf(path: Path) -> dict[str, Callable[[], Any]]:
     """Return readers of a file's tensors."""
     gguf = require("gguf", "gguf")
@@ -164,6 +168,8 @@ def _gguf(path: Path) -> dict[str, Callable[[], Any]]:
             return gguf.dequantize(tensor.data, tensor.tensor_type)
         except NotImplementedError:
             kind = tensor.tensor_type.name
+            if kind in WHOLE:
+                return np.asarray(tensor.data)
             raise ValueError(f"{path.name}: {tensor.name}: type {kind} cannot be read") from None
 
     return {tensor.name: _bound(read, tensor) for tensor in tensors}

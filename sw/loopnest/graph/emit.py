@@ -40,9 +40,14 @@ def emit(lowering: Lowering, stage: Stage) -> None:
             lowering.on_host(node, "it moves what is stored")
         return
     real = all(lowering.real(name) for name in (*stage.inputs, stage.result))
+    alone = ""
     if real and stage.operator in NUMBERS and lowering.is_number(stage):
+        alone = "it is one number, which an int8 chip would round"
+    if 0 in stage.shape or any(0 in lowering.shape(name) for name in stage.inputs):
+        alone = "it has no elements"
+    if alone:
         for node in stage.nodes:
-            lowering.on_host(node, "it is one number, which an int8 chip would round")
+            lowering.on_host(node, alone)
         return
     why = emit_images(lowering, stage) if real else None
     found = EMIT.get(stage.operator)

@@ -202,6 +202,12 @@ def test_scales_have_to_fit() -> None:
         from_onnx(model, [floats(2, 3)])
 
 
+def test_scales_have_to_be_positive() -> None:
+    model = parsed(QDQ.replace("float sx = {0.05}", "float sx = {0}"))
+    with pytest.raises(ValueError, match=r"QuantizeLinear.*scale 'sx' of 0.0: expected positive"):
+        from_onnx(model, [floats(2, 3)])
+
+
 # Branches and functions
 
 

@@ -125,12 +125,28 @@ def test_quantised_tensors_of_gguf_are_numbers(tmp_path: Path, gguf: Any) -> Non
     writer.add_tensor("plain", plain)
     writer.add_tensor("q8", q8, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
     writer.add_tensor("q4", q4, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
+    whole = np.arange(6).reshape(2, 3)
+    for kind in (np.int8, np.int32, np.float64):
+        writer.add_tensor(np.dtype(kind).name, whole.astype(kind))
+    blocks = {}
+    for name in ("Q4_0", "Q4_K", "Q6_K", "BF16", "F16"):
+        kind = gguf.GGMLQuantizationType[name]
+        nbytes = 2 * gguf.GGML_QUANT_SIZES[kind][1] * (256 // gguf.GGML_QUANT_SIZES[kind][0])
+        blocks[name] = RNG.integers(0, 60, nbytes, dtype=np.uint8).reshape(2, -1)
+        writer.add_tensor(name, blocks[name], raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     found = load_weights(path)
-    assert list(found) == ["plain", "q8", "q4"]
+    assert list(found)[:3] == ["plain", "q8", "q4"]
+    for kind in (np.int8, np.int32, np.float64):
+        own = found[np.dtype(kind).name]
+        assert own.dtype == kind and np.array_equal(own, whole)
+    for name, data in blocks.items():
+        kind = gguf.GGMLQuantizationType[name]
+        assert found[name].shape == (2, 256) and found[name].dtype == np.float32
+        assert np.array_equal(found[name], gguf.dequantize(data, kind)) and found[name].any()
     assert np.array_equal(found["plain"], plain)
     for name, within in (("q8", 0.02), ("q4", 0.3)):
         assert found[name].dtype == np.float32 and found[name].shape == (4, 64)

@@ -427,3 +427,22 @@ def test_terms_far_larger_than_what_they_are_added_to():
         model = loopnest.compile(graph, chip=CHIPS["int8"])
         assert places(model)["a"] == "host"
         assert np.allclose(model.run()["y"], graph.evaluate()["y"], atol=0.02)
+
+
+def test_a_batch_without_images():
+    layers = (
+        Node("c", "conv", ("x", "w"), {**ONE_PIXEL, "groups": 1}),
+        Node("r", "relu", ("c",)),
+        Node("m", "mean", ("r",), {"axes": (2, 3)}),
+        Node("y", "linear", ("m", "v")),
+    )
+    graph = Graph(
+        {"x": normal(0, 0, 3, 4, 4)},
+        {"w": normal(1, 5, 3, 1, 1), "v": normal(2, 2, 5)},
+        layers,
+        ("y",),
+    )
+    assert check(graph)(normal(0, 0, 3, 4, 4)).shape == (0, 2)
+
+
+ONE_PIXEL = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
