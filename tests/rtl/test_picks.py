@@ -37,6 +37,25 @@ def test_random_statements(pair: Pair) -> None:
 
 
 @on("single/bf16")
+@pytest.mark.parametrize(("long", "short"), [(19, 1), (19, 4), (4, 4)])
+def test_fibers_that_skip_blocks(pair: Pair, long: int, short: int) -> None:
+    """Each fiber of A has so many blocks at random places, and that of B so many."""
+    rng = np.random.default_rng(0)
+
+    def matrix(words: int) -> sp.csr_array:
+        block = np.concatenate([rng.choice(22, words, replace=False) for _ in range(40)])
+        at = np.repeat(np.arange(40), words), LANES * block + rng.integers(0, LANES, len(block))
+        return sp.csr_array((np.ones(len(block)), at), (40, 22 * LANES))
+
+    chip = pair.chip(Memory(latency=1))
+    text, A, B = "Y[i,j] = A[i,j] * B[i,j]", matrix(long), matrix(short)
+    (plan,) = chip.explain(text, order="ij", A=A, B=B).plans
+    chip.compute(text, order="ij", A=A, B=B)
+    assert chip.report is not None
+    assert plan.cycles == pytest.approx(chip.report.cycles, rel=0.2)
+
+
+@on("single/bf16")
 @pytest.mark.parametrize("latency", [4, 100])
 @pytest.mark.parametrize(
     ("shape", "filled"),

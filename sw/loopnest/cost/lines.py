@@ -33,8 +33,8 @@ class Burst:
 
     def cycles(self, ring: int, trip: float, steps: float) -> float:
         """Return the cycles that a kernel waits for these lines. A line is in the ring for ``trip``
-        cycles, and the kernel has ``steps`` steps. When a burst begins, the ring is full of its
-        lines; each of the others is requested when one before it is used.
+        cycles, and the leaf's row takes ``steps`` cycles. When a burst begins, the ring is full of
+        its lines; each of the others is requested when one before it is used.
         """
         wait = max(0.0, self.lines - ring) * trip / ring
         return self.share * max(0.0, self.fibers * wait - steps)

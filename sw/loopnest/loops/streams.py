@@ -82,13 +82,14 @@ def ring_cycles(
     """
     rings = share_pool(config, scanners, expected, 0.0)
     trip = latency + ROUND_TRIP
+    steps = max(expected.stages["leaf"], expected.stages[f"join {config.rows - 1}"])
     even, waits = [0.0], []
     for number, lines, burst in _streams(config, scanners, expected):
         first, last = rings[number]
         length = last - first + 1
         even.append(lines * trip / length)
         if burst is not None:
-            waits.append(burst.cycles(length, trip, expected.stages["leaf"]))
+            waits.append(burst.cycles(length, trip, steps))
     return max(even), hypot(*waits)
 
 
