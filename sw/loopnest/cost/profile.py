@@ -1,7 +1,7 @@
 """Counts of an operand's levels, from its coordinates: the cost model's input."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -56,6 +56,10 @@ class Profile:
     def blocks(self, level: int) -> float:
         """Return the mean number of block words of a fiber."""
         return self.words[level] / max(1, self.fibers[level])
+
+    def totals(self) -> "Profile":
+        """Return the counts of whole levels alone."""
+        return replace(self, entries=None, _kept={})
 
     def nodes(self, levels: int) -> Columns:
         """Return the coordinates of all nodes of the first ``levels`` levels."""

@@ -130,6 +130,6 @@ def plot_layers(
     axes.set_title(title)
     axes.set_xlabel("layer")
     axes.set_ylabel(unit)
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside lower right", ncols=len(bars))
     figure.savefig(files_of(options)[1], dpi=150)
     pyplot.close(figure)

@@ -132,7 +132,7 @@ def run_step(
     figures: dict[str, Any] = {**program_figures(options, report), "error": error}
     if report.cycles is not None:
         with task(f"{name}: dense", keep=True):
-            cycles, how = _dense(options, name, model)
+            cycles, how = _dense(options, model)
         linear = {p.layer for p in model.placement if p.node.operator == "linear"}
         own = sum(model.layers[layer].cycles or 0 for layer in linear)
         faster = sum(cycles[layer] for layer in linear) / own
@@ -151,9 +151,9 @@ def run_step(
     return model, figures, problems
 
 
-def _dense(options: argparse.Namespace, name: str, model: Model) -> tuple[dict[str, float], str]:
+def _dense(options: argparse.Namespace, model: Model) -> tuple[dict[str, float], str]:
     """Return the cycles of each statement without a zero, and what of them was measured."""
-    if name == "prefill":
+    if not options.dense:
         return dense_cycles(chip_of(options, "bf16"), model), "a linear layer; others by its rate"
     without = model.dense()
     without.run()
@@ -221,7 +221,7 @@ def _plot(options: argparse.Namespace, model: Model, figures: dict[str, Any]) ->
         model.report,
         None if dense is None else [dense[layer] for layer in model.layers],
         parts=parts,
-        measured=True,
+        measured=options.dense,
     )
 
 
@@ -230,6 +230,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Any, li
     parser.add_argument("--tokens", type=int, default=64, help="before the one that is computed")
     parser.add_argument("--zeros", type=float, default=0.7, help="share of the weights")
     parser.add_argument("--prefill", action="store_true", help="compute those tokens, too")
+    parser.add_argument("--dense", action="store_true", help="measure all without zeros, too")
     parser.add_argument("--perplexity", action="store_true", help="of the whole network")
     parser.add_argument("--text", type=Path, help=f"a file; default: {TEXT}")
     parser.add_argument("--text-tokens", type=int, default=4 * WINDOW, help="for the perplexity")

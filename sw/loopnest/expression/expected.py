@@ -63,7 +63,7 @@ class Expected(Operand):
         self._layout = layout
         self._wide, self._bounds, self._in_memory = wide, bounds, in_memory
         self.zeros, self.origin, self.left_out = None, None, ()
-        self._profiles = {}
+        self._profiles, self._totals = {}, {}
 
     def learn(self, sample: NDArray | None, bound: float | None) -> None:
         """Plan for the entries that an example of it has, and for values within a bound."""

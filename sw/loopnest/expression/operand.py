@@ -137,6 +137,7 @@ class Operand:
         self.left_out: tuple[str, ...] = ()
         self.origin: tuple[Operand, float] | None = None
         self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
+        self._totals: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
         self._without: dict[float, tuple[float, Operand | None]] = {}
         self._stored_as: dict[Operand, Operand] = {}
 
@@ -316,7 +317,9 @@ class Operand:
             found = None
             share = 1 - np.count_nonzero(kept) / max(1, kept.size)
             if share >= least:
-                entries = np.nonzero(kept)
+                few = max(kept.shape) <= np.iinfo(np.int32).max
+                kind = np.int32 if few else np.int64
+                entries = tuple(column.astype(kind) for column in np.nonzero(kept))
                 found = self.with_source(sp.coo_array((array[entries], entries), array.shape))
                 found.zeros, found.origin = share, (self, zero)
             self._without[zero] = share, found
@@ -353,6 +356,21 @@ class Operand:
                 self, stored.levels, stored.sizes, by_level, self.scale
             )
         return self._profiles[key]
+
+    def blocks(self, stored: Stored, level: int) -> float:
+        """Return the mean number of block words of a level's fibers when stored this way."""
+        found = self._totals.get((stored.levels, stored.mode_order)) or self.profile(stored)
+        return found.blocks(level)
+
+    def forget_counts(self) -> None:
+        """Drop what was counted but for the totals: it takes several times the memory of the
+        entries, and is counted again where it is asked for.
+        """
+        self._totals |= {key: profile.totals() for key, profile in self._profiles.items()}
+        self._profiles.clear()
+        of_zeros = (other for _, other in self._without.values() if other is not None)
+        for other in (*of_zeros, *self._stored_as.values()):
+            other.forget_counts()
 
     def coordinates(self) -> list[NDArray[np.int64]] | None:
         """Return the stored entries' coordinates by mode; None if every coordinate is stored."""

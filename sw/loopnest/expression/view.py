@@ -76,7 +76,7 @@ class View(Operand):
         self.name, self.dtype, self.source = access.name, base.dtype, base.source
         self.base = base
         self.zeros, self.origin, self.left_out = None, None, ()
-        self._profiles, self._without, self._stored_as = {}, {}, {}
+        self._profiles, self._totals, self._without, self._stored_as = {}, {}, {}, {}
         self.access, self.sizes = access, sizes
         assert access.places is not None
         self.shape = tuple(sizes[i] for i in access.indices)

@@ -230,8 +230,10 @@ def to_float64(values: NDArray) -> NDArray[np.float64]:
 
 def _odd(exact: NDArray, nearest: NDArray, bits: type[np.uint32] | type[np.uint64]) -> NDArray:
     """Return the bits of the values that are nearest to exact ones, with these rounded to odd."""
-    away = np.abs(nearest.astype(exact.dtype)) > np.abs(exact)
     inexact = nearest.astype(exact.dtype) != exact
+    if not inexact.any():
+        return nearest.view(bits)
+    away = np.abs(nearest.astype(exact.dtype)) > np.abs(exact)
     return (nearest.view(bits) - away.astype(bits)) | inexact.astype(bits)
 
 

@@ -226,6 +226,7 @@ class Program(Runnable):
         known = {**self._constants, **inputs}
         constants = set(self._constants.values())
         reshaped = {i.source.operand for i in self._items if isinstance(i.source, Reshape)}
+        last_use = {name: item for item in self._items for name in item.operands}
         for item in self._items:
             source, sample = item.source, self._samples.get(item.result)
             if isinstance(source, Assignment):
@@ -256,6 +257,9 @@ class Program(Runnable):
                     raise ValueError(f"{source}: expected the result of a statement")
                 found = Reshaped(source.result, base, source.shape)
             plans.results[item.result] = known[item.result] = found
+            for name in item.operands:
+                if name in self._constants and last_use[name] is item:
+                    self._constants[name].forget_counts()
         plans.steps = scheduled(plans.steps)
         plans.contents = self._contents(plans)
         return plans

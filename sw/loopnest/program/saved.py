@@ -45,7 +45,7 @@ DAMAGES = (
 
 DAMAGED = "truncated or damaged, or no program that Loopnest has saved"
 
-SAMPLE = 1 << 18
+SAMPLE = 1 << 15
 """Bytes of an array from which it is told whether it is worth compressing."""
 
 WORTH = 0.6
