@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model,
         report,
         None if rows is None else rows[1],
-        others={} if rows is None else {"sparse weights": rows[0]},
+        others={} if rows is None else {"sparse weights only": rows[0]},
         measured=options.dense,
     )
     return finish(options, console, figures, problems)

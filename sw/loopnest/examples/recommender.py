@@ -3,8 +3,8 @@ together, on MovieLens 100k.
 
 A bag has the user's number, age, gender and occupation, or the film's number, year and genres. The
 network is trained and pruned here, in PyTorch (`tastes`), and compiled as a module: bags are
-products with a sparse matrix, activations after a ReLU are stored without their zeros. The golden
-model has to agree bit for bit.
+products with a sparse matrix, activations after a ReLU are stored without their zeros, since the
+hidden layers have no bias. The golden model has to agree bit for bit.
 
 The ratings are those of the package recbole; without it, they are drawn.
 """
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "placement": list(model.placement.rows()),
     }
     title = f"Recommender on {source}: {options.zeros:.0%} of the MLP pruned, {len(some)} ratings"
-    plot_layers(options, title, model, report, dense, measured=options.dense)
+    plot_layers(options, title, model, report, dense, parts=_parts(model), measured=options.dense)
     return finish(options, console, figures, problems)
 
 
@@ -123,6 +123,14 @@ def _dense(chip: Chip, model: Model, *, measured: bool) -> list[float]:
     slow = model.dense()
     slow()
     return [float(layer.cycles or 0) for layer in slow.layers.values()]
+
+
+def _parts(model: Model) -> dict[str, str]:
+    """Return what each layer is in the module."""
+    origins: dict[str, str] = {}
+    for placed in model.placement:
+        origins.setdefault(placed.layer, str(placed.node).split()[0].removeprefix("aten."))
+    return {layer: origins[layer] for layer in model.layers}
 
 
 def _ratings(options: argparse.Namespace, console: Console) -> tuple[Ratings, str]:

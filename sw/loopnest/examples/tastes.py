@@ -33,7 +33,8 @@ class Recommender(nn.Module):
         layers: list[nn.Module] = []
         size = 2 * WIDTH
         for hidden in HIDDEN:
-            layers += [nn.Linear(size, hidden), nn.ReLU(), nn.Dropout(DROPOUT)]
+            # without a bias, what is not there stays 0
+            layers += [nn.Linear(size, hidden, bias=False), nn.ReLU(), nn.Dropout(DROPOUT)]
             size = hidden
         self.mlp = nn.Sequential(*layers, nn.Linear(size, 1))
         nn.init.constant_(self.mlp[-1].bias, mean)
