@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = parser_of("keyword", __doc__)
-    parser.add_argument("--images", type=int, default=450, help="of the test set's 450")
+    parser.add_argument("--images", type=int, default=128, help="of the test set's 450")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of training")
     parser.add_argument("--dense", action="store_true", help="measure the dense run (an hour)")
     options = parser.parse_args(arguments)
