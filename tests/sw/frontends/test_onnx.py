@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from loopnest import Chip, compile
 from loopnest.frontends.onnx import from_onnx
 from loopnest.graph.graph import Graph
 
@@ -46,6 +47,15 @@ def check(model: Any, inputs: dict[str, np.ndarray], tolerance: float = 1e-5) ->
 
 
 # What is folded
+
+
+def test_a_constant_is_named_by_what_it_is_made_of() -> None:
+    model = parsed("(float[2,3] x) => (float[2,2] y) { y = MatMul (x, w) }")
+    weights = np.full((3, 2), np.nan, np.float32)
+    model.graph.initializer.add().CopyFrom(numpy_helper.from_array(weights, "w"))
+    chip = Chip("single", dtype="int8", backend="model")
+    with pytest.raises(ValueError, match=r"w\.1: expected finite weights"):
+        compile(from_onnx(model, [floats(2, 3)]), chip=chip)
 
 
 def test_constants_are_found_anywhere() -> None:

@@ -7,6 +7,7 @@ numbers, and what depends on shapes only is known.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -105,12 +106,15 @@ class Builder:
         ValueError
             If the operator refuses its inputs.
         """
+        label = self.label
         if all(value.known for value in inputs):
+            if inputs:  # messages name what a constant is made of
+                label = max(inputs, key=lambda value: prod(value.shape)).name
             for fold in (_fold_sparse, fold_quantized):
                 folded = fold(operator, [value.content for value in inputs], attributes)
                 if folded is not None:
-                    return self.known(folded)
-        name = self._unique(self.label)
+                    return Value(self._unique(label), folded, True)
+        name = self._unique(label)
         node = Node(name, operator, tuple(v.name for v in inputs), attributes, self.origin)
         with np.errstate(all="ignore"):
             content = _compute(operator, inputs, attributes)
