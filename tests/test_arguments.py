@@ -8,8 +8,8 @@ import scipy.sparse as sp
 import tb.coverage.__main__ as coverage
 import tb.mutation.__main__ as mutation
 import tests.fuzz.__main__ as fuzz
-from loopnest import cli
 from loopnest.benchmarks import __main__ as benchmarks
+from loopnest.commands import cli, files, programs, statements
 from loopnest.examples import digits, waves
 from loopnest.formats.files import write_tensor
 from loopnest_hw import export, timing
@@ -23,9 +23,11 @@ def nothing_is_run(monkeypatch) -> None:
         raise AssertionError("it should have been refused")
 
     for module, name in (
-        (benchmarks, "Chip"), (benchmarks, "CountedChip"), (digits, "Chip"), (cli, "Chip"),
+        (benchmarks, "Chip"), (benchmarks, "CountedChip"), (digits, "Chip"),
+        (files, "Chip"), (programs, "Chip"), (statements, "Chip"),
         (digits.training, "digits"), (export, "chip_verilog"), (export, "lint_waivers"),
-        (timing, "pe_verilog"), (timing, "synthesize"), (fuzz, "Pair"), (cli, "read_tensor"),
+        (timing, "pe_verilog"), (timing, "synthesize"), (fuzz, "Pair"),
+        (files, "read_tensor"), (statements, "read_tensor"),
         (mutation, "load"), (mutation, "try_design"), (mutation, "settle"),
         (coverage, "run_benches"),
     ):  # fmt: skip
