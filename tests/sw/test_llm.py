@@ -125,9 +125,14 @@ def test_the_example(monkeypatch, tmp_path, capsys):
     assert all(found > 1 for found in figures["perplexity"]["of_zeros"].values())
     assert list(figures["perplexity"]["of_zeros"]) == ["0%", "50%", "70%"]
     assert (tmp_path / "llm.png").stat().st_size > 0
-    with pytest.raises(SystemExit):
-        llm.main(["--text-tokens", "17"])
-    assert "--text-tokens 17: expected a multiple of 8" in capsys.readouterr().err
+    for option, number, message in (
+        ("--text-tokens", "17", "--text-tokens 17: expected a multiple of 8"),
+        ("--text-tokens", "0", "--text-tokens 0: expected 1 or more"),
+        ("--zeros", "1", "--zeros 1.0: expected 0 to less than 1"),
+    ):
+        with pytest.raises(SystemExit):
+            llm.main([option, number])
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -53,7 +53,8 @@ def canonical(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def least(magnitude: NDArray[np.uint32]) -> int:
     """Return the bits of the least magnitude that is not 0, or 2^32 if there is none."""
-    return int((np.atleast_1d(magnitude) - np.uint32(1)).min()) + 1  # 0 wraps
+    # less 1, so that 0 becomes the largest number
+    return int((np.atleast_1d(magnitude) - np.uint32(1)).min()) + 1
 
 
 def widen(raw: NDArray[Any], fmt: NumberFormat, wide: bool = False) -> Wide:

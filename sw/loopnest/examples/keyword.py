@@ -192,7 +192,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = parser_of("keyword", __doc__)
     parser.add_argument("--images", type=int, default=128, help="of the test set's 450")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of training")
-    parser.add_argument("--dense", action="store_true", help="measure the dense run (an hour)")
+    parser.add_argument("--dense", action="store_true", help="measure the whole dense run")
     options = parser.parse_args(arguments)
     try:
         check_options(options, "bf16", ["images", "epochs"])

@@ -39,10 +39,14 @@ def pruned(graph: Graph, share: float) -> Graph:
     return replace(graph, constants=constants)
 
 
-def dense_cycles(chip: Chip, model: Model) -> dict[str, float]:
-    """Return the cycles of each statement without a zero: as expected, times what one linear layer
-    takes of what is expected of it.
+def dense_cycles(chip: Chip, model: Model, *, measured: bool = False) -> dict[str, float]:
+    """Return the cycles of each statement without a zero: measured, or as expected, times what one
+    linear layer takes of what is expected of it.
     """
+    without = model.dense()
+    if measured:
+        without()
+        return {name: float(layer.cycles or 0) for name, layer in without.layers.items()}
     graph = model.graph
     layer, *_ = linear_layers(graph)
     source = layer.inputs[0]
@@ -51,4 +55,4 @@ def dense_cycles(chip: Chip, model: Model) -> dict[str, float]:
     sample()
     assert sample.report is not None and sample.report.cycles is not None
     rate = sample.report.cycles / sum(sample.expected.values())
-    return {name: rate * cycles for name, cycles in model.dense().expected.items()}
+    return {name: rate * cycles for name, cycles in without.expected.items()}

@@ -31,24 +31,35 @@ def files_of(options: argparse.Namespace) -> tuple[Path, Path]:
     return options.output / f"{options.name}.json", options.output / f"{options.name}.png"
 
 
-def check_options(options: argparse.Namespace, dtype: str, counts: Sequence[str] = ()) -> None:
+def check_options(
+    options: argparse.Namespace,
+    dtype: str,
+    counts: Sequence[str] = (),
+    shares: Sequence[str] = (),
+) -> None:
     """Check the options, before anything takes time.
 
     Parameters
     ----------
     counts : sequence of str
         Options that have to be 1 or more.
+    shares : sequence of str
+        Options that have to be 0 or more and less than 1, if they are given.
 
     Raises
     ------
     ValueError, OSError
-        If a chip or a memory cannot be so, a count is too small, or a file cannot be written.
+        If a chip or a memory cannot be so, a number is out of range, or a file cannot be written.
     """
     make_config(options.preset, dtype)
     memory_of(options)
     for name in counts:
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} {getattr(options, name)}: expected 1 or more")
+        if (count := getattr(options, name)) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {count}: expected 1 or more")
+    for name in shares:
+        share = getattr(options, name)
+        if share is not None and not 0 <= share < 1:
+            raise ValueError(f"--{name} {share}: expected 0 to less than 1")
     options.output.mkdir(parents=True, exist_ok=True)
     for file in files_of(options):
         check_writable(file)

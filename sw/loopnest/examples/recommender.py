@@ -18,7 +18,6 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 import loopnest
-from loopnest import Chip
 from loopnest.progress import task
 from loopnest_hw.program import program as command
 
@@ -73,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dense = None
     if options.backend == "rtl":
         with task("without zeros", keep=True):
-            dense = _dense(chip, model, measured=options.dense)
+            found = dense_cycles(chip, model, measured=options.dense)
+            dense = [found[name] for name in model.layers]
 
     expected = predict(network, ratings, some)
     wanted = ratings.rating[some]
@@ -91,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if error > MAX_ERROR:
         problems.append(f"the results differ from those of float32 by {error:.1%}")
     print_layers(console, model, report)
-    for name, found in shares.items():
-        console.print(f"{name}: RMSE {found['rmse']:.4f}, AUC {found['auc']:.4f}")
+    for name, own in shares.items():
+        console.print(f"{name}: RMSE {own['rmse']:.4f}, AUC {own['auc']:.4f}")
     if dense is not None and report.cycles:
         how = "measured" if options.dense else "estimated by the rate of one layer"
         console.print(
@@ -113,16 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     title = f"Recommender on {source}: {options.zeros:.0%} of the MLP pruned, {len(some)} ratings"
     plot_layers(options, title, model, report, dense, parts=_parts(model), measured=options.dense)
     return finish(options, console, figures, problems)
-
-
-def _dense(chip: Chip, model: Model, *, measured: bool) -> list[float]:
-    """Return the cycles of each layer without a zero."""
-    if not measured:
-        found = dense_cycles(chip, model)
-        return [found[name] for name in model.layers]
-    slow = model.dense()
-    slow()
-    return [float(layer.cycles or 0) for layer in slow.layers.values()]
 
 
 def _parts(model: Model) -> dict[str, str]:
@@ -147,12 +137,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ratings", type=int, default=128, help="of the test set, on the chip")
     parser.add_argument("--zeros", type=float, default=0.9, help="share of the MLP's weights")
     parser.add_argument("--drawn", action="store_true", help="draw the ratings in any case")
-    parser.add_argument("--dense", action="store_true", help="measure the dense run (minutes)")
+    parser.add_argument("--dense", action="store_true", help="measure the whole dense run")
     options = parser.parse_args(arguments)
     try:
-        check_options(options, "bf16", ["ratings"])
-        if not 0 <= options.zeros < 1:
-            raise ValueError(f"--zeros {options.zeros}: expected 0 or more, and less than 1")
+        check_options(options, "bf16", ["ratings"], ["zeros"])
         require("torch", "torch")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         parser.error(str(error))

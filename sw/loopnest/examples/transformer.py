@@ -155,9 +155,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Graph]:
     parser.add_argument("--embeddings", action="store_true", help="the whole network, too")
     options = parser.parse_args(arguments)
     try:
-        check_options(options, "bf16", ["tokens"])
-        if not 0 <= options.zeros < 1:
-            raise ValueError(f"--zeros {options.zeros}: expected 0 or more, and less than 1")
+        check_options(options, "bf16", ["tokens"], ["zeros"])
         network = read_network(options.tokens)
     except (ValueError, OSError) as error:
         parser.error(str(error))

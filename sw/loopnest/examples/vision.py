@@ -219,7 +219,7 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
     parser.add_argument("--dense", action="store_true", help="measure the dense run, on the RTL")
     options = parser.parse_args(arguments)
     try:
-        check_options(options, "bf16")
+        check_options(options, "bf16", shares=["zeros"])
         if not 1 <= options.on_chip <= options.checked <= options.crops:
             raise ValueError(
                 f"--on-chip {options.on_chip} --checked {options.checked} --crops {options.crops}: "
@@ -229,8 +229,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
             raise ValueError(
                 f"--whole {options.whole}: expected 0 to {options.checked} (--checked)"
             )
-        if options.zeros is not None and not 0 <= options.zeros < 1:
-            raise ValueError(f"--zeros {options.zeros}: expected 0 to less than 1")
         path = find_file(PACKAGE, FILE, PROJECT)
     except (ValueError, OSError) as error:
         parser.error(str(error))
