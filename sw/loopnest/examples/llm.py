@@ -146,7 +146,7 @@ def run_step(
         how = "" if options.dense else " (estimated by the rate of one)"
         console.print(
             f"{name}: {own:,} cycles in the linear layers with {options.zeros:.0%} zeros, "
-            f"{faster:.2f}x fewer than without {how}"
+            f"{faster:.2f}x fewer than without{how}"
         )
     figures["placement"] = list(model.placement.rows())
     return model, figures, problems
