@@ -10,12 +10,15 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from loopnest_hw.config import make_config, parse_overrides
+from loopnest.kernel.verilog import cached_verilog
+from loopnest_hw.config import ChipConfig, make_config, parse_overrides
 from loopnest_hw.program import program
 from tests.rtl.chips import Pair
 
@@ -57,6 +60,20 @@ def chip_of(seed: int, chips: Sequence[str]) -> str:
     return str(rng.choice(first if rng.random() < 2 / 3 else second))
 
 
+def config_of(chip: str) -> ChipConfig:
+    """Return the configuration of a chip, such as ``"shrunk/int8"``; ValueError if it is none."""
+    preset, dtype, *overrides = chip.split("/")
+    return make_config(preset, dtype, **parse_overrides(overrides))
+
+
+def export(chip: str) -> None:
+    """Put a chip's Verilog into the cache, by a process of its own: an export takes hundreds of
+    megabytes on top of what the cases take.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        process.submit(cached_verilog, config_of(chip)).result()
+
+
 @program
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; return 1 if one failed."""
@@ -77,8 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"count {chosen.count}, seed {chosen.seed}: expected 0 or more")
     for chip in chips:
         try:
-            preset, dtype, *overrides = chip.split("/")
-            make_config(preset, dtype, **parse_overrides(overrides))
+            config_of(chip)
         except ValueError as error:
             parser.error(f"chip {chip!r}: {error}")
     console = Console(stderr=True)
@@ -94,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 name = chip_of(seed, chips)
                 if name not in pairs:
                     progress.update(task, description=f"{kind}: {name}")
+                    if not chosen.model:
+                        export(name)
                     # nearly every case has a memory of its own: a kept one is not used again
                     pairs[name] = Pair(name, max_chips=1)
                 progress.update(task, description=f"{kind}: {name}")

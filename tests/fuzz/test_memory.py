@@ -1,12 +1,17 @@
-"""The fuzzers keep one simulation of each chip, however many memories their cases have."""
+"""The fuzzers keep one simulation of each chip, however many memories their cases have, and export
+Verilog in another process.
+"""
 
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loopnest import Memory
-from tests.fuzz.__main__ import main
+from loopnest_hw.config import ChipConfig, make_config
+from tests.fuzz.__main__ import export, main
 from tests.rtl import chips
 
 
@@ -50,9 +55,25 @@ def test_fuzzers_keep_one(
         pair.chip(Memory(seed=seed))
         return "right"
 
+    exported: list[str] = []
     monkeypatch.setattr("tests.fuzz.__main__.KINDS", {"expressions": run_seed})
+    monkeypatch.setattr("tests.fuzz.__main__.export", exported.append)
     names = ("tiny/int8", "shrunk/int8")
     assert main(["60", "--chips", ",".join(names)]) == 0
     assert simulations.max_open == len(names)
+    assert sorted(exported) == sorted(names)
     (peak,) = re.findall(r"peak memory: (\d+) MiB", capsys.readouterr().out)
     assert 10 < int(peak) < 4096
+
+
+def note(config: ChipConfig) -> None:
+    """Stand for an export: leave its process and its chip."""
+    Path(os.environ["NOTE"]).write_text(f"{os.getpid()} {config == make_config('tiny', 'int8')}")
+
+
+def test_export_is_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTE", str(tmp_path / "note"))
+    monkeypatch.setattr("tests.fuzz.__main__.cached_verilog", note)
+    export("tiny/int8")
+    pid, same = (tmp_path / "note").read_text().split()
+    assert int(pid) != os.getpid() and same == "True"
