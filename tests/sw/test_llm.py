@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from loopnest.examples import llm
+from loopnest.examples import checked, llm
 from loopnest.graph.graph import Graph, Node
 
 torch = pytest.importorskip("torch")
@@ -60,14 +60,14 @@ def test_a_decode_step_is_the_last_token_of_a_prefill():
 @pytest.mark.parametrize("name", ["decode", "prefill"])
 def test_on_the_golden_model(name):
     options = argparse.Namespace(
-        backend="model", preset="single", latency=100, bytes_per_cycle=32, zeros=0.7
+        backend="model", preset="single", latency=100, bytes_per_cycle=32, zeros=0.7, dense=False
     )
-    model, figures, problems = llm.run_step(options, Console(quiet=True), name, *steps()[name])
-    assert not problems and figures["error"] < 0.02
+    run, _, figures = llm.run_step(options, Console(quiet=True), name, *steps()[name])
+    assert not run.problems and figures["error"] < 0.02
     on_host = {row["operator"] for row in figures["placement"] if row["where"] == "host"}
     assert on_host - {"where"} == {"rms_norm", "silu", "softmax"}
     # results, and what is read for attention, the second normalisation and SiLU
-    assert len(model.results) == 3 + 3
+    assert len(run.results) == 3 + 3
 
 
 def test_differences_are_found(monkeypatch):
@@ -82,15 +82,17 @@ def test_differences_are_found(monkeypatch):
         )
 
     monkeypatch.setattr(llm.Model, "run", changed)
-    chip_of = llm.chip_of
+    chip_of = checked.chip_of
     monkeypatch.setattr(
-        llm, "chip_of", lambda options, dtype, _="": chip_of(options, dtype, "model")
+        checked, "chip_of", lambda options, dtype, _="": chip_of(options, dtype, "model")
     )
     options = argparse.Namespace(
-        backend="rtl", preset="single", latency=100, bytes_per_cycle=32, zeros=0.7
+        backend="rtl", preset="single", latency=100, bytes_per_cycle=32, zeros=0.7, dense=False
     )
-    model, _, problems = llm.run_step(options, Console(quiet=True), "decode", *steps()["decode"])
-    assert problems == [f"decode: {model.results[-1]} is not the golden model's"]
+    run, *_ = llm.run_step(options, Console(quiet=True), "decode", *steps()["decode"])
+    last = run.program.results[-1]
+    assert run.problems[0] == f"decode: {last} is not the golden model's"
+    assert len(run.problems) == 1
 
 
 def test_what_the_host_reads_is_an_output():

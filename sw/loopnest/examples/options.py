@@ -11,8 +11,8 @@ from ..formats.files import check_writable
 
 
 def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Return a parser for an example's arguments: backend, preset, memory, and where its report
-    and its plot go.
+    """Return a parser for an example's arguments: backend, preset, memory, whether the run without
+    zeros is measured as a whole, and where the report and the plot go.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m loopnest.examples.{name}", description=description
@@ -21,6 +21,9 @@ def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="single")
     parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    parser.add_argument(
+        "--dense", action="store_true", help="measure all without zeros, not estimate it by a part"
+    )
     parser.add_argument("--output", type=Path, default=Path("build"))
     parser.set_defaults(name=name)
     return parser

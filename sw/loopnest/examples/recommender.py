@@ -17,22 +17,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-import loopnest
 from loopnest.progress import task
 from loopnest_hw.program import program as command
 
 from ..frontends.extras import require
 from ..graph.model import Model
+from .checked import run_checked
 from .figures import finish, plot_layers, print_layers, program_figures
-from .linear import dense_cycles
-from .options import check_options, chip_of, parser_of
+from .linear import compare_dense
+from .options import check_options, parser_of
 from .ratings import Ratings, draw_ratings, read_ratings
 
 LIKED = 4
 """Ratings from here on count as liked, for the area under the ROC curve."""
-
-MAX_ERROR = 0.03
-"""What bf16 may change a rating by, as a share of the largest one."""
 
 Array = NDArray[np.float32]
 
@@ -51,6 +48,7 @@ def quality(found: Array, wanted: Array) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; return 0 if every figure is as it has to be."""
     options = _parse(arguments)
+    from ..frontends.torch import from_torch
     from .tastes import EPOCHS, batch_of, predict, train
 
     console = Console()
@@ -59,60 +57,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         network = train(ratings, options.zeros, shown.advance)
     some = ratings.test[: options.ratings]
     batch = batch_of(ratings, some)
-    with task("golden model", keep=True):
-        model = loopnest.compile(network, batch, chip=chip_of(options, "bf16", "model"))
-        result = golden = np.asarray(model())
-    chip = chip_of(options, "bf16")
-    if options.backend == "rtl":
-        with task("chip", keep=True):
-            model = loopnest.compile(network, batch, chip=chip)
-            result = np.asarray(model())
-    report = model.report
-    assert isinstance(model, Model) and report is not None
-    dense = None
-    if options.backend == "rtl":
-        with task("without zeros", keep=True):
-            found = dense_cycles(chip, model, measured=options.dense)
-            dense = [found[name] for name in model.layers]
-
+    graph = from_torch(network, batch)
+    run = run_checked(options, lambda chip: Model(chip.device, graph))
+    model = run.program
     expected = predict(network, ratings, some)
     wanted = ratings.rating[some]
     shares = {
         "float": quality(expected, wanted),
-        options.backend: quality(result, wanted),
+        options.backend: quality(run.result, wanted),
         "float, all of the test set": quality(
             predict(network, ratings, ratings.test), ratings.rating[ratings.test]
         ),
     }
-    error = float(np.max(np.abs(result - expected)) / np.max(np.abs(expected)))
-    problems = []
-    if result.tobytes() != golden.tobytes():
-        problems.append("the chip's results are not the golden model's")
-    if error > MAX_ERROR:
-        problems.append(f"the results differ from those of float32 by {error:.1%}")
-    print_layers(console, model, report)
+    error = run.error(dict.fromkeys(run.results, expected))
+    print_layers(console, model, run.report)
     for name, own in shares.items():
         console.print(f"{name}: RMSE {own['rmse']:.4f}, AUC {own['auc']:.4f}")
-    if dense is not None and report.cycles:
-        how = "measured" if options.dense else "estimated by the rate of one layer"
-        console.print(
-            f"{report.cycles:,} cycles for {len(some):,} ratings; {sum(dense):,.0f} without a zero "
-            f"({how}), {sum(dense) / report.cycles:.1f}x as many"
-        )
+    dense, compared = compare_dense(options, console, model)
     figures = {
         "source": source,
         "ratings": len(some),
         "zeros": options.zeros,
-        **program_figures(options, report),
-        "dense_cycles": None if dense is None else sum(dense),
-        "dense_measured": options.dense or "one linear layer; the others by its rate",
+        **program_figures(options, run.report),
+        **compared,
         "quality": shares,
         "error": error,
         "placement": list(model.placement.rows()),
     }
     title = f"Recommender on {source}: {options.zeros:.0%} of the MLP pruned, {len(some)} ratings"
-    plot_layers(options, title, model, report, dense, parts=_parts(model), measured=options.dense)
-    return finish(options, console, figures, problems)
+    parts = _parts(model)
+    plot_layers(options, title, model, run.report, dense, parts=parts, measured=options.dense)
+    return finish(options, console, figures, run.problems)
 
 
 def _parts(model: Model) -> dict[str, str]:
@@ -137,7 +112,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ratings", type=int, default=128, help="of the test set, on the chip")
     parser.add_argument("--zeros", type=float, default=0.9, help="share of the MLP's weights")
     parser.add_argument("--drawn", action="store_true", help="draw the ratings in any case")
-    parser.add_argument("--dense", action="store_true", help="measure the whole dense run")
     options = parser.parse_args(arguments)
     try:
         check_options(options, "bf16", ["ratings"], ["zeros"])

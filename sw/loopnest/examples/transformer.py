@@ -25,8 +25,9 @@ from loopnest_hw.program import program as command
 from ..frontends.onnx import from_onnx
 from ..graph.graph import Graph
 from ..graph.model import Model
+from .checked import run_checked
 from .figures import finish, plot_layers, print_layers, program_figures
-from .linear import dense_cycles, pruned
+from .linear import compare_dense, pruned
 from .options import check_options, chip_of, parser_of
 from .packages import find_file
 
@@ -98,44 +99,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, network = _parse(arguments)
     console = Console()
     layer = pruned(first_layer(network), options.zeros)
-    with task("golden model", keep=True):
-        model = loopnest.compile(layer, chip=chip_of(options, "bf16", "model"))
-        result = golden = np.asarray(model())
-    chip = chip_of(options, "bf16")
-    if options.backend == "rtl":
-        with task("chip", keep=True):
-            model = loopnest.compile(layer, chip=chip)
-            result = np.asarray(model())
-    assert isinstance(model, Model) and model.report is not None
-    report = model.report
-    cycles = dense_cycles(chip, model) if options.backend == "rtl" else None
-
-    (expected,) = layer.evaluate().values()
-    error = float(np.max(np.abs(result - expected)) / np.max(np.abs(expected)))
-    linear = {p.layer for p in model.placement if p.node.operator == "linear"}
-    problems = []
-    if result.tobytes() != golden.tobytes():
-        problems.append("the chip's results are not the golden model's")
-    if error > 0.03:
-        problems.append(f"the results differ from those of float32 by {error:.1%}")
-    print_layers(console, model, report)
-    faster = None
-    if cycles is not None and report.cycles:
-        own = sum(model.layers[name].cycles or 0 for name in linear)
-        faster = sum(cycles[name] for name in linear) / own
-        console.print(
-            f"linear layers: {own:,} cycles with {options.zeros:.0%} zeros, {faster:.2f}x fewer "
-            f"than without (estimated by the rate of one)"
-        )
+    run = run_checked(options, lambda chip: Model(chip.device, layer))
+    error = run.error(layer.evaluate())
+    print_layers(console, run.program, run.report)
+    dense, compared = compare_dense(options, console, run.program)
     figures: dict[str, Any] = {
         "tokens": options.tokens,
         "zeros": options.zeros,
-        **program_figures(options, report),
-        "dense_cycles": None if cycles is None else sum(cycles.values()),
-        "dense_measured": "one linear layer; the others by its rate",
-        "linear_faster": faster,
+        **program_figures(options, run.report),
+        **compared,
         "error": error,
-        "placement": list(model.placement.rows()),
+        "placement": list(run.program.placement.rows()),
     }
     if options.embeddings:
         short = read_network(WORDS)
@@ -143,9 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for share, cosine in figures["cosines"].items():
             console.print(f"embedding of a sentence, {share} zeros: cosine {cosine:.4f}")
     title = f"A layer of all-MiniLM-L6-v2, {options.zeros:.0%} zeros, {options.tokens} tokens"
-    shown = None if cycles is None else [cycles[name] for name in model.layers]
-    plot_layers(options, title, model, report, shown)
-    return finish(options, console, figures, problems)
+    plot_layers(options, title, run.program, run.report, dense, measured=options.dense)
+    return finish(options, console, figures, run.problems)
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Graph]:

@@ -216,7 +216,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
     parser.add_argument("--on-chip", type=int, default=1, help="of these, pruned, on the RTL")
     parser.add_argument("--whole", type=int, default=0, help="of these, not pruned, on the RTL")
     parser.add_argument("--zeros", type=float, help="share pruned; default: as many as possible")
-    parser.add_argument("--dense", action="store_true", help="measure the dense run, on the RTL")
     options = parser.parse_args(arguments)
     try:
         check_options(options, "bf16", shares=["zeros"])
