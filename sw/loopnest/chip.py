@@ -9,9 +9,10 @@ from loopnest_sim.waves import WavesLike
 
 from .arguments import string
 from .epilogue import Epilogue
-from .expression.operand import Operand, as_source
+from .expression.operand import Operand
 from .expression.parser import parse_einsum
 from .expression.semiring import find_semiring
+from .expression.sources import as_source
 from .formats.make import make_tensor
 from .formats.tensor import Levels, Tensor
 from .kernel.backends import make_backend

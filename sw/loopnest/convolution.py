@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from .arguments import integer
 from .chip import Chip
 from .epilogue import Epilogue, check_epilogue
-from .expression.operand import as_source
+from .expression.sources import as_source
 from .formats.tensor import Tensor
 from .images.convolution import convolution, windows_pitch
 from .images.layout import ImageLayout

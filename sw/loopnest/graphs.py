@@ -17,7 +17,7 @@ from loopnest_hw.config import LANES, NumberFormat
 from .arguments import integer
 from .chip import Chip
 from .epilogue import Epilogue
-from .expression.operand import as_source
+from .expression.sources import as_source
 from .formats.tensor import Tensor
 
 WAYS = {"push": ("y[j] = x[i] * A[i,j]", "ij"), "pull": ("y[j] = x[i] * A[j,i]", "ji")}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from loopnest.expression.notation import Access, Binary, Expression, Negate, Place, accesses
 from loopnest.expression.parser import parse
-from loopnest.expression.view import view_sizes
+from loopnest.expression.sizes import view_sizes
 
 from .cases import Case
 

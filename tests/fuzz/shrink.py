@@ -21,7 +21,7 @@ from loopnest.expression.notation import (
     accesses,
 )
 from loopnest.expression.parser import parse
-from loopnest.expression.view import view_sizes
+from loopnest.expression.sizes import view_sizes
 from tests.rtl.chips import QUICK
 
 from .cases import Case, Given

@@ -15,7 +15,7 @@ from loopnest.expression.notation import (
     moved_modes,
 )
 from loopnest.expression.parser import parse
-from loopnest.expression.view import view_sizes
+from loopnest.expression.sizes import view_sizes
 
 MAX_ENTRIES = 40_000
 TRIES = 4

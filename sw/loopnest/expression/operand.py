@@ -17,91 +17,11 @@ from loopnest_hw.config import NumberFormat
 from ..cost.profile import Profile, take_profile
 from ..formats import numbers
 from ..formats.pack import COMPRESSED, DENSE
-from ..formats.sources import as_array
 from ..formats.tensor import Tensor, sparse_levels
 from ..lazy import lazy
-from .notation import Access, Statement
+from .notation import Access
+from .sources import as_source, bound, check_real, warn_beyond
 from .stored import Stored
-
-
-def as_source(name: str, source: Any) -> Any:
-    """Return a `Tensor` unchanged, and anything else as a scipy.sparse array or a NumPy array.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming it, for what is no tensor, array or number, or contradicts itself
-        (`sources.as_array`).
-    """
-    if isinstance(source, Tensor):
-        return source
-    try:
-        found = as_array(source)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from None
-    if not numbers.is_real(found.dtype) and found.dtype.kind != "c":
-        raise TypeError(
-            f"{name} is {type(source).__name__} of {found.dtype}: expected a "
-            f"scipy.sparse array, a NumPy array or a loopnest.Tensor"
-        )
-    return found
-
-
-def statement_numbers(statement: Statement, dtype: NumberFormat) -> dict[str, Any]:
-    """Return the numbers that stand in a statement, by name.
-
-    Raises
-    ------
-    ValueError
-        For one that an int8 chip can't hold.
-    """
-    found = {a.name: a.number for a in statement.accesses if a.number is not None}
-    for name, number in found.items():
-        if dtype is NumberFormat.INT8 and not (number == int(number) and -128 <= number <= 127):
-            raise ValueError(f"number {name} in {statement}: expected an integer from -128 to 127")
-    return {name: float(number) for name, number in found.items()}
-
-
-def mask_operand(name: str, source: Any, dtype: NumberFormat) -> "Operand":
-    """Return a mask: 1 where a sparse array or a `Tensor` has an entry, whatever its value, or
-    where an array is not 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `as_source`, and for a number.
-    """
-    source = as_source(name, source)
-    if not source.shape:
-        raise ValueError(f"{name} is a number: expected an array of the result's shape")
-    coordinates: Sequence[NDArray[Any]]
-    if isinstance(source, Tensor):
-        coordinates = source.stored_entries()[0]
-    elif sp.issparse(source):
-        coordinates = source.tocoo().coords
-    else:
-        coordinates = np.nonzero(source)
-    entries = np.unique(np.stack([np.asarray(c, np.int64) for c in coordinates]), axis=1)
-    pattern = sp.coo_array((np.ones(entries.shape[1], np.int8), tuple(entries)), source.shape)
-    return Operand(name, pattern, dtype)
-
-
-def _bound(name: str, tensor: Tensor, dtype: NumberFormat) -> Tensor:
-    """Return a tensor in the chip's number format.
-
-    Raises
-    ------
-    ValueError
-        Naming it, if it has another format, or a value that the format can't hold.
-    """
-    try:
-        bound = tensor.bound(dtype, name)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-    if bound.dtype is not dtype:
-        assert bound.dtype is not None
-        raise ValueError(f"{name} is a {bound.dtype.value} tensor: expected {dtype.value}")
-    return bound
 
 
 class Operand:
@@ -129,9 +49,9 @@ class Operand:
         self.dtype = dtype
         self.source = source = as_source(name, source)
         if isinstance(source, Tensor):
-            self.source = source = _bound(name, source, dtype)
+            self.source = source = bound(name, source, dtype)
         else:
-            self._check_real()
+            check_real(name, source)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.source.shape)
         self.zeros: float | None = None
         self.left_out: tuple[str, ...] = ()
@@ -141,40 +61,9 @@ class Operand:
         self._without: dict[float, tuple[float, Operand | None]] = {}
         self._stored_as: dict[Operand, Operand] = {}
 
-    def _check_real(self) -> None:
-        source = self.source
-        if numbers.is_real(source.dtype):
-            return
-        coo = source.tocoo() if sp.issparse(source) else None
-        values = source if coo is None else coo.data
-
-        def locate(k: int) -> Sequence[int]:
-            at = np.unravel_index(k, source.shape) if coo is None else [c[k] for c in coo.coords]
-            return [int(c) for c in at]
-
-        try:
-            numbers.check_real(values, locate)
-        except TypeError as error:
-            raise TypeError(f"{self.name}: {error}") from None
-
     def warn_beyond(self) -> None:
-        """Warn of values that the chip stores as infinity (`numbers.warn_beyond`)."""
-        source = self.source
-        if self.dtype is not NumberFormat.BF16 or isinstance(source, Tensor):
-            return
-        if not sp.issparse(source):
-            numbers.warn_beyond(
-                source, False, lambda k: np.unravel_index(k, source.shape), self.name
-            )
-        elif source.dtype.kind == "f":
-            coo = source.tocoo()
-            # duplicates are summed
-            if numbers.magnitude(coo.data) * coo.nnz >= 2.0**127:
-                coo = coo.astype(np.promote_types(coo.dtype, np.float64))
-                coo.sum_duplicates()
-                numbers.warn_beyond(
-                    coo.data, False, lambda k: [c[k] for c in coo.coords], self.name
-                )
+        """Warn of values that the chip stores as infinity."""
+        warn_beyond(self.name, self.source, self.dtype)
 
     @property
     def nnz(self) -> int:

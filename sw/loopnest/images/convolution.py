@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from loopnest_hw.config import LANES, ChipConfig
 
 from ..arguments import integer
-from ..expression.operand import as_source
+from ..expression.sources import as_source
 from ..formats.tensor import Tensor
 from .layer import Layer
 from .layout import CrowdedError, ImageLayout

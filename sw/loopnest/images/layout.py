@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from loopnest_hw.config import COORDINATE_BITS
 
 from ..arguments import integer
-from ..expression.operand import as_source
+from ..expression.sources import as_source
 from ..formats.tensor import Tensor
 from .windows import Each, Pads, Sides, each, sides
 

@@ -1,6 +1,17 @@
 """The operators of models, each with its meaning in NumPy."""
 
-from . import on_chip, on_host, quantized
+from . import arrangement, call, functions, indexing, normalisations, on_chip, quantized, reductions
 from .table import OPERATORS, Operator
 
-__all__ = ["OPERATORS", "Operator", "on_chip", "on_host", "quantized"]
+__all__ = [
+    "OPERATORS",
+    "Operator",
+    "arrangement",
+    "call",
+    "functions",
+    "indexing",
+    "normalisations",
+    "on_chip",
+    "quantized",
+    "reductions",
+]

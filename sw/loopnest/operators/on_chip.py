@@ -6,12 +6,10 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from .table import Array, number_as, operator
+from .table import Array, chip, number_as
 
 Pairs = Sequence[Sequence[int]]
 """Elements added before and after, for each spatial dimension."""
-
-chip = operator(on_chip=True)
 
 
 # Products

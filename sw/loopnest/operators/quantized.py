@@ -4,11 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .table import Array, number_as, operator
-
-host = operator(on_chip=False)
-
-chip = operator(on_chip=True)
+from .table import Array, chip, host, number_as
 
 
 def along(parameter: Array, x: Array, axis: int | None) -> Array:

@@ -41,6 +41,26 @@ def operator(on_chip: bool) -> Callable[[Callable[..., Array]], Callable[..., Ar
     return add
 
 
+chip, host = operator(on_chip=True), operator(on_chip=False)
+"""Decorators of operators that kernels compute, and of those that only the host does."""
+
+
+def of_numpy(*names: str) -> None:
+    """Add functions of NumPy as operators of the host that have its names."""
+
+    def add(name: str) -> None:
+        function = getattr(np, name)
+
+        def reference(*inputs: Array) -> Array:
+            return np.asarray(function(*inputs))
+
+        reference.__name__, reference.__doc__ = name, f"`numpy.{name}`."
+        host(reference)
+
+    for name in names:
+        add(name)
+
+
 def number_as(x: Array, number: float) -> Any:
     """Return a number in an array's floating-point type."""
     return np.asarray(number, x.dtype if x.dtype.kind == "f" else np.float32)

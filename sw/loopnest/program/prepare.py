@@ -12,12 +12,14 @@ from loopnest_hw.config import ChipConfig
 from ..arguments import flag
 from ..epilogue import Epilogue, check_epilogue, keeps_zero
 from ..expression.expected import Expected
+from ..expression.mask import mask_operand
 from ..expression.notation import Access, Mask, Statement, accesses
-from ..expression.operand import Operand, mask_operand, statement_numbers
+from ..expression.operand import Operand
 from ..expression.parser import parse
 from ..expression.semiring import Semiring
 from ..expression.shown import look
-from ..expression.view import view_sizes, with_parts
+from ..expression.sizes import view_sizes, with_parts
+from ..expression.sources import statement_numbers
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import MAX_ORDER, Levels, parse_levels
 from ..loops.plan import default_levels, parse_order
