@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from loopnest_hw.config import ADDRESS_BITS, COORDINATE_BITS
+from loopnest_hw.config import ADDRESS_BITS, POSITION_BITS
+
+MAX_SIZE = 1 << POSITION_BITS
+"""Maximum size of an index: positions have as many bits."""
 
 
 def integer(name: str, value: Any) -> int:
@@ -56,8 +59,8 @@ def check_shape(shape: Sequence[int], most: int) -> tuple[int, ...]:
     if len(sizes) > most:
         raise ValueError(f"shape {sizes}: expected order 0 to {most}")
     for n in sizes:
-        if not 0 <= n <= 1 << COORDINATE_BITS:
-            raise ValueError(f"size {n} in shape {sizes}: expected 0 to 2^{COORDINATE_BITS}")
+        if not 0 <= n <= MAX_SIZE:
+            raise ValueError(f"size {n} in shape {sizes}: expected 0 to 2^{POSITION_BITS}")
     return sizes
 
 

@@ -10,8 +10,8 @@ bits (less for one far smaller than the largest of an array), and a power of two
 exact.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,6 +150,26 @@ class Epilogue:
         # a threshold makes 0 of what is near it
         return min(low, 0.0), max(high, 0.0)
 
+    def part(self, shape: Sequence[int], axis: int, start: int, stop: int) -> "Epilogue":
+        """Return the epilogue of the coordinates from start to stop along an axis of a result.
+
+        Raises
+        ------
+        ValueError
+            If an array does not broadcast to the result's shape.
+        """
+
+        def along(name: str) -> ArrayLike | None:
+            value = getattr(self, name)
+            if value is None or not np.ndim(value):
+                return value  # type: ignore[no-any-return]
+            array = _broadcastable(name, np.asarray(value), shape)
+            if array.shape[axis] == 1:
+                return array
+            return array[(slice(None),) * axis + (slice(start, stop),)]
+
+        return replace(self, bias=along("bias"), scale=along("scale"))
+
     @property
     def reads_memory(self) -> bool:
         """Whether there is a bias or a scale that is not a single number."""
@@ -255,17 +275,25 @@ def _fp32(name: str, values: NDArray[Any]) -> NDArray[np.uint32]:
         return values.astype(np.float32).view(np.uint32)
 
 
+def _broadcastable(name: str, array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Return an array with as many axes as a result of this shape, to which it broadcasts."""
+    padded = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
+    if array.ndim > len(shape) or any(
+        n not in (1, size) for n, size in zip(padded.shape, shape, strict=True)
+    ):
+        raise ValueError(
+            f"{name} of shape {array.shape}: expected one that broadcasts to {tuple(shape)}"
+        )
+    return padded
+
+
 def _place(
     name: str, words: NDArray[np.uint32], plan: "Plan", put: Callable[[NDArray], int]
 ) -> dict[str, int]:
     """Return the fields of a bias or scale: one value, an array by fiber, or by coordinate."""
     result, indices = plan.result, plan.statement.result.indices
     shape = tuple(plan.sizes[i] for i in indices)
-    padded = words.reshape((1,) * (len(shape) - words.ndim) + words.shape)
-    if words.ndim > len(shape) or any(
-        n not in (1, size) for n, size in zip(padded.shape, shape, strict=True)
-    ):
-        raise ValueError(f"{name} of shape {words.shape}: expected one that broadcasts to {shape}")
+    padded = _broadcastable(name, words, shape)
     if 0 in shape:  # no element uses it, so it need not be in memory
         return {f"epilogue.{name}_mode": SCALAR, f"epilogue.{name}_value": 0}
     varies = [i for i, n in zip(indices, padded.shape, strict=True) if n != 1]

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from loopnest import Epilogue, Memory, Tensor
+from loopnest.formats.panels import PANEL
 from loopnest_hw.config import NumberFormat
 from tests.rtl.chips import QUICK
 
@@ -89,6 +90,8 @@ class Case:
     mask : Given, optional
     memory : Memory
         Timing of the RTL's memory.
+    panel : int
+        Coordinates of a panel.
     """
 
     dtype: str
@@ -101,6 +104,7 @@ class Case:
     mask: Given | None = None
     complement: bool = False
     memory: Memory = QUICK
+    panel: int = PANEL
 
     @property
     def exact(self) -> bool:
@@ -131,6 +135,7 @@ class Case:
         parts += [f"order={self.order}", f"out={self.out}", f"epilogue={self.epilogue}"]
         parts += [self.semiring] if self.semiring != "plus_times" else []
         parts += [f"{'not ' * self.complement}mask: {self.mask}"] if self.mask is not None else []
+        parts += [f"panels of {self.panel}"] if self.panel != PANEL else []
         return "; ".join([*parts, str(self.memory)])
 
     def __repr__(self) -> str:

@@ -5,11 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from loopnest import ChipError, Epilogue, Memory
 from loopnest.expression.notation import Access, Binary, Expression, Negate, Statement, accesses
 from loopnest.expression.parser import parse
 from loopnest.expression.split import OneKernelError
+from loopnest.formats import panels
+from loopnest.formats.panels import PANEL
+from loopnest_hw.config import LANES
 from loopnest_hw.registers import ErrorCode
 from tests.rtl.chips import Pair
 
@@ -31,8 +35,9 @@ OTHER_RING = 0.35
 VIEWS = 0.35
 MASKS = 0.25
 REPEATS = 0.25
-"""Shares of the cases with a semiring other than (+, x), with views, with masks, and with a tensor
-that occurs more than once.
+PANELS = 0.3
+"""Shares of the cases with a semiring other than (+, x), with views, with masks, with a tensor
+that occurs more than once, and with panels so small that indices have several.
 """
 
 
@@ -89,7 +94,10 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
         fill=0xA5,
     )
     text = str(statement)
-    case = Case(dtype, text, operands, order, out, epilogue, semiring, memory=memory)
+    panel = PANEL
+    if not plain and np.random.default_rng([seed, 4]).random() < PANELS:
+        panel = LANES
+    case = Case(dtype, text, operands, order, out, epilogue, semiring, memory=memory, panel=panel)
     if not plain and statement.result.indices and other.random() < MASKS:
         return _masked(other, case, [sizes[i] for i in statement.result.indices])
     return case
@@ -106,6 +114,13 @@ def run_seed(pair: Pair, seed: int, *, rtl: bool = True) -> str:
 
 
 def check(pair: Pair, case: Case, *, rtl: bool = True) -> bool:
+    """Compute the case, with its panels (`_check`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(panels, "PANEL", case.panel)
+        return _check(pair, case, rtl=rtl)
+
+
+def _check(pair: Pair, case: Case, *, rtl: bool) -> bool:
     """Compute the case, on the RTL too if ``rtl``; return False if it is refused: no kernels have
     these loops, or a result fiber does not fit in any possible order.
 

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ..formats import numbers
+from ..formats import numbers, panels
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
 from ..named import named
@@ -98,8 +98,9 @@ def find_compaction(
     """Return the compaction of a statement, None where no index has few enough coordinates left.
 
     An index is compacted where a matrix or tensor with it is hyper-sparse (of a vector the chip
-    reads no more than its entries), and half of its coordinates are left at most; not where a view
-    looks at it, nor where a `Tensor` with it, which is taken as it is, has more entries than that.
+    reads no more than its entries, but they may be in several panels), and half of its coordinates
+    are left at most; not where a view looks at it, nor where a `Tensor` with it, which is taken as
+    it is, has more entries than that.
     """
     kept: dict[str, Coordinates] = {}
     for index in statement.indices:
@@ -108,7 +109,8 @@ def find_compaction(
         if sizes[index] < MIN_SIZE or any(a.places is not None for a in among):
             continue
         operands = [named[a.name] for a in among]
-        if not any(o.sparse and len(o.shape) > 1 and o.nnz <= few for o in operands):
+        least = 1 if sizes[index] > panels.PANEL else 2
+        if not any(o.sparse and len(o.shape) >= least and o.nnz <= few for o in operands):
             continue
         if any(isinstance(o.source, Tensor) and o.sparse and o.nnz > few for o in operands):
             continue

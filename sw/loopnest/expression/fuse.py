@@ -11,8 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from loopnest_hw.config import COORDINATE_BITS
-
+from ..formats import panels
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
 from ..named import named
@@ -142,6 +141,6 @@ def _groupings(indices: Sequence[str], sizes: Mapping[str, int]) -> list[Groups]
             (*way[:n], (*group, index), *way[n + 1 :])
             for way in ways
             for n, group in enumerate((*way, ()))
-            if prod(sizes[i] for i in (*group, index)) <= 1 << COORDINATE_BITS or not group
+            if prod(sizes[i] for i in (*group, index)) <= panels.PANEL or not group
         ]
     return ways

@@ -73,6 +73,14 @@ class Operand:
         return int(self.source.size)
 
     @property
+    def empty(self) -> bool:
+        """Whether it is known to have no entries."""
+        if not self.known or not self.sparse:
+            return False
+        source = self.source
+        return not (source.values.size if isinstance(source, Tensor) else source.nnz)
+
+    @property
     def scale(self) -> float:
         """How many entries each of its `coordinates` stands for: 1, unless they are a sample."""
         return 1.0

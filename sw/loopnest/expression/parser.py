@@ -18,9 +18,9 @@ from dataclasses import replace
 from math import isfinite
 from string import ascii_uppercase
 
-from loopnest_hw.config import COORDINATE_BITS
+from loopnest_hw.config import POSITION_BITS
 
-from ..arguments import string
+from ..arguments import MAX_SIZE, string
 from .notation import (
     DECIMAL,
     Access,
@@ -214,10 +214,9 @@ class _Parser:
         return taken
 
     def number(self) -> int:
-        most = 1 << COORDINATE_BITS
         # Python refuses long ones, which are slow to convert
-        if len(self.token) > len(str(most)) or int(self.token) > most:
-            raise self.error(f"a number up to 2^{COORDINATE_BITS}")
+        if len(self.token) > len(str(MAX_SIZE)) or int(self.token) > MAX_SIZE:
+            raise self.error(f"a number up to 2^{POSITION_BITS}")
         number = int(self.token)
         self.advance()
         return number

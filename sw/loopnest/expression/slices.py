@@ -7,6 +7,7 @@ computed in slices; the host slices the operands and concatenates the results.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,14 @@ class Slice:
     gone: bool = False
 
     def statement(self, statement: Statement) -> Statement:
-        """Return the statement of the slice."""
+        """Return the statement of the slice, of operands that are no views of sparse ones."""
         return statement.with_accesses(self.access)
 
-    def access(self, access: Access) -> Access:
-        """Return the access; a view gets another offset."""
-        if self.index not in access.indices:
+    def access(self, access: Access, operand: Operand | None = None) -> Access:
+        """Return the access to the slice of an operand; a view gets another offset, unless what it
+        views is sliced.
+        """
+        if self.index not in access.indices or self._viewed_mode(operand) is not None:
             return access
         left = tuple(i for i in access.indices if not (self.gone and i == self.index))
         if access.places is None:
@@ -60,10 +63,24 @@ class Slice:
         """Return the operand's slice; ``sizes`` are those of the whole statement's indices."""
         if self.index not in access.indices:
             return operand
-        if isinstance(operand, View):
-            cut = {**sizes, self.index: self.stop - self.start}
-            return View(operand.base, self.access(access), cut)
-        return self._cut(operand, access.indices.index(self.index))
+        (found,) = slice_operand(operand, access, [self], sizes)
+        return found
+
+    def _viewed_mode(self, operand: Operand | None) -> int | None:
+        """Return the mode of what is viewed that is sliced for the slice of a view: one of a sparse
+        operand at which the index stands alone, since with an offset its level would be dense.
+        """
+        if not isinstance(operand, View) or not operand.sparse or self.gone:
+            return None
+        places = operand.access.places or ()
+        modes = [m for m, place in enumerate(places) if self.index in dict(place.terms)]
+        return modes[0] if len(modes) == 1 and places[modes[0]].plain == self.index else None
+
+    def viewed(self, access: Access, base: Operand) -> Operand:
+        """Return what the slice of a view of a sparse operand shows (`_viewed_mode`)."""
+        modes = [m for m, place in enumerate(access.places or ()) if place.plain == self.index]
+        (found,) = _cut(base, modes[0], [self])
+        return found
 
     def levels(self, result: Access, levels: Sequence[str]) -> tuple[str, ...]:
         """Return the levels of the slice's result, compressed where those of the whole are."""
@@ -79,43 +96,100 @@ class Slice:
         ]
         return tuple(kind for kind, _ in left), tuple(m for _, m in left)
 
-    def _cut(self, operand: Operand, mode: int) -> Operand:
-        source: Any = operand.source
+    def _shape(self, operand: Operand, mode: int) -> list[int]:
+        """Return the shape of an operand's slice along a mode."""
         shape = list(operand.shape)
         shape[mode] = self.stop - self.start
         if self.gone:
             del shape[mode]
+        return shape
 
-        def entries(by_mode: Sequence[NDArray[np.int64]]) -> tuple[NDArray, list[NDArray]]:
-            """Return which entries are in the slice, and their coordinates."""
-            there = (by_mode[mode] >= self.start) & (by_mode[mode] < self.stop)
-            found = [c[there] - (self.start if m == mode else 0) for m, c in enumerate(by_mode)]
-            if self.gone:
-                del found[mode]
-            return there, found
+    def _moved(
+        self, by_mode: Sequence[NDArray[np.int64]], mode: int, there: NDArray
+    ) -> list[NDArray[np.int64]]:
+        """Return the coordinates of those entries that are in the slice along a mode."""
+        found = [c[there] - (self.start if m == mode else 0) for m, c in enumerate(by_mode)]
+        if self.gone:
+            del found[mode]
+        return found
 
-        if isinstance(operand, Expected):
-            layout = None if operand.given is None else self._layout(*operand.given, mode)
-            return operand.reshaped(shape, lambda by_mode: entries(by_mode)[1], layout)
+
+def slice_operand(
+    operand: Operand, access: Access, slices: Sequence[Slice], sizes: Mapping[str, int]
+) -> list[Operand]:
+    """Return slices of an operand along one index, which do not overlap and ascend.
+
+    Parameters
+    ----------
+    sizes : mapping of str to int
+        Of the whole statement's indices.
+    """
+    index = slices[0].index
+    if index not in access.indices:
+        return [operand] * len(slices)
+    if not isinstance(operand, View):
+        return _cut(operand, access.indices.index(index), slices)
+    bases = [operand.base] * len(slices)
+    mode = slices[0]._viewed_mode(operand)
+    if mode is not None:
+        bases = _cut(operand.base, mode, slices)
+    return [
+        View(base, part.access(access, operand), {**sizes, index: part.stop - part.start})
+        for base, part in zip(bases, slices, strict=True)
+    ]
+
+
+def _cut(operand: Operand, mode: int, slices: Sequence[Slice]) -> list[Operand]:
+    source: Any = operand.source
+    if isinstance(operand, Expected):
+        return [_cut_expected(operand, mode, part) for part in slices]
+    if not (isinstance(source, Tensor) or sp.issparse(source)):
+        parts = [source[(slice(None),) * mode + (slice(s.start, s.stop),)] for s in slices]
+        return [
+            operand.with_source(array.reshape(part._shape(operand, mode)))
+            for array, part in zip(parts, slices, strict=True)
+        ]
+    by_mode: Sequence[NDArray[np.int64]]
+    if isinstance(source, Tensor):
+        by_mode, values = source.stored_entries()
+    else:
+        coo = source.tocoo()
+        by_mode, values = [np.asarray(c, np.int64) for c in coo.coords], coo.data
+    found = []
+    for part, there in zip(slices, _members(by_mode[mode], slices), strict=True):
+        shape, columns = part._shape(operand, mode), part._moved(by_mode, mode, there)
         if isinstance(source, Tensor):
-            by_mode, stored = source.stored_entries()
-            there, found = entries(by_mode)
-            levels, modes = self._layout(source.levels, source.mode_order, mode)
-            source = Tensor.from_stored(
-                shape, levels, found, stored[there],
+            levels, modes = part._layout(source.levels, source.mode_order, mode)
+            made: Any = Tensor.from_stored(
+                shape, levels, columns, values[there],
                 dtype=source.dtype, wide=source.wide, mode_order=modes,
             )  # fmt: skip
-        elif sp.issparse(source):
-            coo = source.tocoo()
-            there, found = entries([np.asarray(c, np.int64) for c in coo.coords])
-            if found:
-                source = sp.coo_array((coo.data[there], tuple(found)), shape)
-            else:
-                source = coo.data[there].sum()
+        elif columns:
+            made = sp.coo_array((values[there], tuple(columns)), shape)
         else:
-            source = source[(slice(None),) * mode + (slice(self.start, self.stop),)]
-            source = source.reshape(shape)
-        return Operand(operand.name, source, operand.dtype)
+            made = values[there].sum()
+        found.append(operand.with_source(made))
+    return found
+
+
+def _cut_expected(operand: Expected, mode: int, part: Slice) -> Operand:
+    def moved(by_mode: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+        there = (by_mode[mode] >= part.start) & (by_mode[mode] < part.stop)
+        return part._moved(by_mode, mode, there)
+
+    layout = None if operand.given is None else part._layout(*operand.given, mode)
+    return operand.reshaped(part._shape(operand, mode), moved, layout)
+
+
+def _members(coordinate: NDArray[np.int64], slices: Sequence[Slice]) -> list[NDArray]:
+    """Return which of some coordinates are in each slice."""
+    if len(slices) == 1:
+        return [(coordinate >= slices[0].start) & (coordinate < slices[0].stop)]
+    number = np.searchsorted([part.start for part in slices], coordinate, side="right")
+    number[coordinate >= slices[-1].stop] = 0
+    order = np.argsort(number, kind="stable")
+    bounds = np.searchsorted(number[order], np.arange(1, len(slices) + 2))
+    return [order[a:b] for a, b in pairwise(bounds)]
 
 
 def join(
@@ -123,10 +197,30 @@ def join(
     sizes: Mapping[str, int],
     levels: Sequence[str],
     slices: Sequence[tuple[Slice, Tensor]],
+    zero: int = 0,
 ) -> Tensor:
-    """Return the result of a statement from those of its slices along an index of the result."""
+    """Return the result of a statement from those of its slices along an index of the result.
+
+    Parameters
+    ----------
+    zero : int
+        The value of a dense result in slices that are not given, as bits.
+    """
     result = statement.result.indices
+    shape = [sizes[i] for i in result]
     at = result.index(slices[0][0].index)
+    first = slices[0][1]
+    if COMPRESSED not in levels:
+        whole = np.zeros(shape, first.values.dtype)
+        if zero:
+            whole.view(np.uint32)[...] = zero
+        for part, tensor in slices:
+            place = part.start if part.gone else slice(part.start, part.stop)
+            whole[(slice(None),) * at + (place,)] = tensor.dense_values()
+        return Tensor(
+            shape, levels, [None] * len(shape), whole.reshape(-1),
+            dtype=first.dtype, wide=first.wide,
+        )  # fmt: skip
     columns: list[list[NDArray[np.int64]]] = []
     stored = []
     for part, tensor in slices:
@@ -137,10 +231,9 @@ def join(
             by_mode[at] = by_mode[at] + part.start
         columns.append(by_mode)
         stored.append(values)
-    first = slices[0][1]
     return Tensor.from_stored(
-        [sizes[i] for i in result],
-        sparse_levels(len(result)) if COMPRESSED in levels else (DENSE,) * len(result),
+        shape,
+        sparse_levels(len(result)),
         [np.concatenate(some) for some in zip(*columns, strict=True)],
         np.concatenate(stored),
         dtype=first.dtype,

@@ -94,7 +94,7 @@ class Splitter:
             parts = (Statement(Access(self.name(), kept), factors[at]),)
             factors = [parts[0].result, *others]
         product = Term(product_of(factors, grouped=is_group(term.expression)), term.negate)
-        return Split(parts, replace(statement, expression=_sum([product])))
+        return Split(parts, replace(statement, expression=sum_of([product])))
 
     def reduce(self, statement: Statement) -> Split | None:
         """Split an intermediate off a statement that has too many loops; None if none has fewer: of
@@ -106,14 +106,14 @@ class Splitter:
             return None
 
         def part(expression: Expression, kept: set[str]) -> Access:
-            indices = tuple(i for i in statement.indices if i in kept & _indices(expression))
+            indices = tuple(i for i in statement.indices if i in kept & indices_of(expression))
             parts.append(Statement(Access(self.name(), indices), expression))
             return parts[-1].result
 
         if len(terms) > 2:
-            two = part(_sum(terms[:2]), set(statement.result.indices))
+            two = part(sum_of(terms[:2]), set(statement.result.indices))
             rest = [Term(two, False), *terms[2:]]
-            return Split(tuple(parts), Statement(statement.result, _sum(rest)))
+            return Split(tuple(parts), Statement(statement.result, sum_of(rest)))
         factors = factors_of(terms[0].expression)
         if len(terms) > 1 or len(factors) < 2:
             return None
@@ -123,20 +123,20 @@ class Splitter:
 
         # one factor, since what is summed is wide, of which a product takes one
         own = [
-            _indices(f).difference(statement.result.indices, *map(_indices, others(n)))
+            indices_of(f).difference(statement.result.indices, *map(indices_of, others(n)))
             for n, f in enumerate(factors)
         ]
         if not self.scalars:
             own = [
-                indices - {min(indices)} if indices and indices == _indices(f) else indices
+                indices - {min(indices)} if indices and indices == indices_of(f) else indices
                 for f, indices in zip(factors, own, strict=True)
             ]
         n = max(range(len(factors)), key=lambda n: prod(self.sizes[i] for i in own[n]))
         if not own[n] or any(map(self.wide, _bare(others(n)))):
             return None
-        factors[n] = part(factors[n], _indices(factors[n]) - own[n])
+        factors[n] = part(factors[n], indices_of(factors[n]) - own[n])
         product = Term(product_of(factors), terms[0].negate)
-        return Split(tuple(parts), Statement(statement.result, _sum([product])))
+        return Split(tuple(parts), Statement(statement.result, sum_of([product])))
 
     def _split(self, statement: Statement, operands: int) -> Split | None:
         """Split one or more intermediates off a statement without a mask."""
@@ -145,7 +145,7 @@ class Splitter:
 
         def part(expression: Expression, kept: Sequence[str]) -> Access:
             """Make an expression a statement, and return the access to its result."""
-            own = _indices(expression)
+            own = indices_of(expression)
             if own and kept and own.isdisjoint(kept) and not self.scalars:
                 expression = product_of([expression, self.ones(kept[0])])
                 own.add(kept[0])
@@ -162,10 +162,10 @@ class Splitter:
                     for n, t in enumerate(terms)
                 ]
             elif len(terms) > operands:
-                rest = [Term(part(_sum(terms[:operands]), kept), False), *terms[operands:]]
+                rest = [Term(part(sum_of(terms[:operands]), kept), False), *terms[operands:]]
             else:
                 return None
-            return Split(tuple(parts), Statement(statement.result, _sum(rest)))
+            return Split(tuple(parts), Statement(statement.result, sum_of(rest)))
 
         (term,) = terms
         factors = factors_of(term.expression)
@@ -189,7 +189,7 @@ class Splitter:
         else:
             return None
         rest_term = Term(product_of(factors), term.negate)
-        return Split(tuple(parts), Statement(statement.result, _sum([rest_term])))
+        return Split(tuple(parts), Statement(statement.result, sum_of([rest_term])))
 
     def _sums(
         self,
@@ -206,7 +206,7 @@ class Splitter:
         """
 
         def indices(n: int) -> int:
-            return len(_indices(factors[n]))
+            return len(indices_of(factors[n]))
 
         if not wide:
             terms = {n: len(terms_of(factors[n])) for n in sums}
@@ -244,10 +244,10 @@ class Splitter:
         for t in terms_of(factors[at]):
             product = [*factors_of(t.expression), *others]
             # each is summed over all indices that the whole term is summed over
-            has = _indices(product_of(product))
+            has = indices_of(product_of(product))
             product += [self.ones(i) for i in summed if i not in has]
             multiplied.append(Term(product_of(product), t.negate ^ term.negate))
-        return Statement(statement.result, _sum(multiplied))
+        return Statement(statement.result, sum_of(multiplied))
 
 
 def terms_of(expression: Expression, *, negate: bool = False) -> list[Term]:
@@ -299,7 +299,8 @@ def _bare(factors: Sequence[Expression]) -> list[Access]:
     return [f for f in factors if isinstance(f, Access)]
 
 
-def _sum(terms: Sequence[Term]) -> Expression:
+def sum_of(terms: Sequence[Term]) -> Expression:
+    """Return the sum of some terms."""
     first, *others = terms
     found = Negate(first.expression) if first.negate else first.expression
     for term in others:
@@ -335,7 +336,7 @@ def _contraction(
     """
 
     def cost(pair: tuple[int, int]) -> tuple[bool, bool, int, int]:
-        indices = [_indices(factors[n]) for n in range(len(factors))]
+        indices = [indices_of(factors[n]) for n in range(len(factors))]
         loops = indices[pair[0]] | indices[pair[1]]
         needed = set(statement.result.indices).union(
             *(own for n, own in enumerate(indices) if n not in pair)
@@ -356,5 +357,6 @@ def _in_order(expression: Expression) -> tuple[str, ...]:
     return tuple(dict.fromkeys(i for access in accesses(expression) for i in access.indices))
 
 
-def _indices(expression: Expression) -> set[str]:
+def indices_of(expression: Expression) -> set[str]:
+    """Return the indices of an expression."""
     return set(_in_order(expression))

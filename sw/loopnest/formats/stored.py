@@ -11,6 +11,8 @@ dense levels that start at level l (1 in front of a compressed level, and behind
 
 So row i of ``"dense,compressed"`` is fiber i, and element (i, j) of ``"dense,dense"`` is value
 ``i * columns + j``. A cell of the chip uses ``span[l + 1]`` as its step.
+
+A compressed level wider than a block word numbers is stored as two (`panels`).
 """
 
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from loopnest_hw.config import NumberFormat
 
 from ..arguments import check_mode_order, check_shape, flag, sequence
-from . import numbers, pack
+from . import numbers, pack, panels
 from . import values as values_of
 from .arraylike import ArrayMethods
 from .check import check_levels
@@ -61,16 +63,19 @@ class StoredTensor(ArrayMethods):
             )
         self.levels_chosen = True
         self._bound: dict[NumberFormat, Any] = {}
-        if len(self.arrays) != self.order:
-            raise ValueError(f"{len(self.arrays)} level arrays: expected {self.order}")
-        for l, (kind, array) in enumerate(zip(self.levels, self.arrays, strict=True)):
+        sizes, levels = panels.divided(self.sizes, self.levels)
+        if len(self.arrays) != len(levels):
+            raise ValueError(f"{len(self.arrays)} level arrays: expected {len(levels)}")
+        for l, (kind, array) in enumerate(zip(levels, self.arrays, strict=True)):
             if array is not None and not isinstance(array, CompressedLevel):
                 raise TypeError(
                     f"level {l}: {type(array).__name__}: expected a CompressedLevel or None"
                 )
             if (kind == DENSE) != (array is None):
                 raise ValueError(f"level {l} is {kind}: expected {'no' * (kind == DENSE)} arrays")
-        check_levels(self.sizes, self.levels, self.arrays, len(self.values))
+        check_levels(sizes, levels, self.arrays, len(self.values))
+        if len(levels) > self.order:
+            self._check_last_panels()
 
     @classmethod
     def unchecked(
@@ -161,12 +166,16 @@ class StoredTensor(ArrayMethods):
     def to_dense(self) -> NDArray:
         """Return an array of the tensor's shape; absent entries are 0."""
         if COMPRESSED not in self.levels:
-            whole = numbers.decode(self.values[: self.spans[0]]).reshape(self.sizes)
-            return np.array(whole.transpose(np.argsort(self.mode_order)), order="C")
+            return np.array(numbers.decode(self.dense_values()), order="C")
         coordinates, values = self.to_coo()
         dense = np.zeros(self.shape, values.dtype)
         dense[tuple(coordinates)] = values
         return dense
+
+    def dense_values(self) -> NDArray:
+        """Return the values as stored, of a tensor with dense levels, as an array of its shape."""
+        whole = self.values[: self.spans[0]].reshape(self.sizes)
+        return whole.transpose(np.argsort(self.mode_order))
 
     def stored_entries(self) -> tuple[list[NDArray[np.int64]], NDArray]:
         """Return the coordinates by mode of all stored entries, and the values as stored."""
@@ -180,4 +189,21 @@ class StoredTensor(ArrayMethods):
         return [int(by_level[level][entry]) for level in np.argsort(self.mode_order)]
 
     def _decoded(self) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
-        return pack.decode(self.sizes, self.levels, self.arrays)
+        """Return the coordinates by level of all stored entries, and their values' positions, in
+        the order of the levels.
+        """
+        stored_as = panels.divided(self.sizes, self.levels)
+        columns, position = pack.decode(*stored_as, self.arrays)
+        by_level, at = panels.undivided(columns, self.sizes, self.levels)
+        return by_level, position if at is None else position[at]
+
+    def _check_last_panels(self) -> None:
+        """Check what the stored levels' sizes leave open: coordinates in the last panels."""
+        by_level, _ = self._decoded()
+        for l in panels.wide_levels(self.sizes, self.levels):
+            beyond = by_level[l] >= self.sizes[l]
+            if beyond.any():
+                raise ValueError(
+                    f"level {l}: coordinate {by_level[l][np.argmax(beyond)]}: expected 0 to "
+                    f"{self.sizes[l] - 1}"
+                )

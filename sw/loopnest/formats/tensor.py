@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from loopnest_hw.config import NumberFormat
 
 from ..arguments import check_coordinates, check_memory, check_mode_order, check_shape
-from . import numbers, pack
+from . import numbers, pack, panels
 from . import values as values_of
 from .entries import sorted_unique
 from .levels import MAX_ORDER, Levels, parse_levels, sparse_levels
@@ -29,11 +29,12 @@ class Tensor(StoredTensor):
     Parameters
     ----------
     shape : sequence of int
-        Size of each mode, up to 2^20.
+        Size of each mode, up to 2^32.
     levels : str or sequence of str
         ``"dense"`` or ``"compressed"`` for each level, outermost first.
     arrays : sequence of CompressedLevel or None
-        Position table and block words of each level; None for a dense one.
+        Position table and block words of each level; None for a dense one. Compressed levels of
+        more than 2^20 coordinates have two, the first ones in front (`panels`).
     values : NDArray
         Stored values: uint16 (bf16), float32, int8 or int32; of a tensor without a format, int64,
         uint64, float64 or longdouble.
@@ -261,7 +262,9 @@ class Tensor(StoredTensor):
     ) -> Self:
         kinds = parse_levels(levels, len(shape))
         sizes = [shape[m] for m in mode_order]
-        arrays, position, count = pack.encode(sizes, kinds, by_level, len(stored))
+        columns, at = panels.divide(by_level, sizes, kinds)
+        stored = stored if at is None else stored[at]
+        arrays, position, count = pack.encode(*panels.divided(sizes, kinds), columns, len(stored))
         what = f"a tensor of levels {','.join(kinds)}"
         check_memory(what, shape, count * values_of.value_bytes(dtype, wide), INSTEAD)
         values = np.zeros(count, stored.dtype)

@@ -9,7 +9,7 @@ from loopnest_hw.config import NumberFormat
 from loopnest_hw.format import OPEN_STRIDE, WORD_BYTES
 
 from ..formats import numbers
-from ..formats.pack import COMPRESSED, DENSE, MASK, CompressedLevel
+from ..formats.pack import COMPRESSED, DENSE, MASK, CompressedLevel, decode
 from ..formats.tensor import Tensor
 from .lower import Kernel, value_bytes
 
@@ -103,10 +103,9 @@ def _split_keys(
 ) -> Tensor:
     """Return a result whose fibers hold several indices in one key."""
     plan, result = kernel.plan, kernel.plan.result
-    fibers = (DENSE, COMPRESSED)
-    shape = (result.fibers, result.span)
-    flat = Tensor(shape, fibers, [None, array], values, dtype=dtype, wide=not kernel.narrow)
-    (fiber, key), stored = flat.stored_entries()
+    flat = (result.fibers, result.span), (DENSE, COMPRESSED), [None, array]
+    (fiber, key), position = decode(*flat)
+    stored = values[position]
     column: dict[str, NDArray[np.int64]] = {}
     for i in reversed(result.fiber_loops):
         fiber, column[i] = np.divmod(fiber, plan.sizes[i])

@@ -28,6 +28,7 @@ from ..loops.plan import LATENCY, Plan, default_levels
 from ..loops.planner import make_plan
 from ..memory import capacity, check_result, refusal, result_bytes
 from ..named import named
+from .panelled import panelled
 from .predict import expected_result
 from .prepare import Prepared
 from .regroup import check_split
@@ -96,7 +97,7 @@ def build(
     if compaction is None:
         goal = Goal(statement, chosen, epilogue, as_written=as_written, row_major=row_major)
         _compute(scope, goal)
-        return Planned(prepared, tuple(scope.steps), False)
+        return Planned(prepared, tuple(scope.steps), bool(scope.left_out))
     shape = tuple(sizes[i] for i in statement.result.indices)
     if COMPRESSED not in chosen:
         check_result(str(statement), shape, WORD_BYTES * prod(shape))
@@ -149,6 +150,9 @@ def _compute(scope: Scope, goal: Goal) -> Expected:
         found = _contracted(scope, goal, full=full)
         if found is not None:
             return found
+    found = panelled(scope, goal, _compute)
+    if found is not None:
+        return found
     try:
         plan = _plan(scope, goal, scope.order)
     except OneKernelError as error:
@@ -222,7 +226,7 @@ def _instead(scope: Scope, goal: Goal, plan: Plan) -> tuple[Step, ...] | None:
     """Return steps for a kernel whose result does not fit the accumulator: the estimate was too
     low.
     """
-    scope = replace(scope, steps=[])
+    scope = scope.with_steps()
     if scope.order is None:
         try:
             other = _plan(scope, goal, None, replayable=True, relaxed=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -12,10 +13,12 @@ from loopnest_hw.descriptor import Op
 from ..cost.counts import Counts
 from ..epilogue import Epilogue
 from ..expression.expected import Expected
-from ..expression.notation import Access, Statement
+from ..expression.notation import Access, Statement, named_apart
 from ..expression.operand import Operand
 from ..expression.semiring import Semiring
+from ..expression.slices import Slice, slice_operand
 from ..expression.split import Splitter
+from ..expression.view import View
 from ..loops.plan import index_sizes
 from .steps import HostStep, Step, changed
 
@@ -57,6 +60,8 @@ class Scope:
         The number of parts into which the statement was halved.
     counts : Counts
         Of the operands and intermediates.
+    left_out : set of str
+        The operands of which panels without entries were left out.
     """
 
     config: ChipConfig
@@ -68,6 +73,10 @@ class Scope:
     steps: list[Step]
     pieces: int = 1
     counts: Counts = field(default_factory=Counts)
+    left_out: set[str] = field(default_factory=set)
+    _slices: dict[tuple[Operand, Access, tuple[Slice, ...]], list[Operand]] = field(
+        default_factory=dict
+    )
 
     def operands(self, statement: Statement) -> list[Operand]:
         """Return the operands of a statement, in the order written."""
@@ -121,3 +130,72 @@ class Scope:
     def changed(self, what: str, operand: Operand, change: Callable[[Operand], Operand]) -> Operand:
         """Return an operand rearranged by a step of the host."""
         return changed(self.steps, what, operand, change)
+
+    def with_steps(self) -> "Scope":
+        """Return it with steps of its own."""
+        return replace(self, steps=[], _slices={})
+
+    def slices(
+        self, statement: Statement, slices: Sequence[Slice]
+    ) -> list[tuple[Statement, "Scope"]]:
+        """Return a statement's slices along an index, each with its operands; steps of the host cut
+        them.
+        """
+        sizes = self.sizes(statement)
+        named_statement, of = named_apart(statement)
+        operands = {a.name: self.named[of[a.name]] for a in named_statement.accesses}
+        cut = {
+            a.name: self._cut(operands[a.name], of[a.name], a, slices, sizes)
+            for a in named_statement.accesses
+        }
+        found = []
+        for n, part in enumerate(slices):
+            accesses = {
+                a: part.access(a, operands.get(a.name))
+                for a in (named_statement.result, *named_statement.accesses)
+            }
+            named = {accesses[a].name: cut[a.name][n] for a in named_statement.accesses}
+            own = named_statement.with_accesses(accesses.__getitem__)
+            found.append((own, self.with_operands(named)))
+        return found
+
+    def _cut(
+        self,
+        operand: Operand,
+        name: str,
+        access: Access,
+        slices: Sequence[Slice],
+        sizes: dict[str, int],
+    ) -> list[Operand]:
+        """Return an operand's slices; those of one that is cut twice are the same."""
+        index = slices[0].index
+        if index not in access.indices:
+            return [operand] * len(slices)
+        key = operand, replace(access, name=""), tuple(slices)
+        if key not in self._slices:
+            found = self._slices[key] = slice_operand(operand, access, slices, sizes)
+            for part, piece in zip(slices, found, strict=True):
+                self._add_slice(operand, name, access, part, piece, sizes)
+        return self._slices[key]
+
+    def _add_slice(
+        self,
+        operand: Operand,
+        name: str,
+        access: Access,
+        part: Slice,
+        piece: Operand,
+        sizes: dict[str, int],
+    ) -> None:
+        """Add the step of the host that cuts a slice; a view of something is not cut."""
+        what = f"slice {name} along {part.index}"
+        apply: Callable[..., Operand]
+        if isinstance(operand, View) and isinstance(piece, View):
+            if operand.base is piece.base:
+                return
+            whole, made, apply = operand.base, piece.base, partial(part.viewed, access)
+        else:
+            whole, made, apply = operand, piece, partial(part.operand, access, sizes=sizes)
+        if made.known:
+            made.assume_bounds(*whole.bounds)
+        self.steps.append(HostStep(what, (whole,), made, apply))

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from ..epilogue import keeps_zero
 from ..expression.expected import Expected, in_order
-from ..expression.notation import Binary, Expression, Statement, named_apart
+from ..expression.notation import Binary, Expression, Statement
 from ..expression.operand import Operand
 from ..expression.slices import MAX_SLICES, Slice, join
 from ..formats.tensor import sparse_levels
@@ -30,13 +31,13 @@ def one_by_one(scope: Scope, goal: Goal, compute: Compute) -> Expected | None:
         return None
     slices = [Slice(index, n, n + 1, gone=True) for n in range(sizes[index])]
     if kept:
-        return _joined(scope, goal, slices, compute)
+        return joined(scope, goal, slices, compute)
     parts = [replace(statement.result, name=scope.name()) for _ in slices]
     of_part = Goal(statement, goal.levels)
     if scope.semiring.zero != 0:
         of_part = replace(of_part, levels=sparse_levels(len(statement.result.indices)))
-    for part, result in zip(slices, parts, strict=True):
-        scope.named[result.name] = _slice(scope, part, of_part, compute)
+    for (own, inner), result in zip(scope.slices(statement, slices), parts, strict=True):
+        scope.named[result.name] = compute(inner, replace(of_part, statement=own))
     total: Expression = parts[0]
     for result in parts[1:]:
         total = Binary("+", total, result)
@@ -57,26 +58,59 @@ def halves(scope: Scope, plan: Plan, goal: Goal, compute: Compute) -> Expected |
         return None
     half = sizes[index] // 2
     slices = [Slice(index, 0, half), Slice(index, half, sizes[index])]
-    return _joined(replace(scope, pieces=pieces), goal, slices, compute)
+    return joined(replace(scope, pieces=pieces), goal, slices, compute)
 
 
-def _joined(scope: Scope, goal: Goal, slices: Sequence[Slice], compute: Compute) -> Expected:
-    """Compute a result, joined from slices along one of its indices."""
-    statement, levels = goal.statement, goal.levels
+def joined(
+    scope: Scope,
+    goal: Goal,
+    slices: Sequence[Slice],
+    compute: Compute,
+    *,
+    present: Callable[[Scope, Statement], Statement | None] = lambda _, statement: statement,
+) -> Expected:
+    """Compute a result, joined from slices along one of its indices.
+
+    Parameters
+    ----------
+    present : callable
+        Returns what is left of a slice's statement; None if that has no terms, so that the slice is
+        not computed.
+    """
+    statement, levels, semiring = goal.statement, goal.levels, scope.semiring
     sizes = scope.sizes(statement)
-    found = [_slice(scope, part, goal, compute) for part in slices]
+    shape = [sizes[i] for i in statement.result.indices]
+    axis = statement.result.indices.index(slices[0].index)
+    found: list[tuple[Slice, Expected]] = []
+    for part, (own, inner) in zip(slices, scope.slices(statement, slices), strict=True):
+        kept = present(inner, own)
+        absent = kept is None and keeps_zero(goal.epilogue, semiring.zero)
+        if absent and (found or part is not slices[-1]):
+            continue
+        epilogue = goal.epilogue
+        if epilogue is not None and not part.gone:
+            epilogue = epilogue.part(shape, axis, part.start, part.stop)
+        of_part = replace(
+            goal,
+            statement=own if kept is None else kept,
+            levels=part.levels(statement.result, levels),
+            epilogue=epilogue,
+        )
+        found.append((part, compute(inner, of_part)))
     whole = expected_result(
         statement,
         scope.operands(statement),
         sizes,
         in_order(levels),
         scope.config.dtype,
-        scope.semiring,
+        semiring,
         goal.epilogue,
     )
-
-    what = f"join {len(slices)} slices along {slices[0].index}"
-    return scope.on_host(what, found, whole, partial(_join, statement, sizes, levels, slices))
+    zero = semiring.zero_bits(scope.config.dtype) if goal.epilogue is None else 0
+    computed = [part for part, _ in found]
+    what = f"join {len(found)} slices along {slices[0].index}"
+    join_parts = partial(_join, statement, sizes, levels, computed, zero)
+    return scope.on_host(what, [result for _, result in found], whole, join_parts)
 
 
 @named
@@ -85,30 +119,9 @@ def _join(
     sizes: Mapping[str, int],
     levels: Sequence[str],
     slices: Sequence[Slice],
+    zero: int,
     *parts: Operand,
 ) -> Operand:
     tensors = [(cut, part.source) for cut, part in zip(slices, parts, strict=True)]
-    joined = join(statement, sizes, levels, tensors)
-    return Operand(statement.result.name, joined, parts[0].dtype)
-
-
-def _slice(scope: Scope, part: Slice, goal: Goal, compute: Compute) -> Expected:
-    """Compute the result of a slice of a statement."""
-    sizes = scope.sizes(goal.statement)
-    statement, of = named_apart(goal.statement)
-    named = {
-        part.access(a).name: scope.changed(
-            f"slice {of[a.name]} along {part.index}",
-            scope.named[of[a.name]],
-            partial(part.operand, a, sizes=sizes),
-        )
-        for a in statement.accesses
-    }
-    return compute(
-        scope.with_operands(named),
-        replace(
-            goal,
-            statement=part.statement(statement),
-            levels=part.levels(statement.result, goal.levels),
-        ),
-    )
+    found = join(statement, sizes, levels, tensors, zero)
+    return Operand(statement.result.name, found, parts[0].dtype)

@@ -1,0 +1,256 @@
+"""Indices of more coordinates than a loop has: panels of them. Most tests have small panels."""
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import loopnest
+from loopnest import Chip, Epilogue, Tensor
+from loopnest.formats import panels
+from loopnest.formats.pack import CompressedLevel
+
+PANEL = 32
+LARGE = (1 << 20) + 5
+INT8 = Chip(dtype="int8", backend="model")
+BF16 = Chip(dtype="bf16", backend="model")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(panels, "PANEL", PANEL)
+
+
+def drawn(seed, *shape, density=0.05):
+    rng = np.random.default_rng(seed)
+    return (rng.random(shape) < density) * rng.integers(1, 4, shape)
+
+
+def kernels(chip):
+    return [str(run.kernel.plan.statement) for run in chip.report._runs]
+
+
+@pytest.mark.parametrize("levels", list(product(("dense", "compressed"), repeat=3)))
+def test_a_tensor_of_any_levels(levels, small):
+    array = drawn(1, 70, 33, 5)
+    for order in permutations(range(3)):
+        tensor = Tensor.from_dense(array, levels=levels, mode_order=order)
+        np.testing.assert_array_equal(tensor.to_dense(), array)
+        np.testing.assert_array_equal(tensor.T.to_dense(), array.T)
+        np.testing.assert_array_equal(tensor.convert("dense,dense,compressed").to_dense(), array)
+        wide = [m for m, kind in zip(order, levels, strict=True) if kind == "compressed" and m < 2]
+        assert len(tensor.arrays) == 3 + len(wide)
+        (*by_mode,), _ = tensor.stored_entries()
+        in_order = [by_mode[m] for m in order]
+        assert (np.lexsort(in_order[::-1]) == np.arange(len(by_mode[0]))).all()
+
+
+def test_panels_are_ordinary_tensors(small):
+    """A vector of 70 coordinates in panels of 32: those that hold something, and each one's own."""
+    tensor = Tensor.from_coo([[1, 65, 69]], [5, 6, 7], (70,), dtype="int8")
+    outer, inner = tensor.arrays
+    assert outer.words.tolist() == [0b101]
+    assert inner.words.tolist() == [0b10, 0b100010]
+    assert inner.table.tolist() == [0, 0, 1, 1, 2]
+    with pytest.raises(ValueError, match=r"level 0: coordinate 69: expected 0 to 68"):
+        Tensor((69,), "compressed", tensor.arrays, tensor.values, dtype="int8")
+    beyond = CompressedLevel(outer.table, np.array([0b1001], np.uint32))
+    with pytest.raises(ValueError, match=r"level 0, .* coordinate at or above the size 3"):
+        Tensor((70,), "compressed", [beyond, inner], tensor.values, dtype="int8")
+    with pytest.raises(ValueError, match=r"1 level arrays: expected 2"):
+        Tensor((70,), "compressed", [inner], tensor.values, dtype="int8")
+
+
+def test_a_tensor_larger_than_a_panel():
+    tensor = Tensor.from_coo([[3, LARGE - 1], [LARGE - 1, 0]], [1, 2], (LARGE, LARGE))
+    (rows, columns), values = tensor.to_coo()
+    assert (rows.tolist(), columns.tolist()) == ([3, LARGE - 1], [LARGE - 1, 0])
+    assert values.tolist() == [1, 2]
+    huge = Tensor.from_coo([[7, (1 << 32) - 1]], [1, 2], (1 << 32,))
+    assert huge.nbytes < 100 and huge.to_coo()[0][0].tolist() == [7, (1 << 32) - 1]
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "tensor", "columns", "compressed", "array"])
+def test_products(kind, small):
+    A, B, x = (drawn(n, *shape, density=0.5) for n, shape in enumerate([(70, 40), (40, 33), (40,)]))
+    levels = {
+        "columns": ("dense,compressed", (1, 0)),
+        "compressed": ("compressed,compressed", None),
+    }
+
+    def given(array):
+        if kind == "array":
+            return array
+        if kind in ("csr", "csc"):
+            return sp.coo_array(array).asformat(kind)
+        own, order = levels.get(kind, ("dense,compressed", None))
+        return Tensor.from_dense(array, levels=own, mode_order=order)
+
+    for chip in (INT8, BF16):
+        y = chip.compute("y[i] = A[i,j] * x[j]", A=given(A), x=x)
+        np.testing.assert_array_equal(np.asarray(y), A @ x)
+        C = chip.matmul(given(A), given(B))
+        assert C.shape == (70, 33)
+        np.testing.assert_array_equal(C if kind == "array" else C.toarray(), A @ B)
+        assert len(kernels(chip)) == 3 * 2 * (2 + 1)
+
+
+def test_statements(small):
+    A, B = drawn(1, 70, 40), drawn(2, 70, 40)
+    b, d, v = drawn(3, 70, density=0.9), drawn(4, 40, density=0.9), drawn(5, 70)
+    sparse = {
+        "A": sp.csr_array(A),
+        "S": sp.csr_array(A[:40]),
+        "B": sp.csr_array(B),
+        "v": sp.coo_array(v),
+    }
+    operands = {**sparse, "b": b, "d": d}
+    for statement, expected in (
+        ("x[i] = b[i] - A[i,j] * d[j]", b - A @ d),
+        ("x[i] = A[i,j] * d[j] - B[i,j] * d[j] + v[i]", A @ d - B @ d + v),
+        ("X[i,j] = A[i,j] + B[i,j]", A + B),
+        ("X[j,i] = A[i,j] - B[i,j]", (A - B).T),
+        ("t = A[i,j] * B[i,j]", (A * B).sum()),
+        ("x[i] = b[i] * (v[i] + A[i,j] * d[j])", b * (40 * v + A @ d)),
+        ("X[i,k] = A[i,j] * B[k,j] * d[j]", (A * d) @ B.T),
+        ("x[i] = b[i+3] - b[i]", b[3:] - b[:-3]),
+        ("x[i] = A[i+2,j] * d[j]", A[2:] @ d),
+        ("t = S[i,i]", A[:40].trace()),
+        ("X[i,j] = A[i,j] * d[j] where v[i]", A * d * (v != 0)[:, None]),
+        ("X[i,j] = A[i,j] * d[j] where not B[i,j]", A * d * (B == 0)),
+        ("x[i] = A[i,j] * d[j] where not v[i]", (A @ d) * (v == 0)),
+    ):
+        used = {name: x for name, x in operands.items() if f"{name}[" in statement}
+        found = INT8.compute(statement, **used)
+        found = found.toarray() if sp.issparse(found) else found
+        np.testing.assert_array_equal(found, expected, statement)
+
+
+def test_semirings(small):
+    A, x = drawn(1, 70, 40), drawn(2, 40)
+    A[40:50] = 0
+    given = {"A": sp.csr_array(A), "x": sp.coo_array(x)}
+    there = (A[:, None, :] != 0) & (x != 0)
+    for name, terms, zero in (
+        ("min_plus", A + x, np.inf),
+        ("max_times", A * x, -np.inf),
+        ("or_and", (A * x != 0) * 1, 0),
+    ):
+        best = np.min if name == "min_plus" else np.max
+        expected = best(np.where(there[:, 0], terms, zero), axis=1)
+        y = BF16.compute("y[i] = A[i,j] * x[j]", out="dense", semiring=name, **given)
+        np.testing.assert_array_equal(y, expected)
+        y = BF16.compute("y[i] = A[i,j] * x[j]", out="compressed", semiring=name, **given)
+        assert y.nnz == there.any(axis=(1, 2)).sum()
+        np.testing.assert_array_equal(y.toarray(), np.where(there.any(axis=(1, 2)), expected, 0))
+
+
+@pytest.mark.parametrize("order", [None, "i"])
+def test_a_zero_does_not_hide_a_negative_maximum(order, small):
+    """A panel without terms is no term: the maximum of those there are is -6."""
+    a, b = np.zeros(100), np.zeros(100)
+    a[[50, 90]], b[[50, 70]] = -3, 2
+    given = {"a": sp.coo_array(a), "b": sp.coo_array(b), "semiring": "max_times_0"}
+    assert BF16.compute("t = a[i] * b[i]", order=order, **given) == -6
+    found = BF16.compute("x[j] = a[i] * b[i] + c[j]", c=sp.coo_array(-np.eye(1, 40)[0]), **given)
+    np.testing.assert_array_equal(found.toarray(), [-1, *[-6] * 39])
+
+
+def test_the_order_of_additions(small):
+    """Panels in their order, as many at a time as a kernel has operands."""
+    rng = np.random.default_rng(1)
+    a = rng.integers(1, 200, 5 * PANEL).astype(np.float32) * np.float32(2) ** rng.integers(
+        -9, 9, 5 * PANEL
+    ).astype(np.float32)
+    whole = BF16.compute("t = a[i]", a=a)
+    p = [BF16.compute("t = a[i]", a=a[n : n + PANEL]) for n in range(0, len(a), PANEL)]
+    first = BF16.compute("t = a + b + c", a=Tensor.from_dense(p[0], dtype="bf16", wide=True),
+                         b=Tensor.from_dense(p[1], dtype="bf16", wide=True),
+                         c=Tensor.from_dense(p[2], dtype="bf16", wide=True)).to_dense()  # fmt: skip
+    assert whole == (first + p[3]) + p[4] or whole == first + (p[3] + p[4])
+    BF16.compute("t = a[i]", a=a)
+    added = [text for text in kernels(BF16) if "part" in text.split("=")[1]]
+    assert added == ["part4 = part1 + part2 + part3", "t = part4 + part5 + part6"]
+
+
+def test_an_epilogue_in_panels(small):
+    A, x = drawn(1, 70, 40), drawn(2, 40, density=0.9) - 2
+    bias = np.arange(70) - 30
+    expected = np.maximum(A @ x + bias, 0)
+    given = {"A": sp.csr_array(A), "x": x}
+    epilogue = Epilogue(bias=bias, relu=True, out="narrow")
+    y = INT8.compute("y[i] = A[i,j] * x[j]", epilogue=epilogue, **given)
+    np.testing.assert_array_equal(y, expected)
+    columns = Epilogue(bias=bias, scale=np.full((40, 1), 2))
+    Y = INT8.compute("Y[j,i] = A[i,j] * x[j]", out="dense,dense", epilogue=columns, **given)
+    np.testing.assert_array_equal(Y, 2 * ((A * x).T + bias))
+    with pytest.raises(ValueError, match=r"bias of shape \(32,\): expected one that .* \(70,\)"):
+        INT8.compute("y[i] = A[i,j] * x[j]", epilogue=Epilogue(bias=bias[:32]), **given)
+
+
+def test_panels_without_entries_have_no_kernel(small):
+    A = np.zeros((90, 90), int)
+    A[3, 40] = A[80, 5] = 2
+    x = np.arange(90)
+    y = INT8.compute("y[i] = A[i,j] * x[j]", A=sp.csr_array(A), x=x)
+    np.testing.assert_array_equal(y, A @ x)
+    assert len(kernels(INT8)) == 2
+    B = sp.csr_array(A.T)
+    C = INT8.compute("C[i,j] = A[i,k] * B[k,j]", A=sp.csr_array(A), B=B)
+    np.testing.assert_array_equal(C.toarray(), A @ A.T)
+    assert len(kernels(INT8)) == 2
+    y = INT8.compute("y[i] = b[i] + A[i,j] * x[j]", A=sp.csr_array((90, 90)), x=x, b=x)
+    np.testing.assert_array_equal(y, x)
+    for out in ("dense", "compressed"):
+        y = BF16.compute(
+            "y[i] = A[i,j] * x[j]", A=sp.csr_array((90, 90)), x=x, out=out, semiring="min_plus"
+        )
+        assert y.nnz == 0 if out == "compressed" else np.isinf(y).all()
+
+
+def test_programs(small, tmp_path):
+    A, x = drawn(1, 70, 40), drawn(2, 40, density=0.9)
+    A[:32, :32] = 0
+    steps = ["h[i] = A[i,j] * x[j]", "y[j] = A[i,j] * h[i]"]
+    given = {"A": sp.csr_array(A), "x": x}
+    program = loopnest.compile(steps, given, chip=INT8)
+    np.testing.assert_array_equal(program(), A.T @ (A @ x))
+    other = sp.csr_array(drawn(7, 70, 40))
+    np.testing.assert_array_equal(program.run(A=other)["y"], other.T @ (other @ x))
+    program.save(tmp_path / "program.lnp")
+    loaded = loopnest.load(tmp_path / "program.lnp", chip=INT8)
+    np.testing.assert_array_equal(loaded(), A.T @ (A @ x))
+    with pytest.raises(ValueError, match=r"A: .* leaves out coordinates"):
+        loaded.run(A=other)
+    with_x = loopnest.compile(steps[:1], {"A": other, "x": x}, chip=INT8)
+    assert not with_x.contents.bound[0].compacted
+    np.testing.assert_array_equal(with_x.run(x=x[::-1])["h"], other @ x[::-1])
+
+
+def test_sizes_above_a_panel():
+    rng = np.random.default_rng(1)
+    at = [rng.integers(0, LARGE, 3000) for _ in range(2)]
+    at[0][:2] = at[1][1:3] = LARGE - 1
+    A = sp.csr_array(sp.coo_array((np.ones(3000), tuple(at)), (LARGE, LARGE)))
+    A.data = np.minimum(A.data, 100)
+    x = rng.integers(-3, 4, LARGE)
+    y = INT8.compute("y[i] = A[i,j] * x[j]", A=A, x=x)
+    np.testing.assert_array_equal(y, A @ x)
+    C = INT8.matmul(A, A)
+    assert (C != A @ A).nnz == 0 and C.nnz == (A @ A).nnz
+    d = np.arange(LARGE) % 100
+    difference = INT8.compute("y[i] = d[i+1] - d[i]", d=d)
+    np.testing.assert_array_equal(difference, np.diff(d))
+    first, second = (sp.coo_array(([2, 3], ([5, 1 << 31],)), (1 << 32,)) for _ in range(2))
+    assert INT8.compute("t = a[i] * b[i]", a=first, b=second) == 13
+    assert len(kernels(INT8)) == 1
+
+
+def test_a_table_is_gathered():
+    rng = np.random.default_rng(1)
+    table = rng.integers(-100, 100, (LARGE, 2)).astype(np.int8)
+    rows = rng.integers(0, LARGE, 20)
+    chosen = sp.coo_array((np.ones(20), (np.arange(20), rows)), (20, LARGE))
+    found = INT8.compute("Y[b,d] = S[b,r] * T[r,d]", S=chosen, T=table)
+    np.testing.assert_array_equal(found, table[rows])
