@@ -13,6 +13,7 @@ from loopnest import Assignment, Chip, Epilogue, Memory
 from loopnest.images.convolution import convolution
 from loopnest.images.layout import ImageLayout
 from loopnest.images.pooling import max_pool
+from loopnest.loops.result import Part
 from loopnest.program.program import Program
 from loopnest_hw.registers import OFFSETS, ErrorCode
 
@@ -201,4 +202,38 @@ def test_a_saved_program(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyP
         loaded.run(h0=-x)
         assert accesses.count(START) == 1
         assert [name for name, _ in accesses].count("write") == 1
+    assert not simulator(chip).violations
+
+
+@on("shrunk/int8", "shrunk/bf16")
+def test_parts_in_their_places(pair: Pair) -> None:
+    """Kernels write parts of one tensor, the first one among zeros, in a memory that holds
+    anything: twice, with other inputs, bit for bit the golden model.
+    """
+    rng = np.random.default_rng(8)
+    shape = (3, 9, 5)
+    first, last = Part(shape, (0, 1, 0), (0, 1, 2)), Part(shape, (0, 8, 0), (0, 2))
+    items = [
+        Assignment(statement="X0[h,t,d] = A[h,k,t] * V[k,d]", part=first),
+        Assignment(statement="X[h,d] = B[h,d]", part=last, base="X0"),
+        "Y[h,t,o] = X[h,t,d] * W[d,o]",
+    ]
+    inputs = {
+        "A": draw(rng, (3, 4, 6), 1),
+        "V": sp.csr_array(draw(rng, (4, 5), 0.4)),
+        "B": draw(rng, (3, 5), 0.8),
+        "W": draw(rng, (5, 2), 1),
+    }
+    chip = pair.chip(Memory(latency=30, fill=0x5A))
+    program, golden = (
+        loopnest.compile(items, inputs, chip=c)
+        for c in (chip, Chip(pair.preset, dtype=pair.dtype, backend="model"))
+    )
+    for sign in (1, -1):
+        given = {**inputs, "B": sign * inputs["B"]}
+        found, expected = program.run(**given)["Y"], golden.run(**given)["Y"]
+        x = np.zeros(shape)
+        x[:, 1:7] = np.einsum("hkt,kd->htd", inputs["A"], inputs["V"].toarray())
+        x[:, 8] = given["B"]
+        assert Bits(found) == Bits(expected) and np.array_equal(found, x @ inputs["W"])
     assert not simulator(chip).violations

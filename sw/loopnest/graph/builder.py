@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import scipy.sparse as sp
 
 from ..epilogue import Epilogue
-from ..formats.pack import DENSE
+from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Levels, sparse_levels
 from ..images.layer import Layer
+from ..loops.result import Part
 from ..program.operation import HostOperation, Reshape
 from ..program.prepare import TAKEN
 from ..program.program import Assignment, Item
@@ -46,6 +48,8 @@ class Builder:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._levels: dict[str, Levels] = {}
         self._shaped: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._places: dict[str, int] = {}
+        self._computed: set[str] = set()
         self._taken = {*TAKEN, *names}
 
     def name(self, wanted: str) -> str:
@@ -86,9 +90,12 @@ class Builder:
         sizes: Mapping[str, int] | None = None,
         semiring: str = "plus_times",
         sample: Any = None,
+        part: Part | None = None,
+        base: str | None = None,
     ) -> str:
         """Add a statement; return the name of its result, of this shape. The result is dense, but
-        stored without its zeros if a ``sample`` says where an example of it has others.
+        stored without its zeros if a ``sample`` says where an example of it has others. ``part``
+        and ``base`` are those of `Assignment`.
         """
         tensor = self.name(like)
         left = f"{tensor}[{','.join(indices)}]" if indices else tensor
@@ -103,10 +110,50 @@ class Builder:
                 epilogue=epilogue,
                 semiring=semiring,
                 sizes=dict(sizes) if sizes else None,
+                part=part,
+                base=base,
             )
         )
+        self._places[tensor] = len(self.items) - 1
+        self._computed.add(tensor)
         self._shapes[tensor] = tuple(shape)
         return tensor
+
+    def computed(self, tensor: str) -> bool:
+        """Return whether kernels compute a tensor."""
+        return tensor in self._computed
+
+    def place_of(self, tensor: str) -> int:
+        """Return the place of the statement that computes a tensor among the items."""
+        return self._places[tensor]
+
+    def may_move(self, tensor: str) -> bool:
+        """Return whether the statement that computes a tensor may write it into another one
+        (`write_into`).
+        """
+        if tensor not in self._places:
+            return False
+        item = self.items[self._places[tensor]]
+        assert isinstance(item, Assignment) and item.out is not None
+        arrays = item.epilogue is not None and item.epilogue.reads_memory
+        dense = COMPRESSED not in item.out and item.semiring == "plus_times"
+        shaped = any(own == tensor for own, _ in self._shaped)
+        return dense and not arrays and not shaped and item.part is None
+
+    def write_into(
+        self, tensor: str, part: Part, base: str | None, shape: Sequence[int], *, narrow: bool
+    ) -> None:
+        """Let the statement that computes a tensor write it into ``base``, or among zeros: it is
+        the whole tensor then, of this shape.
+        """
+        item = self.items[self._places[tensor]]
+        assert isinstance(item, Assignment)
+        epilogue = item.epilogue
+        if narrow:
+            epilogue = replace(epilogue or Epilogue(), out="narrow")
+        item = replace(item, part=part, base=base, epilogue=epilogue)
+        self.items[self._places[tensor]] = item
+        self._shapes[tensor] = tuple(shape)
 
     def add_layer(self, tensor: str, layer: Layer, epilogue: Epilogue | None) -> None:
         """Add a layer on images, whose result is ``tensor``."""
@@ -118,6 +165,7 @@ class Builder:
         self._levels[tensor] = assignment.out
         self.items.append(assignment)
         self._shapes[tensor] = layer.layout.shape
+        self._computed.add(tensor)
 
     def levels(self, tensor: str) -> Levels:
         """Return the levels of a layer's result."""
@@ -135,6 +183,7 @@ class Builder:
                 found = self.name(tensor)
                 self.items.append(Reshape(result=found, operand=tensor, shape=shape))
                 self._shapes[found] = shape
+                self._computed.add(found)
             self._shaped[tensor, shape] = found
         return self._shaped[tensor, shape]
 

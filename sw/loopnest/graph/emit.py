@@ -12,6 +12,7 @@ from loopnest_hw.config import COORDINATE_BITS
 
 from .builder import MAX_MODES
 from .emit_images import emit_images
+from .emit_places import concat, pad
 from .lower import TOO_LARGE, Lowering
 from .placement import Placed
 from .stages import MOVED, Stage
@@ -311,60 +312,6 @@ def _embedding(lowering: Lowering, stage: Stage) -> str:
     return ""
 
 
-# Arrangement that moves elements: products with sparse matrices of where they go
-
-
-def _concat(lowering: Lowering, stage: Stage) -> str:
-    rank = len(stage.shape)
-    axis = stage.attributes["axis"] % rank
-    unit = lowering.sum_scale(stage.inputs)
-    if lowering.too_large(stage.inputs, unit):
-        return TOO_LARGE
-    size, first = stage.shape[axis], 0
-    terms = []
-    sizes: dict[str, int] = {}
-    for n, name in enumerate(stage.inputs):
-        own = lowering.shape(name)[axis]
-        places = sp.eye_array(size, own, k=-first, format="csr")
-        first += own
-        name = lowering.term(name, unit)
-        term = lowering.access(name, _around(rank, axis, f"a{n}"), sizes)
-        terms.append(f"{_places(lowering, stage, places, f'a{n}')} * {term}")
-    result = _around(rank, axis, "i")
-    lowering.statement(stage, result, " + ".join(terms), unit=unit, sizes=sizes)
-    return ""
-
-
-def _pad(lowering: Lowering, stage: Stage) -> str:
-    """Pad one axis with zeros."""
-    (name,) = stage.inputs
-    rank = len(stage.shape)
-    padded = [axis for axis, pair in enumerate(stage.attributes["padding"]) if any(pair)]
-    if stage.attributes.get("value", 0) != 0 or len(padded) != 1:
-        return "it pads several axes, or with another number than 0"
-    (axis,) = padded
-    before = stage.attributes["padding"][axis][0]
-    places = sp.eye_array(stage.shape[axis], lowering.shape(name)[axis], k=-before, format="csr")
-    sizes: dict[str, int] = {}
-    term = lowering.access(name, _around(rank, axis, "a"), sizes)
-    product = f"{_places(lowering, stage, places, 'a')} * {term}"
-    result = _around(rank, axis, "i")
-    lowering.statement(stage, result, product, unit=lowering.scale(name), sizes=sizes)
-    return ""
-
-
-def _around(rank: int, axis: int, index: str) -> list[Group]:
-    """Return the indices of a tensor: those of an axis, and of what is before and after it."""
-    return [("b", range(axis)), (index, [axis]), ("e", range(axis + 1, rank))]
-
-
-def _places(lowering: Lowering, stage: Stage, places: sp.csr_array, index: str) -> str:
-    """Return the access of a matrix that says where the coordinates of an axis go."""
-    matrix = lowering.build.add_constant(f"{stage.result}_places", places)
-    rows = "i" if places.shape[0] != 1 else "0"
-    return f"{matrix}[{rows},{index if places.shape[1] != 1 else '0'}]"
-
-
 EMIT: dict[str, Emit] = {
     "linear": _linear,
     "matmul": _matmul,
@@ -375,8 +322,8 @@ EMIT: dict[str, Emit] = {
     "sum": _reduce,
     "mean": _reduce,
     "max": _reduce,
-    "concat": _concat,
-    "pad": _pad,
+    "concat": concat,
+    "pad": pad,
     "embedding": _embedding,
     "embedding_bag": _embedding,
 }

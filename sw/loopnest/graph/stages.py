@@ -21,7 +21,7 @@ FEATURES: Mapping[str, int] = {
 }
 """The axis along which an epilogue's numbers may vary; along any single one for other operators."""
 
-COMPUTE = {*FEATURES, "add", "sub", "mul", "sum", "mean", "max", "concat", "pad"}
+COMPUTE = {*FEATURES, "add", "sub", "mul", "sum", "mean", "max", "concat"}
 """Operators that kernels compute, with an epilogue."""
 
 APPLIED = {"relu", "clamp", "hardsigmoid", "fake_quantize"}
@@ -219,7 +219,7 @@ def _along(stage: Stage, array: NDArray[np.float64]) -> tuple[Any, int | None] |
     rank = len(stage.shape)
     padded = (1,) * (rank - array.ndim) + array.shape
     along = [axis for axis, size in enumerate(padded) if size != 1]
-    if len(along) != 1:
+    if len(along) != 1 or stage.operator == "concat":  # parts are written one by one
         return None
     allowed = FEATURES.get(stage.operator)
     if allowed is not None and along[0] != allowed % rank:

@@ -106,6 +106,10 @@ class Tensors:
         """Say where a tensor of the graph is."""
         self._values[name] = value
 
+    def names_of(self, tensor: str) -> set[str]:
+        """Return the tensors of the graph that are views of one of the program, so far."""
+        return {name for name, value in self._values.items() if value.tensor == tensor}
+
     # Numbers
 
     def wide(self, integers: Any) -> Any:

@@ -59,12 +59,15 @@ class Ready:
     operands : tuple of Placed or int
         By column; a number is that of the kernel in the list whose result it is.
     sampled : Sampled
+    base : Placed, int or None
+        Likewise the tensor of which the result is a part: it is written there.
     """
 
     plan: Plan
     epilogue: Epilogue | None
     operands: tuple[Placed | int, ...]
     sampled: Sampled
+    base: Placed | int | None = None
 
 
 def single(kernel: Kernel) -> KernelList:
@@ -115,24 +118,26 @@ def lower_list(
         for operand in ready.operands:
             if isinstance(operand, int):
                 last[operand] = n
-    results, nbytes = overlay(
-        [
-            Block(
-                region_bytes(config, ready.plan, ready.epilogue),
-                n,
-                len(kernels) if n in kept else last[n],
-            )
-            for n, ready in enumerate(kernels)
-        ]
-    )
+    for n, ready in reversed(list(enumerate(kernels))):
+        last[n] = len(kernels) if n in kept else last[n]
+        if isinstance(ready.base, int):
+            last[ready.base] = max(last[ready.base], last[n])
+    own = [n for n, ready in enumerate(kernels) if ready.base is None]
+    blocks = [
+        Block(region_bytes(config, kernels[n].plan, kernels[n].epilogue), n, last[n]) for n in own
+    ]
+    offsets, nbytes = overlay(blocks)
     first = arena.reserve(nbytes)
+    results = {n: first + offset for n, offset in zip(own, offsets, strict=True)}
     placed: list[Placed] = []
     lowered: list[Kernel] = []
     for n, ready in enumerate(kernels):
         operands = tuple(placed[o] if isinstance(o, int) else o for o in ready.operands)
-        own = ready.sampled
-        is_last = n == len(kernels) - 1
-        listed = Listed(arena, first + results[n], is_last, own.copies, own.budget)
+        base, is_last = ready.base, n == len(kernels) - 1
+        if base is not None:
+            results[n] = results[base] if isinstance(base, int) else base.values
+        copies, budget = ready.sampled.copies, ready.sampled.budget
+        listed = Listed(arena, results[n], is_last, copies, budget, base is not None)
         kernel = lower(config, ready.plan, operands, epilogue=ready.epilogue, listed=listed)
         lowered.append(kernel)
         placed.append(_result(config, kernel))
@@ -149,7 +154,8 @@ def region_bytes(config: ChipConfig, plan: Plan, epilogue: Epilogue | None) -> i
 def _result(config: ChipConfig, kernel: Kernel) -> Placed:
     """Return a kernel's result as an operand of those after it."""
     fields, result = kernel.fields, kernel.plan.result
-    levels: list[tuple[int, int] | None] = [None] * len(kernel.plan.statement.result.indices)
+    rank = len(kernel.plan.statement.result.indices if result.part is None else result.part.shape)
+    levels: list[tuple[int, int] | None] = [None] * rank
     nbytes = fields["result.values_end"] - fields["result.values"]
     if result.compressed:
         levels[-1] = fields["result.table"], fields["result.blocks"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ MAX_RESERVED_LANES = 1 << 26
 
 CAPACITY = 8
 """Capacity of a compressed result, as a multiple of the expected entries."""
+
+ON_HOST, ON_CHIP = object(), object()
+"""Who initialises a result."""
 
 BUDGET = 20_000_000
 CYCLES_PER_STEP = 200
@@ -83,7 +87,8 @@ class Kernel:
 class Listed:
     """A kernel's place in a list: the memory of all of them, the byte address of its result's
     regions, whether it is the last one, and the descriptor's ``copies`` and ``budget``, which a
-    sample of the operands tells before they are there.
+    sample of the operands tells before they are there. ``based``: the region has the tensor of
+    which the result is a part.
     """
 
     arena: Arena
@@ -91,6 +96,7 @@ class Listed:
     last: bool
     copies: int
     budget: int
+    based: bool
 
 
 def lower(
@@ -101,6 +107,7 @@ def lower(
     epilogue: Epilogue | None = None,
     capacity: int | None = None,
     listed: Listed | None = None,
+    base: Tensor | None = None,
 ) -> Kernel:
     """Lay out memory and fill in the descriptor.
 
@@ -113,6 +120,8 @@ def lower(
         a multiple of the expected entries.
     listed : Listed, optional
         The place in a list of kernels.
+    base : Tensor, optional
+        The tensor of which the result is a part, without it; by default zeros.
 
     Raises
     ------
@@ -146,6 +155,7 @@ def lower(
         "result.fill": plan.semiring.zero_bits(config.dtype),
         "result.size": result.span,
         "result.compressed": result.compressed,
+        "result.start": 0 if result.part is None else result.part.start,
     }
     narrow = epilogue is not None and epilogue.narrow
     fields["result.output"] = Output.NARROW if narrow else Output.WIDE
@@ -160,10 +170,14 @@ def lower(
     if epilogue is not None:
         fields |= lower_epilogue(config, epilogue, plan, arena.put)
     place = arena if listed is None else Arena(listed.result)
-    _result(config, plan, narrow, capacity, place, fields, on_chip=listed is not None)
+    if listed is not None:
+        initial = None if listed.based else ON_CHIP
+    else:
+        initial = ON_HOST if base is None else base.values
+    _result(config, plan, narrow, capacity, place, fields, initial)
     rings = share_pool(config, plan.scanners, plan.expected, _epilogue_lines(plan, fields))
-    for s, (base, last) in enumerate(rings):
-        fields |= {f"ring.{s}.base": base, f"ring.{s}.last": last}
+    for s, (first, last) in enumerate(rings):
+        fields |= {f"ring.{s}.base": first, f"ring.{s}.last": last}
     plain = {path: int(value) for path, value in fields.items()}
     held = 0.0 if result.replayable else plan.expected.held
     if listed is not None:
@@ -190,7 +204,7 @@ def region_sizes(
     result, size = plan.result, value_bytes(config.dtype, narrow)
     most = result.fibers * result.span
     if not result.compressed:
-        return {"values": most * size}
+        return {"values": result.places * size}
     entries = most if capacity is None else capacity
     return {
         # at least one entry: the end of an empty nest is written as a fiber's
@@ -313,11 +327,11 @@ def _result(
     capacity: int,
     arena: Arena,
     fields: dict[str, int],
-    *,
-    on_chip: bool,
+    initial: Any,
 ) -> None:
     """Place the result; tables are initialised with zeros, dense values with the semiring's zero,
-    so that a fiber that is not visited is empty: by the host or ``on_chip``.
+    so that a fiber that is not visited is empty, `ON_HOST` or `ON_CHIP`; or the region has the
+    values ``initial``, or if that is None what is there.
     """
     result, sizes = plan.result, region_sizes(config, plan, narrow, capacity)
     # if the semiring's zero is not 0, an epilogue visits the whole result, and zeros stay
@@ -326,14 +340,17 @@ def _result(
     if not result.compressed:
         target, nbytes = plan.statement.result, sizes["values"]
         shape = [plan.sizes[i] for i in target.indices]
+        shape = shape if result.part is None else list(result.part.shape)
         check_memory(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
     filled, word = ("table", 0) if result.compressed else ("values", background)
     for region, nbytes in sizes.items():
-        if region != filled:
+        if region != filled or initial is None:
             address = arena.reserve(nbytes)
-        elif on_chip:
+        elif initial is ON_CHIP:
             fields |= {"result.initialise": 1, "result.background": word}
             address = arena.reserve(nbytes)
+        elif initial is not ON_HOST:
+            address = arena.put(initial)
         else:
             address = arena.put(np.full(-(-nbytes // WORD_BYTES), word, np.uint32))
         fields |= {f"result.{region}": address, f"result.{region}_end": address + nbytes}

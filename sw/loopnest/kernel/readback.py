@@ -35,8 +35,10 @@ def _read_dense(
 ) -> Tensor:
     plan, result = kernel.plan, kernel.plan.result
     kind = numbers.storage_dtype(dtype, not kernel.narrow)
-    nbytes = result.fibers * result.span * value_bytes(dtype, kernel.narrow)
+    nbytes = result.places * value_bytes(dtype, kernel.narrow)
     values = _view(read(kernel.fields["result.values"], nbytes), kind)
+    if result.part is not None:
+        return _dense(kernel, dtype, values.reshape(result.part.shape), mode_order)
     loops = (*result.fiber_loops, *result.key_loops)
     grid = values
     if result.key_loops:
@@ -45,15 +47,20 @@ def _read_dense(
         whole = values.reshape([plan.sizes[i] for i in result.fiber_loops] + widths)
         cut = tuple(slice(plan.sizes[i]) for i in loops)
         grid = whole[cut]
-    indices = plan.statement.result.indices
-    shape = tuple(plan.sizes[i] for i in indices)
     ordered = grid.reshape([plan.sizes[i] for i in loops])
-    ordered = ordered.transpose([loops.index(indices[m]) for m in mode_order])
+    by_mode = ordered.transpose([loops.index(i) for i in plan.statement.result.indices])
+    return _dense(kernel, dtype, by_mode, mode_order)
+
+
+def _dense(
+    kernel: Kernel, dtype: NumberFormat, array: NDArray, mode_order: Sequence[int]
+) -> Tensor:
+    """Return an array of stored values as a tensor that stores the modes in this order."""
     return Tensor(
-        shape,
-        (DENSE,) * len(shape),
-        [None] * len(shape),
-        np.ascontiguousarray(ordered).reshape(-1),
+        array.shape,
+        (DENSE,) * array.ndim,
+        [None] * array.ndim,
+        np.ascontiguousarray(array.transpose(mode_order)).reshape(-1),
         dtype=dtype,
         wide=not kernel.narrow,
         mode_order=mode_order,

@@ -5,7 +5,7 @@ fiber, the others are keys within it. The host converts to any other order or le
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from loopnest_hw.config import COORDINATE_BITS, LANES, POSITION_BITS
@@ -19,6 +19,35 @@ from ..named import named
 named(LeafMode), named(ResultMode)
 
 KEYS = 1 << COORDINATE_BITS
+
+
+@named
+@dataclass(frozen=True)
+class Part:
+    """What a result is of a larger dense tensor, whose modes lie in their order.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the tensor.
+    first : tuple of int
+        The coordinates of the result's first element.
+    modes : tuple of int
+        The mode that each index of the result walks; the others stay where the first element is.
+    """
+
+    shape: tuple[int, ...]
+    first: tuple[int, ...]
+    modes: tuple[int, ...]
+
+    @property
+    def start(self) -> int:
+        """Position of the first element."""
+        return sum(self.step(mode) * at for mode, at in enumerate(self.first))
+
+    def step(self, mode: int) -> int:
+        """Return the positions from one coordinate of a mode to the next."""
+        return prod(self.shape[mode + 1 :])
 
 
 @named
@@ -38,6 +67,8 @@ class ResultPlan:
         Table, blocks and values, or dense values alone.
     leaf_mode, accumulate, drain_stop, full
         The descriptor's fields of these names.
+    part : Part or None
+        Where a dense result lies in a larger tensor.
     """
 
     fiber_loops: tuple[str, ...]
@@ -50,6 +81,30 @@ class ResultPlan:
     accumulate: bool
     drain_stop: int
     full: bool
+    part: Part | None = None
+
+    @property
+    def places(self) -> int:
+        """Values in the region of a dense result."""
+        return self.fibers * self.span if self.part is None else prod(self.part.shape)
+
+    def placed(
+        self, indices: Sequence[str], sizes: Mapping[str, int], part: Part
+    ) -> "ResultPlan | None":
+        """Return the plan of the same result, with these indices, as a part of a larger tensor;
+        None where the chip cannot write it there.
+        """
+        rows = (DENSE,) * len(indices), tuple(range(len(indices)))
+        if self.layout(indices, sizes) != rows:
+            return None
+        mode_of = dict(zip(indices, part.modes, strict=True))
+        if any(part.step(mode_of[i]) != self.modes[i][1] for i in self.key_loops):
+            return None
+        modes = {
+            i: (kind, part.step(mode_of[i]) if kind is ResultMode.FIBER else step)
+            for i, (kind, step) in self.modes.items()
+        }
+        return replace(self, modes=modes, part=part)
 
     @property
     def replayable(self) -> bool:
@@ -63,8 +118,11 @@ class ResultPlan:
     ) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
         """Return levels and mode order of the tensor that the chip writes, of a result with these
         indices; None if it is no tensor: keys of several indices in one compressed level, or
-        with padding between.
+        with padding between. A part has that of the whole tensor.
         """
+        if self.part is not None:
+            rank = len(self.part.shape)
+            return (DENSE,) * rank, tuple(range(rank))
         loops = (*self.fiber_loops, *self.key_loops)
         kinds = [DENSE] * len(loops)
         if self.compressed:

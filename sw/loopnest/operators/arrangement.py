@@ -28,6 +28,23 @@ def arrange(
 
 
 @host
+def place_parts(
+    *parts: Array,
+    shape: Sequence[int],
+    firsts: Sequence[Sequence[int]],
+    sizes: Sequence[Sequence[int]],
+) -> Array:
+    """An array of zeros with parts in it, each seen with its ``sizes``, and from its first
+    coordinates on.
+    """
+    found = np.zeros(tuple(shape), np.result_type(*parts))
+    for part, first, own in zip(parts, firsts, sizes, strict=True):
+        at = tuple(slice(f, f + size) for f, size in zip(first, own, strict=True))
+        found[at] = part.reshape(tuple(own))
+    return found
+
+
+@host
 def place_pixels(x: Array, *, origin: int, steps: Sequence[int], positions: int) -> Array:
     """Images x (batch, channels, *size) as an array (positions, channels): pixel (n, *at) is row
     ``origin + sum(steps * (n, *at))``, the others are 0.

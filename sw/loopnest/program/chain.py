@@ -45,8 +45,13 @@ def find_chain(
         reserved[step.result] = region_bytes(config, step.plan, step.epilogue)
         if reserved[step.result] > MAX_REGION or sum(reserved.values()) > MAX_REGIONS:
             break
-        if not all(_there(step, column, chosen, made) for column in range(len(step.operands))):
+        columns = range(len(step.plan.operands))
+        if not all(_there(step, column, chosen, made) for column in columns):
             break
+        if step.base is not None and root(step.base) in made:
+            before = root(step.base)
+            if last_use[before] > n or before in kept or not _rows(chosen[made[before]]):
+                break
         made[step.result] = len(chosen)
         chosen.append(step)
         reserved = {
@@ -68,6 +73,13 @@ def _there(
     return not mask and _in_place(
         before[number], step.operands[column], step.plan.nest.columns[column]
     )
+
+
+def _rows(step: KernelStep) -> bool:
+    """Return whether a kernel writes a dense result in the order of its modes."""
+    plan = step.plan
+    written = plan.result.layout(plan.statement.result.indices, plan.sizes)
+    return written is not None and written == row_major(len(written[0]))
 
 
 def _in_place(step: KernelStep, operand: Operand, stored: Stored) -> bool:

@@ -20,6 +20,7 @@ from ..progress import Watch, running
 from .build import Planned
 from .chain import root
 from .image import Region
+from .placed import put
 from .start import Stage, Start
 from .steps import KernelStep, Step, pack_operands
 
@@ -138,7 +139,13 @@ def _kernel(step: KernelStep, packed: Sequence[Tensor], runner: Runner, values: 
         inner = dict(values)
         kept = [*values, instead[-1].result]
         execute(instead, runner.instead_of(step), inner, kept)
-        found = inner[instead[-1].result].source
+        own = inner[instead[-1].result]
+        part = step.plan.result.part
+        if part is not None:
+            bases = packed[len(step.plan.operands) :]
+            whole = [Operand(step.result.name, base, own.dtype) for base in bases]
+            own = put(part, own.dtype, step.result.wide, own, *whole)
+        found = own.source
         assert step.result.given is not None
         tensor = found.convert(*step.result.given)
     return Operand(step.result.name, tensor, step.result.dtype)
@@ -165,7 +172,15 @@ def run_kernel(
     """
     capacity: int | None = None
     while True:
-        kernel = lower(config, step.plan, tuple(tensors), epilogue=step.epilogue, capacity=capacity)
+        columns = len(step.plan.operands)
+        kernel = lower(
+            config,
+            step.plan,
+            tuple(tensors[:columns]),
+            epilogue=step.epilogue,
+            capacity=capacity,
+            base=next(iter(tensors[columns:]), None),
+        )
         try:
             with running(str(step.plan.statement), step.plan.cycles, progress) as tick:
                 (counters,) = backend.run(single(kernel), tick)

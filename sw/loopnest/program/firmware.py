@@ -257,6 +257,9 @@ class _Writer:
         shape = [plan.sizes[i] for i in indices]
         modes = [result.modes[i] for i in indices]
         steps = [step for _, step in modes]
+        if result.part is not None:
+            shape = list(result.part.shape)
+            modes, steps = [(ResultMode.FIBER, step) for step in _steps(shape)], _steps(shape)
         if isinstance(operand, Reshaped):
             if result.compressed or steps != _steps(shape):
                 raise ValueError(

@@ -14,12 +14,14 @@ from ..expression.parser import parse
 from ..expression.reshaped import Reshaped
 from ..expression.semiring import find_semiring
 from ..formats.tensor import Levels
+from ..loops.result import Part
 from .build import Planned, build
 from .chain import root
 from .contents import Bound, Contents, Layer, Outcome, UnplannedError, execute_contents, outcome
 from .device import Device
 from .explain import Explanation
 from .operation import BOUND, HostOperation, Reshape
+from .placed import place
 from .prepare import Prepared, prepare
 from .runnable import Runnable
 from .saved import write_program
@@ -37,6 +39,8 @@ class Assignment:
 
     A mask is written in the statement. ``sizes`` are those of indices that stand alone nowhere, as
     those of a slice: ``y[i] = x[2*i+1]``; a tensor that is larger there shows its first elements.
+    With a ``part`` the result is that part of a larger dense tensor, which is zeros elsewhere, or
+    ``base``, a tensor that the statement does not have.
     """
 
     statement: str
@@ -45,6 +49,8 @@ class Assignment:
     epilogue: Epilogue | None = None
     semiring: str = "plus_times"
     sizes: Mapping[str, int] | None = None
+    part: Part | None = None
+    base: str | None = None
 
 
 Item: TypeAlias = Assignment | HostOperation | Reshape
@@ -211,7 +217,7 @@ class Program(Runnable):
         return prepare(
             self._device.config,
             assignment.statement,
-            {name: known[name] for name in item.operands},
+            {name: known[name] for name in item.operands if name != assignment.base},
             semiring=find_semiring(string("semiring", assignment.semiring)),
             order=assignment.order,
             out=assignment.out,
@@ -239,8 +245,11 @@ class Program(Runnable):
                     prepared,
                     device.memory.latency,
                     as_written=True,
-                    row_major=item.result in reshaped,
+                    row_major=item.result in reshaped or source.part is not None,
                 )
+                if source.part is not None:
+                    base = None if source.base is None else {**known, **plans.results}[source.base]
+                    planned = place(planned, source.part, base)
                 plans.planned[item.result] = planned
                 plans.steps += planned.steps
                 found = planned.result
@@ -252,10 +261,10 @@ class Program(Runnable):
                 plans.steps += (step,)
                 found = step.result
             else:
-                base = plans.results.get(source.operand)
-                if not isinstance(base, Expected):
+                seen = plans.results.get(source.operand)
+                if not isinstance(seen, Expected):
                     raise ValueError(f"{source}: expected the result of a statement")
-                found = Reshaped(source.result, base, source.shape)
+                found = Reshaped(source.result, seen, source.shape)
             plans.results[item.result] = known[item.result] = found
             for name in item.operands:
                 if name in self._constants and last_use[name] is item:
@@ -323,6 +332,7 @@ class _Item:
             used = {a.tensor: None for a in statement.accesses if a.number is None}
             written = source.statement
             name = statement.result.tensor
+            used |= {} if source.base is None else {source.base: None}
             return cls(deepcopy(source), written, str(statement), name, tuple(used))
         operands = source.operands if isinstance(source, HostOperation) else (source.operand,)
         return cls(source, str(source), str(source), source.result, operands)

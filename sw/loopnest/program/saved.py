@@ -27,7 +27,7 @@ from .start import Stage, Start
 from .steps import HostStep, KernelStep
 
 FORMAT = "loopnest program"
-VERSION = 2
+VERSION = 3
 """Of the files that `write_program` writes; others are refused."""
 
 HEADER = "program.json"

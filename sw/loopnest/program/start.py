@@ -11,6 +11,7 @@ from loopnest_hw.format import WORD_BYTES
 
 from ..expression.difference import DENSER
 from ..expression.operand import Operand
+from ..expression.reshaped import row_major
 from ..formats import numbers
 from ..formats.tensor import Tensor
 from ..kernel.arena import DESCRIPTOR, Placed
@@ -128,7 +129,8 @@ class _Layout:
     """What an image is made of.
 
     ``columns``: for each kernel and operand the number of the region, or if it is negative the
-    complement of that of the kernel whose result it is. ``kept`` are the kernels whose results are
+    complement of that of the kernel whose result it is; ``bases`` those of the tensors of which
+    results are parts. ``kept`` are the kernels whose results are
     read after the last one.
     """
 
@@ -136,6 +138,7 @@ class _Layout:
     steps: Sequence[KernelStep]
     packed: Sequence[Packed]
     columns: Sequence[tuple[int, ...]]
+    bases: Sequence[int | None]
     sampled: Sequence[Sampled]
     kept: Collection[int]
 
@@ -147,10 +150,22 @@ class _Layout:
             bytes_of = WORD_BYTES if packed.wide else self.config.dtype.narrow_bytes
             fitting = [t for t in (packed.default, *tensors[n : n + 1]) if t is not None]
             regions.append(place(arena, packed, bytes_of, fitting))
-        ready = []
-        for step, columns, sampled in zip(self.steps, self.columns, self.sampled, strict=True):
-            operands: list[Placed | int] = [regions[c].placed if c >= 0 else ~c for c in columns]
-            ready.append(Ready(step.plan, step.epilogue, tuple(operands), sampled))
+
+        def found(number: int) -> Placed | int:
+            return regions[number].placed if number >= 0 else ~number
+
+        ready = [
+            Ready(
+                step.plan,
+                step.epilogue,
+                tuple(map(found, columns)),
+                sampled,
+                None if base is None else found(base),
+            )
+            for step, columns, base, sampled in zip(
+                self.steps, self.columns, self.bases, self.sampled, strict=True
+            )
+        ]
         kernels, descriptors = lower_list(self.config, ready, arena, self.kept)
         return Image(
             kernels,
@@ -172,12 +187,13 @@ def _lay_out(
     found: list[Packed] = []
     samples: list[Tensor] = []
     every: list[tuple[int, ...]] = []
+    bases: list[int | None] = []
     sampled: list[Sampled] = []
     for step in steps:
         columns: list[int] = []
         own: list[Tensor] = []
         for c, (operand, stored) in enumerate(
-            zip(step.operands, step.plan.nest.columns, strict=True)
+            zip(step.plan.operands, step.plan.nest.columns, strict=True)
         ):
             levels, modes = stored.packing
             before = made.get(root(operand))
@@ -198,9 +214,17 @@ def _lay_out(
             columns.append(numbered[key])
             own.append(samples[numbered[key]])
         every.append(tuple(columns))
+        base = None if step.base is None else made.get(root(step.base))
+        bases.append(None if base is None else ~base)
+        if step.base is not None and base is None:
+            # a region of its own: the kernel writes into it
+            bases[-1] = len(found)
+            levels, modes = row_major(len(step.base.shape))
+            found.append(_packed(step.base, levels, modes, None, fixed))
+            samples.append(_expected(step.base, levels, modes))
         sampled.append(sample(config, step.plan, step.epilogue, own))
     kept = {n for n, step in enumerate(steps) if step.result in read}
-    return _Layout(config, steps, found, every, sampled, kept)
+    return _Layout(config, steps, found, every, bases, sampled, kept)
 
 
 def _packed(

@@ -7,6 +7,7 @@ from typing import Any
 from ..epilogue import Epilogue
 from ..expression.expected import Expected
 from ..expression.operand import Operand
+from ..expression.reshaped import row_major
 from ..expression.stored import Stored
 from ..expression.view import View
 from ..formats.tensor import Tensor
@@ -27,17 +28,20 @@ class KernelStep:
     instead : callable or None
         Returns steps that compute the same where the accumulator turns out to have too few slots,
         the last one's result being that of this step; None if there are none.
+    base : Operand or None
+        The tensor of which the result is a part, without it.
     """
 
     plan: Plan
     epilogue: Epilogue | None
     result: Expected
     instead: Callable[[], "tuple[Step, ...] | None"] | None = None
+    base: Operand | None = None
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The operands by column."""
-        return self.plan.operands
+        """The operands by column, and the base if there is one."""
+        return self.plan.operands if self.base is None else (*self.plan.operands, self.base)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +97,9 @@ class Packing:
 
 
 def pack_operands(plan: Plan, operands: Sequence[Operand]) -> tuple[Tensor, ...]:
-    """Pack the operands of a plan."""
+    """Pack the operands of a plan, and a base behind them as it lies in memory."""
     packing = Packing()
-    return tuple(
-        packing.pack(operand, stored)
-        for operand, stored in zip(operands, plan.nest.columns, strict=True)
-    )
+    columns = plan.nest.columns
+    packed = [packing.pack(operand, s) for operand, s in zip(operands, columns, strict=False)]
+    bases = operands[len(columns) :]
+    return (*packed, *(base.packed(*row_major(len(base.shape))) for base in bases))

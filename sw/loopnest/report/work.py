@@ -68,6 +68,6 @@ def _result_bytes(run: Run) -> int:
     result = kernel.plan.result
     size = value_bytes(run.config.dtype, kernel.narrow)
     if not result.compressed:
-        return result.fibers * result.span * size
+        return result.places * size
     table = max(1, result.fibers) * ENTRY_WORDS  # the end of an empty nest is one
     return WORD_BYTES * (table + counted["result_blocks"]) + size * counted["result_values"]

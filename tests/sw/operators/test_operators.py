@@ -275,6 +275,17 @@ CASES: dict[str, list[Case]] = {
         ([x, y], {"equation": "nchw,cow->nco"}, lambda x, y: torch.einsum("nchw,cow->nco", x, y))
     ],
     "prod": [([x], {"axes": (1,)}, lambda x: x.prod(1))],
+    "place_parts": [
+        (
+            [y, y[:1]],
+            {
+                "shape": (y.shape[0] + 1, y[0].size + 2),
+                "firsts": [(0, 1), (y.shape[0], 2)],
+                "sizes": [(y.shape[0], y[0].size), (1, y[0].size)],
+            },
+            lambda a, b: torch.cat((F.pad(a.flatten(1), (1, 1)), F.pad(b.flatten(1), (2, 0)))),
+        )
+    ],
     "place_pixels": [
         (
             [x],
