@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..epilogue import Epilogue
-from ..images.convolution import convolution
+from ..images.convolution import convolution, repeated, repeats_channels
 from ..images.layer import Layer
 from ..images.layout import CrowdedError, ImageLayout
 from ..images.pooling import avg_pool, global_average, max_pool, repack
@@ -95,6 +95,16 @@ def _copied(lowering: Lowering, name: str, layout: ImageLayout, epilogue: Epilog
     return Image(tensor, layout, epilogue is None or not epilogue.narrow)
 
 
+def _repeated(lowering: Lowering, name: str, image: Image, channels: int) -> Image:
+    """Add a statement that repeats each channel of images; return the images."""
+    border = find_room(name, lowering.uses, lowering.shapes, lowering.rooms).border
+    tensor = lowering.build.name(f"{name}_repeated")
+    times = channels // image.layout.channels
+    layer = repeated(image.layout, times, border, image=image.tensor, result=tensor)
+    lowering.build.add_layer(tensor, layer, None if image.wide else Epilogue(out="narrow"))
+    return Image(tensor, layer.layout, image.wide)
+
+
 def _conv(lowering: Lowering, stage: Stage) -> str:
     name, weight = stage.inputs[:2]
     if lowering.constant(weight) is None:
@@ -112,12 +122,18 @@ def _conv(lowering: Lowering, stage: Stage) -> str:
     room = find_room(stage.result, lowering.uses, lowering.shapes, lowering.rooms)
     tensor = lowering.build.name(stage.result)
     strided = set(stage.attributes["stride"]) != {1}
+    density = 1 - lowering.zeros(name)
+    repeats = repeats_channels(weights, stage.attributes["groups"], density)
 
     def layer(image: Image) -> Layer:
+        attributes = dict(stage.attributes)
+        if repeats:
+            attributes["groups"] = len(weights)
+            image = _repeated(lowering, name, image, len(weights))
         return convolution(
             image.layout,
             weights,
-            **stage.attributes,
+            **attributes,
             border=0 if strided else room.border,
             image=image.tensor,
             result=tensor,

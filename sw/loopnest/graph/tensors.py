@@ -86,6 +86,10 @@ class Tensors:
         known = self._constants.get(name)
         return self._seen[name].shape if known is None else tuple(known.shape)
 
+    def zeros(self, name: str) -> float:
+        """Return the share of zeros of the example of a tensor that is not constant."""
+        return self._seen[name].zeros
+
     def constant(self, name: str) -> Any:
         """Return a tensor of the graph if it is known before a run, otherwise None."""
         return self._constants.get(name)

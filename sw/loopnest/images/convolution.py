@@ -12,7 +12,7 @@ result at a time. Filters are the leaf's lanes, and if they fill its steps less 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from .layer import Layer
 from .layout import CrowdedError, ImageLayout
 from .windows import Axis, Each, Pads, Sides, make_axes, sides
 
+CYCLES_OF_CHANNEL, CYCLES_OF_COPY = 1.7, 2.0
+"""Of a pixel's channel: a tap of its filters, and its copy, as estimated for `single`."""
 DENSE_FROM = 0.95
 """Share of nonzero weights from which their channels and filters are stored dense."""
 
@@ -148,6 +150,30 @@ def convolution(
         layout=found,
         order=order,
     )
+
+
+def repeats_channels(
+    weights: NDArray, groups: int, density: float, multipliers: int = ChipConfig.multipliers
+) -> bool:
+    """Return whether a convolution of each channel with several filters takes less time on images
+    whose channels are repeated (`repeated`), one for each filter: the leaf's lanes are filters, and
+    those of one channel fill few of them.
+    """
+    filters, own, *kernel = weights.shape
+    times, there = filters // groups, weights.reshape(groups, -1, prod(kernel)) != 0
+    if own != 1 or times == 1:
+        return False
+    steps = -(-times // multipliers)
+    together = density * float(there.any(axis=1).sum()) * max(CYCLES_OF_CHANNEL, steps)
+    apart = density * groups * CYCLES_OF_COPY * steps + float(there.sum()) / multipliers
+    return apart < together
+
+
+def repeated(layout: ImageLayout, times: int, border: Pads, *, image: str, result: str) -> Layer:
+    """Return images with each channel several times, one behind the other, as a layer."""
+    ones = np.ones((layout.channels * times, 1, *[1] * layout.dimensions), np.float32)
+    groups = layout.channels
+    return convolution(layout, ones, groups=groups, border=border, image=image, result=result)
 
 
 def windows_layout(

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+import loopnest
+from loopnest.graph import emit_images
 from loopnest.graph.graph import Graph, Node
-from tests.sw.graph.models import check, normal, places, starts
+from tests.sw.graph.models import CHIP, check, normal, places, starts
 
 
 def window(stride=1, padding=0, dilation=1, groups=1, dimensions=2):
@@ -150,3 +152,43 @@ def test_padding_before_a_convolution_is_its_own():
     )
     model = check(graph)
     assert places(model) == {"y": "chip"} and len(model.layers) == 1
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_several_filters_of_each_channel(stride, zeros, monkeypatch):
+    """The channels are repeated, where that takes less time: the filters of one are few lanes."""
+    x = normal(1, 2, 24, 7, 7)
+    graph = Graph(
+        {"x": np.where(np.abs(x) > 1.6, x, 0) if zeros else x},
+        {"w": normal(2, 48, 1, 3, 3), "b": normal(3, 48), "v": normal(4, 48, 1, 3, 3)},
+        (
+            Node("y", "conv", ("x", "w", "b"), window(stride, 1, groups=24)),
+            Node("r", "relu", ("y",)),
+            Node("z", "conv", ("r", "v"), window(1, 1, groups=48)),
+        ),
+        ("z",),
+    )
+    model = check(graph)
+    assert set(places(model).values()) == {"chip"} and starts(model) == 1
+    assert ("x_repeated" in model.layers) is not zeros
+
+    def otherwise(weights, groups, _):
+        return zeros and len(weights) > groups
+
+    monkeypatch.setattr(emit_images, "repeats_channels", otherwise)
+    other = loopnest.compile(graph, chip=CHIP)
+    if not zeros:
+        assert sum(model.expected.values()) < sum(other.expected.values())
+    np.testing.assert_allclose(model(), other(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("filters", "kept", "density", "repeats"),
+    [(2, 1, 1, True), (1, 1, 1, False), (4, 1, 1, True), (4, 1, 0.4, False), (8, 1, 1, False),
+     (2, 0, 1, False)],
+)  # fmt: skip
+def test_when_channels_are_repeated(filters, kept, density, repeats):
+    weights = kept * np.ones((16 * filters, 1, 3, 3), np.float32)
+    assert emit_images.repeats_channels(weights, 16, density) is repeats
+    assert not emit_images.repeats_channels(np.ones((8, 2, 3, 3)), 4, 1.0)
