@@ -72,13 +72,14 @@ def check_result(what: str, shape: tuple[int, ...], nbytes: int) -> None:
 def refusal(what: str, shape: tuple[int, ...], nbytes: int, limit: int) -> str:
     """Return the message for a result that is not computed."""
     return (
-        f"{what}: this result of shape {shape} takes about {_written(nbytes)}: expected up to "
-        f"{_written(limit)}, the available memory; use out= with compressed levels, or other "
+        f"{what}: this result of shape {shape} takes about {written(nbytes)}: expected up to "
+        f"{written(limit)}, the available memory; use out= with compressed levels, or other "
         f"statements"
     )
 
 
-def _written(nbytes: int) -> str:
+def written(nbytes: int) -> str:
+    """Return a number of bytes in words."""
     if nbytes < 1 << 20:
         return f"{nbytes} bytes"
     return f"{nbytes / (1 << 30):.1f} GB" if nbytes >= 1 << 30 else f"{nbytes / (1 << 20):.0f} MB"

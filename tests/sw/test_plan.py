@@ -262,3 +262,23 @@ def test_one_loop_may_not_fit_the_accumulator():
         (plan,) = chip.explain("y[i] = x[i]", x=x, epilogue=bias).plans
         assert plan.fits is fits
         assert np.array_equal(chip.compute("y[i] = x[i]", x=x, epilogue=bias), x + 1)
+
+
+def test_rows_are_compressed_where_many_are_empty():
+    rng = np.random.default_rng(1)
+    chip, x, n = Chip(backend="model"), rng.integers(1, 5, 20_000), 20_000
+
+    def levels(nnz, make=lambda A: A, **arguments):
+        at = rng.integers(0, n, (2, nnz))
+        A = sp.coo_array((np.ones(nnz), tuple(at)), (n, n)).tocsr()
+        given = {"A": make(A), "x": x, **arguments}
+        (plan,) = chip.explain("y[i] = A[i,j] * x[j]", **given).plans
+        np.testing.assert_array_equal(
+            np.asarray(chip.compute("y[i] = A[i,j] * x[j]", **given)), A @ x
+        )
+        return plan.loops, plan.nest.columns[0].levels
+
+    assert levels(14_000) == (("i", "j"), ("compressed", "compressed"))
+    assert levels(14_000, order="ij") == (("i", "j"), ("compressed", "compressed"))
+    assert levels(25_000) == (("i", "j"), ("dense", "compressed"))
+    assert levels(14_000, Tensor.from_scipy) == (("i", "j"), ("dense", "compressed"))

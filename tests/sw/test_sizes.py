@@ -10,11 +10,16 @@ import loopnest
 from loopnest import Chip, Epilogue, Tensor
 from loopnest.formats import panels
 from loopnest.formats.pack import CompressedLevel
+from loopnest.formats.rows import take_rows
+from loopnest.kernel.arena import Arena
 
 PANEL = 32
 LARGE = (1 << 20) + 5
 INT8 = Chip(dtype="int8", backend="model")
 BF16 = Chip(dtype="bf16", backend="model")
+
+
+LEVELS = list(product(("dense", "compressed"), repeat=3))
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def kernels(chip):
     return [str(run.kernel.plan.statement) for run in chip.report._runs]
 
 
-@pytest.mark.parametrize("levels", list(product(("dense", "compressed"), repeat=3)))
+@pytest.mark.parametrize("levels", LEVELS)
 def test_a_tensor_of_any_levels(levels, small):
     array = drawn(1, 70, 33, 5)
     for order in permutations(range(3)):
@@ -254,3 +259,47 @@ def test_a_table_is_gathered():
     chosen = sp.coo_array((np.ones(20), (np.arange(20), rows)), (20, LARGE))
     found = INT8.compute("Y[b,d] = S[b,r] * T[r,d]", S=chosen, T=table)
     np.testing.assert_array_equal(found, table[rows])
+
+
+@pytest.mark.parametrize("levels", [levels for levels in LEVELS if levels[0] == "dense"])
+def test_rows_of_a_tensor_share_its_arrays(levels):
+    array = drawn(1, 9, 4, 50)
+    tensor = Tensor.from_dense(array, levels=levels, mode_order=(1, 0, 2), dtype="int8")
+    for start, stop in ((0, 4), (1, 3), (3, 4), (2, 2)):
+        part = take_rows(tensor, start, stop)
+        np.testing.assert_array_equal(part.to_dense(), array[:, start:stop])
+        assert np.shares_memory(part.values, tensor.values) or not part.values.size
+        packed = Tensor.from_dense(array[:, start:stop], levels=levels, mode_order=(1, 0, 2))
+        for one, other in zip(part.arrays, packed.arrays, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                np.testing.assert_array_equal(one.words, other.words)
+                np.testing.assert_array_equal(one.table, other.table)
+
+
+def test_rows_that_cannot_be_shared(small):
+    matrix = drawn(1, 9, 5)
+    assert take_rows(Tensor.from_dense(matrix, levels="compressed,dense"), 0, 4) is None
+    assert take_rows(Tensor.from_dense(drawn(1, 9, 50), levels="dense,compressed"), 0, 4) is None
+    tensor = Tensor.from_dense(matrix, levels="dense,compressed", dtype="int8")
+    assert take_rows(tensor, 3, 9).nnz == np.count_nonzero(matrix[3:])
+    # two rows whose values are in the other order
+    level = CompressedLevel(np.array([0, 1, 1, 0, 2], np.uint32), np.array([1, 2], np.uint32))
+    values = np.array([4, 5], np.int8)
+    crossed = Tensor((2, 9), "dense,compressed", [None, level], values, dtype="int8")
+    assert take_rows(crossed, 0, 2) is None
+    assert take_rows(crossed, 0, 1).to_dense()[0, 0] == 5
+
+
+def test_memory_that_is_too_small():
+    arena = Arena((1 << 32) - 4096)
+    tensor = Tensor.from_dense(np.zeros((3, 2048)), dtype="int8")
+    what = r"operand A of shape \(3, 2048\) takes 6144 bytes: 4096 bytes of 4.0 GB, the memory"
+    with pytest.raises(ValueError, match=what):
+        arena.place(tensor, "A")
+    with pytest.raises(ValueError, match=r"A: a dense tensor of shape .* takes 8589934592 bytes"):
+        A = np.broadcast_to(np.int8(1), (1 << 20, 1 << 13))
+        INT8.compute("y[i] = A[i,j] * x[j]", A=A, x=np.ones(1 << 13))
+    available = r"x\[i,j\] = .*: this result of shape .* takes about .* GB: expected up to"
+    with pytest.raises(ValueError, match=available):
+        INT8.compute("x[i,j] = a[i] * b[j]", a=np.ones(LARGE), b=np.ones(LARGE))

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ..formats.pack import COMPRESSED, DENSE
+from ..formats.rows import take_rows
 from ..formats.tensor import Tensor, sparse_levels
 from ..named import named
 from .expected import Expected, Layout
@@ -149,6 +150,10 @@ def _cut(operand: Operand, mode: int, slices: Sequence[Slice]) -> list[Operand]:
             operand.with_source(array.reshape(part._shape(operand, mode)))
             for array, part in zip(parts, slices, strict=True)
         ]
+    if isinstance(source, Tensor) and not slices[0].gone:
+        uncopied = _uncopied(source, mode, slices)
+        if uncopied is not None:
+            return [operand.with_source(part) for part in uncopied]
     by_mode: Sequence[NDArray[np.int64]]
     if isinstance(source, Tensor):
         by_mode, values = source.stored_entries()
@@ -170,6 +175,32 @@ def _cut(operand: Operand, mode: int, slices: Sequence[Slice]) -> list[Operand]:
             made = values[there].sum()
         found.append(operand.with_source(made))
     return found
+
+
+def _uncopied(source: Tensor, mode: int, slices: Sequence[Slice]) -> list[Tensor] | None:
+    """Return slices of a tensor's arrays, where its levels allow it: ranges of its outermost mode,
+    if that is dense, and of any if all are.
+    """
+    if mode == source.mode_order[0]:
+        found = [take_rows(source, part.start, part.stop) for part in slices]
+        return None if None in found else found  # type: ignore[return-value]
+    if COMPRESSED in source.levels:
+        return None
+    values = source.dense_values().transpose(source.mode_order)
+    along = (slice(None),) * source.mode_order.index(mode)
+    parts = [values[(*along, slice(part.start, part.stop))] for part in slices]
+    shapes = [
+        [part.stop - part.start if m == mode else n for m, n in enumerate(source.shape)]
+        for part in slices
+    ]
+    none = [None] * source.order
+    return [
+        Tensor(
+            shape, source.levels, none, np.ascontiguousarray(part).reshape(-1),
+            dtype=source.dtype, wide=source.wide, mode_order=source.mode_order,
+        )
+        for shape, part in zip(shapes, parts, strict=True)
+    ]  # fmt: skip
 
 
 def _cut_expected(operand: Expected, mode: int, part: Slice) -> Operand:

@@ -9,6 +9,7 @@ from loopnest_hw.format import OPEN_STRIDE
 from loopnest_sim.image import Image
 
 from ..formats.tensor import Tensor
+from ..memory import written
 from ..named import named
 
 DESCRIPTOR = 0x1000
@@ -52,16 +53,37 @@ class Arena:
         self.segments: list[tuple[int, NDArray]] = []
         self._placed: dict[int, tuple[Tensor, int, Levels]] = {}
 
-    def place(self, tensor: Tensor) -> tuple[int, Levels]:
-        """Allocate a tensor's arrays, unless they are in memory; return the addresses of its values
-        and of its levels.
+    def place(self, tensor: Tensor, name: str) -> tuple[int, Levels]:
+        """Allocate an operand's arrays, unless they are in memory; return the addresses of its
+        values and of its levels.
+
+        Raises
+        ------
+        ValueError
+            Naming it, if they do not fit.
         """
         if id(tensor) not in self._placed:
+            self.check(f"operand {name} of shape {tensor.shape}", tensor.nbytes)
             levels = tuple(
                 None if a is None else (self.put(a.table), self.put(a.words)) for a in tensor.arrays
             )
             self._placed[id(tensor)] = tensor, self.put(tensor.values), levels
         return self._placed[id(tensor)][1:]
+
+    def check(self, what: str, nbytes: int) -> None:
+        """Refuse what does not fit.
+
+        Raises
+        ------
+        ValueError
+            If it takes more bytes than are left.
+        """
+        left = (1 << ADDRESS_BITS) - self.end
+        if nbytes > left:
+            raise ValueError(
+                f"{what} takes {written(nbytes)}: {written(left)} of {written(1 << ADDRESS_BITS)}, "
+                f"the memory that a chip addresses, are left beside what the kernel has there"
+            )
 
     def reserve(self, nbytes: int) -> int:
         """Allocate ``nbytes`` bytes; return their address.
@@ -75,7 +97,8 @@ class Arena:
         self.end = address + -(-nbytes // LINE_BYTES) * LINE_BYTES
         if self.end > 1 << ADDRESS_BITS:
             raise ValueError(
-                f"operands and result take {self.end} bytes: expected up to 2^{ADDRESS_BITS}"
+                f"operands and result take {written(self.end)}: expected up to "
+                f"{written(1 << ADDRESS_BITS)}, the memory that a chip addresses"
             )
         return address
 

@@ -276,7 +276,7 @@ def _operands(
         if isinstance(tensor, Placed):
             values, levels = tensor.values, tensor.levels
         else:
-            values, levels = arena.place(tensor)
+            values, levels = arena.place(tensor, plan.operands[c].name)
         if c == nest.lane.mask and isinstance(tensor, Tensor):
             # next to an absent term it would be added to another one
             neutral = plan.semiring.neutral_bits(config.dtype)
@@ -342,6 +342,7 @@ def _result(
         shape = [plan.sizes[i] for i in target.indices]
         shape = shape if result.part is None else list(result.part.shape)
         check_memory(f"dense result {target}", shape, nbytes, "use out= with compressed levels")
+    arena.check(f"result {plan.statement.result}", sum(sizes.values()))
     filled, word = ("table", 0) if result.compressed else ("values", background)
     for region, nbytes in sizes.items():
         if region != filled or initial is None:

@@ -230,6 +230,8 @@ class Candidate:
     semiring: Semiring
     row_major: bool
     counts: Counts
+    hollow: frozenset[int] = frozenset()
+    """Operands with compressed levels only, since many fibers are empty."""
 
     def bound(self, plan: Plan) -> float:
         """Return a lower bound of the score of all orders, given the plan for one of them."""
@@ -257,6 +259,7 @@ class Candidate:
             operands,
             tuple(self.statement.accesses[n] for n in self.lane.columns),
             fiber_loops(target, loops, self.compressed) if self.full else (),
+            frozenset(c for c, n in enumerate(self.lane.columns) if n in self.hollow),
         )
         nest = storage.nest(
             relaxed=self.relaxed, absent_is_zero=self.semiring.absent_is_zero(operands)

@@ -4,10 +4,10 @@ The order is the user's, or the one with the fewest expected cycles among those 
 the accumulator.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import Op
@@ -20,6 +20,7 @@ from ..expression.split import OneKernelError
 from ..expression.view import View
 from .lane import fit
 from .plan import LATENCY, Candidate, Plan, index_sizes, parse_order
+from .storage import empty_fibers
 from .zeros import storages
 
 
@@ -89,7 +90,7 @@ def make_plan(
     given = parse_order(order, statement)
     counts = Counts() if counts is None else counts
 
-    def kernel(stored: Sequence[Operand]) -> Candidate:
+    def kernel(stored: Sequence[Operand], hollow: Collection[int] = ()) -> Candidate:
         return Candidate(
             config=config,
             statement=statement,
@@ -103,18 +104,26 @@ def make_plan(
             semiring=semiring,
             row_major=row_major,
             counts=counts,
+            hollow=frozenset(hollow),
         )
+
+    def kernels(stored: Sequence[Operand]) -> Iterator[Candidate]:
+        few = [] if full else empty_fibers(statement, stored, sizes)
+        for count in range(len(few) + 1):
+            for hollow in combinations(few, count):
+                yield kernel(stored, hollow)
 
     skip_zeros &= not (full and semiring.zero != 0)
     choices = storages(statement, operands, sizes, semiring) if skip_zeros else [operands]
     if given is not None:
-        return _in_order([kernel(stored) for stored in choices], given)
+        return _in_order([own for stored in choices for own in kernels(stored)], given)
     if len(statement.indices) > config.rows:
         raise OneKernelError(
             f"{statement}: {len(statement.indices)} loops; a single kernel of this chip has "
             f"{config.rows} rows"
         )
-    return _cheapest(map(kernel, choices), _orders(statement), replayable=replayable)
+    every = (own for stored in choices for own in kernels(stored))
+    return _cheapest(every, _orders(statement), replayable=replayable)
 
 
 def _cheapest(

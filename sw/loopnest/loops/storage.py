@@ -1,18 +1,19 @@
 """Chooses the levels of a kernel's operands such that its rows can walk and join them.
 
-The operands' own levels are preferred. If the rows cannot walk them, others are tried: sparse
-operands with compressed levels only; with dense outer levels, which need no scanner; and, if an
-absent entry is equivalent to a 0, without compressed levels.
+The operands' own levels are preferred, or compressed ones where many fibers are empty. If the rows
+cannot walk them, others are tried: sparse operands with compressed levels only; with dense outer
+levels, which need no scanner; and, if an absent entry is equivalent to a 0, without compressed
+levels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import prod
 
 from loopnest_hw.config import ChipConfig
 
-from ..expression.notation import Access
+from ..expression.notation import Access, Statement
 from ..expression.operand import Operand
 from ..expression.split import OneKernelError
 from ..formats.pack import COMPRESSED
@@ -28,8 +29,29 @@ table.
 MAX_DENSE = 1 << 22
 """Maximum number of values of a sparse operand that is stored dense."""
 
+MIN_SIZE = 1024
+"""Coordinates of an index from which empty fibers are looked for."""
+
 Choice = tuple[frozenset[str], ...]
 """For each column, the indices whose levels have to be dense."""
+
+
+def empty_fibers(
+    statement: Statement, operands: Sequence[Operand], sizes: Mapping[str, int]
+) -> list[int]:
+    """Return the sparse operands of which many fibers are empty, if some level is outermost: they
+    have no more entries than that has coordinates. With a compressed level there, empty fibers are
+    not visited, and take no entry of a position table. A `Tensor` has the levels that it has.
+    """
+    return [
+        n
+        for n, (access, operand) in enumerate(zip(statement.accesses, operands, strict=True))
+        if operand.sparse
+        and operand.given is None
+        and not operand.is_view
+        and len(access.indices) > 1
+        and max(MIN_SIZE, operand.nnz) <= max(sizes[i] for i in access.indices)
+    ]
 
 
 @dataclass(frozen=True)
@@ -47,6 +69,8 @@ class Storage:
     visited : tuple of str
         Loops in which every coordinate has to be visited: no operand except a mask may skip any.
         The mask has no empty fibers, so that no fiber begins where the mask keeps nothing.
+    compressed : frozenset of int
+        Columns whose operands have compressed levels only (`empty_fibers`).
     """
 
     config: ChipConfig
@@ -56,6 +80,7 @@ class Storage:
     operands: tuple[Operand, ...]
     accesses: tuple[Access, ...]
     visited: tuple[str, ...] = ()
+    compressed: frozenset[int] = frozenset()
 
     def nest(self, *, relaxed: bool, absent_is_zero: bool) -> Nest:
         """Return the nest; ``relaxed``: operands may have dense levels for compressed ones.
@@ -95,7 +120,8 @@ class Storage:
                     access,
                     self.loops,
                     dense=choice[c].union(visited),
-                    compress=bool(compress or self.visited) and not visited,
+                    compress=c in self.compressed
+                    or (bool(compress or self.visited) and not visited),
                 )
             )
         return build_nest(self.lane, columns, self.loops, self.sizes, self.config.rows)

@@ -198,6 +198,7 @@ def place(arena: Arena, packed: Packed, value_bytes: int, tensors: Sequence[Tens
     sizes = packed.capacities(value_bytes)
     for tensor in tensors:
         sizes = [max(n, a.nbytes) for n, a in zip(sizes, packed.arrays(tensor), strict=True)]
+    arena.check(f"operand {packed.operand.name} of shape {packed.shape}", sum(sizes))
     at = iter([arena.reserve(nbytes) for nbytes in sizes])
     levels = tuple((next(at), next(at)) if kind == COMPRESSED else None for kind in packed.levels)
     wide = packed.wide or packed.neutral is not None
