@@ -55,9 +55,6 @@ than the estimate may err."""
 FREE_TABLE = 1 << 24
 """Bytes up to which a result's position table counts nothing."""
 
-LATENCY = 100
-"""Memory latency in cycles for which a nest is planned by default."""
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -19,8 +19,9 @@ from ..expression.semiring import PLUS_TIMES, Semiring
 from ..expression.split import OneKernelError
 from ..expression.view import View
 from .lane import fit
-from .plan import LATENCY, Candidate, Plan, index_sizes, parse_order
+from .plan import Candidate, Plan, index_sizes, parse_order
 from .storage import empty_fibers
+from .streams import LATENCY
 from .zeros import storages
 
 

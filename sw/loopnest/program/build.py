@@ -24,8 +24,9 @@ from ..expression.split import OneKernelError, factors_of, is_group, product_of,
 from ..expression.view import View
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import sparse_levels
-from ..loops.plan import LATENCY, Plan, default_levels
+from ..loops.plan import Plan, default_levels
 from ..loops.planner import make_plan
+from ..loops.streams import LATENCY
 from ..memory import capacity, check_result, refusal, result_bytes
 from ..named import named
 from .panelled import panelled
