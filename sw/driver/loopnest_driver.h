@@ -85,8 +85,8 @@ struct loopnest_tensor {
 };
 
 /* A program with steps of the host has an image for each start of the chip, and a header in which
-   `Program.export` lists all steps: a table `NAME_steps` of this type. Firmware goes through it: it
-   runs an image with the inputs that it has computed, or computes what a step of the host says. */
+   `Program.export` lists all steps: a table `NAME_steps` of this type. Firmware goes through it by
+   `loopnest_resume` (loopnest_steps.h): it computes what the steps of the host say. */
 
 enum { LOOPNEST_HOST_ORDER = 8 };
 

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import loopnest
 from loopnest import Assignment, Chip, Epilogue
 from loopnest.examples.firmware import compile_driver, elements, run_twice, simulate
+from loopnest.program.operation import HostOperation
 from loopnest.program.program import Program
 
 from .chips import Pair, on
@@ -150,3 +151,114 @@ def test_several_starts(tmp_path: Path) -> None:
     table = (tmp_path / "net.h").read_text()
     first, host, second = (table.index(t) for t in (".image = 1", ".operation", ".image = 2"))
     assert first < host < second and '{"T", 0, 2, {9, 9}}' in table
+
+
+STEPS = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loopnest_steps.h"
+#include "net.h"
+#include "simulated.h"
+
+enum { IMAGES = 2, MOST = 64, TENSORS = 16, RUNS = 2, ELEMENTS = 24, RESULTS = 12 };
+
+static struct {
+    const char *name;
+    float elements[MOST];
+} kept[TENSORS];
+
+static float *value(void *context, const char *name, uint32_t elements) {
+    (void)context;
+    for (int n = 0; n < TENSORS; ++n) {
+        if (!kept[n].name) kept[n].name = name;
+        if (!strcmp(kept[n].name, name)) return elements <= MOST ? kept[n].elements : 0;
+    }
+    return 0;
+}
+
+static void compute(const struct loopnest_step *step) {
+    uint32_t count = 1;
+    for (uint32_t m = 0; m < step->result.order; ++m) count *= step->result.shape[m];
+    const float *from = value(0, step->inputs[0].name, count);
+    float *to = value(0, step->result.name, count);
+    if (!from || !to || strcmp(step->operation, "abs")) fail(step->operation, "not computed here");
+    for (uint32_t n = 0; n < count; ++n) to[n] = from[n] < 0 ? -from[n] : from[n];
+}
+
+int main(int count, char **words) {
+    if (count != 6) fail("steps", "expected SIMULATOR.so IMAGE IMAGE INPUTS RESULTS");
+    struct simulated chips[IMAGES];
+    struct loopnest_device devices[IMAGES];
+    struct loopnest_program images[IMAGES];
+    uint8_t *data[IMAGES];
+    size_t bytes[IMAGES];
+    uint32_t need[IMAGES];
+    for (int n = 0; n < IMAGES; ++n) {
+        data[n] = read_file(words[2 + n], &bytes[n]);
+        need[n] = (loopnest_memory_bytes(data[n], bytes[n]) + 31u) / 32u * 32u;
+    }
+    simulated_open(&chips[0], words[1], need[0] + need[1]);
+    chips[1] = chips[0];
+    chips[1].first = need[0];
+    int status = 0;
+    for (int n = 0; n < IMAGES && !status; ++n) {
+        devices[n] = simulated_device(&chips[n], need[n]);
+        status = loopnest_load(&devices[n], &images[n], data[n], bytes[n]);
+    }
+    size_t given;
+    uint8_t *inputs = read_file(words[4], &given);
+    FILE *out = fopen(words[5], "wb");
+    if (!out || given != sizeof(float) * RUNS * ELEMENTS) fail(words[4], "another size");
+    uint32_t scratch[MOST];
+    struct loopnest_model model = {
+        .steps = net_steps, .step_count = sizeof net_steps / sizeof net_steps[0],
+        .images = images, .value = value, .scratch = scratch, .scratch_bytes = sizeof scratch};
+    const struct loopnest_step *step = 0;
+    for (int run = 0; run < RUNS && !status; ++run) {
+        memcpy(value(0, "x", ELEMENTS), inputs + sizeof(float) * ELEMENTS * run,
+               sizeof(float) * ELEMENTS);
+        do {
+            /* too few polls: the next call goes on waiting */
+            while ((status = loopnest_resume(&model, 1, &step)) == LOOPNEST_TIMEOUT) continue;
+            if (!status && step) compute(step);
+        } while (!status && step);
+        fwrite(value(0, "y", RESULTS), sizeof(float), RESULTS, out);
+    }
+    if (status) fail("steps", loopnest_error(&images[0], status));
+    fclose(out);
+    simulated_close(&chips[0]);
+    for (int n = 0; n < IMAGES; ++n) free(data[n]);
+    free(inputs);
+    return 0;
+}
+"""
+
+
+@on("shrunk/bf16", "shrunk/int8")
+def test_steps_of_the_host_in_firmware(pair: Pair, tmp_path: Path) -> None:
+    """A C program does the steps of the host, and goes on behind them: twice, bit for bit as Python
+    does.
+    """
+    rng = np.random.default_rng(4)
+    x, v, w = (draw(rng, shape).astype(np.float32) for shape in ((3, 8), (6, 8), (4, 6)))
+    chip = Chip(pair.preset, dtype=pair.dtype, backend="model")
+    items: list[Any] = [
+        "h[n,o] = x[n,i] * v[o,i]",
+        HostOperation(result="a", operator="abs", operands=("h",), shape=(3, 6)),
+        "y[n,o] = a[n,i] * w[o,i]",
+    ]
+    given = [Assignment(statement=item) if isinstance(item, str) else item for item in items]
+    program = Program(chip.device, given, {"x": x}, constants={"v": v, "w": w / 2})
+    if pair.dtype == "int8":
+        program = Program(chip.device, given, {"x": x}, constants={"v": v, "w": w})
+    paths = program.export(tmp_path / "net.bin")
+    (tmp_path / "steps.c").write_text(STEPS)
+    main = compile_driver(chip.config, tmp_path, tmp_path / "steps.c")
+    runs = [x, -2 * x[::-1]]
+    np.concatenate(runs).tofile(tmp_path / "x.raw")
+    simulate(main, chip.config, *paths, tmp_path / "x.raw", tmp_path / "y.raw")
+    found = np.fromfile(tmp_path / "y.raw", np.float32).reshape(2, 3, 4)
+    for own, each in zip(found, runs, strict=True):
+        assert np.array_equal(own, program(each))

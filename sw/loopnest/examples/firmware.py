@@ -32,13 +32,15 @@ from ..progress import task
 SOURCES = Path(__file__).parents[2] / "driver"
 """The driver and the program that runs it; they are beside the package in the repository."""
 
+PARTS = ("simulated.c", "loopnest_driver.c", "loopnest_steps.c")
+
 FLAGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2")
 
 LAYERS, WIDTH, BATCH = 3, 48, 4
 
 
-def compile_driver(config: ChipConfig, folder: Path) -> Path:
-    """Compile the driver for a chip, with the program that runs it on the simulator; return that.
+def compile_driver(config: ChipConfig, folder: Path, main: Path = SOURCES / "simulate.c") -> Path:
+    """Compile the driver for a chip, with a program that runs it on the simulator; return that.
 
     Raises
     ------
@@ -51,16 +53,18 @@ def compile_driver(config: ChipConfig, folder: Path) -> Path:
         raise FileNotFoundError(f"{SOURCES}: expected the driver's sources, of the repository")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "loopnest.h").write_text(c_header(config))
-    made = folder / "simulate"
-    files = [str(SOURCES / name) for name in ("simulate.c", "loopnest_driver.c")]
+    made = folder / main.stem
+    parts = (main, *(SOURCES / name for name in PARTS))
+    files = [str(path) for path in parts]
     compiler = shlex.split(os.environ.get("CC", "cc"))
     arguments = [*compiler, *FLAGS, f"-I{folder}", f"-I{SOURCES}", "-o", str(made), *files, "-ldl"]
     subprocess.run(arguments, check=True)
     return made
 
 
-def simulate(driver: Path, config: ChipConfig, image: Path, *words: str) -> str:
-    """Run the driver on the simulated chip with these commands; return what it prints.
+def simulate(driver: Path, config: ChipConfig, *words: Path | str) -> str:
+    """Run a program with the driver on the simulated chip: its arguments are the simulator and
+    these, as the image and commands for `simulate.c`; return what it prints.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def simulate(driver: Path, config: ChipConfig, image: Path, *words: str) -> str:
     with task(f"compiling the chip ({config.dtype.value}, {config.multipliers} multipliers)"):
         library = build_simulator(cached_verilog(config), top="loopnest")
     found = subprocess.run(
-        [str(driver), str(library), str(image), *words], capture_output=True, text=True
+        [str(driver), str(library), *map(str, words)], capture_output=True, text=True
     )
     if found.returncode:
         raise RuntimeError(found.stderr.strip())
