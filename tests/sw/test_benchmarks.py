@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Memory
 from loopnest.benchmarks import __main__ as command
-from loopnest.benchmarks import compiled, convolution, graphs, layer, plans, skipping
+from loopnest.benchmarks import compiled, convolution, graphs, layer, plans, sizes, skipping
 from loopnest.benchmarks.bounds import (
     AsFastest,
     AtShorter,
@@ -24,6 +24,7 @@ from loopnest.benchmarks.bounds import (
 from loopnest.benchmarks.cases import SAM, dense_case, product
 from loopnest.benchmarks.matrices import load_matrix
 from loopnest.benchmarks.outcome import run_cases, same
+from loopnest.formats import panels
 
 
 def save(folder, name, matrix):
@@ -105,6 +106,14 @@ def test_inner_products_of_long_and_short_are_right(monkeypatch):
     outcomes = list(run_cases(Chip(backend="model"), skipping.skipping_cases()))
     assert len(outcomes) == 3 and all(outcome.right for outcome in outcomes)
     assert [outcome.multiplies for outcome in outcomes] == [10, 10, 500]
+
+
+def test_operands_of_several_panels(monkeypatch):
+    monkeypatch.setattr(sizes, "SCALE", 1000)
+    monkeypatch.setattr(panels, "PANEL", 1024)
+    outcomes = list(run_cases(Chip(backend="model"), sizes.size_cases(sizes.SIZES)))
+    assert [outcome.name for outcome in outcomes] == list(sizes.SIZES)
+    assert all(outcome.right and outcome.met is None for outcome in outcomes)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8"])

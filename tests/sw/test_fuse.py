@@ -10,6 +10,7 @@ from loopnest import Chip
 from loopnest.contraction import price
 from loopnest.expression.fuse import MAX_FUSIONS, find_fusions
 from loopnest.expression.parser import parse
+from loopnest.loops.plan import CONVERTING
 
 SIDES = {"i": 100, "j": 20, "k": 25, "l": 40, "m": 4, "n": 8}
 LARGE = SIDES | {"i": 30, "j": 2000, "k": 2500, "l": 40}
@@ -67,7 +68,8 @@ def test_the_way_with_the_fewest_cycles(monkeypatch, text, sizes, others):
             lambda s, sizes, only=only: only if s == statement else find_fusions(s, sizes),
         )
         each.append(cycles())
-    assert picked == pytest.approx(min(each), rel=1e-9)
+    # the kernel's order counts what the host stores in another order, a fusion does not
+    assert min(each) <= picked <= (1 + CONVERTING) * min(each)
     assert picked < max(each)
 
 

@@ -12,6 +12,8 @@ from loopnest.formats import panels
 from loopnest.formats.pack import CompressedLevel
 from loopnest.formats.rows import take_rows
 from loopnest.kernel.arena import Arena
+from loopnest.program.start import Start
+from loopnest.program.steps import HostStep
 
 PANEL = 32
 LARGE = (1 << 20) + 5
@@ -303,3 +305,19 @@ def test_memory_that_is_too_small():
     available = r"x\[i,j\] = .*: this result of shape .* takes about .* GB: expected up to"
     with pytest.raises(ValueError, match=available):
         INT8.compute("x[i,j] = a[i] * b[j]", a=np.ones(LARGE), b=np.ones(LARGE))
+
+
+def test_panels_of_a_result_stay_in_the_chips_memory(small):
+    """What one statement computes in panels, the next one reads in these: nothing is joined."""
+    A, x = drawn(1, 70, 70, density=0.5), drawn(2, 70, density=0.9)
+    steps = ["h[i] = A[i,j] * x[j]", "y[i] = A[i,j] * h[j]"]
+    program = loopnest.compile(steps, {"A": A, "x": x}, chip=BF16)
+    np.testing.assert_array_equal(program(), A @ (A @ x).astype(np.float32))
+    host = [step.what for step in program.contents.stages if isinstance(step, HostStep)]
+    assert [what for what in host if "h" in what] == []
+    assert host.count("join 3 slices along i") == 1
+    assert sum(isinstance(stage, Start) for stage in program.contents.stages) == 1
+    both = loopnest.compile([*steps, "z[i] = h[i+1] - h[i]"], {"A": A, "x": x}, chip=BF16)
+    y, z = both()
+    np.testing.assert_array_equal(y, A @ (A @ x))
+    np.testing.assert_array_equal(z, np.diff(A @ x))

@@ -31,6 +31,7 @@ from .orders import order_cases
 from .outcome import Outcome, run_cases
 from .picks import Pick, run_picks, table_of
 from .plans import plan_cases
+from .sizes import SIZES, size_cases
 from .skipping import skipping_cases
 
 WITHOUT_FILES = ("dense", "layer", "convolution", "skipping", "plans")
@@ -159,7 +160,8 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
         yield from skipping_cases()
     if not names or "plans" in names:
         yield from plan_cases()
-    matrices = [name for name in names if name not in WITHOUT_FILES]
+    yield from size_cases(names)
+    matrices = [name for name in names if name not in (*WITHOUT_FILES, *SIZES)]
     if folder is not None and (matrices or not names):
         yield from matrix_cases(folder, matrices)
 
@@ -203,7 +205,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="matrices by name, 'dense', 'layer', 'convolution', 'skipping'; default all; "
         "with 'orders', all loop orders; with 'graphs', graph algorithms; with 'picks', "
         "all loop orders of random statements; with 'contractions', all ways to take the factors "
-        "of random products",
+        "of random products; 'wide-spmv', 'wide-spgemm', 'wide-gather': millions of rows",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
     parser.add_argument("--preset", default="single")
@@ -234,12 +236,12 @@ def _check(options: argparse.Namespace) -> None:
     for name, least in (("count", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise ValueError(f"--{name} {getattr(options, name)}: expected {least} or more")
-    known = {*WITHOUT_FILES, ON_GRAPHS, *DRAWN}
+    known = {*WITHOUT_FILES, *SIZES, ON_GRAPHS, *DRAWN}
     if options.matrices is not None:
         matrices = matrix_names(options.matrices)
         for name in options.names:
             if name not in {*known, ORDERS, *matrices}:
-                names = ", ".join((*WITHOUT_FILES, ORDERS, ON_GRAPHS, *DRAWN, *matrices))
+                names = ", ".join((*WITHOUT_FILES, *SIZES, ORDERS, ON_GRAPHS, *DRAWN, *matrices))
                 raise ValueError(f"{name!r}: expected some of {names}")
     elif needed := set(options.names) - known:
         shown = ", ".join(sorted(needed))

@@ -42,7 +42,15 @@ class Expected(Operand):
         What its values are sure to lie between.
     in_memory : bool
         Whether it has the layout in which the chip writes it.
+
+    Attributes
+    ----------
+    panels : tuple or None
+        The mode along which it is joined from other results, and these, each with the range of its
+        coordinates.
     """
+
+    panels: "tuple[int, tuple[tuple[int, int, Expected], ...]] | None" = None
 
     def __init__(
         self,
@@ -133,6 +141,15 @@ class Expected(Operand):
             wide=False,
             bounds=(0.0, 1.0),
         )
+
+    def panels_of(self, mode: int, ranges: Sequence[tuple[int, int]]) -> "list[Expected] | None":
+        """Return the results that it is joined from, where they have these ranges of coordinates
+        of a mode.
+        """
+        if self.panels is None or self.panels[0] != mode:
+            return None
+        found = [part for *_, part in self.panels[1]]
+        return found if [(a, b) for a, b, _ in self.panels[1]] == list(ranges) else None
 
     def sliced(self, mode: int) -> "Expected":
         """Return the approximate operand at one coordinate of a mode."""

@@ -143,6 +143,9 @@ def slice_operand(
 def _cut(operand: Operand, mode: int, slices: Sequence[Slice]) -> list[Operand]:
     source: Any = operand.source
     if isinstance(operand, Expected):
+        computed = operand.panels_of(mode, [(part.start, part.stop) for part in slices])
+        if computed is not None and not slices[0].gone:
+            return list(computed)
         return [_cut_expected(operand, mode, part) for part in slices]
     if not (isinstance(source, Tensor) or sp.issparse(source)):
         parts = [source[(slice(None),) * mode + (slice(s.start, s.stop),)] for s in slices]

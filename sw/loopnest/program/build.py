@@ -33,6 +33,7 @@ from .panelled import panelled
 from .predict import expected_result
 from .prepare import Prepared
 from .regroup import check_split
+from .schedule import needed
 from .scope import Goal, Scope
 from .sliced import halves, one_by_one
 from .steps import KernelStep, Step
@@ -97,8 +98,8 @@ def build(
         compaction = find_compaction(statement, named, sizes)
     if compaction is None:
         goal = Goal(statement, chosen, epilogue, as_written=as_written, row_major=row_major)
-        _compute(scope, goal)
-        return Planned(prepared, tuple(scope.steps), bool(scope.left_out))
+        found = _compute(scope, goal)
+        return Planned(prepared, needed(scope.steps, [found]), bool(scope.left_out))
     shape = tuple(sizes[i] for i in statement.result.indices)
     if COMPRESSED not in chosen:
         check_result(str(statement), shape, WORD_BYTES * prod(shape))
@@ -117,7 +118,7 @@ def build(
     what = "put back the coordinates that no operand stores"
     only = replace(compaction, named={})
     scope.on_host(what, [result], whole, partial(_expand, only, shape, chosen, semiring))
-    return Planned(prepared, tuple(scope.steps), True)
+    return Planned(prepared, needed(scope.steps, [whole]), True)
 
 
 @named

@@ -25,7 +25,7 @@ from .placed import place
 from .prepare import Prepared, prepare
 from .runnable import Runnable
 from .saved import write_program
-from .schedule import scheduled
+from .schedule import needed, scheduled
 from .start import find_stages
 from .steps import KernelStep, Step
 
@@ -269,7 +269,8 @@ class Program(Runnable):
             for name in item.operands:
                 if name in self._constants and last_use[name] is item:
                     self._constants[name].forget_counts()
-        plans.steps = scheduled(plans.steps)
+        returned = [known[own] for own in self._returned.values()]
+        plans.steps = scheduled(needed(plans.steps, returned))
         plans.contents = self._contents(plans)
         return plans
 

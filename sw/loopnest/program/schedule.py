@@ -1,9 +1,24 @@
 """The order of a program's steps: what the host does first, so that kernels follow each other."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from ..expression.operand import Operand
 from .chain import root
 from .steps import HostStep, Step
+
+
+def needed(steps: Sequence[Step], results: Collection[Operand]) -> tuple[Step, ...]:
+    """Return the steps without those of the host whose results neither other steps use nor these
+    ``results`` are.
+    """
+    used = {root(operand) for operand in results}
+    kept: list[Step] = []
+    for step in reversed(steps):
+        if isinstance(step, HostStep) and step.result not in used:
+            continue
+        kept.append(step)
+        used.update(map(root, step.operands))
+    return tuple(reversed(kept))
 
 
 def scheduled(steps: Sequence[Step]) -> tuple[Step, ...]:

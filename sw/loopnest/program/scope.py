@@ -187,7 +187,9 @@ class Scope:
         piece: Operand,
         sizes: dict[str, int],
     ) -> None:
-        """Add the step of the host that cuts a slice; a view of something is not cut."""
+        """Add the step of the host that cuts a slice; a view of something is not cut, nor what is
+        joined from these slices.
+        """
         what = f"slice {name} along {part.index}"
         apply: Callable[..., Operand]
         if isinstance(operand, View) and isinstance(piece, View):
@@ -196,6 +198,9 @@ class Scope:
             whole, made, apply = operand.base, piece.base, partial(part.viewed, access)
         else:
             whole, made, apply = operand, piece, partial(part.operand, access, sizes=sizes)
+        joined = whole.panels[1] if isinstance(whole, Expected) and whole.panels else ()
+        if any(made is result for *_, result in joined):
+            return
         if made.known:
             made.assume_bounds(*whole.bounds)
         self.steps.append(HostStep(what, (whole,), made, apply))
