@@ -14,7 +14,7 @@ from .builder import MAX_MODES
 from .emit_images import emit_images
 from .emit_places import concat, pad
 from .lower import TOO_LARGE, Lowering
-from .placement import Placed
+from .placement import COPIES, Placed
 from .stages import MOVED, Stage
 from .tensors import Group, Scale
 
@@ -35,10 +35,13 @@ def emit(lowering: Lowering, stage: Stage) -> None:
     """Add the items of a stage: statements if kernels compute it, or operators of the host."""
     node = stage.head
     if node is not None and node.operator in MOVED:
-        if lowering.move(node):
-            lowering.placed.append(Placed(node, "view"))
-        else:
+        copied = lowering.move(node)
+        if copied is None:
             lowering.on_host(node, "it moves what is stored")
+        elif copied:
+            lowering.placed.append(Placed(node, "chip", COPIES, copied))
+        else:
+            lowering.placed.append(Placed(node, "view"))
         return
     real = all(lowering.real(name) for name in (*stage.inputs, stage.result))
     alone = ""
@@ -280,22 +283,30 @@ def _reduce(lowering: Lowering, stage: Stage) -> str:
 
 
 def _embedding(lowering: Lowering, stage: Stage) -> str:
-    *found, table = stage.inputs
+    bags = stage.operator == "embedding_bag"
+    if bags:
+        ids, offsets, table, *weights = stage.inputs
+        found = [ids, offsets, *weights]
+    else:
+        *found, table = stage.inputs
+        weights = []
     mode = stage.attributes.get("mode", "sum")
+    if mode == "max":
+        return "no kernel takes the maximum of rows"
     if lowering.constant(table) is None:
         return "its table is computed"
-    if lowering.integers and mode == "mean":
-        return "an int8 chip has no weights of means"
+    weighted = mode == "mean" or bool(weights)
+    if lowering.integers and weighted:
+        return "an int8 chip has no weights of rows"
     rows = lowering.shape(table)[0]
     count = prod(stage.shape[:-1])
-    bags = stage.operator == "embedding_bag"
     chosen = lowering.build.host(
         "bags" if bags else "one_hot",
         [lowering.plain(name) for name in found],
         (count, rows),
         f"{stage.result}_rows",
-        {"rows": rows, **({"mode": mode} if bags else {})},
-        wide=mode == "mean",
+        {**(stage.attributes if bags else {}), "rows": rows},
+        wide=weighted,
     )
     entries = max(count, prod(lowering.shape(found[0])))
     spread = np.arange(entries)

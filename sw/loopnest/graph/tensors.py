@@ -328,8 +328,10 @@ class Tensors:
         value = self._values[name]
         return len(_runs(value, [axis for axis, size in enumerate(value.shape) if size != 1]))
 
-    def move(self, node: Node) -> bool:
-        """Change how a tensor is seen; return whether that is possible without moving elements."""
+    def move(self, node: Node) -> str | None:
+        """Change how a tensor is seen; return the tensor of the program that is a copy of it, if
+        one is needed for that, or nothing, and None where that is not possible.
+        """
         (name,) = node.inputs
         stores = [s for s in (self._values, self._reals) if name in s]
         if not stores:
@@ -337,13 +339,15 @@ class Tensors:
             stores = [self._values]
         found = [_moved(store[name], node) for store in stores]
         one = stores == [self._values] and self.real(name)
+        copied = ""
         if None in found and one and self._copied_modes(name) <= MAX_MODES:
             self.copy(name)
+            copied = self._values[name].tensor
             found = [_moved(self._values[name], node)]
         for store, value in zip(stores, found, strict=True):
             if value is not None:
                 store[node.result] = value
-        return any(value is not None for value in found)
+        return copied if any(value is not None for value in found) else None
 
     # For the host
 

@@ -77,15 +77,25 @@ def one_hot(ids: Array, *, rows: int) -> Any:
 
 
 @host
-def bags(ids: Array, offsets: Array, *, rows: int, mode: str = "sum") -> Any:
+def bags(
+    ids: Array,
+    offsets: Array,
+    weights: Array | None = None,
+    *,
+    rows: int,
+    mode: str = "sum",
+    padding: int | None = None,
+) -> Any:
     """A sparse matrix that sums the rows of a table by bags (`embedding_bag`), or averages them."""
     flat = _rows(ids, rows)
     counts = np.diff([*map(int, offsets), flat.size])
     of = np.repeat(np.arange(len(counts)), counts)
-    weight = np.ones(flat.size, np.float32)
+    own = np.ones(flat.size, np.float32) if weights is None else weights.astype(np.float32)
+    kept = flat != padding
+    of, flat, own = of[kept], flat[kept], own[kept]
     if mode == "mean":
-        weight /= counts[of]
-    return sp.csr_array((weight, (of, flat)), (len(counts), rows))
+        own = own / np.bincount(of, minlength=len(counts))[of].astype(np.float32)
+    return sp.csr_array((own, (of, flat)), (len(counts), rows))
 
 
 def _rows(ids: Array, rows: int) -> Array:

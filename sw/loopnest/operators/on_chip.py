@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -87,17 +88,29 @@ def embedding(ids: Array, table: Array) -> Array:
 
 
 @chip
-def embedding_bag(ids: Array, offsets: Array, table: Array, *, mode: str = "sum") -> Array:
-    """The sum or mean of each bag's rows of ``table``: bag n is ``ids[offsets[n]:offsets[n+1]]``;
-    the last one ends with ids. An empty bag gives 0.
+def embedding_bag(
+    ids: Array,
+    offsets: Array,
+    table: Array,
+    weights: Array | None = None,
+    *,
+    mode: str = "sum",
+    padding: int | None = None,
+) -> Array:
+    """The ``sum``, ``mean`` or ``max`` of each bag's rows of ``table``, times ``weights`` of the
+    ids if there are some: bag n is ``ids[offsets[n]:offsets[n+1]]``; the last one ends with ids.
+    Ids that are ``padding`` do not count. An empty bag gives 0.
     """
+    functions: dict[str, Any] = {"sum": np.sum, "mean": np.mean, "max": np.max}
+    reduce = functions[mode]
+    found = np.zeros((len(offsets), table.shape[1]), table.dtype)
     ends = [*map(int, offsets[1:]), len(ids)]
-    bags = [table[ids[b:e]] for b, e in zip(map(int, offsets), ends, strict=True)]
-    sums = np.stack([bag.sum(axis=0) for bag in bags])
-    if mode == "sum":
-        return sums
-    counts = np.array([max(1, len(bag)) for bag in bags], table.dtype)
-    return sums / counts[:, None]
+    for n, (begin, end) in enumerate(zip(map(int, offsets), ends, strict=True)):
+        kept = np.flatnonzero(ids[begin:end] != padding) + begin
+        if len(kept):
+            rows = table[ids[kept]]
+            found[n] = reduce(rows if weights is None else rows * weights[kept, None], axis=0)
+    return found
 
 
 # Element by element, with NumPy's broadcasting

@@ -151,8 +151,16 @@ def test_embedding_bags() -> None:
     assert operators(agree(nn.EmbeddingBag(20, 8, mode="mean"), ids))[-1] == "embedding_bag"
     last = nn.EmbeddingBag(20, 8, mode="mean", include_last_offset=True)
     assert not called(agree(last, torch.arange(6), torch.tensor([0, 4, 6])))
-    biggest = agree(nn.EmbeddingBag(20, 8, mode="max"), ids)
-    assert called(biggest) == ["aten.embedding_bag.padding_idx"]
+    biggest = agree(nn.EmbeddingBag(20, 8, mode="max", padding_idx=3), ids)
+    assert operators(biggest)[-1] == "embedding_bag"
+    padded = nn.EmbeddingBag(20, 8, mode="mean", padding_idx=-1)
+    assert not called(agree(padded, torch.tensor([[19, 1, 2], [19, 19, 19], [0, 1, 19]])))
+    weighted = Of(
+        lambda self, ids, offsets, weights: self.bag(ids, offsets, per_sample_weights=weights),
+        bag=nn.EmbeddingBag(20, 8, mode="sum", padding_idx=2),
+    )
+    given = torch.tensor([1, 5, 7, 2, 19]), torch.tensor([0, 2, 2]), drawn(5)
+    assert operators(agree(weighted, *given)) == ["embedding_bag"]
 
 
 def test_recurrent_cells() -> None:

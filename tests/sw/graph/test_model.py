@@ -148,6 +148,48 @@ def test_tables_and_axes():
     assert "host" not in places(model).values()
 
 
+def test_a_view_that_is_copied_says_so():
+    graph = Graph(
+        {"x": normal(1, 3, 8)},
+        {"w": normal(2, 8, 8), "v": normal(3, 2, 6)},
+        (
+            Node("y", "linear", ("x", "w")),
+            Node("turned", "transpose", ("y",), {"axes": (1, 0)}),
+            Node("rows", "reshape", ("turned",), {"shape": (4, 6)}),
+            Node("again", "reshape", ("rows",), {"shape": (2, 2, 6)}),
+            Node("z", "linear", ("again", "v")),
+            Node("s", "add", ("y", "y")),
+        ),
+        ("z", "s"),
+    )
+    model = check(graph)
+    placed = {p.node.result: p for p in model.placement}
+    assert places(model) == {n: "view" if n in ("turned", "again") else "chip" for n in placed}
+    assert placed["rows"].why == "copies" and model.layers[placed["rows"].layer].multiplies == 24
+
+
+def test_weighted_bags():
+    """Weights and padding are in the matrix that the host makes; a maximum is the host's."""
+    rng = np.random.default_rng(2)
+    bags = "ids", "offsets", "t"
+    graph = Graph(
+        {
+            "ids": rng.integers(0, 30, 12),
+            "offsets": np.array([0, 3, 3]),
+            "weights": normal(5, 12),
+        },
+        {"t": normal(2, 30, 8)},
+        (
+            Node("sums", "embedding_bag", (*bags, "weights"), {"mode": "sum", "padding": 7}),
+            Node("means", "embedding_bag", bags, {"mode": "mean", "padding": 7}),
+            Node("most", "embedding_bag", bags, {"mode": "max", "padding": 7}),
+        ),
+        ("sums", "means", "most"),
+    )
+    graph.inputs["ids"][[1, 5]] = 7
+    assert places(check(graph)) == {"sums": "chip", "means": "chip", "most": "host"}
+
+
 def cut(stop, start=0):
     """Return the attributes of a slice of the last of two axes."""
     return {"axes": [1], "starts": [start], "stops": [stop], "steps": [1]}

@@ -67,7 +67,16 @@ CASES: dict[str, list[Case]] = {
             {"mode": mode},
             lambda i, o, t, mode=mode: F.embedding_bag(i, t, o, mode=mode),
         )
-        for mode in ("sum", "mean")
+        for mode in ("sum", "mean", "max")
+    ]
+    + [
+        (
+            [np.array([1, 4, 0, 1]), np.array([0, 3, 3]), drawn(5, 3), drawn(4)],
+            {"mode": "sum", "padding": 4},
+            lambda i, o, t, w: F.embedding_bag(
+                i, t, o, per_sample_weights=w, padding_idx=4, mode="sum"
+            ),
+        )
     ],
     "add": [([x, y], {}, torch.add)],
     "sub": [([x, y], {}, torch.sub)],

@@ -149,13 +149,14 @@ def _embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Any:
-    if mode > 1 or per_sample_weights is not None or (padding_idx is not None and padding_idx >= 0):
-        return NotImplemented
     if include_last_offset:
         offsets = b.slice(offsets, 0, 0, offsets.shape[0] - 1)
     shape = (offsets.shape[0], table.shape[1])
-    names = ("sum", "mean")
-    found = b.emit("embedding_bag", [ids, offsets, table], shape, table.dtype, mode=names[mode])
+    inputs = [ids, offsets, table, *([] if per_sample_weights is None else [per_sample_weights])]
+    attributes: dict[str, Any] = {"mode": ("sum", "mean", "max")[mode]}
+    if padding_idx is not None and padding_idx >= 0:
+        attributes["padding"] = padding_idx
+    found = b.emit("embedding_bag", inputs, shape, table.dtype, **attributes)
     return (found, None, None, None)
 
 
