@@ -10,13 +10,15 @@ import scipy.sparse as sp
 
 from loopnest_hw.config import COORDINATE_BITS
 
+from .accesses import Group
 from .builder import MAX_MODES
 from .emit_images import emit_images
 from .emit_places import concat, pad
-from .lower import TOO_LARGE, Lowering
+from .factors import TOO_LARGE
+from .lower import Lowering
 from .placement import COPIES, Placed
 from .stages import MOVED, Stage
-from .tensors import Group, Scale
+from .tensors import Scale
 
 Emit = Callable[[Lowering, Stage], str]
 """Adds the items of a stage; returns why that is not possible, otherwise nothing."""

@@ -11,9 +11,10 @@ from ..images.convolution import convolution, repeated, repeats_channels
 from ..images.layer import Layer
 from ..images.layout import CrowdedError, ImageLayout
 from ..images.pooling import avg_pool, global_average, max_pool, repack
+from .factors import TOO_LARGE
 from .graph import dense
 from .image import PIXELWISE, Image, find_room
-from .lower import TOO_LARGE, Lowering
+from .lower import Lowering
 from .stages import Stage
 from .steps import NARROW_LOW
 from .tensors import Scale

@@ -13,7 +13,8 @@ from loopnest_hw.config import COORDINATE_BITS
 from ..epilogue import Epilogue
 from ..loops.result import Part
 from .builder import MAX_MODES
-from .lower import TOO_LARGE, Lowering
+from .factors import TOO_LARGE
+from .lower import Lowering
 from .placement import COPIES, Placed
 from .stages import MOVED, Stage
 from .tensors import Scale
