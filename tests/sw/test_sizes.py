@@ -216,6 +216,16 @@ def test_panels_without_entries_have_no_kernel(small):
         assert y.nnz == 0 if out == "compressed" else np.isinf(y).all()
 
 
+def test_panels_are_explained(small):
+    A = drawn(1, 40, 40, density=0.5)
+    text = str(INT8.explain("y[i] = A[i,j] * x[j]", A=sp.csr_array(A), x=np.arange(40)))
+    assert text.startswith(
+        "y[i] = A[i,j] * x[j]   in 6 kernels\n\nhost: slice A along i, 0 to 31\n"
+    )
+    assert "host: slice x along j, 32 to 39\n\npart1[i] = A[i,j] * x[j]\n" in text
+    assert text.endswith("\n\nhost: join 2 slices along i")
+
+
 def test_programs(small, tmp_path):
     A, x = drawn(1, 70, 40), drawn(2, 40, density=0.9)
     A[:32, :32] = 0

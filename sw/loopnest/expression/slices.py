@@ -39,6 +39,10 @@ class Slice:
     stop: int
     gone: bool = False
 
+    def __str__(self) -> str:
+        last = "" if self.gone else f" to {self.stop - 1:,}"
+        return f"{self.index}, {self.start:,}{last}"
+
     def statement(self, statement: Statement) -> Statement:
         """Return the statement of the slice, of operands that are no views of sparse ones."""
         return statement.with_accesses(self.access)

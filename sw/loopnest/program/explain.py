@@ -30,10 +30,11 @@ class Explanation:
     def __str__(self) -> str:
         kernels = len(self.plans)
         lines = [f"{self.statement}   in {kernels} kernels", ""] if kernels > 1 else []
-        for step in self.steps:
+        for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
             lines += _kernel(step.plan) if isinstance(step, KernelStep) else [f"host: {step.what}"]
-            lines.append("")
-        return "\n".join(lines[:-1])
+            if isinstance(step, KernelStep) or isinstance(after, KernelStep):
+                lines.append("")
+        return "\n".join(lines).rstrip("\n")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the kernels' loops and what they are expected to cost, as ``json`` can write it,

@@ -190,7 +190,7 @@ class Scope:
         """Add the step of the host that cuts a slice; a view of something is not cut, nor what is
         joined from these slices.
         """
-        what = f"slice {name} along {part.index}"
+        what = f"slice {name} along {part}"
         apply: Callable[..., Operand]
         if isinstance(operand, View) and isinstance(piece, View):
             if operand.base is piece.base:
