@@ -16,6 +16,11 @@ LINE_BYTES = 32
 LANES = 16
 """Coordinates of a block."""
 
+BANK_SKEW = 3
+"""Lane l of a block is in bank ``l ^ BANK_SKEW`` of the accumulator if the number of ones in the
+block's number is odd, otherwise in bank l. So columns at a distance of a power of two, which have
+the same lane in two blocks, are added in one step."""
+
 COORDINATE_BITS = 20
 """Bits of a coordinate: a compressed level spans 2^20."""
 

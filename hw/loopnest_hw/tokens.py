@@ -171,9 +171,9 @@ def found(config: ChipConfig) -> data.StructLayout:
 def terms(config: ChipConfig) -> data.StructLayout:
     """Up to M wide values and their destinations.
 
-    Lane m goes to lane ``index[m]`` of accumulator slot ``place[m]``; ``first`` stores, the others
-    add. If the nest does not accumulate, ``place`` is the block coordinate. ``end``: the result
-    fiber ``fiber`` is complete once these are in; ``final``: so is the nest.
+    Lane m goes to bank ``index[m]`` of accumulator slot ``place[m]``; ``first`` stores, the others
+    add. If the nest does not accumulate, ``index`` is the lane and ``place`` the block coordinate.
+    ``end``: the result fiber ``fiber`` is complete once these are in; ``final``: so is the nest.
     """
     m = config.multipliers
     return data.StructLayout(

@@ -15,6 +15,7 @@ from cocotb.utils import get_sim_time
 from loopnest_hw.accumulate.table import RETIRED
 from loopnest_hw.config import LANES, ChipConfig
 from loopnest_hw.tokens import PAIR, found, lookup, terms
+from loopnest_sim.model.skew import skew
 from tb.harness import PERIOD_NS
 from tb.streams import Sink, Source
 
@@ -113,8 +114,8 @@ class Leaf:
         end = position == len(fiber.items) - 1
         blocks = sorted(fiber.items[position].items())
         work = [
-            (value, lane, answer["slot"][n], answer["first"][n] >> lane & 1)
-            for n, (_, lanes) in enumerate(blocks)
+            (value, lane ^ skew(block), answer["slot"][n], answer["first"][n] >> lane & 1)
+            for n, (block, lanes) in enumerate(blocks)
             if answer["keep"] >> n & 1
             for lane, value in sorted(lanes.items())
         ]
@@ -130,7 +131,7 @@ class Leaf:
         self.steps += len(steps)
 
     def _steps(self, work: list[Any]) -> Iterator[list[Any]]:
-        """Start a new step when the current one is full or already has the lane."""
+        """Start a new step when the current one is full or already has the bank."""
         step: list[Any] = []
         for term in work:
             if len(step) == self.config.multipliers or any(term[1] == t[1] for t in step):

@@ -13,6 +13,7 @@ from loopnest_hw.accumulate.drain import PATIENCE, Drain
 from loopnest_hw.accumulate.place import BANKS, WORD_BITS
 from loopnest_hw.config import LANES, make_config
 from loopnest_hw.tokens import PAIR, RESULT_BLOCK, StageState
+from loopnest_sim.model.skew import banks, skew
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports
 from tb.result.items import NO_BLOCK, apart, joined, joins
@@ -70,8 +71,14 @@ class Context:
             out += [tuple(blocks[n : n + step]) for n in range(0, len(blocks), step)]
         return out or [()]
 
+    def banks(self, block: Block) -> int:
+        """Return the banks of the block's lanes."""
+        return banks(block.touched, block.number + self.base * BANKS)
+
     def items(self, pairs: int) -> list[dict[str, Any]]:
-        """Return the context's items: blocks that are walked together are one item."""
+        """Return the context's items: blocks that are walked together are one item, unless they
+        share a lane or a bank.
+        """
         fiber = {"fiber": self.fiber, "last": 0, "final": 0}
         single = {
             block.number: {
@@ -86,7 +93,10 @@ class Context:
         out: list[dict[str, Any]] = []
         for walk in self.walks(pairs):
             two = [single[block.number] for block in walk]
-            out += [joined(*two)] if len(two) == PAIR and joins(*two) else two
+            together = (
+                len(two) == PAIR and joins(*two) and self.banks(walk[0]) & self.banks(walk[1]) == 0
+            )
+            out += [joined(*two)] if together else two
         if not self.again:
             if not out:
                 nothing = {**NO_BLOCK, "second": dict(NO_BLOCK), "value": [0] * LANES}
@@ -160,7 +170,7 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
     found: tuple[Block, ...] = ()  # what the table has read
     due: deque[Block] = deque()  # blocks whose slots are not free yet
     ahead: deque[int] = deque()  # the cycles in which their entries were read
-    held: dict[int, Block] = {}  # by slot
+    held: dict[int, tuple[Block, int]] = {}  # by slot: a block and its skew
     made = begun = cycle = blocks = steps = together = reads = 0
     read: list[int | None] = [None] * LANES
     first = -1
@@ -170,7 +180,9 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
             if new is None:
                 break
             complete.append(new)
-            held |= {block.slot: block for block in new.blocks}
+            held |= {
+                block.slot: (block, skew(block.number + new.base * BANKS)) for block in new.blocks
+            }
             blocks += len(new.blocks)
             made += 1
         await FallingEdge(dut.clk)
@@ -204,7 +216,7 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
         ports["walk__ready"] = takes
         # the lane banks
         ports["value"] = [rng.getrandbits(32) if v is None else v for v in read]
-        taken = sum((rng.random() < fill_pace) << lane for lane in range(LANES))
+        taken = sum((rng.random() < fill_pace) << bank for bank in range(LANES))
         if ports["urgent"]:
             taken &= ~ports["wanted"]
         ports["taken"] = taken
@@ -219,16 +231,17 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
         else:
             busy = StageState.BUSY, StageState.STALLED
             assert state in busy or (state is nothing and (not ahead or cycle - ahead[0] < 3))
-        # the lanes read, and the freed slots
-        lanes, slot = ports["lanes"], ports["slot"]
+        # the banks read, and the freed slots
+        asked, slot = ports["banks"], ports["slot"]
         following, second = ports["following"], ports["second"]
-        assert lanes & ~ports["wanted"] == 0
+        assert asked & ~ports["wanted"] == 0
         read = [None] * LANES
-        for lane in range(LANES):
-            if lanes & ~taken & LANE_MASK & 1 << lane:
-                block = held[slot[following >> lane & 1][second >> lane & 1]]
+        for bank in range(LANES):
+            if asked & ~taken & LANE_MASK & 1 << bank:
+                block, turn = held[slot[following >> bank & 1][second >> bank & 1]]
+                lane = bank ^ turn
                 assert block.touched >> lane & 1
-                read[lane] = block.values[lane]
+                read[bank] = block.values[lane]
                 reads += 1
         assert ports["back_valid"] in (0b00, 0b01, 0b11)
         for n in range(ports["back_valid"].bit_count()):
@@ -287,7 +300,7 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
     assert blocks > CONTEXTS
     # each lane once: an unnecessary read would block the fill
     assert reads == sum(item["mask"].bit_count() for item in apart(expected))
-    assert (together > CONTEXTS / 6) == bool(pairs)
+    assert (together > CONTEXTS / 30) == bool(pairs)
     # an item per cycle, or as often as the fill allows
     cycles = cycle - first
     if fill_pace == 1:

@@ -46,18 +46,18 @@ async def reads_and_writes(dut: Any) -> None:
         drain, following, second = (rng.getrandbits(LANES) for _ in range(3))
         slots = [[rng.randrange(CONFIG.slots) for _ in range(PAIR)] for _ in range(2)]
         ports["read"], ports["write"] = reads, writes
-        ports["drain_lanes"], ports["drain_following"] = drain, following
+        ports["drain_banks"], ports["drain_following"] = drain, following
         ports["drain_second"], ports["drain_slot"] = second, slots
         await RisingEdge(dut.clk)
-        for lane, value in enumerate(ports["value"]):
-            if found[lane] is not None:
-                assert value == found[lane], f"lane {lane}"
+        for bank, value in enumerate(ports["value"]):
+            if found[bank] is not None:
+                assert value == found[bank], f"bank {bank}"
                 checked += 1
-        for lane, (read, write) in enumerate(zip(reads, writes, strict=True)):
-            of_drain = slots[following >> lane & 1][second >> lane & 1]
+        for bank, (read, write) in enumerate(zip(reads, writes, strict=True)):
+            of_drain = slots[following >> bank & 1][second >> bank & 1]
             slot = read["slot"] if read["enable"] else of_drain
-            reading = read["enable"] or drain >> lane & 1
-            found[lane] = known[lane].get(int(slot)) if reading else None
+            reading = read["enable"] or drain >> bank & 1
+            found[bank] = known[bank].get(int(slot)) if reading else None
             if write["enable"]:
-                known[lane][int(write["slot"])] = int(write["value"])
+                known[bank][int(write["slot"])] = int(write["value"])
     assert checked > CYCLES * LANES / 2

@@ -8,7 +8,7 @@ import cocotb
 import pytest
 from cocotb.triggers import ClockCycles
 
-from loopnest_hw.config import ChipConfig, make_config
+from loopnest_hw.config import BANK_SKEW, LANES, ChipConfig, make_config
 from loopnest_hw.leaf.former import Former
 from loopnest_hw.leaf.layouts import fiber_layout, formed, placed
 from loopnest_sim.model.form import form
@@ -49,6 +49,8 @@ async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     fibers = [
         [random_lanes(rng) for _ in range(rng.choice([0, 1, 2, 3, 9]))] for _ in range(FIBERS)
     ]
+    # the same lane in each block
+    fibers += [[1 << rng.randrange(16)] * 9 for _ in range(5)]
     await run_fibers(dut, fibers, mode, stall)
 
 
@@ -77,18 +79,19 @@ async def run_fibers(dut: Any, fibers: list[list[int]], mode: str, stall: float)
     """Send fibers with blocks of these lanes; the steps are those of `form`."""
     multipliers = bench.parameters["multipliers"]
     config = make_config("tiny", multipliers=multipliers)
-    exclusive, single = mode == "axpy", mode == "scatter"
     await bench.start(dut)
-    dut.exclusive.value = exclusive
-    dut.single.value = single
+    dut.exclusive.value = mode == "axpy"
+    dut.single.value = mode == "scatter"
     rng = bench.rng()
     source = Source(dut, "i", placed(config), bench.rng(), stall)
     sink = Sink(dut, "o", formed(config), bench.rng(), stall)
     items: list[dict[str, Any]] = []
     expected: list[tuple[int, list[tuple[int, int]], bool]] = []
     for fiber, blocks in enumerate(fibers):
-        items += fiber_items(config, fiber, blocks, rng)
-        steps = form(blocks, multipliers, exclusive=exclusive, single=single)
+        skews = [rng.choice([0, BANK_SKEW]) for _ in blocks]
+        items += fiber_items(config, fiber, blocks, skews, rng)
+        banks = skews if mode == "axpy" else None
+        steps = form(blocks, multipliers, skews=banks, single=mode == "scatter")
         for n, step in enumerate(steps):
             expected.append((fiber, step, n == len(steps) - 1))
     sender = cocotb.start_soon(source.send_all(items))
@@ -128,9 +131,10 @@ async def a_step_a_cycle(dut: Any, lanes: Any) -> None:
     sink = Sink(dut, "o", formed(config), bench.rng())
     count = max(1, multipliers // 2) if lanes == "half" else lanes
     blocks = [(1 << count) - 1] * 24
-    steps = [step for _ in range(4) for step in form(blocks, multipliers, exclusive=False)]
+    steps = [step for _ in range(4) for step in form(blocks, multipliers)]
     rng = bench.rng()
-    items = [item for fiber in range(4) for item in fiber_items(config, fiber, blocks, rng)]
+    skews = [0] * len(blocks)
+    items = [item for fiber in range(4) for item in fiber_items(config, fiber, blocks, skews, rng)]
     sender = cocotb.start_soon(source.send_all(items))
     await sink.wait_for(len(steps))
     await sender
@@ -138,7 +142,7 @@ async def a_step_a_cycle(dut: Any, lanes: Any) -> None:
 
 
 def fiber_items(
-    config: ChipConfig, fiber: int, blocks: list[int], rng: random.Random
+    config: ChipConfig, fiber: int, blocks: list[int], skews: list[int], rng: random.Random
 ) -> list[dict[str, Any]]:
     """Return a fiber's blocks in the placer's form; their places are their numbers."""
     layout = placed(config)
@@ -148,7 +152,8 @@ def fiber_items(
         item = decode(layout, rng.getrandbits(layout.size))
         pair = blocks[at : at + 2]
         for n, lanes in enumerate(pair + [0xFFFF] * (2 - len(pair))):
-            item["block"][n] |= {"lanes": lanes, "place": at + n}
+            skew = skews[at + n] if n < len(pair) else rng.randrange(LANES)
+            item["block"][n] |= {"lanes": lanes, "place": at + n, "index": skew}
         item |= {"count": len(pair), "fiber": owner | {"fiber": fiber}}
         items.append(item | {"last": int(at + 2 >= len(blocks))})
     return items

@@ -129,7 +129,7 @@ def steps_of(
     cut = form(
         [lanes_ for lanes_, _ in work],
         config.multipliers,
-        exclusive=leaf.mode is LeafMode.AXPY,
+        skews=[block.index for _, block in work] if leaf.mode is LeafMode.AXPY else None,
         single=leaf.mode is LeafMode.SCATTER,
     )
     steps = []

@@ -27,6 +27,11 @@ class Stream:
         self.bytes |= set(range(address, address + size))
 
 
+def bank(column: int) -> int:
+    """Return the accumulator's bank of a column."""
+    return column % 16 ^ (3 if f"{column // 16:b}".count("1") % 2 else 0)
+
+
 def steps(columns: list[int], m: int, *, axpy: bool) -> int:
     """Return the steps of a leaf fiber with work in these columns."""
     count = 0
@@ -37,7 +42,7 @@ def steps(columns: list[int], m: int, *, axpy: bool) -> int:
         if rest and rest[0] // 16 != head:
             following = rest[0] // 16
             for c in [c for c in rest if c // 16 == following]:
-                if len(step) == m or (axpy and c % 16 in [s % 16 for s in step]):
+                if len(step) == m or (axpy and bank(c) in map(bank, step)):
                     break
                 step.append(c)
         columns = columns[len(step) :]
@@ -105,18 +110,36 @@ def test_spgemm(multipliers: int, seed: int) -> None:
     assert work.pe_roof == max(leaf_steps, work.lines_read, work.lines_written)
 
 
-def test_axpy_stops_at_a_lane_taken() -> None:
-    x = sp.csr_array(np.concatenate([np.ones(2), np.zeros(14), np.ones(2)])[None, :])
-    counts = {}
-    for leaf in (LeafMode.AXPY, LeafMode.DOT):
-        memory = Memory(make_config())
-        a = memory.matrix(x)
-        k = Kernel.of(memory, [a.values], leaf)
-        k.loop(1, [1], FIBER, ones=0)
-        k.loop(18, [a.rows], KEY if leaf is LeafMode.AXPY else (ResultMode.HOLD, 0), leaf=True)
-        d = k.descriptor(fibers=1, size=18, drain_stop=1, compressed=True)
-        counts[leaf] = measure(memory.config, memory.image, d).steps
-    assert counts == {LeafMode.AXPY: 2, LeafMode.DOT: 1}
+def count_steps(columns: list[int], leaf: LeafMode, *, accumulate: bool = True) -> int:
+    """Return the steps of a kernel with one leaf fiber."""
+    x = np.zeros((1, 1024))
+    x[0, columns] = 1
+    memory = Memory(make_config())
+    a = memory.matrix(sp.csr_array(x))
+    k = Kernel.of(memory, [a.values], leaf)
+    k.loop(1, [1], FIBER, ones=0)
+    k.loop(1024, [a.rows], KEY if leaf is LeafMode.AXPY else (ResultMode.HOLD, 0), leaf=True)
+    d = k.descriptor(fibers=1, size=1024, drain_stop=1, compressed=True)
+    d["accumulate"] = int(accumulate)
+    return measure(memory.config, memory.image, d).steps
+
+
+def test_axpy_stops_at_a_bank_taken() -> None:
+    # lane 1 of block 1 is in bank 2
+    for columns, expected in (([0, 1, 16, 17], 1), ([0, 1, 18, 19], 2), ([0, 1, 96, 97], 2)):
+        assert count_steps(columns, LeafMode.AXPY) == expected
+        assert count_steps(columns, LeafMode.DOT) == 1
+    # lanes of blocks that are assembled without sums are in no banks
+    assert count_steps([0, 1, 16, 17], LeafMode.AXPY, accumulate=False) == 2
+    assert count_steps([0, 1, 18, 19], LeafMode.AXPY, accumulate=False) == 1
+
+
+def test_strides_of_a_power_of_two_take_two_blocks_a_step() -> None:
+    for r in range(0, 1024, 5):
+        assert count_steps([(r + 32 * k) % 1024 for k in range(32)], LeafMode.AXPY) == 16
+    for stride in (16, 32, 64, 128, 256, 512):
+        columns = list(range(7, 1024, stride))
+        assert count_steps(columns, LeafMode.AXPY) <= len(columns) // 2 + 1
 
 
 def test_roof_is_the_tightest_bound() -> None:

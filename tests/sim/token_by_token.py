@@ -166,7 +166,13 @@ class TokenByToken:
             found[-1] = replace(found[-1], stop=1 + token.stop)
             yield from found
 
-    def form(self, blocks: list[JoinedBlock]) -> list[list[tuple[JoinedBlock, int]]]:
+    def bank(self, token: Token, block: JoinedBlock, lane: int) -> int:
+        """Return the accumulator's bank of a lane (AXPY)."""
+        number = (token.key // 16 + block.coordinate << self.d["copies"]) % 2**16
+        odd = f"{number:b}".count("1") % 2
+        return lane ^ 3 if odd and self.d["accumulate"] else lane
+
+    def form(self, token: Token, blocks: list[JoinedBlock]) -> list[list[tuple[JoinedBlock, int]]]:
         """Return the steps of a leaf fiber, each a list of lanes."""
         mode, m = self.d["leaf_mode"], self.config.multipliers
         queue = [(block, list(block.lanes)) for block in blocks]
@@ -179,9 +185,9 @@ class TokenByToken:
                 step = [(block, left.pop(0)) for _ in range(min(m, len(left)))]
                 if not left and len(queue) > 1:
                     other, more = queue[1]
-                    taken = [lane for _, lane in step]
+                    taken = [self.bank(token, block, lane) for _, lane in step]
                     while more and len(step) < m:
-                        if mode == LeafMode.AXPY and more[0] in taken:
+                        if mode == LeafMode.AXPY and self.bank(token, other, more[0]) in taken:
                             break
                         step.append((other, more.pop(0)))
             queue = [(b, left) for b, left in queue if left]
@@ -228,7 +234,7 @@ class TokenByToken:
     def terms(self, token: Token) -> Iterator[tuple[int, Any]]:
         """Yield key and value of each term of a leaf token."""
         r = self.config.rows - 1
-        steps = self.form(self.join(r, token))
+        steps = self.form(token, self.join(r, token))
         self.steps += len(steps)
         if self.d["leaf_mode"] == LeafMode.DOT:
             ring: list[Any] = [None] * 4

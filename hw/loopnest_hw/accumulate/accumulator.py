@@ -170,17 +170,17 @@ class Accumulator(wiring.Component):
         m.d.comb += [
             banks.read.eq(fill.read),
             banks.write.eq(fill.write),
-            banks.drain_lanes.eq(drain.lanes),
+            banks.drain_banks.eq(drain.banks),
             banks.drain_following.eq(drain.following),
             banks.drain_second.eq(drain.second),
             banks.drain_slot.eq(drain.slot),
             fill.value.eq(banks.value),
             drain.value.eq(banks.value),
         ]
-        for lane, read in enumerate(fill.read):
+        for bank, read in enumerate(fill.read):
             m.d.comb += [
-                drain.taken[lane].eq(read.enable),
-                fill.reserved[lane].eq(drain.wanted[lane] & drain.urgent),
+                drain.taken[bank].eq(read.enable),
+                fill.reserved[bank].eq(drain.wanted[bank] & drain.urgent),
             ]
 
         m.d.comb += [

@@ -1,18 +1,21 @@
 """The drain: reads the blocks of finished fibers out of the accumulator."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LANES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..config import BANK_SKEW, LANES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..queue import Queue
 from ..tokens import PAIR, RESULT_BLOCK, StageState
 from .directory import word_layout
 from .entries import walk_layout
 from .place import BANK_BITS, BANKS, WORD_BITS, context_pointer, entry_layout, place_layout
 from .priority import at_least, lowest_two, number
+from .skew import is_skewed, swapped
 
 AHEAD = 4
 """Items whose entries are read ahead: enough to sustain one per cycle if a read has to wait."""
@@ -25,8 +28,8 @@ class Drain(wiring.Component):
     """Walks complete contexts, oldest first, and outputs their blocks, up to two per cycle.
 
     Words come from the directory one by one, their blocks from the table two at a time, lanes from
-    the lane banks. Two blocks with a lane in common leave one after the other, others as one item.
-    An item waits for banks that the lookups or the fill use, for a bounded time.
+    the lane banks. Two blocks with a lane or a bank in common leave one after the other, others as
+    one item. An item waits for banks that the lookups or the fill use, for a bounded time.
 
     Members
     -------
@@ -42,11 +45,11 @@ class Drain(wiring.Component):
         `Entries`.
     short : Out(1)
         Few entries are read ahead. From a register.
-    lanes, following, second, slot : Out, taken : In, value : In
-        The lanes to read, each from slot ``slot[following][second]``, selected by its bits; those
+    banks, following, second, slot : Out, taken : In, value : In
+        The banks to read, each from slot ``slot[following][second]``, selected by its bits; those
         that the fill has ``taken`` wait. The values of the others arrive in the next cycle.
     wanted : Out, urgent : Out(1)
-        The lanes to read once ``o`` is free. With ``urgent`` the fill does not access them. Both
+        The banks to read once ``o`` is free. With ``urgent`` the fill does not access them. Both
         are valid early in the cycle.
     back : Out, array of 2, back_valid : Out(2)
         Slots that are free again; the second one only with the first.
@@ -78,7 +81,7 @@ class Drain(wiring.Component):
                 "walked": In(1),
                 "short": Out(1),
                 "walk_entry": In(data.ArrayLayout(entry_layout(config), PAIR)),
-                "lanes": Out(LANES),
+                "banks": Out(LANES),
                 "following": Out(LANES),
                 "second": Out(LANES),
                 "slot": Out(data.ArrayLayout(data.ArrayLayout(config.slot_bits, PAIR), 2)),
@@ -110,10 +113,14 @@ class Drain(wiring.Component):
                 "final": 1,
             }
         )
-        # the same, with its table entries; `shared`: the blocks of a pair have a lane in common
+        # the same, with its blocks' touched banks and slots; `shared`: the blocks of a pair have a
+        # lane or a bank in common
+        block = data.StructLayout(
+            {"banks": LANES, "skewed": 1, "slot": self._config.slot_bits},
+        )
         self._item_layout = data.StructLayout(
             {
-                "entry": data.ArrayLayout(entry_layout(self._config), PAIR),
+                "block": data.ArrayLayout(block, PAIR),
                 "shared": 1,
                 "name": self._named_layout,
             }
@@ -244,15 +251,22 @@ class Drain(wiring.Component):
             read.eq(going),
             room.eq(room - put + (items.o.valid & items.o.ready)),
         ]
+        item = items.i.payload
+        for n, block in enumerate((read.coordinate, second_block(read))):
+            m.d.comb += [
+                item.block[n].slot.eq(self.walk_entry[n].slot),
+                item.block[n].skewed.eq(is_skewed(block)),
+                item.block[n].banks.eq(swapped(touched[n], item.block[n].skewed)),
+            ]
         m.d.comb += [
             self.room.eq(room != 0),
             self._walking.eq(asked.o.valid & self.room),
             self.short.eq(room >= AHEAD - 2),
             items.i.valid.eq(read_valid),
-            items.i.payload.name.eq(read),
-            items.i.payload.shared.eq((touched[0] & touched[1]).any()),
-            *(items.i.payload.entry[n].touched.eq(touched[n]) for n in range(PAIR)),
-            *(items.i.payload.entry[n].slot.eq(self.walk_entry[n].slot) for n in range(PAIR)),
+            item.name.eq(read),
+            item.shared.eq(
+                (touched[0] & touched[1]).any() | (item.block[0].banks & item.block[1].banks).any()
+            ),
             self.idle.eq(
                 ~walking
                 & ~fetched_valid
@@ -264,17 +278,17 @@ class Drain(wiring.Component):
         ]
 
     def _split(self, m: Module, items: Queue) -> tuple[Signal, Value, Signal]:
-        """Split pairs whose blocks share a lane; return the item, its valid and ready."""
+        """Split pairs whose blocks share a lane or bank; return the item, its valid and ready."""
         whole = items.o.payload
         item = Signal(self._item_layout)
         ready = Signal()
         upper = Signal()  # of such a pair, the second block is next
         m.d.comb += [item.eq(whole), items.o.ready.eq(ready & (~whole.shared | upper))]
         with m.If(whole.shared):
-            m.d.comb += [item.entry[1].touched.eq(0), item.name.pair.eq(0)]
+            m.d.comb += [item.block[1].banks.eq(0), item.name.pair.eq(0)]
             with m.If(upper):
                 m.d.comb += [
-                    item.entry[0].eq(whole.entry[1]),
+                    item.block[0].eq(whole.block[1]),
                     item.name.coordinate[:BANK_BITS].eq(whole.name.second),
                 ]
             with m.Else():
@@ -286,23 +300,23 @@ class Drain(wiring.Component):
     def _lanes(self, m: Module, following: Any, following_valid: Value, moves: Signal) -> None:
         """Read the items' lanes, from the banks that are free."""
         # Two items are read at once, so that a bank conflict rarely costs a cycle. The following
-        # item does not read lanes that the head has: values that arrive early share one set of
+        # item does not read banks that the head has: values that arrive early share one set of
         # registers.
         reading = Signal(self._item_layout)
         reading_valid = self._reading
-        begun = Signal(data.ArrayLayout(LANES, 2))  # lanes that were read, of either
+        begun = Signal(data.ArrayLayout(LANES, 2))  # banks that were read, of either
         left = Signal(data.ArrayLayout(LANES, 2))  # and those that were not yet
         got = Signal(LANES)
         whole = Signal()
 
-        # the item whose last lanes arrive in this cycle, if it is valid
+        # the item whose last values arrive in this cycle, if it is valid
         arrived = Signal(LANES)
         head = Signal(self._item_layout)
         head_valid = Signal()
         stuck = Signal()
 
         def touched(item: Any) -> Value:
-            return item.entry[0].touched | item.entry[1].touched
+            return item.block[0].banks | item.block[1].banks
 
         m.d.comb += [
             stuck.eq(head_valid & self.o.valid & ~self.o.ready),
@@ -316,12 +330,12 @@ class Drain(wiring.Component):
             ),
             # The fill must not depend on `stuck`, which arrives late in the cycle.
             self.wanted.eq(left[0] | left[1]),
-            self.lanes.eq(Mux(stuck, 0, self.wanted)),
+            self.banks.eq(Mux(stuck, 0, self.wanted)),
             self.following.eq(left[1]),
             self.second.eq(
-                (left[1] & following.entry[1].touched) | (~left[1] & reading.entry[1].touched)
+                (left[1] & following.block[1].banks) | (~left[1] & reading.block[1].banks)
             ),
-            got.eq(self.lanes & ~self.taken),
+            got.eq(self.banks & ~self.taken),
             whole.eq(reading_valid & ~stuck & ~(left[0] & self.taken).any()),
             moves.eq(whole | ~reading_valid),
             self.back_valid[0].eq(whole & ~reading.name.none),
@@ -329,9 +343,9 @@ class Drain(wiring.Component):
         ]
         for n in range(PAIR):
             m.d.comb += [
-                self.slot[0][n].eq(reading.entry[n].slot),
-                self.slot[1][n].eq(following.entry[n].slot),
-                self.back[n].eq(reading.entry[n].slot),
+                self.slot[0][n].eq(reading.block[n].slot),
+                self.slot[1][n].eq(following.block[n].slot),
+                self.back[n].eq(reading.block[n].slot),
             ]
         with m.If(moves):
             m.d.sync += [
@@ -362,22 +376,29 @@ class Drain(wiring.Component):
             m.d.sync += [
                 self.o.valid.eq(head_valid),
                 out.coordinate.eq(Mux(head.name.none, 0, head.name.coordinate)),
-                out.mask.eq(head.entry[0].touched),
-                out.second.coordinate.eq(
-                    Mux(head.name.pair, Cat(head.name.second, head.name.coordinate[BANK_BITS:]), 0)
-                ),
-                out.second.mask.eq(head.entry[1].touched),
+                out.mask.eq(swapped(head.block[0].banks, head.block[0].skewed)),
+                out.second.coordinate.eq(Mux(head.name.pair, second_block(head.name), 0)),
+                out.second.mask.eq(swapped(head.block[1].banks, head.block[1].skewed)),
                 out.fiber.eq(head.name.fiber),
                 out.last.eq(head.name.last),
                 out.final.eq(head.name.final),
             ]
+        values = []
+        for bank in range(LANES):
+            early = Signal(WIDE_BITS, name=f"early_{bank}")
+            values.append(Mux(arrived[bank], self.value[bank], early))
+            with m.If(arrived[bank]):
+                m.d.sync += early.eq(self.value[bank])
+        # From banks to lanes: a lane is that of its own bank, or of a skewed block's.
+        own, other = (
+            reduce(or_, (Mux(block.skewed == skewed, block.banks, 0) for block in head.block))
+            for skewed in (0, 1)
+        )
         for lane in range(LANES):
-            early = Signal(WIDE_BITS, name=f"early_{lane}")
-            value = Mux(arrived[lane], self.value[lane], early)
-            with m.If(arrived[lane]):
-                m.d.sync += early.eq(self.value[lane])
+            swap = lane ^ BANK_SKEW
+            value = Mux(own[lane], values[lane], 0) | Mux(other[swap], values[swap], 0)
             with m.If(~self.o.valid | self.o.ready):
-                m.d.sync += out.value[lane].eq(Mux(touched(head)[lane], value, 0))
+                m.d.sync += out.value[lane].eq(value)
 
         busy = whole | got.any()
         m.d.comb += self.state.eq(
@@ -391,3 +412,8 @@ class Drain(wiring.Component):
                 ),
             )
         )
+
+
+def second_block(name: data.View) -> Value:
+    """Return the coordinate of an item's second block."""
+    return Cat(name.second, name.coordinate[BANK_BITS:])

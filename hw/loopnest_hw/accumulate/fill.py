@@ -1,4 +1,4 @@
-"""The fill: adds terms to the accumulator's lanes."""
+"""The fill: adds terms to the accumulator's banks."""
 
 from functools import reduce
 from operator import or_
@@ -18,11 +18,11 @@ BEFORE = 2
 
 
 class Fill(wiring.Component):
-    """Stores first terms and adds the others to their lane of their slot; one step per cycle.
+    """Stores first terms and adds the others to their bank of their slot; one step per cycle.
 
-    Terms of a step are in different lanes. If the sum that a term adds to is still in the adder,
+    Terms of a step are in different banks. If the sum that a term adds to is still in the adder,
     its step waits for the cycle in which that sum leaves: L cycles after the step that it depends
-    on. So a lane's terms are added in the order of their steps.
+    on. So terms with the same destination are added in the order of their steps.
 
     Members
     -------
@@ -34,7 +34,7 @@ class Fill(wiring.Component):
     read : Out, value : In, write : Out
         `LaneBanks`.
     reserved : In(16)
-        Lanes that the drain reads in this cycle; a step that needs one of them waits.
+        Banks that the drain reads in this cycle; a step that needs one of them waits.
     fiber, ends_nest, ended : Out
         A fiber's last step enters; ``filled`` : Out(1) when all terms of a fiber are in the banks.
     overflow : Out(1)
@@ -120,12 +120,12 @@ class Fill(wiring.Component):
         ]
 
         # reads
-        for lane in range(LANES):
-            read = self.read[lane]
+        for bank in range(LANES):
+            read = self.read[bank]
             for n in lanes:
-                with m.If(adds[n] & (step.index[n] == lane)):
+                with m.If(adds[n] & (step.index[n] == bank)):
                     m.d.comb += [
-                        fetched[lane].eq(step_valid),
+                        fetched[bank].eq(step_valid),
                         read.enable.eq(go),
                         read.slot.eq(step.place[n]),
                     ]
@@ -134,10 +134,10 @@ class Fill(wiring.Component):
             self._add(m, n, adders[n], sums, step, meets[n][latency - 1 :], go)
 
         # writes
-        for lane in range(LANES):
-            write = self.write[lane]
+        for bank in range(LANES):
+            write = self.write[bank]
             for n, last in enumerate(where[depth]):
-                with m.If(last.valid & (last.index == lane)):
+                with m.If(last.valid & (last.index == bank)):
                     m.d.comb += [
                         write.enable.eq(1),
                         write.slot.eq(last.slot),
@@ -198,7 +198,7 @@ class Fill(wiring.Component):
         value = Signal(WIDE_BITS, name=f"value_{n}")
         valid = Signal(name=f"valid_{n}")
         add = Signal(name=f"add_{n}")
-        lane = Signal(range(LANES), name=f"lane_{n}")
+        bank = Signal(range(LANES), name=f"bank_{n}")
         early = Signal(WIDE_BITS, name=f"early_{n}")
         is_early = Signal(name=f"is_early_{n}")
         from_answer = Signal(len(sums), name=f"from_answer_{n}")
@@ -207,13 +207,13 @@ class Fill(wiring.Component):
             value.eq(step.value[n]),
             valid.eq(go & step.valid[n]),
             add.eq(~step.first[n]),
-            lane.eq(step.index[n]),
+            bank.eq(step.index[n]),
             early.eq(chosen(at_read, early)),
             is_early.eq(at_read.any()),
             from_answer.eq(at_answer),
             from_addition.eq(at_addition),
         ]
-        answer = Mux(is_early, early, Array(self.value)[lane])
+        answer = Mux(is_early, early, Array(self.value)[bank])
 
         # the cycle of the addition
         old = Signal(WIDE_BITS, name=f"old_{n}")

@@ -11,15 +11,17 @@ from ..tokens import PAIR
 
 
 class LaneBanks(wiring.Component):
-    """A memory for each lane, with a value for each slot; one read and one write per cycle each.
+    """Sixteen memories with a value for each slot; one read and one write per cycle each.
+
+    A block's lanes are in different banks (`skew`).
 
     Members
     -------
     read : In, array of 16
-        ``enable``, ``slot``: the fill's read of each lane.
-    drain_lanes, drain_following, drain_second, drain_slot : In
-        The drain's reads, of lanes that the fill does not read in this cycle, from slot
-        ``drain_slot[following][second]``, selected by the lane's bits.
+        ``enable``, ``slot``: the fill's read of each bank.
+    drain_banks, drain_following, drain_second, drain_slot : In
+        The drain's reads, of banks that the fill does not read in this cycle, from slot
+        ``drain_slot[following][second]``, selected by the bank's bits.
     value : Out, array of 16
         The data of the last cycle's reads.
     write : In, array of 16
@@ -34,7 +36,7 @@ class LaneBanks(wiring.Component):
         super().__init__(
             {
                 "read": In(data.ArrayLayout(read, LANES)),
-                "drain_lanes": In(LANES),
+                "drain_banks": In(LANES),
                 "drain_following": In(LANES),
                 "drain_second": In(LANES),
                 "drain_slot": In(data.ArrayLayout(data.ArrayLayout(slot, PAIR), 2)),
@@ -45,20 +47,20 @@ class LaneBanks(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        for lane in range(LANES):
-            bank = memory.Memory(shape=WIDE_BITS, depth=self._config.slots, init=[])
-            m.submodules[f"lane_{lane}"] = bank
-            write = bank.write_port()
-            read = bank.read_port(transparent_for=())
-            fill, put = self.read[lane], self.write[lane]
+        for bank in range(LANES):
+            storage = memory.Memory(shape=WIDE_BITS, depth=self._config.slots, init=[])
+            m.submodules[f"bank_{bank}"] = storage
+            write = storage.write_port()
+            read = storage.read_port(transparent_for=())
+            fill, put = self.read[bank], self.write[bank]
             first, second = (
-                Mux(self.drain_following[lane], self.drain_slot[1][n], self.drain_slot[0][n])
+                Mux(self.drain_following[bank], self.drain_slot[1][n], self.drain_slot[0][n])
                 for n in range(PAIR)
             )
             m.d.comb += [
-                read.en.eq(fill.enable | self.drain_lanes[lane]),
-                read.addr.eq(Mux(self.drain_second[lane], second, first)),
-                self.value[lane].eq(read.data),
+                read.en.eq(fill.enable | self.drain_banks[bank]),
+                read.addr.eq(Mux(self.drain_second[bank], second, first)),
+                self.value[bank].eq(read.data),
                 write.en.eq(put.enable),
                 write.addr.eq(put.slot),
                 write.data.eq(put.value),

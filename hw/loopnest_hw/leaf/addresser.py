@@ -48,8 +48,7 @@ class Addresser(wiring.Component):
         lanes = range(config.multipliers)
         operands = range(config.operands)
         row = self.kernel.row[config.rows - 1]
-        scatter = self.kernel.leaf_mode == LeafMode.SCATTER
-        dot = self.kernel.leaf_mode == LeafMode.DOT
+        axpy = self.kernel.leaf_mode == LeafMode.AXPY
         advance = Signal()
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
 
@@ -104,7 +103,7 @@ class Addresser(wiring.Component):
             with m.If(advance):
                 m.d.sync += [
                     numbered.valid[n].eq(chosen[n].any()),
-                    numbered.index[n].eq(Mux(scatter | dot, block.index, lane_index)),
+                    numbered.index[n].eq(block.index ^ Mux(axpy, lane_index, 0)),
                     numbered.place[n].eq(block.place),
                     numbered.first[n].eq((block.first & chosen[n]).any()),
                 ]

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..accumulate.skew import swapped
 from ..config import LANES, ChipConfig
 from ..tokens import PAIR
 from ..unary import at_least, one_of
@@ -17,10 +18,13 @@ WINDOW = 5
 ITEMS = 4
 """Items kept until their last step has left."""
 
-WAITING = data.StructLayout({"lanes": LANES, "last": 1, "frees": 1, "where": ITEMS * PAIR})
+WAITING = data.StructLayout(
+    {"lanes": LANES, "skewed": 1, "last": 1, "frees": 1, "where": ITEMS * PAIR}
+)
 """A block in the window: its remaining lanes, and where the rest of the block is stored.
 
-``last`` ends the fiber, ``frees`` is set in an item's last block. ``where`` is one-hot.
+``skewed``: its lanes' banks are not their own. ``last`` ends the fiber, ``frees`` is set in an
+item's last block. ``where`` is one-hot.
 """
 
 
@@ -29,8 +33,9 @@ class Former(wiring.Component):
 
     A step takes the head block's lowest lanes up to M; if that empties the block, it fills up from
     the next block of the same fiber, lowest lane first, and waits for that block if it has not
-    arrived. With ``exclusive`` (AXPY) it stops at a lane that it already took, with ``single``
-    (SCATTER) at one lane. A fiber without lanes makes one step without lanes.
+    arrived. With ``exclusive`` (AXPY) it stops at a bank that it already took; a block's lane l is
+    in bank ``l ^ index``. With ``single`` (SCATTER) it stops at one lane. A fiber without lanes
+    makes one step without lanes.
 
     One step per cycle, three cycles after its blocks arrive. How lanes are grouped depends on the
     blocks alone, not on timing. Golden function: `loopnest_sim.model.form.form`.
@@ -153,13 +158,15 @@ class Former(wiring.Component):
         head_done = Signal()
         next_done = Signal()
         last = Signal()
+        taken = Signal(LANES)  # the head's lanes, as lanes of the next block in the same banks
         collision = Signal(LANES)
         take_head = Signal(LANES)
         take_next = Signal(LANES)
         m.d.comb += [
             wants_more.eq(~head.last & ~full_of_head(in_head[LANES], 0)),
             head_done.eq(~full_of_head(in_head[LANES], 1)),
-            collision.eq((head.lanes & following.lanes) & self.exclusive.replicate(LANES)),
+            taken.eq(swapped(head.lanes, head.skewed ^ following.skewed)),
+            collision.eq((taken & following.lanes) & self.exclusive.replicate(LANES)),
             next_done.eq(wants_more & ~collision.any() & ~full_of_both(in_next[LANES], 1)),
             last.eq(Mux(next_done, following.last, head.last & head_done)),
         ]
@@ -198,6 +205,7 @@ class Former(wiring.Component):
         for n, entry in enumerate(fresh):
             m.d.comb += [
                 entry.lanes.eq(item.block[n].lanes),
+                entry.skewed.eq(item.block[n].index[0]),
                 entry.last.eq(item.last & (two == n)),
                 entry.frees.eq(two == n),
                 entry.where.eq(

@@ -12,7 +12,8 @@ def located_block(config: ChipConfig) -> data.StructLayout:
 
     Operand o's value of lane l is at position ``base[o]`` plus its step times l (FOLLOW) or times
     the number of bits of ``mask[o]`` below l (SCAN). Result: ``place`` is the accumulator's slot or
-    the block coordinate; lanes in ``first`` store; ``index`` is the result's lane if it is not l.
+    the block coordinate; lanes in ``first`` store; ``index`` is the accumulator's bank or the
+    result's lane, in AXPY xor l (which is then 0 or `BANK_SKEW`).
     """
     return data.StructLayout(
         {

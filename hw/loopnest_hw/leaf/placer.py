@@ -6,7 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..config import COORDINATE_BITS, LANES, MAX_LOG2_COPIES, ChipConfig
+from ..accumulate.skew import is_skewed
+from ..config import BANK_SKEW, COORDINATE_BITS, LANES, MAX_LOG2_COPIES, ChipConfig
 from ..descriptor import CellMode, LeafMode, ResultMode
 from ..kernel import inner_loops, kernel_layout
 from ..queue import Queue
@@ -30,6 +31,8 @@ class Placer(wiring.Component):
     up as block ``copies * b + n mod copies``: successive fibers that touch the same lanes use
     different slots. The combiner behind the drain adds the copies.
 
+    If the nest accumulates, the number of a block as it is looked up gives its lanes their banks.
+
     Two blocks per cycle. A fiber without blocks leaves an item only where a result fiber, a row-0
     token or the nest ends with it.
     """
@@ -50,16 +53,11 @@ class Placer(wiring.Component):
         )
 
     def _waiting(self) -> data.StructLayout:
-        return data.StructLayout(
-            {
-                "placed": placed(self._config),
-                "key": data.ArrayLayout(COORDINATE_BITS, PAIR),
-                "copy": MAX_LOG2_COPIES,
-                "retire": 1,
-                "asks": 1,
-                "epoch": 1,
-            }
-        )
+        return data.StructLayout({"placed": placed(self._config), "retire": 1, "asks": 1})
+
+    def _entry(self) -> data.StructLayout:
+        more = {"copy": MAX_LOG2_COPIES, "epoch": 1}
+        return data.StructLayout({**self._waiting().members, **more})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -100,7 +98,7 @@ class Placer(wiring.Component):
         with m.If(go):
             m.d.sync += first.eq(last)
 
-        entry = Signal(self._waiting())
+        entry = Signal(self._entry())
         stop = context.stop + 1
         ends = data.View(
             data.StructLayout({"end": 1, "retire": 1, "final": 1}), Signal(3, name="ends")
@@ -130,12 +128,13 @@ class Placer(wiring.Component):
         entry_in: Any = entry
         for n in range(ScaledSum.latency):
             next_valid = Signal(name=f"place_valid_{n}")
-            next_entry = Signal(self._waiting(), name=f"place_entry_{n}")
+            next_entry = Signal(self._entry(), name=f"place_entry_{n}")
             with m.If(advance):
                 m.d.sync += [next_valid.eq(valid), next_entry.eq(entry_in)]
             valid, entry_in = next_valid, next_entry
 
-        out = Signal(self._waiting())
+        out = Signal(self._entry())
+        keys = [Signal(COORDINATE_BITS, name=f"key_of_{n}") for n in range(PAIR)]
         m.d.comb += out.eq(entry_in)
         for n in range(PAIR):
             block = item.block[n]
@@ -167,7 +166,7 @@ class Placer(wiring.Component):
                 key.base.eq(context.key),
                 key.step.eq(row.result_step),
                 key.advance.eq(advance),
-                out.key[n].eq(key.o),
+                keys[n].eq(key.o),
             ]
             with m.If(row.result_mode == ResultMode.KEY):
                 m.d.comb += key.number.eq(Cat(lane_index, block.coordinate))
@@ -179,7 +178,7 @@ class Placer(wiring.Component):
         m.d.comb += [
             lookups.i.valid.eq(valid & ask & waiting.i.ready),
             waiting.i.valid.eq(valid & (~ask | lookups.i.ready)),
-            waiting.i.payload.eq(out),
+            *(waiting.i.payload[name].eq(out[name]) for name in self._waiting().members),
             advance.eq(~valid | waiting.i.ready & (~ask | lookups.i.ready)),
         ]
         asked_last = dot | out.placed.last
@@ -193,9 +192,14 @@ class Placer(wiring.Component):
         single = dot | scatter
         m.d.comb += request.count.eq(Mux(single & (out.placed.count != 0), 1, out.placed.count))
         for n in range(PAIR):
+            lane, block = Mux(single, keys[n][:4], 0), keys[n][4:]
+            copied = self._copied(m, block, entry_in.copy, n)
+            skewed = self.kernel.accumulate & is_skewed(copied)
             m.d.comb += [
-                request.block[n].eq(self._copied(m, out, n)),
-                request.mask[n].eq(Mux(single, 1 << out.key[n][:4], out.placed.block[n].lanes)),
+                request.block[n].eq(copied),
+                request.mask[n].eq(Mux(single, 1 << lane, entry_in.placed.block[n].lanes)),
+                out.placed.block[n].index.eq(lane ^ Mux(skewed, BANK_SKEW, 0)),
+                out.placed.block[n].place.eq(block),
             ]
 
     def _turn(self, m: Module, context: data.View, ends: Signal, result_ends: Value) -> Signal:
@@ -212,17 +216,16 @@ class Placer(wiring.Component):
             ]
         return turn
 
-    def _copied(self, m: Module, out: Signal, n: int) -> Signal:
-        """Return the block that stands for a key's copy in the accumulator."""
-        block = Signal(COORDINATE_BITS - 4, name=f"copied_{n}")
-        key = out.key[n][4:]
+    def _copied(self, m: Module, block: Value, copy: Value, n: int) -> Signal:
+        """Return the block that stands for a copy of a key's block in the accumulator."""
+        copied = Signal(COORDINATE_BITS - 4, name=f"copied_{n}")
         with m.Switch(self.kernel.copies):
             with m.Case(0):
-                m.d.comb += block.eq(key)
+                m.d.comb += copied.eq(block)
             for copies in range(1, MAX_LOG2_COPIES + 1):
                 with m.Case(copies):
-                    m.d.comb += block.eq(Cat(out.copy[:copies], key))
-        return block
+                    m.d.comb += copied.eq(Cat(copy[:copies], block))
+        return copied
 
     def _answer(self, m: Module, waiting: Queue) -> None:
         """Apply the accumulator's answers, and drop what is not part of this pass."""
@@ -258,7 +261,6 @@ class Placer(wiring.Component):
                 slot = Mux(dot, answer.slot[0], slot)
                 keep = Mux(dot, answer.keep[0], keep)
                 first = Mux(dot, answer.first[0], first)
-            m.d.comb += block.index.eq(item.key[n][:4])
             with m.If(self.kernel.accumulate):
                 m.d.comb += [
                     block.place.eq(slot),
@@ -266,4 +268,4 @@ class Placer(wiring.Component):
                     block.lanes.eq(Mux(keep, item.placed.block[n].lanes, 0)),
                 ]
             with m.Else():
-                m.d.comb += [block.place.eq(item.key[n][4:]), block.first.eq((1 << LANES) - 1)]
+                m.d.comb += block.first.eq((1 << LANES) - 1)

@@ -52,7 +52,8 @@ def address(
 ) -> list[AddressedLane]:
     """Return the lanes that a step takes from its blocks, in the order of the step's lanes.
 
-    ``one_key``: the result's lane is the block's ``index`` (DOT, SCATTER), not the operands' lane.
+    The result's bank is the block's ``index``, in AXPY xor the lane; in DOT and SCATTER a block has
+    ``one_key``.
     """
     found = []
     for block, taken in zip(blocks, take, strict=True):
@@ -71,7 +72,7 @@ def address(
                 position = block.base[o] + number * cell.step
                 at = (operand.address + operand.size * position) % ADDRESSES
                 addresses.append(at if here else None)
-            index = block.index if one_key else lane
+            index = block.index if one_key else block.index ^ lane
             first = bool(block.first >> lane & 1)
             found.append(AddressedLane(index, block.place, first, tuple(addresses)))
     return found

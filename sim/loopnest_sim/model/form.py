@@ -7,14 +7,18 @@ Lane = tuple[int, int]
 
 
 def form(
-    blocks: Sequence[int], multipliers: int, *, exclusive: bool, single: bool = False
+    blocks: Sequence[int],
+    multipliers: int,
+    *,
+    skews: Sequence[int] | None = None,
+    single: bool = False,
 ) -> list[list[Lane]]:
     """Return the steps of one leaf fiber, whose blocks have these kept lanes.
 
     A step takes the head block's lowest lanes up to ``multipliers``; if that empties the block, it
-    fills up from the next block, lowest lane first. ``exclusive``: it stops at a lane that it has
-    already taken. ``single``: it stops at one lane. A fiber without lanes is one step without
-    lanes.
+    fills up from the next block, lowest lane first. With ``skews``, lane l of block b is in bank
+    ``l ^ skews[b]``, and a step stops at a bank that it has already taken. ``single``: it stops at
+    one lane. A fiber without lanes is one step without lanes.
     """
     limit = 1 if single else multipliers
     left = [[lane for lane in range(16) if lanes >> lane & 1] for lanes in blocks]
@@ -26,9 +30,9 @@ def form(
         if not left[head]:
             head += 1
             if head < len(left) and len(step) < limit:
-                taken = {lane for _, lane in step}
+                taken = {lane ^ skews[head - 1] for _, lane in step} if skews else set()
                 while left[head] and len(step) < limit:
-                    if exclusive and left[head][0] in taken:
+                    if skews and left[head][0] ^ skews[head] in taken:
                         break
                     step.append((head, left[head].pop(0)))
                 if not left[head]:

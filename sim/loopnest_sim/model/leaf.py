@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import WIDE_BITS, NumberFormat
+from loopnest_hw.config import LANES, WIDE_BITS, NumberFormat
 from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode
+from loopnest_hw.format import BLOCK_COORDINATE_BITS
 
 from ..image import Image
 from .arith import Flags, Wide, wide_type
@@ -17,6 +18,7 @@ from .dot import dot_fibers
 from .fibers import KEY_MASK, Blocks, Lanes, expand
 from .lanes import Factor, combine, factor
 from .nest import Indices, Nest, Operand, Tokens, Words
+from .skew import is_skewed
 from .steps import Steps, form_steps, places
 from .watch import Watch
 
@@ -63,7 +65,7 @@ def leaf_terms(
     """Return the terms of the leaf tokens' joined blocks, and add to ``counts``."""
     row = nest.rows[-1]
     lanes = expand(row, tokens, blocks)
-    steps = form_steps(blocks.token, blocks.lanes, nest.config.multipliers, nest.leaf_mode)
+    steps = leaf_steps(nest, tokens, blocks)
     counts.lane_steps += steps.total
     counts.empty_steps += len(tokens) - int(np.count_nonzero(np.diff(blocks.token, prepend=-1)))
     value = _values(nest, tokens, blocks, lanes, image, watch, counts)
@@ -72,6 +74,16 @@ def leaf_terms(
     step = np.uint32(row.result_step if row.result_mode is ResultMode.KEY else 0)
     key = np.repeat(tokens.key[blocks.token], lanes.count) + lanes.coordinate * step & KEY_MASK
     return Terms(blocks.token, lanes.count, key, value)
+
+
+def leaf_steps(nest: Nest, tokens: Tokens, blocks: Blocks) -> Steps:
+    """Form the steps of the leaf tokens' joined blocks."""
+    skewed = np.zeros(len(blocks.lanes), np.bool_)
+    if nest.accumulate and nest.leaf_mode is LeafMode.AXPY:
+        # all blocks of a fiber are in the same copy, so that they differ as without it
+        number = (tokens.key[blocks.token] // LANES + blocks.coordinate) << nest.copies
+        skewed = is_skewed(number % (1 << BLOCK_COORDINATE_BITS))
+    return form_steps(blocks.token, blocks.lanes, nest.config.multipliers, nest.leaf_mode, skewed)
 
 
 def _values(

@@ -9,6 +9,7 @@ from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode
 from .address import PlacedBlock
 from .expand import Cell, ResultCell, Token
 from .join import LANES, Joined
+from .skew import skew
 
 EVERY_LANE = (1 << LANES) - 1
 KEYS = 1 << COORDINATE_BITS
@@ -97,10 +98,11 @@ class Placer:
             if not blocks and not (last and (end or retire or final)):
                 continue
             keys = [self._key(context, block) for block in blocks]
+            touched = [self._touched(k, copy, b) for k, b in zip(keys, blocks, strict=True)]
             asks = leaf.accumulate and (leaf.mode is not LeafMode.DOT or n == 0 or stale)
             ends = last or leaf.mode is LeafMode.DOT
             request = Lookup(
-                tuple(self._touched(key, copy, b) for key, b in zip(keys, blocks, strict=True)),
+                tuple(touched),
                 end and ends,
                 retire and ends,
                 final and ends,
@@ -116,9 +118,9 @@ class Placer:
                             self._base(context, block, child),
                             key // LANES,
                             EVERY_LANE,
-                            key % LANES,
+                            self._index(key, number),
                         )
-                        for key, block in zip(keys, blocks, strict=True)
+                        for key, block, (number, _) in zip(keys, blocks, touched, strict=True)
                     ),
                     lookup=request if asks else None,
                     end=end,
@@ -143,6 +145,11 @@ class Placer:
         number = (key // LANES << self._leaf.copies) % (KEYS // LANES) | copy
         one = self._leaf.mode is not LeafMode.AXPY
         return number, 1 << key % LANES if one else block.lanes
+
+    def _index(self, key: int, number: int) -> int:
+        """Return the bank of the key, or the skew of the block's lanes (AXPY)."""
+        lane = key % LANES if self._leaf.mode is not LeafMode.AXPY else 0
+        return lane ^ (skew(number) if self._leaf.accumulate else 0)
 
     def _base(self, context: Token, block: Joined, child: Sequence[int]) -> tuple[int, ...]:
         """Return the position of each operand's value of lane 0."""

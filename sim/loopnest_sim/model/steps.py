@@ -6,11 +6,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import LANES
+from loopnest_hw.config import BANK_SKEW, LANES
 from loopnest_hw.descriptor import LeafMode
 
 from .fibers import Masks
 from .nest import Indices
+
+Flags = NDArray[np.bool_]
 
 
 @dataclass
@@ -33,19 +35,26 @@ class Steps:
 
 @cache
 def _highest_lanes(multipliers: int) -> NDArray[np.uint16]:
-    """Return ``[r, mask]``: the highest r lanes of the mask."""
+    """Return ``[swapped, r, mask]``: the highest r lanes of the mask or, if swapped, the lanes of
+    the same banks in a block with another skew.
+    """
     masks = np.arange(1 << LANES)
-    found = np.zeros((multipliers + 1, 1 << LANES), np.uint16)
+    both = np.zeros((2, multipliers + 1, 1 << LANES), np.uint16)
+    found = both[0]
     left = masks.copy()
     for r in range(1, multipliers + 1):
         _, exponent = np.frexp(left)
         highest = np.where(left > 0, 1 << np.maximum(exponent - 1, 0), 0)
         left -= highest
         found[r] = found[r - 1] | highest
-    return found
+    for lane in range(LANES):
+        both[1] |= (found >> lane & 1) << (lane ^ BANK_SKEW)
+    return both
 
 
-def form_steps(fiber: Indices, lanes: Masks, multipliers: int, mode: LeafMode) -> Steps:
+def form_steps(
+    fiber: Indices, lanes: Masks, multipliers: int, mode: LeafMode, skewed: Flags
+) -> Steps:
     """Form the steps of the fibers' blocks.
 
     Parameters
@@ -57,8 +66,11 @@ def form_steps(fiber: Indices, lanes: Masks, multipliers: int, mode: LeafMode) -
     multipliers : int
         M.
     mode : LeafMode
-        In ``AXPY`` a step stops at a lane that it has already taken; in ``SCATTER`` it has one
+        In ``AXPY`` a step stops at a bank that it has already taken; in ``SCATTER`` it has one
         lane.
+    skewed : NDArray
+        Shape ``(n,)``: each block's lanes are in skewed banks of the accumulator (`skew`). Only
+        used in ``AXPY``.
     """
     count = np.bitwise_count(lanes).astype(np.int64)
     n = len(lanes)
@@ -68,7 +80,9 @@ def form_steps(fiber: Indices, lanes: Masks, multipliers: int, mode: LeafMode) -
     taken = np.zeros(n, np.int64)
     # where every block ends with a full step, none is taken
     if (count % multipliers).any():
-        taken[1:] = _taken(fiber, lanes, count.astype(np.int8), multipliers, mode)
+        axpy = mode is LeafMode.AXPY
+        swaps = skewed[1:] != skewed[:-1] if axpy else None
+        taken[1:] = _taken(fiber, lanes, count.astype(np.int8), multipliers, swaps)
     left = count - taken
     filled = np.zeros(n, np.int64)
     filled[1:] = (left[:-1] - 1) % multipliers + 1
@@ -76,9 +90,16 @@ def form_steps(fiber: Indices, lanes: Masks, multipliers: int, mode: LeafMode) -
 
 
 def _taken(
-    fiber: Indices, lanes: Masks, count: NDArray[np.int8], multipliers: int, mode: LeafMode
+    fiber: Indices,
+    lanes: Masks,
+    count: NDArray[np.int8],
+    multipliers: int,
+    swaps: Flags | None,
 ) -> Indices:
     """Return `Steps.taken` of all blocks but the first.
+
+    A step takes a bank once unless ``swaps`` is None; it is set where a block's skew is not that of
+    the block before it.
 
     The number of lanes that a block loses to the previous step depends on how many the block before
     it lost, 0 to M-1. So each block is first a function on these M values; then functions are
@@ -89,13 +110,15 @@ def _taken(
     first = fiber[1:] != fiber[:-1]
     highest = _highest_lanes(m)
     before, after = lanes[:-1].astype(np.intp), lanes[1:]
+    if swaps is not None:
+        before += swaps * np.intp((m + 1) << LANES)
     table = np.empty((m, n), np.int8)
     for lost_before in range(m):
         left = count[:-1] - np.int8(lost_before)
         in_last_step = (left - np.int8(1) & np.int8(m - 1)) + np.int8(1)
         lost = np.minimum(np.int8(m) - in_last_step, count[1:])
-        if mode is LeafMode.AXPY:
-            # entry [r, mask] of the flat table
+        if swaps is not None:
+            # entry [swapped, r, mask] of the flat table
             again = highest.take((in_last_step.astype(np.intp) << LANES) + before) & after
             no_conflict = np.bitwise_count((again & -again) - np.uint16(1) & after)
             lost = np.minimum(lost, no_conflict.view(np.int8))

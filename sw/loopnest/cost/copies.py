@@ -19,8 +19,9 @@ from loopnest_sim.image import Image
 from loopnest_sim.model.faults import Faults
 from loopnest_sim.model.fibers import Blocks, children, expand, joined_chunks
 from loopnest_sim.model.kernel import leaf_chunks
+from loopnest_sim.model.leaf import leaf_steps
 from loopnest_sim.model.nest import Nest, Tokens, root
-from loopnest_sim.model.steps import form_steps, places
+from loopnest_sim.model.steps import places
 from loopnest_sim.model.sums import result_fibers
 from loopnest_sim.model.watch import Watch
 
@@ -139,7 +140,7 @@ def _lanes(nest: Nest, tokens: Tokens, blocks: Blocks) -> Sample:
     if nest.leaf_mode is not LeafMode.DOT:
         blocks = _first_blocks(blocks, SAMPLE)
     lanes = expand(row, tokens, blocks)
-    steps = form_steps(blocks.token, blocks.lanes, nest.config.multipliers, nest.leaf_mode)
+    steps = leaf_steps(nest, tokens, blocks)
     step, _ = places(steps, lanes.block, nest.config.multipliers)
     of_lane = np.repeat(blocks.token, lanes.count)
     _, number, turn = result_fibers(nest, tokens)

@@ -207,7 +207,7 @@ def estimate(
             joined = max(joined, ONES_CYCLES * visits.tokens)
         found.stages[f"join {row.number}"] = joined
         if leaf:
-            steps = joins.steps(config, result.leaf_mode, loops, row)
+            steps = joins.steps(config, result, loops, row)
             found.multiplies = kept
             found.stages["leaf"] = steps + empty
             blocks = joins.kept_blocks(loops, row)
@@ -226,7 +226,7 @@ def estimate(
                 if burst is not None:
                     found.bursts["values", c] = burst
                 gathers = cell.mode is CellMode.FOLLOW and LANES * cell.step * size <= LINE_BYTES
-                cycles = joins.gathers(config, result.leaf_mode, loops, row) if gathers else steps
+                cycles = joins.gathers(config, result, loops, row) if gathers else steps
                 found.stages[f"values {c}"] = max(cycles, lines)
         else:
             found.stages[f"expand {row.number}"] = kept + empty

@@ -15,6 +15,7 @@ from loopnest_hw.format import LINE_WORDS
 from ..formats.pack import COMPRESSED
 from ..loops.lane import Lane
 from ..loops.nest import Nest, Row
+from ..loops.result import ResultPlan
 from .counts import Counted, Counts
 from .profile import Profile
 from .relation import Relation
@@ -143,9 +144,12 @@ class Joins:
     def _filled(self, column: int, level: int) -> NDArray[Any]:
         return self._profiles[column].fiber_words(level) > 0
 
-    def steps(self, config: ChipConfig, mode: LeafMode, loops: tuple[str, ...], row: Row) -> float:
+    def steps(
+        self, config: ChipConfig, result: ResultPlan, loops: tuple[str, ...], row: Row
+    ) -> float:
         """Return the steps with lanes of the leaf row."""
         lanes, m = self.tokens(_below(loops, row)), config.multipliers
+        mode, skewed = result.leaf_mode, result.accumulate
         if mode is LeafMode.SCATTER or m == 1 or not lanes:
             return lanes
         scanned = _scanned(row)
@@ -155,7 +159,11 @@ class Joins:
             ((column, level),) = scanned.items()
             steps = self._profiles[column].fiber_steps
             return self._weighted(
-                loops, column, level, ("steps", m, mode), lambda level: steps(level, m, mode)
+                loops,
+                column,
+                level,
+                ("steps", m, mode, skewed),
+                lambda level: steps(level, m, mode, skewed=skewed),
             )
         filled = self.filled(loops, row)
         of_fiber, blocks = lanes / filled, self.kept_blocks(loops, row) / filled
@@ -163,16 +171,21 @@ class Joins:
         return filled * max(1.0, (min(blocks, of_fiber) + 1) / 2, (of_fiber + (m - 1) / 2) / m)
 
     def gathers(
-        self, config: ChipConfig, mode: LeafMode, loops: tuple[str, ...], row: Row
+        self, config: ChipConfig, result: ResultPlan, loops: tuple[str, ...], row: Row
     ) -> float:
         """Return the cycles of an operand's values at the leaf, if it reads one line per block."""
         scanned = _scanned(row)
         if len(scanned) != 1 or any(cell.ones for cell in row.cells):
-            return self.steps(config, mode, loops, row)
+            return self.steps(config, result, loops, row)
         ((column, level),) = scanned.items()
         cycles, m = self._profiles[column].fiber_gathers, config.multipliers
+        mode, skewed = result.leaf_mode, result.accumulate
         return self._weighted(
-            loops, column, level, ("gathers", m, mode), lambda level: cycles(level, m, mode)
+            loops,
+            column,
+            level,
+            ("gathers", m, mode, skewed),
+            lambda level: cycles(level, m, mode, skewed=skewed),
         )
 
     def _weighted(

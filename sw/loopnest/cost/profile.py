@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES
 from loopnest_hw.descriptor import LeafMode
+from loopnest_sim.model.skew import is_skewed
 from loopnest_sim.model.steps import form_steps
 
 from ..formats.pack import COMPRESSED
@@ -79,17 +80,25 @@ class Profile:
         """
         return self._once(("words", level), lambda: self._by_fiber(level, self._word_starts(level)))
 
-    def fiber_steps(self, level: int, multipliers: int, mode: LeafMode) -> NDArray[np.int64]:
-        """Return the leaf steps of each fiber, likewise, if all its coordinates are kept."""
-        return self._steps(level, multipliers, mode)[0]
+    def fiber_steps(
+        self, level: int, multipliers: int, mode: LeafMode, *, skewed: bool
+    ) -> NDArray[np.int64]:
+        """Return the leaf steps of each fiber, likewise, if all its coordinates are kept;
+        ``skewed``: and are added in the accumulator's banks.
+        """
+        return self._steps(level, multipliers, mode, skewed)[0]
 
-    def fiber_gathers(self, level: int, multipliers: int, mode: LeafMode) -> NDArray[np.int64]:
+    def fiber_gathers(
+        self, level: int, multipliers: int, mode: LeafMode, *, skewed: bool
+    ) -> NDArray[np.int64]:
         """Return the same for a stream that reads a line for each block: a step that begins two
         blocks takes two cycles.
         """
-        return self._steps(level, multipliers, mode)[1]
+        return self._steps(level, multipliers, mode, skewed)[1]
 
-    def _steps(self, level: int, multipliers: int, mode: LeafMode) -> NDArray[np.int64]:
+    def _steps(
+        self, level: int, multipliers: int, mode: LeafMode, skewed: bool
+    ) -> NDArray[np.int64]:
         def count() -> NDArray[np.int64]:
             assert self.entries is not None
             starts, words = self._starts(level + 1), self._word_starts(level)
@@ -97,7 +106,9 @@ class Profile:
             place = np.searchsorted(starts, words)
             masks = np.add.reduceat(bits, place) if len(place) else bits
             fiber = np.searchsorted(self._starts(level), words, side="right") - 1
-            steps = form_steps(fiber, masks.astype(np.uint16), multipliers, mode)
+            # blocks are numbered as if no outer loop added to the key
+            odd = is_skewed(self.entries[level][words] // LANES) & skewed
+            steps = form_steps(fiber, masks.astype(np.uint16), multipliers, mode, odd)
             begins_two = np.zeros(len(words), np.bool_)
             begins_two[1:] = (steps.taken[1:] > 0) & (steps.taken[:-1] == 0)
             begins_two[1:] &= steps.count[:-1] == 1
@@ -108,7 +119,7 @@ class Profile:
             ]
             return np.stack(by_fiber).astype(np.int64)
 
-        return self._once(("steps", level, multipliers, mode), count)
+        return self._once(("steps", level, multipliers, mode, skewed), count)
 
     def gaps(self, level: int) -> NDArray[np.int64]:
         """Return a sample of the distances between successive coordinates of a level; the level's
