@@ -5,13 +5,10 @@ import pytest
 
 import loopnest
 from loopnest import Assignment, Chip, Epilogue
-from loopnest.kernel.backends import ChipError
 from loopnest.loops.result import Part
-from loopnest.program import device
 from loopnest.program.operation import HostOperation
 from loopnest.program.program import Program
 from loopnest.program.start import Start
-from loopnest_hw.registers import ErrorCode
 
 CHIP = Chip("single", dtype="int8", backend="model")
 SHAPE = (3, 8, 7)
@@ -117,7 +114,7 @@ def test_a_part_of_one_row():
     assert np.array_equal(one(), np.stack([0 * A[0, 0], A[0, 0], 0 * A[0, 0]]))
 
 
-def test_slots_of_a_part(monkeypatch):
+def test_slots_of_a_part(slots_run_out):
     """Where the accumulator turns out to be too small, the part is computed otherwise."""
     statement = "X[h,t] = M[h,k] * V[k,t]"
     first = Assignment(statement="X0[h,t] = U[h,t]", part=Part((4, 9), (0, 0), (0, 1)))
@@ -128,19 +125,7 @@ def test_slots_of_a_part(monkeypatch):
         {"M": M, "V": V, "U": U},
         chip=CHIP,
     )
-    real, failed = device.run_kernel, []
-
-    def fails(config, backend, step, *rest):
-        if step.result.name == "X" and not failed:
-            failed.append(step)
-            raise ChipError(ErrorCode.SLOTS, 0)
-        return real(config, backend, step, *rest)
-
-    def fails_too(*_):
-        raise ChipError(ErrorCode.SLOTS, 0)
-
-    monkeypatch.setattr(device, "run_kernel", fails)
-    monkeypatch.setattr(device, "run_start", fails_too)
+    failed = slots_run_out("X")
     assert np.array_equal(one(), np.concatenate([U, M @ V], axis=1)) and failed
 
 

@@ -5,9 +5,8 @@ import pytest
 import scipy.sparse as sp
 
 import loopnest
-from loopnest import Assignment, Chip, ChipError, Epilogue, Tensor
+from loopnest import Assignment, Chip, Epilogue, Tensor
 from loopnest.program.steps import HostStep, KernelStep
-from loopnest_hw.registers import ErrorCode
 
 INT8 = Chip("single", dtype="int8", backend="model")
 BF16 = Chip("single", dtype="bf16", backend="model")
@@ -193,27 +192,13 @@ def test_nothing_runs_before_the_start(monkeypatch):
     assert program.report is None
 
 
-def test_slots_of_an_intermediate(monkeypatch):
+def test_slots_of_an_intermediate(slots_run_out):
     """Where the accumulator turns out to be too small, the statement is computed otherwise."""
-    from loopnest.program import device
-
     rng = np.random.default_rng(9)
     A = sparse(rng, (20, 20), 0.5)
     program = loopnest.compile(["B[i,j] = A[i,k] * A[k,j]", "y[i] = B[i,j] * x[j]"],
                                {"A": A, "x": np.ones(20)}, chip=INT8)  # fmt: skip
-    real, failed = device.run_kernel, []
-
-    def fails(config, backend, step, *rest):
-        if not failed:
-            failed.append(step)
-            raise ChipError(ErrorCode.SLOTS, 0)
-        return real(config, backend, step, *rest)
-
-    def fails_too(*_):
-        raise ChipError(ErrorCode.SLOTS, 0)
-
-    monkeypatch.setattr(device, "run_kernel", fails)
-    monkeypatch.setattr(device, "run_start", fails_too)
+    failed = slots_run_out()
     assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
     failed.clear()
     assert np.array_equal(program(), A @ A @ np.ones(20)) and failed

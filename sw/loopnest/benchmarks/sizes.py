@@ -4,6 +4,7 @@ thousand rows are gathered.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,24 +41,10 @@ def size_cases(names: Sequence[str]) -> Iterator[Case]:
     if "wide-spmv" in names:
         A = _drawn(3_000_000, 6_000_000, rng)
         x = nonzeros(A.shape[1], rng)
-        yield Case(
-            name="wide-spmv",
-            statement=SPMV,
-            order=None,
-            operands={"A": A, "x": x},
-            expected=lambda: A @ x,
-            bound=OfRoofs(SHARE),
-        )
+        yield _product("wide-spmv", SPMV, {"A": A, "x": x})
     if "wide-spgemm" in names:
-        B, C = (_drawn(4_000_000, 1_000_000, rng) for _ in range(2))
-        yield Case(
-            name="wide-spgemm",
-            statement=MATMUL,
-            order=None,
-            operands={"A": B, "B": C},
-            expected=lambda: B @ C,
-            bound=OfRoofs(SHARE),
-        )
+        A, B = (_drawn(4_000_000, 1_000_000, rng) for _ in range(2))
+        yield _product("wide-spgemm", MATMUL, {"A": A, "B": B})
     if "wide-gather" in names:
         table = rng.integers(-100, 100, (10_000_000 // SCALE, 16)).astype(np.int8)
         rows = rng.integers(0, len(table), 1000)
@@ -71,6 +58,19 @@ def size_cases(names: Sequence[str]) -> Iterator[Case]:
             expected=lambda: table[rows],
             bound=Unbounded(),
         )
+
+
+def _product(name: str, statement: str, operands: dict[str, Any]) -> Case:
+    """Return the product of two operands."""
+    first, second = operands.values()
+    return Case(
+        name=name,
+        statement=statement,
+        order=None,
+        operands=operands,
+        expected=lambda: first @ second,
+        bound=OfRoofs(SHARE),
+    )
 
 
 def _drawn(size: int, entries: int, rng: np.random.Generator) -> sp.csr_array:
