@@ -23,7 +23,7 @@ def test_drawn_and_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(options) == 0
     report = json.loads((tmp_path / "graphchallenge.json").read_text())
     network = draw_network(3, 6)
-    *_, last = activations = network.reference()
+    *_, last = activations = network.reference
     multiplies = network.multiplies(activations)
     assert report["layer_multiplies"] == multiplies and report["multiplies"] == sum(multiplies)
     assert report["categories"] == np.flatnonzero(np.diff(last.indptr)).tolist() != []
@@ -47,6 +47,9 @@ def test_wrong_files(tmp_path: Path) -> None:
     file = save(tmp_path / "network.npz", 2, 3)
     with pytest.raises(ValueError, match="has 2 layers and 3 images: expected 3 and 3"):
         read_network(file, 3, 3)
+    with pytest.raises(ValueError, match="has 2 layers and 3 images: expected 2 and 4"):
+        read_network(file, 2, 2, first=2)
+    assert (read_network(file, 2, 1, first=2).images != draw_network(2, 3).images[2:]).nnz == 0
     np.savez(tmp_path / "other.npz", weight_columns=np.zeros((1, 2, 3)), image_indptr=[0],
              image_indices=[0])  # fmt: skip
     with pytest.raises(ValueError, match=r"shape \(1, 2, 3\): expected \(layers, 1024, 32\)"):
@@ -54,5 +57,6 @@ def test_wrong_files(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(ValueError, match="expected weight_columns, image_indptr and"):
         read_network(tmp_path / "text.npz", 1, 1)
-    with pytest.raises(SystemExit):
-        main(["--images", "0"])
+    for wrong in (["--images", "0"], ["--first", "1"], ["--file", str(file), "--first", "-1"]):
+        with pytest.raises(SystemExit):
+            main(wrong)

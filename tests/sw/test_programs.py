@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 import loopnest
-from loopnest import Assignment, Chip, Epilogue, Tensor
+from loopnest import Assignment, Chip, Epilogue, Program, Tensor
 from loopnest.program.steps import HostStep, KernelStep
 
 INT8 = Chip("single", dtype="int8", backend="model")
@@ -41,6 +41,47 @@ def test_one_statement(dtype):
     assert np.array_equal(program(B, other), B @ other)
     assert np.array_equal(program(), A @ x)
     assert program.report is not None and program.report.multiplies == A.nnz
+
+
+def test_on_another_chip(monkeypatch):
+    """The plans are those of the first chip; the reports are apart."""
+    rng = np.random.default_rng(7)
+    A, x, other = sparse(rng, (30, 40)), integers(rng, 40), integers(rng, 40)
+    text = ["h[i] = A[i,j] * x[j]", "y[j] = A[i,j] * h[i]"]
+    program = loopnest.compile(text, {"A": A, "x": x}, chip=INT8)
+    program()
+    slow = Chip("single", dtype="int8", backend="model", memory=loopnest.Memory(latency=100))
+    with monkeypatch.context() as patched:
+        patched.setattr("loopnest.program.program.build", None)
+        patched.setattr("loopnest.program.start.lower_list", None)
+        second = program.on(slow)
+        assert np.array_equal(second(A, other), A.T @ (A @ other)) and second.text == program.text
+    assert np.array_equal(program(), A.T @ (A @ x))
+    assert np.array_equal(second(), A.T @ (A @ x)) and type(second) is type(program)
+    third = program.on(slow)
+    assert third.report is None and second.report.multiplies == 2 * A.nnz
+    with pytest.raises(ValueError, match="for a chip with dtype=int8: this one has bf16"):
+        program.on(BF16)
+    with pytest.raises(TypeError, match="chip='rtl': expected a Chip"):
+        program.on("rtl")
+
+
+def test_samples_of_large_results(monkeypatch):
+    """What is known of a result takes the place of its prediction, a sample of many entries."""
+    monkeypatch.setattr("loopnest.program.predict.MAX_ENTRIES", 100)
+    rng = np.random.default_rng(8)
+    A, B = sparse(rng, (300, 40)), sparse(rng, (40, 300))
+    h = sp.csr_array(np.eye(300))
+    items = [
+        Assignment(statement="h[i,j] = A[i,k] * B[k,j]", out="dense,compressed"),
+        Assignment(statement="y[i] = h[i,j] * x[j]"),
+    ]
+    given = {"A": A, "B": B, "x": integers(rng, 300)}
+    results = [("y", "y")]
+    plain = Program(INT8.device, items, given, results=results)
+    told = Program(INT8.device, items, given, results=results, samples={"h": h})
+    assert told.expected["y"] < plain.expected["y"] / 4
+    assert np.array_equal(told(), A @ (B @ given["x"])) and np.array_equal(told(), plain())
 
 
 def test_results_of_statements_before():

@@ -209,7 +209,7 @@ def test_a_program_for_another_chip(tmp_path):
     path = tmp_path / "net.lnp"
     loopnest.compile("y[i] = 2 * x[i]", {"x": np.ones(3)}, chip=INT8).save(path)
     with pytest.raises(
-        ValueError, match=r"net.lnp: it is for a chip with dtype=int8: this one has"
+        ValueError, match=r"net.lnp: the program is for a chip with dtype=int8: this one has"
     ):
         loopnest.load(path, chip=BF16)
     other = Chip(dtype="int8", backend="model", slots=256)

@@ -67,7 +67,7 @@ def run_checked(
     Parameters
     ----------
     compiled : callable
-        Returns the program for a chip.
+        Returns the program for a chip; both backends run the same plans.
     label : str
         Which one of several programs it is, for progress and problems.
     """
@@ -77,7 +77,7 @@ def run_checked(
         results = golden = program.run()
     if options.backend == "rtl":
         with task(f"{before}chip", keep=True):
-            program = compiled(chip_of(options, "bf16"))
+            program = program.on(chip_of(options, "bf16"))
             results = program.run()
     report = program.report
     assert isinstance(report, RunReport)

@@ -77,7 +77,7 @@ class Expected(Operand):
         """Plan for the entries that an example of it has, and for values within a bound."""
         if sample is not None and self.sparse:
             by_mode = np.nonzero(sample)
-            self._find = lambda: by_mode
+            self._find, self._find_scale = (lambda: by_mode), None
         if bound is not None:
             low, high = self._bounds
             self._bounds = max(low, -bound), min(high, bound)

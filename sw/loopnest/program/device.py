@@ -1,7 +1,8 @@
 """What runs a program's steps: a chip, as threads share it."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 from loopnest_hw.config import ChipConfig
 from loopnest_sim.memory import Memory
@@ -46,6 +47,32 @@ class Device:
         runner = _Runner(self, [], None)
         execute(stages, runner, values, results)
         return runner.reports
+
+
+class HasDevice(Protocol):
+    """A chip, as far as a program needs it."""
+
+    device: Device
+
+
+def configuration(config: ChipConfig) -> dict[str, Any]:
+    """Return the fields of a configuration, as ``json`` can write them."""
+    own = {field.name: getattr(config, field.name) for field in fields(config)}
+    return own | {"dtype": config.dtype.value}
+
+
+def mismatch(found: Mapping[str, Any], config: ChipConfig) -> str | None:
+    """Return why a program for a chip of this `configuration` cannot run on another; None if it
+    can.
+    """
+    own = configuration(config)
+    for name in own.keys() | found.keys():
+        if found.get(name) != own.get(name):
+            return (
+                f"the program is for a chip with {name}={found.get(name)}: this one has "
+                f"{own.get(name)}"
+            )
+    return None
 
 
 @dataclass(frozen=True)

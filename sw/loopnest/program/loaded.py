@@ -24,8 +24,7 @@ class SavedProgram(Runnable):
     """
 
     def __init__(self, device: Device, path: str | Path) -> None:
-        super().__init__()
-        self._device = device
+        super().__init__(device)
         self._contents = read_program(path, device.config)
         self.inputs = tuple(self._contents.inputs)
         self.results = self._contents.results

@@ -97,8 +97,8 @@ class Program(Runnable):
         samples: Mapping[str, Any] | None = None,
         finite: bool = False,
     ) -> None:
-        super().__init__()
-        self._device, self._finite = device, finite
+        super().__init__(device)
+        self._finite = finite
         self._samples = samples or {}
         self._items = [_Item.of(item) for item in items]
         self.inputs = tuple(inputs)

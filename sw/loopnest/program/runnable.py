@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ..kernel.shared import Latest
 from ..report.report import RunReport, combine
 from .contents import Contents
+from .device import Device, HasDevice, configuration, mismatch
 from .firmware import write_images
 
 
@@ -32,8 +34,30 @@ class Runnable(ABC):
     inputs: tuple[str, ...]
     results: tuple[str, ...]
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._reports: Latest[dict[str, RunReport]] = Latest()
+
+    def on(self, chip: HasDevice) -> Self:
+        """Return the program for another chip of the same configuration, such as another backend
+        or memory: nothing is planned or laid out again.
+
+        Raises
+        ------
+        ValueError
+            If the chip has another configuration.
+        TypeError
+            If it is none.
+        """
+        device = getattr(chip, "device", None)
+        if not isinstance(device, Device):
+            raise TypeError(f"chip={chip!r}: expected a Chip")
+        cause = mismatch(configuration(self._device.config), device.config)
+        if cause is not None:
+            raise ValueError(f"chip: {cause}")
+        other = copy(self)
+        Runnable.__init__(other, device)
+        return other
 
     def __call__(self, *inputs: Any) -> Any:
         """Run with these inputs, in the order of ``inputs``; those not given are the ones it was

@@ -4,7 +4,7 @@ import io
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -21,6 +21,7 @@ from ..loops.outline import outline
 from .chain import root
 from .codec import Decoder, Encoder, NotPlainError
 from .contents import Bound, Contents, Layer, Outcome
+from .device import configuration, mismatch
 from .image import Image, Region
 from .operands import OperandEncoder, make_operands
 from .start import Stage, Start
@@ -214,12 +215,6 @@ def needed_stages(contents: Contents) -> list[Stage]:
     return found
 
 
-def configuration(config: ChipConfig) -> dict[str, Any]:
-    """Return a chip's parameters by name."""
-    own = {field.name: getattr(config, field.name) for field in fields(config)}
-    return own | {"dtype": config.dtype.value}
-
-
 def read_program(path: str | Path, config: ChipConfig) -> Contents:
     """Read a program for a chip from a file.
 
@@ -270,12 +265,9 @@ def _check_header(header: Mapping[str, Any], config: ChipConfig) -> None:
         raise UnfitError(
             f"version {header['version']} of saved programs: expected {VERSION}; compile it again"
         )
-    found, own = header["chip"], configuration(config)
-    for name in own.keys() | found.keys():
-        if found.get(name) != own.get(name):
-            raise UnfitError(
-                f"it is for a chip with {name}={found.get(name)}: this one has {own.get(name)}"
-            )
+    cause = mismatch(header["chip"], config)
+    if cause is not None:
+        raise UnfitError(cause)
 
 
 class _Reader:
