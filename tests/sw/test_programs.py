@@ -245,20 +245,26 @@ def test_slots_of_an_intermediate(slots_run_out):
     assert np.array_equal(program(), A @ A @ np.ones(20)) and failed
 
 
-def test_a_chain_ends_where_its_results_would_not_fit_the_memory(monkeypatch):
-    from loopnest.program import chain, device
+@pytest.fixture
+def lengths(monkeypatch):
+    """The kernels of each start that is run."""
+    from loopnest.program import device
 
+    found, real = [], device.run_start
+
+    def watched(config, backend, start, *rest):
+        found.append(len(start.steps))
+        return real(config, backend, start, *rest)
+
+    monkeypatch.setattr(device, "run_start", watched)
+    return found
+
+
+def test_a_chain_ends_where_its_results_would_not_fit_the_memory(monkeypatch, lengths):
     rng = np.random.default_rng(13)
     A, x = sparse(rng, (16, 16)), integers(rng, (16, 16), low=-1, high=1)
     text = [f"h{n + 1}[i,j] = A[i,k] * h{n}[k,j]" for n in range(4)]
     skip = "y[i,j] = h4[i,j] + h1[i,j]"
-    lengths, real = [], device.run_start
-
-    def watched(config, backend, start, *rest):
-        lengths.append(len(start.steps))
-        return real(config, backend, start, *rest)
-
-    monkeypatch.setattr(device, "run_start", watched)
     last, one = A @ A @ A @ A @ x, 16 * 16 * 4
     for most, statements, found in (
         (1 << 31, text, [4]),
@@ -267,11 +273,29 @@ def test_a_chain_ends_where_its_results_would_not_fit_the_memory(monkeypatch):
         (3 * one, [*text, skip], [5]),
         (one, text, [1, 1, 1, 1]),
     ):
-        monkeypatch.setattr(chain, "MAX_REGIONS", most)
+        monkeypatch.setattr("loopnest.program.chain.MAX_REGIONS", most)
         lengths.clear()
         program = loopnest.compile(statements, {"A": A, "h0": x}, chip=INT8)
         expected = last if statements is text else last + A @ x
         assert np.array_equal(dense(program()), expected) and lengths == found
+
+
+def test_a_chain_ends_where_its_operands_would_not_fit_the_memory(monkeypatch, lengths):
+    """One that several kernels read in the same form is there once."""
+    rng = np.random.default_rng(14)
+    W = {f"W{n}": integers(rng, (16, 16), low=1) for n in range(3)}
+    x, one = integers(rng, (16, 4), low=-1, high=1), 16 * 16
+    names = ["W0", "W1", "W2", "W0"]
+    steps = [
+        Assignment(statement=f"h{n + 1}[i,j] = {name}[i,k] * h{n}[k,j]", order="ikj")
+        for n, name in enumerate(names)
+    ]
+    expected = W["W0"] @ W["W2"] @ W["W1"] @ W["W0"] @ x
+    for most, found in ((4 * one, [4]), (3 * one, [2, 2]), (2 * one, [1, 1, 1, 1])):
+        monkeypatch.setattr("loopnest.program.chain.MAX_BROUGHT", most)
+        lengths.clear()
+        program = loopnest.compile(steps, {**W, "h0": x}, chip=INT8)
+        assert np.array_equal(program(), expected) and lengths == found
 
 
 def test_steps():

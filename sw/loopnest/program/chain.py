@@ -2,21 +2,29 @@
 memory: packed by the host before the start, or written by a kernel before it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import prod
 
 from loopnest_hw.config import ChipConfig
+from loopnest_hw.format import WORD_BYTES
 
+from ..expression.difference import DENSER
 from ..expression.operand import Operand
 from ..expression.reshaped import Reshaped, row_major
 from ..expression.stored import Stored
 from ..expression.view import View
 from ..kernel.lists import region_bytes
+from ..kernel.lower import MIN_CAPACITY
+from .image import Packed
 from .steps import KernelStep, Step
 
 MAX_REGION, MAX_REGIONS = 1 << 28, 1 << 31
 """Bytes up to which all entries that a result can have are reserved: for a kernel, and at the same
 time in a chain.
 """
+
+MAX_BROUGHT = 3 << 29
+"""Bytes up to which a chain has operands that the host packs."""
 
 
 def root(operand: Operand) -> Operand:
@@ -30,20 +38,31 @@ def unviewed(operand: Operand) -> Operand:
 
 
 def find_chain(
-    config: ChipConfig, steps: Sequence[Step], kept: Collection[Operand] = ()
+    config: ChipConfig,
+    steps: Sequence[Step],
+    kept: Collection[Operand] = (),
+    fixed: Collection[int] = (),
 ) -> tuple[KernelStep, ...]:
     """Return the longest chain of the first steps; none if a chain cannot have the first one. The
-    results that are ``kept``, or that other steps use, stay in memory to its end.
+    results that are ``kept``, or that other steps use, stay in memory to its end. Operands that are
+    the same in all runs are ``fixed``, by identity.
     """
     last_use = {root(operand): n for n, step in enumerate(steps) for operand in step.operands}
     made: dict[Operand, int] = {}
     chosen: list[KernelStep] = []
     reserved: dict[Operand, int] = {}
+    brought: dict[tuple[object, ...], int] = {}
     for n, step in enumerate(steps):
         if not isinstance(step, KernelStep) or not step.plan.fits:
             break
         reserved[step.result] = region_bytes(config, step.plan, step.epilogue)
         if reserved[step.result] > MAX_REGION or sum(reserved.values()) > MAX_REGIONS:
+            break
+        for packed in _brought(step, made, fixed):
+            if packed.key not in brought:
+                size = WORD_BYTES if packed.wide else config.dtype.narrow_bytes
+                brought[packed.key] = sum(packed.capacities(size))
+        if sum(brought.values()) > MAX_BROUGHT:
             break
         columns = range(len(step.plan.operands))
         if not all(_there(step, column, chosen, made) for column in columns):
@@ -60,6 +79,51 @@ def find_chain(
             if result in kept or last_use.get(result, n) > n
         }
     return tuple(chosen)
+
+
+def _brought(
+    step: KernelStep, made: Collection[Operand], fixed: Collection[int]
+) -> Iterator[Packed]:
+    """Yield what the host packs for a step, where these results are made before it."""
+    for column, operand in enumerate(step.plan.operands):
+        if root(operand) not in made:
+            yield column_packed(step, column, fixed)
+    if step.base is not None and root(step.base) not in made:
+        yield base_packed(step.base, fixed)
+
+
+def column_packed(step: KernelStep, column: int, fixed: Collection[int]) -> Packed:
+    """Return how the host packs an operand of a step."""
+    operand, nest = step.plan.operands[column], step.plan.nest
+    mask = column == nest.lane.mask
+    neutral = step.plan.semiring.neutral_bits(operand.dtype) if mask else None
+    return _packed(operand, *nest.columns[column].packing, neutral, fixed)
+
+
+def base_packed(base: Operand, fixed: Collection[int]) -> Packed:
+    """Return how the host packs the tensor of which a result is a part."""
+    return _packed(base, *row_major(len(base.shape)), None, fixed)
+
+
+def _packed(
+    operand: Operand,
+    levels: tuple[str, ...],
+    modes: tuple[int, ...],
+    neutral: int | None,
+    fixed: Collection[int],
+) -> Packed:
+    """Return how an operand is brought: one that is known may be denser in another run unless it is
+    ``fixed``, one that is computed may have any entry.
+    """
+    shape = unviewed(operand).shape
+    whole = prod(shape)
+    entries = DENSER * operand.nnz
+    if not operand.known:
+        most = whole * 2 * WORD_BYTES
+        entries = whole if most <= MAX_REGION else entries + MIN_CAPACITY
+    elif operand.identity in fixed or (operand.origin and operand.origin[0].identity in fixed):
+        entries = operand.nnz
+    return Packed(operand, shape, levels, modes, operand.wide, neutral, min(entries, whole), None)
 
 
 def _there(

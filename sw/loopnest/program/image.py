@@ -57,6 +57,11 @@ class Packed:
     entries: int
     default: Tensor | None
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What those have in common that can share a place in memory."""
+        return self.operand.identity, self.levels, self.mode_order, self.neutral
+
     def pack(self, operand: Operand) -> Tensor:
         """Return what stands for the operand in a run as kernels read it."""
         tensor = operand.packed(self.levels, self.mode_order)

@@ -2,22 +2,18 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.format import WORD_BYTES
 
-from ..expression.difference import DENSER
 from ..expression.operand import Operand
-from ..expression.reshaped import row_major
 from ..formats import numbers
 from ..formats.tensor import Tensor
 from ..kernel.arena import DESCRIPTOR, Placed
 from ..kernel.lists import KernelList, Ready, Sampled, list_arena, lower_list, sample
-from ..kernel.lower import MIN_CAPACITY
-from .chain import MAX_REGION, find_chain, root, unviewed
+from .chain import base_packed, column_packed, find_chain, root, unviewed
 from .image import Image, Packed, RegionFullError, place
 from .steps import KernelStep, Step
 
@@ -96,7 +92,7 @@ def find_stages(
     stages: list[Stage] = []
     n = 0
     while n < len(steps):
-        chain = find_chain(config, steps[n:], kept)
+        chain = find_chain(config, steps[n:], kept, fixed)
         n += max(1, len(chain))
         if chain:
             read = {s.result for s in chain if s.result in kept or last_use.get(s.result, 0) >= n}
@@ -189,64 +185,42 @@ def _lay_out(
     every: list[tuple[int, ...]] = []
     bases: list[int | None] = []
     sampled: list[Sampled] = []
+
+    def bring(packed: Packed) -> None:
+        operand = packed.operand
+        tensor = packed.pack(operand) if operand.known else None
+        found.append(replace(packed, default=tensor))
+        if tensor is None:
+            tensor = _expected(unviewed(operand), packed.levels, packed.mode_order)
+        samples.append(tensor)
+
     for step in steps:
         columns: list[int] = []
         own: list[Tensor] = []
         for c, (operand, stored) in enumerate(
             zip(step.plan.operands, step.plan.nest.columns, strict=True)
         ):
-            levels, modes = stored.packing
             before = made.get(root(operand))
             if before is not None:
                 columns.append(~before)
-                own.append(_expected(unviewed(operand), levels, modes))
+                own.append(_expected(unviewed(operand), *stored.packing))
                 continue
-            mask = c == step.plan.nest.lane.mask
-            neutral = step.plan.semiring.neutral_bits(config.dtype) if mask else None
-            key = operand.identity, levels, modes, neutral
-            if key not in numbered:
-                numbered[key] = len(found)
-                found.append(_packed(operand, levels, modes, neutral, fixed))
-                default = found[-1].default
-                if default is None:
-                    default = _expected(unviewed(operand), levels, modes)
-                samples.append(default)
-            columns.append(numbered[key])
-            own.append(samples[numbered[key]])
+            packed = column_packed(step, c, fixed)
+            if packed.key not in numbered:
+                numbered[packed.key] = len(found)
+                bring(packed)
+            columns.append(numbered[packed.key])
+            own.append(samples[columns[-1]])
         every.append(tuple(columns))
         base = None if step.base is None else made.get(root(step.base))
         bases.append(None if base is None else ~base)
         if step.base is not None and base is None:
             # a region of its own: the kernel writes into it
             bases[-1] = len(found)
-            levels, modes = row_major(len(step.base.shape))
-            found.append(_packed(step.base, levels, modes, None, fixed))
-            samples.append(_expected(step.base, levels, modes))
+            bring(base_packed(step.base, fixed))
         sampled.append(sample(config, step.plan, step.epilogue, own))
     kept = {n for n, step in enumerate(steps) if step.result in read}
     return _Layout(config, steps, found, every, bases, sampled, kept)
-
-
-def _packed(
-    operand: Operand,
-    levels: tuple[str, ...],
-    modes: tuple[int, ...],
-    neutral: int | None,
-    fixed: Collection[int],
-) -> Packed:
-    """Return how an operand is brought: one that is known may be denser in another run unless it is
-    ``fixed``, one that is computed may have any entry.
-    """
-    shape = unviewed(operand).shape
-    whole = prod(shape)
-    entries = DENSER * operand.nnz
-    if not operand.known:
-        most = whole * 2 * WORD_BYTES
-        entries = whole if most <= MAX_REGION else entries + MIN_CAPACITY
-    elif operand.identity in fixed or (operand.origin and operand.origin[0].identity in fixed):
-        entries = operand.nnz
-    packed = Packed(operand, shape, levels, modes, operand.wide, neutral, min(entries, whole), None)
-    return replace(packed, default=packed.pack(operand)) if operand.known else packed
 
 
 def _expected(operand: Operand, levels: Sequence[str], modes: Sequence[int]) -> Tensor:
