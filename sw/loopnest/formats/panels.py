@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import COORDINATE_BITS
 
+from .entries import order_of
 from .pack import COMPRESSED
 
 PANEL = 1 << COORDINATE_BITS
@@ -50,8 +51,9 @@ def divide(
         return list(columns), None
     outer = [columns[l] // PANEL for l in wide]
     inner = [column % PANEL if l in wide else column for l, column in enumerate(columns)]
-    at = np.lexsort(outer[::-1])  # stable
-    return [column[at] for column in (*outer, *inner)], at
+    at = order_of(outer, [-(-sizes[l] // PANEL) for l in wide])
+    both = [*outer, *inner]
+    return both if at is None else [column[at] for column in both], at
 
 
 def undivided(
@@ -66,5 +68,5 @@ def undivided(
     found = list(columns[len(wide) :])
     for panel, l in zip(columns, wide, strict=False):
         found[l] = panel * PANEL + found[l]
-    at = np.lexsort(found[::-1])
-    return [column[at] for column in found], at
+    at = order_of(found, sizes)
+    return found if at is None else [column[at] for column in found], at

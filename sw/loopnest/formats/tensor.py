@@ -1,7 +1,6 @@
 """The runtime's tensor: packs arrays into levels over values (`stored`)."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +12,7 @@ from loopnest_hw.config import NumberFormat
 from ..arguments import check_coordinates, check_memory, check_mode_order, check_shape
 from . import numbers, pack, panels
 from . import values as values_of
-from .entries import sorted_unique
+from .entries import order_of, sorted_unique
 from .levels import MAX_ORDER, Levels, parse_levels, sparse_levels
 from .pack import COMPRESSED, DENSE
 from .sources import as_array, dense_array
@@ -229,7 +228,7 @@ class Tensor(StoredTensor):
         """Pack entries without repeats, in any order, with values in the chip's storage type."""
         modes = check_mode_order(mode_order, len(shape))
         columns = [by_mode[m] for m in modes]
-        at = _order(columns, [shape[m] for m in modes])
+        at = order_of(columns, [shape[m] for m in modes])
         if at is not None:
             columns, stored = [c[at] for c in columns], stored[at]
         return cls._packed(shape, levels, modes, columns, stored, dtype, wide)
@@ -270,13 +269,3 @@ class Tensor(StoredTensor):
         values = np.zeros(count, stored.dtype)
         values[position] = stored
         return cls(shape, kinds, arrays, values, dtype=dtype, wide=wide, mode_order=mode_order)
-
-
-def _order(columns: Sequence[NDArray[np.int64]], sizes: Sequence[int]) -> NDArray[np.int64] | None:
-    """Return the order of coordinates, the first column first; None if they are in it."""
-    if not columns:
-        return None
-    if prod(sizes) >= 2**62:
-        return np.lexsort(columns[::-1])
-    key = np.ravel_multi_index(tuple(columns), tuple(max(1, size) for size in sizes))
-    return None if np.all(key[1:] > key[:-1]) else np.argsort(key, kind="stable")
