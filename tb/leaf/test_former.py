@@ -47,7 +47,8 @@ def random_lanes(rng: random.Random) -> int:
 async def random_fibers(dut: Any, mode: str, stall: float) -> None:
     rng = bench.rng()
     fibers = [
-        [random_lanes(rng) for _ in range(rng.choice([0, 1, 2, 3, 9]))] for _ in range(FIBERS)
+        [random_lanes(rng) for _ in range(rng.choice([0, 1, 2, 3, 9]))]
+        for _ in range(bench.count(FIBERS))
     ]
     # the same lane in each block
     fibers += [[1 << rng.randrange(16)] * 9 for _ in range(5)]

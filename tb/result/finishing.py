@@ -37,7 +37,7 @@ async def check_unit(
     config = make_config("single", fmt.value)
     await bench.start(dut)
     changed = 0
-    for _ in range(ROUNDS):
+    for _ in range(bench.count(ROUNDS)):
         kernel = make_kernel(rng)
         kernel |= {"epilogue.relu": rng.randrange(2)}
         kernel |= {"result.output": rng.choice((Output.WIDE, Output.NARROW))}
@@ -57,4 +57,4 @@ async def check_unit(
                 wanted["o"] = 0
             assert result == wanted, (kernel, item)
         changed += int((bits != value.view(np.uint32)).sum())
-    assert changed > ROUNDS * VALUES / 4
+    assert changed > bench.count(ROUNDS) * VALUES / 4

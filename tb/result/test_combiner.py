@@ -41,7 +41,8 @@ def random_copies(
 ) -> Blocks:
     """Return fibers of up to ``most`` blocks, each with any of its copies."""
     items: list[dict[str, Any]] = []
-    for number in range(FIBERS):
+    count = bench.count(FIBERS)
+    for number in range(count):
         span = range(1 << 16 - copies) if rng.random() < 0.3 else range(2 * most)
         keys = sorted(rng.sample(span, rng.randint(0, most)))
         blocks = [
@@ -66,7 +67,7 @@ def random_copies(
                     ],
                     "fiber": fiber,
                     "last": last,
-                    "final": last and number == FIBERS - 1,
+                    "final": last and number == count - 1,
                 }
             )
     return to_blocks(items)
@@ -102,7 +103,7 @@ async def run(dut: Any, copies: int, blocks: Blocks, reduction: Reduction = Redu
 async def equals_the_model(dut: Any, copies: int, large: bool) -> None:
     fmt = configuration(bench.parameters).dtype
     blocks = random_copies(bench.rng(), copies, fmt, most=5, large=large)
-    assert len(blocks) >= FIBERS
+    assert len(blocks) >= bench.count(FIBERS)
     await run(dut, copies, blocks)
 
 

@@ -35,7 +35,7 @@ async def equals_the_model(dut: Any) -> None:
             untouched = rng.choice((0, rng.getrandbits(32)))
             dut.full.value, dut.size.value, dut.fill.value = full, size, untouched
             await ClockCycles(dut.clk, 2)
-            count = max(1, min(FIBERS, ITEMS * LANES // max(size, 1)))
+            count = max(1, min(FIBERS, bench.count(ITEMS) * LANES // max(size, 1)))
             fibers = [rng.getrandbits(32) for _ in range(count)]
             blocks = random_blocks(rng, fibers, size=size, most=9)
             items = to_items(blocks) if full else paired(to_items(blocks), rng)

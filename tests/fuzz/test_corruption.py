@@ -8,7 +8,7 @@ from tests.rtl.chips import Pair, on
 CASES = 45
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 def test_corruption(pair: Pair) -> None:
     ended = Counter(run_seed(pair, seed) for seed in range(CASES))
     # Many corrupted bits are not used by the kernel, but some must cause errors.

@@ -33,7 +33,7 @@ def copies(setting: int) -> AbstractContextManager[None]:
     return altered(change)
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize("setting", [1, 2])
 def test_product(pair: Pair, setting: int) -> None:
     """On `shrunk`, with further passes: a block's copies may be in two passes."""
@@ -46,7 +46,7 @@ def test_product(pair: Pair, setting: int) -> None:
         assert pair.report.passes > 0 and pair.report.evictions > 0
 
 
-@on("tiny/bf16")
+@on("single/bf16")
 @pytest.mark.parametrize("setting", [1, 2])
 def test_rounding(pair: Pair, setting: int) -> None:
     """Sums that round: the order in which copies are added shows in the bits."""

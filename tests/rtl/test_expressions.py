@@ -11,7 +11,7 @@ from tests.sw.expressions import MORE, SAM
 SIZES = {"i": 5, "j": 19, "k": 6, "l": 3}
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize("name", [*SAM, *MORE])
 def test_expressions(pair: Pair, name: str) -> None:
     case = (SAM | MORE)[name]

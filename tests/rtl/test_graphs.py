@@ -8,7 +8,7 @@ from loopnest.graphs import bfs, count_triangles, sssp
 from tests.rtl.chips import Pair, on
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 def test_graphs(pair: Pair) -> None:
     rng = np.random.default_rng(8)
     edges = sp.random_array((40, 40), density=0.06, rng=rng, format="csr")

@@ -30,7 +30,7 @@ def run(pair: Pair, kind: Kind, seed: int, sizes: dict[str, int] | None = None) 
     check(kind, operands, pair.dtype, pair.run(kind.statement, **operands, **kind.arguments()))
 
 
-@on("shrunk/int8", "tiny/bf16", "shrunk/bf16")
+@on("shrunk/int8", "single/bf16", "shrunk/bf16")
 @pytest.mark.parametrize("name", KINDS)
 def test_random_shapes(pair: Pair, name: str) -> None:
     kind = KINDS[name]
@@ -46,7 +46,7 @@ def test_the_large_preset(pair: Pair, name: str) -> None:
     run(pair, KINDS[name], 100, {"i": 21, "j": 45, "k": 35})
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize("name", KINDS)
 def test_timing_changes_no_bit(pair: Pair, name: str) -> None:
     kind = KINDS[name]
@@ -62,7 +62,7 @@ def test_timing_changes_no_bit(pair: Pair, name: str) -> None:
     assert len(cycles) > 3, "the timing did not change"
 
 
-@on("shrunk/int8", "tiny/bf16", "single/bf16")
+@on("shrunk/int8", "single/bf16")
 def test_a_million_columns(pair: Pair) -> None:
     n = 1 << 20
     rng = np.random.default_rng(1)
@@ -79,7 +79,7 @@ def test_a_million_columns(pair: Pair) -> None:
     assert (total != B + B[::-1]).nnz == 0
 
 
-@on("tiny/bf16", "single/bf16")
+@on("single/bf16")
 def test_scattered_keys(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two indices of the result in one fiber, and too many coordinates to pad the inner one."""
     monkeypatch.setattr(loopnest.loops.result, "KEYS", 25 * 10 + 1)
@@ -98,7 +98,7 @@ def test_scattered_keys(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (got != A @ B).nnz == 0
 
 
-@on("tiny/bf16", "shrunk/bf16")
+@on("single/bf16", "shrunk/bf16")
 def test_special_values(pair: Pair) -> None:
     """NaN, infinities, zeros and the extremes as in IEEE 754, but that subnormals are 0."""
     numbers = [

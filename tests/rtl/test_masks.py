@@ -9,7 +9,7 @@ from tests.rtl.chips import Pair, on
 from tests.rtl.kernels import dense, random_array
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize("complement", [False, True])
 @pytest.mark.parametrize("order", ["ikj", "ijk", "jki"])
 def test_products(pair: Pair, order: str, complement: bool) -> None:
@@ -22,7 +22,7 @@ def test_products(pair: Pair, order: str, complement: bool) -> None:
     np.testing.assert_array_equal(dense(got), arrays["A"] @ arrays["B"] * keep)
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize("complement", [False, True])
 @pytest.mark.parametrize(
     "statement",
@@ -41,7 +41,7 @@ def test_elements(pair: Pair, statement: str, complement: bool) -> None:
     np.testing.assert_array_equal(dense(got), (left + right) * ((M != 0) != complement))
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 def test_a_bias_in_the_rows_that_a_mask_keeps(pair: Pair) -> None:
     """All coordinates of a kept row are visited, and none of other rows."""
     rng = np.random.default_rng(5)

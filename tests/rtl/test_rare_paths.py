@@ -44,7 +44,7 @@ def test_more_blocks_than_the_window(pair: Pair) -> None:
     assert pair.report.passes > 0 and pair.report.evictions == 0
 
 
-@on("tiny/bf16")
+@on("single/bf16")
 def test_a_wide_result_fits_the_larger_preset(pair: Pair) -> None:
     rng = np.random.default_rng(1)
     A, B = spread(rng, 6, 20, 60), spread(rng, 20, 128, 250)
@@ -73,7 +73,7 @@ def test_rings_of_one_line_are_full(pair: Pair, latency: int) -> None:
     assert pair.counter("pool_full") > 0
 
 
-@on("tiny/bf16")
+@on("single/bf16")
 def test_the_pool_is_full(pair: Pair) -> None:
     """Streams run ahead of a slow memory until their rings are full."""
     rng = np.random.default_rng(3)
@@ -106,7 +106,7 @@ def test_a_replay_begins_within_a_dot_fiber(pair: Pair, latency: int) -> None:
     assert chip.report.passes > 0
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 def test_every_cycle_is_counted_once(pair: Pair) -> None:
     """No stage is in two states at once, and each was busy."""
     rng = np.random.default_rng(4)

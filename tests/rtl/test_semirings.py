@@ -8,7 +8,7 @@ from tests.rtl.chips import Pair, on
 from tests.sw.semirings import clipped, product, random_matrix, stored
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize("name", SEMIRINGS)
 def test_products(pair: Pair, name: str) -> None:
     """By rows, and by inner products; compressed, and dense with untouched elements."""
@@ -24,7 +24,7 @@ def test_products(pair: Pair, name: str) -> None:
     np.testing.assert_array_equal(got, clipped(expected, pair.dtype))
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize("name", ["min_plus", "max_times"])
 def test_copies(pair: Pair, name: str) -> None:
     """Many terms of few keys: copies of a key are combined by the same reduction."""

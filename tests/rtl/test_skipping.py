@@ -19,7 +19,7 @@ def test_the_inner_product_of_a_long_and_a_short_vector(pair: Pair) -> None:
             assert pair.report.cycles <= limit
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.5])
 def test_rows_that_share_few_columns(pair: Pair, share: float) -> None:
     """Intersections in an upper row and in the leaf, of fibers of very different lengths."""

@@ -10,7 +10,7 @@ from tests.rtl.chips import Pair, on
 from tests.rtl.kernels import dense, random_array
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -32,7 +32,7 @@ def test_views(pair: Pair, statement: str) -> None:
     np.testing.assert_array_equal(dense(pair.run(statement, **operands)), wanted)
 
 
-@on("tiny/bf16")
+@on("single/bf16")
 def test_convolution(pair: Pair) -> None:
     """A 5 by 6 image of 20 channels, 3 by 3 weights, in every other row and column; the windows
     begin in front of the image.

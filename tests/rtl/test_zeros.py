@@ -9,7 +9,7 @@ CASES = 40
 MIN_STORED = 8
 
 
-@on("shrunk/int8", "tiny/bf16")
+@on("shrunk/int8", "single/bf16")
 def test_results_are_those_of_dense_operands(pair: Pair) -> None:
     stored = 0
     for seed in range(1000, 1000 + CASES):
