@@ -15,6 +15,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 from numpy.typing import NDArray
 
+from loopnest_hw.accumulate.place import set_bits
 from loopnest_hw.config import ADDRESS_BITS, LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.descriptor import Op
 from loopnest_hw.kernel import kernel_layout
@@ -126,6 +127,7 @@ class System:
         self.retired = Sink(dut, "retired", 1, bench.rng(), stall)
         Sink(dut, "write", LINE_WRITE, bench.rng(), stall, check=self._write)
         self._events: Counter[int] = Counter()
+        self._dirty = True
         cocotb.start_soon(self._count())
 
     def _write(self, line: dict[str, int]) -> None:
@@ -162,6 +164,13 @@ class System:
         """Load an image into memory."""
         self.image[:] = image.read(0, MEMORY_BYTES)
 
+    async def _sweep(self) -> None:
+        """Clear the accumulator's tables, which may go on when the nest begins."""
+        for set_ in range(1 << set_bits(self.config)):
+            self.dut.sweep.value, self.dut.sweep_set.value = 1, set_
+            await RisingEdge(self.dut.clk)
+        self.dut.sweep.value = 0
+
     async def run(
         self, fields: Fields, items: list[dict[str, Any]], bad_lines: Iterable[int] = ()
     ) -> tuple[ErrorCode, int]:
@@ -170,6 +179,8 @@ class System:
         dut.rst.value = 1
         # the last run's pending write
         await ClockCycles(dut.clk, 3)
+        if self._dirty:
+            cocotb.start_soon(self._sweep())
         self.base = self.rng.randrange((1 << ADDRESS_BITS) // MEMORY_BYTES) * MEMORY_BYTES
         first = self.base // LINE_BYTES
         self.memory.bad_lines = frozenset(first + n for n in bad_lines)
@@ -192,6 +203,7 @@ class System:
             # wait for late outputs: the retired items and the last error
             await ClockCycles(dut.clk, 20)
             assert int(dut.done.value)
+        self._dirty = bool(self.error[0])
         sender.cancel()
         self.blocks.set_idle()
         assert all(0 <= n - first < MEMORY_BYTES // LINE_BYTES for n in self.memory.lines)

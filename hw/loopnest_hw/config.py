@@ -93,10 +93,8 @@ class ChipConfig:
     pool_lines : int
         Lines of the pool that all read streams share, a power of two.
     slots : int
-        Accumulator slots of 16 lanes.
-    window : int
-        Blocks of a result fiber that one pass can hold, a power of two, at least 32. Wider
-        fibers take several passes.
+        Accumulator slots of 16 lanes: blocks of a result fiber that one pass can hold. Fibers with
+        more blocks take several passes.
     fibers_in_flight : int
         Result fibers that fill, wait or drain at once. A fiber is open from its first block's
         lookup, a memory latency before its values, to the end of its drain.
@@ -126,7 +124,6 @@ class ChipConfig:
     streams: int = 12
     pool_lines: int = 128
     slots: int = 512
-    window: int = 2048
     fibers_in_flight: int = 16
     fifo_depth: int = 128
     stream_depth: int = 128
@@ -158,11 +155,6 @@ class ChipConfig:
         )
         check("slots", 2 <= self.slots <= 65536, "2 to 65536")
         check(
-            "window",
-            power_of_two(self.window) and 32 <= self.window <= 1 << 16,
-            "a power of two from 32 to 65536",
-        )
-        check(
             "fibers_in_flight",
             power_of_two(self.fibers_in_flight) and self.fibers_in_flight <= 16,
             "1, 2, 4, 8 or 16",
@@ -193,6 +185,11 @@ class ChipConfig:
         return max(1, (self.slots - 1).bit_length())
 
     @property
+    def evicted_slots(self) -> int:
+        """Slots that an eviction frees, or more, if the blocks above a new one have so many."""
+        return max(1, self.slots // 32)
+
+    @property
     def pool_bits(self) -> int:
         """Bits of a pool slot's number: also the AXI read identifier of a stream's line."""
         return (self.pool_lines - 1).bit_length()
@@ -217,14 +214,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     # one PE of the large chip: every one-PE figure
     "single": {},
     # sized for an ECP5, and for simulation in Icarus and of units
-    "tiny": {"slots": 128, "window": 512, "fibers_in_flight": 4},
+    "tiny": {"slots": 128, "fibers_in_flight": 4},
     # for tests only: small queues and memories make rare paths common
     "shrunk": {
         "multipliers": 2,
         "streams": 9,
         "pool_lines": 32,
         "slots": 4,
-        "window": 64,
         "fibers_in_flight": 2,
         "fifo_depth": 1,
         "stream_depth": 1,

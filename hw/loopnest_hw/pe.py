@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .accumulate.accumulator import Accumulator
+from .accumulate.place import set_bits
 from .config import ChipConfig
 from .descriptor import CellMode
 from .dispatcher import root
@@ -45,6 +46,10 @@ class PE(wiring.Component):
     ``done`` rises when the nest's last line has left through ``write``, and stays.
 
     ``kernel`` is constant while the PE runs. At reset, none of its reads may be in flight.
+
+    The accumulator's tables keep their contents at a reset, and are empty when ``done`` rises.
+    Where they may hold anything, as at power-up or after a nest that was cut off, ``sweep`` has to
+    clear them, one ``sweep_set`` per cycle, from the reset on.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -60,6 +65,8 @@ class PE(wiring.Component):
                 "done": Out(1),
                 "error": Out(ERROR),
                 "events": Out(EVENTS),
+                "sweep": In(1),
+                "sweep_set": In(set_bits(config)),
             }
         )
 
@@ -203,6 +210,8 @@ class PE(wiring.Component):
         connect(m, result.o, flipped(self.write))
 
         m.d.comb += [
+            accumulator.sweep.eq(self.sweep),
+            accumulator.sweep_set.eq(self.sweep_set),
             # Each result fiber belongs to one row-0 token, which the replay buffer can send again.
             accumulator.replayable.eq(self.kernel.drain_stop == inner_loops(config, self.kernel)),
             # Only blocks of a compressed result that pass unchanged can leave in pairs.

@@ -180,7 +180,7 @@ class _Edges:
         self.shape: tuple[int, int] = matrix.shape
         self._chip = chip
         config = chip.config
-        width = LANES * min(config.slots, config.window)
+        width = LANES * config.slots
         parts = [matrix[:, n : n + width] for n in range(0, matrix.shape[1], width)]
         self._packed = {
             "push": [Tensor.from_scipy(part, dtype=config.dtype) for part in parts or [matrix]],

@@ -10,9 +10,12 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.accumulate.accumulator import Accumulator
-from loopnest_hw.accumulate.place import BANKS
+from loopnest_hw.accumulate.hashing import set_of
+from loopnest_hw.accumulate.place import BANKS, TABLES, set_bits
+from loopnest_hw.accumulate.words import word_set_bits
 from loopnest_hw.config import LANES, ChipConfig, NumberFormat, make_config
 from loopnest_hw.descriptor import Reduction
+from loopnest_hw.format import BLOCK_COORDINATE_BITS
 from loopnest_hw.tokens import RESULT_BLOCK
 from loopnest_sim.model.accumulate import WORD, accumulate, passes
 from loopnest_sim.model.arith import wide_type, widen
@@ -46,29 +49,50 @@ def random_item(rng: random.Random, blocks: list[int], lanes: int, fmt: NumberFo
     }
 
 
+def near(config: ChipConfig) -> int:
+    """Return a number of blocks, more than there are slots."""
+    return max(64, 2 * config.slots)
+
+
+def colliding(config: ChipConfig) -> list[int]:
+    """Return blocks whose tags have the same sets, and their words' tags too."""
+    bits, words = set_bits(config), word_set_bits(config)
+    return [
+        block
+        for block in range(1 << BLOCK_COORDINATE_BITS)
+        if not any(set_of(block, 16, bits, table) for table in range(TABLES))
+        and (bits > 2 or not any(set_of(block >> 5, 11, words, table) for table in range(TABLES)))
+    ]
+
+
 def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
     """Return fibers of one kind."""
-    fmt, slots, window = config.dtype, config.slots, config.window
+    fmt, slots = config.dtype, config.slots
     count, shortest, length, lanes = 30, 1, 12, 4
-    span = list(range(window))
+    span = list(range(near(config)))
     if kind == "few":  # additions to the same lanes
         span, lanes = [3, 4, 20], 2
     elif kind == "short":  # fibers of one lookup
         length = 1
         count = 80
-    elif kind == "bank":  # all in one bank
-        span = list(range(5, window, BANKS))
+    elif kind == "bank":  # each in a word of its own
+        span = list(range(5, 8 * BANKS, BANKS))
     elif kind == "crowded":  # more blocks than slots
         shortest = length = 3 * slots
         count = 12 if slots < 16 else 4
-        span = rng.sample(range(window), min(window, 3 * slots))
-    elif kind == "wide":  # far beyond the window, with gaps
+        span = rng.sample(range(4 * slots), 3 * slots)
+    elif kind == "collide":  # all in the same sets, as many as there are slots
+        shortest = length = 2 * slots
+        count = 12 if slots < 16 else 4
+        same = colliding(config)
+        span = rng.sample(same, min(len(same), slots))
+    elif kind == "wide":
         shortest = length = min(slots, 40)
         count = 8 if slots < 16 else 4
         span = [rng.randrange(1 << 16) for _ in range(3 * slots)]
     elif kind == "top":  # to the highest block
         length, count = 10, 6
-        span = [rng.randrange((1 << 16) - 2 * window, 1 << 16) for _ in range(30)] + [0xFFFF, 0]
+        span = [rng.randrange((1 << 16) - 128, 1 << 16) for _ in range(30)] + [0xFFFF, 0]
     return [
         Fiber(
             rng.getrandbits(32),
@@ -130,6 +154,15 @@ def normal(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
+async def sweep(dut: Any) -> None:
+    """Clear the tables."""
+    dut.sweep.value = 1
+    for set_ in range(1 << set_bits(configuration(bench.parameters))):
+        dut.sweep_set.value = set_
+        await RisingEdge(dut.clk)
+    dut.sweep.value = 0
+
+
 async def run_fibers(
     dut: Any,
     fibers: list[Fiber],
@@ -154,6 +187,7 @@ async def run_fibers(
             evictions += int(dut.evicted.value)
 
     await bench.start(dut)
+    await sweep(dut)
     dut.replayable.value = 1
     dut.pairs.value = pairs
     dut.reduction.value = int(reduction)
@@ -173,7 +207,7 @@ async def run_fibers(
         assert got == want, f"block {n}: {got} instead of {want}"
     assert len(received) == len(items)
     counted = [
-        passes([sorted(item) for item in fiber.items], config.slots, config.window)
+        passes([sorted(item) for item in fiber.items], config.slots, config.evicted_slots)
         for fiber in fibers
     ]
     assert leaf.replays == sum(number - 1 for number, _ in counted)
@@ -185,7 +219,7 @@ async def run_fibers(
 
 @cocotb.test()
 @cocotb.parametrize(
-    kind=["random", "few", "short", "bank", "crowded", "wide", "top"], stall=[0.0, 0.4]
+    kind=["random", "few", "short", "bank", "crowded", "collide", "wide", "top"], stall=[0.0, 0.4]
 )
 async def sums(dut: Any, kind: str, stall: float) -> None:
     """Every kind of fibers, at full speed and with stalls."""
@@ -193,8 +227,8 @@ async def sums(dut: Any, kind: str, stall: float) -> None:
     fibers = fibers_of(kind, bench.rng(), config)
     leaf, _, evictions = await run_fibers(dut, fibers, stall, extra=stall / 2)
     dut._log.info("%d replays, %d stale, %d evictions", leaf.replays, leaf.stale, evictions)
-    if kind in ("crowded", "wide"):
-        assert leaf.replays > 3
+    if kind == "crowded" or (kind == "wide" and config.slots < 16):
+        assert leaf.replays > 1
     if kind == "crowded":
         assert evictions > 3
 
@@ -241,15 +275,16 @@ async def lost(dut: Any) -> None:
     """A fiber that cannot be replayed and loses blocks raises an error; the others are complete."""
     config = configuration(bench.parameters)
     rng = bench.rng()
-    near, far = config.window - 1, config.window
+    far = 0xFFFF
     fibers = [
         Fiber(n, [{block: {2: random_value(rng, config.dtype)}} for block in blocks])
-        for n, blocks in enumerate([[near], [0, far], [near, 1]])
+        for n, blocks in enumerate([[far - 1], [*range(config.slots), far], [far - 1, 1]])
     ]
     kept = [Fiber(f.position, [i for i in f.items if far not in i]) for f in fibers]
     leaf = Leaf(dut, config, fibers, rng)
     sink = Sink(dut, "o", RESULT_BLOCK, rng)
     await bench.start(dut)
+    await sweep(dut)
     assert int(dut.error.value) == 0
     leaf.start()
     items, _ = expected(kept, config)
@@ -284,7 +319,7 @@ async def step_rate(dut: Any) -> None:
     if config.slots < 64:
         return
     rng = bench.rng()
-    span = sorted(rng.sample(range(config.window), 12))
+    span = sorted(rng.sample(range(256), 12))
     fibers = spread_fibers(rng, config, 20, 48, span, 4)
     leaf, sink, _ = await run_fibers(dut, fibers)
     rate = leaf.steps / (leaf.taken[-1] - leaf.taken[0])
@@ -296,22 +331,25 @@ async def step_rate(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(pairs=[0, 1])
 async def block_rate(dut: Any, pairs: int) -> None:
-    """Rate of blocks, if nearly every block of a step is new."""
+    """Rate of blocks, if nearly every block of a step is new.
+
+    One in nine blocks that leave waits for a new one's tag, which is written to the same way.
+    """
     config = configuration(bench.parameters)
     if config.slots < 64:
         return
     rng = bench.rng()
-    fibers = spread_fibers(rng, config, 40, 10, list(range(config.window)), 2)
+    fibers = spread_fibers(rng, config, 40, 10, list(range(256)), 2)
     leaf, sink, _ = await run_fibers(dut, fibers, pairs=pairs)
     rate = (len(apart(sink.received)) - 1) / (sink.cycles[-1] - sink.cycles[0])
     dut._log.info("%.3f blocks per cycle, %d steps", rate, leaf.steps)
-    assert rate >= (1.3 if pairs else 0.9)
+    assert rate >= (1.2 if pairs else 0.88)
 
 
 CASES = {
     "shrunk": {"preset": "shrunk"},
-    "single": {"slots": 96, "window": 256},
-    "narrow": {"slots": 5, "window": 32, "fibers_in_flight": 1, "multipliers": 1},
+    "single": {"slots": 96},
+    "narrow": {"slots": 5, "fibers_in_flight": 1, "multipliers": 1},
 }
 NARROW = ("int8", "narrow")
 
@@ -321,7 +359,7 @@ NARROW = ("int8", "narrow")
     runs([*product(("int8", "bf16"), ("shrunk", "single")), NARROW], icarus=[NARROW]),
 )
 def test_accumulator(simulator: str, dtype: str, case: str) -> None:
-    """Few slots and a small window; enough slots for full speed; one context and one word."""
+    """Few slots; enough for full speed; one context."""
     parameters = {"dtype": dtype, **CASES[case]}
     run_bench(
         Accumulator(configuration(parameters)),

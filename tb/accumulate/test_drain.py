@@ -19,8 +19,10 @@ from tb.ports import Ports
 from tb.result.items import NO_BLOCK, apart, joined, joins
 from tb.streams import Sink
 
-CONFIG = make_config("shrunk", "int8", window=128, fibers_in_flight=4, slots=40)
-WORDS = CONFIG.window // BANKS
+CONFIG = make_config("shrunk", "int8", fibers_in_flight=4, slots=40)
+BLOCKS = 128
+"""Blocks from a context's first one on that it may have."""
+
 CONTEXTS = 60
 
 AT_ONCE = 2
@@ -48,7 +50,6 @@ class Block:
 class Context:
     """A context that is complete."""
 
-    base: int
     again: bool
     fiber: int
     final: bool
@@ -73,7 +74,7 @@ class Context:
 
     def banks(self, block: Block) -> int:
         """Return the banks of the block's lanes."""
-        return banks(block.touched, block.number + self.base * BANKS)
+        return banks(block.touched, block.number)
 
     def items(self, pairs: int) -> list[dict[str, Any]]:
         """Return the context's items: blocks that are walked together are one item, unless they
@@ -82,7 +83,7 @@ class Context:
         fiber = {"fiber": self.fiber, "last": 0, "final": 0}
         single = {
             block.number: {
-                "coordinate": block.number + self.base * BANKS,
+                "coordinate": block.number,
                 "mask": block.touched,
                 "second": dict(NO_BLOCK),
                 "value": [v if block.touched >> n & 1 else 0 for n, v in enumerate(block.values)],
@@ -118,9 +119,10 @@ class Slots:
         count = rng.choice([0, 1, 2, rng.randrange(12)])
         if count > len(self.free):
             return None
-        numbers = sorted(rng.sample(range(CONFIG.window), count))
+        base = rng.randrange((1 << WORD_BITS) - BLOCKS // BANKS + 1) * BANKS
+        numbers = sorted(rng.sample(range(base, base + BLOCKS), count))
         if rng.random() < 0.5:  # neighbours
-            first = rng.randrange(CONFIG.window - count)
+            first = base + rng.randrange(BLOCKS - count)
             numbers = list(range(first, first + count))
         lanes = [LANE_MASK, 1 << rng.randrange(LANES), rng.getrandbits(LANES) or 1]
         kind = rng.choice(["one lane", "apart", "any"])
@@ -145,8 +147,7 @@ class Slots:
             for n, number in enumerate(numbers)
         ]
         again = rng.random() < 0.3
-        base = rng.randrange((1 << WORD_BITS) - WORDS + 1)
-        return Context(base, again, rng.getrandbits(32), rng.random() < 0.3, blocks)
+        return Context(again, rng.getrandbits(32), rng.random() < 0.3, blocks)
 
 
 @cocotb.test()
@@ -173,15 +174,15 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
     slots = Slots(rng)
     expected: list[dict[str, Any]] = []
     complete: deque[Context] = deque()
-    walk: list[tuple[int, int]] | None = None  # the directory's words
-    mask: int | None = None
+    words: deque[tuple[int, dict[str, int]]] = deque()  # the directory's, and their contexts
+    offered = False
     # places still to be walked by the unit, those queued in the table, and their blocks
     places: deque[tuple[dict[str, int], tuple[Block, ...]]] = deque()
     table: deque[tuple[Block, ...]] = deque()
-    found: tuple[Block, ...] = ()  # what the table has read
     due: deque[Block] = deque()  # blocks whose slots are not free yet
     ahead: deque[int] = deque()  # the cycles in which their entries were read
     held: dict[int, tuple[Block, int]] = {}  # by slot: a block and its skew
+    begins = True  # the next word is its context's first one
     made = begun = cycle = blocks = steps = together = reads = 0
     read: list[int | None] = [None] * LANES
     first = -1
@@ -191,10 +192,13 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
             if new is None:
                 break
             complete.append(new)
-            held |= {
-                block.slot: (block, skew(block.number + new.base * BANKS)) for block in new.blocks
-            }
+            held |= {block.slot: (block, skew(block.number)) for block in new.blocks}
             blocks += len(new.blocks)
+            masks = new.words() or [(0, 0)]
+            for n, (number, mask) in enumerate(masks):
+                last = n == len(masks) - 1
+                word = {"word": number, "mask": mask, "last": last, "empty": not mask}
+                words.append((made, word))
             made += 1
         await FallingEdge(dut.clk)
         # the context to drain
@@ -202,27 +206,24 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
         ready = bool(complete) and rng.random() < (1 - table_stall) ** 2
         ports["ready"] = ready
         ports["waiting"] = waiting = rng.getrandbits(1)
-        for name in ("base", "again", "fiber", "ends_nest", "word", "mask", "walk_entry", "value"):
+        for name in ("again", "fiber", "ends_nest", "word__payload", "walk_entry", "value"):
             ports.noise(name, rng)
         if ready:
             new = complete[0]
-            ports["base"], ports["again"] = new.base, new.again
-            ports["fiber"], ports["ends_nest"] = new.fiber, new.final
+            ports["again"], ports["fiber"], ports["ends_nest"] = new.again, new.fiber, new.final
         # the directory
-        if walk is not None:
-            word = walk[0][0] if walk else rng.randrange(WORDS)
-            ports["word"] = {"word": word, "last": len(walk) <= 1, "empty": not walk}
-        if mask is not None:
-            ports["mask"] = mask
+        offered = bool(words) and (offered or rng.random() >= table_stall)
+        ports["word__valid"] = offered
+        if offered:
+            ports["word__payload"] = words[0][1]
         # the table
-        if found:
-            noise = {"touched": rng.getrandbits(LANES), "slot": rng.randrange(CONFIG.slots)}
-            entries = [{"touched": block.touched, "slot": block.slot} for block in found]
-            ports["walk_entry"] = entries + [noise] * (PAIR - len(found))
         room = ports["room"]
-        assert room or not ports["short"]
         walked = bool(table) and bool(room) and rng.random() >= table_stall
         ports["walked"] = walked
+        if walked:
+            noise = {"touched": rng.getrandbits(LANES), "slot": rng.randrange(CONFIG.slots)}
+            entries = [{"touched": block.touched, "slot": block.slot} for block in table[0]]
+            ports["walk_entry"] = entries + [noise] * (PAIR - len(table[0]))
         takes = len(table) < AT_ONCE and rng.random() >= table_stall
         ports["walk__ready"] = takes
         # the lane banks
@@ -233,12 +234,12 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
         ports["taken"] = taken
 
         await RisingEdge(dut.clk)
-        idle = not due and walk is None and not places and not table
+        idle = not due and not places and not table
         assert idle or not ports["idle"]
         state = StageState(ports["state"])
         nothing = StageState.STARVED if waiting else StageState.IDLE
         if ports["idle"]:
-            assert state is nothing and ports["short"] and room
+            assert state is nothing and room
         else:
             busy = StageState.BUSY, StageState.STALLED
             assert state in busy or (state is nothing and (not ahead or cycle - ahead[0] < 3))
@@ -262,10 +263,8 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
             del held[back.slot]
             slots.free.append(back.slot)
         # the table
-        found = ()
         if walked:
-            found = table.popleft()
-            ahead.extend(cycle for _ in found)
+            ahead.extend(cycle for _ in table.popleft())
         if ports["walk__valid"]:
             place, there = places[0]
             # where nothing is, it does not matter where
@@ -275,35 +274,37 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
             if takes:
                 places.popleft()
                 table.append(there)
-        # the directory: words whose masks are read become places
-        if ports["take"]:
-            assert walk is not None
-            mask = walk.pop(0)[1] if walk else None
-            if not walk:
-                walk = None
-        assert ports["begin"] == (ready and walk is None)
-        if ports["begin"]:
-            first = cycle if first < 0 else first
-            context = complete.popleft()
-            walk = context.words()
-            here = begun % CONFIG.fibers_in_flight
-            due.extend(context.blocks)
-            items, walks = context.items(pairs), context.walks(pairs)
-            expected += items
+        # the directory: the walks of a word become places
+        taken_word = offered and bool(ports["word__ready"])
+        assert not taken_word or (ready and words[0][0] == begun)
+        assert ports["next"] == (taken_word and bool(words[0][1]["last"]))
+        if taken_word:
+            offered = False
+            _, word = words.popleft()
+            if begins:
+                here = begun % CONFIG.fibers_in_flight
+                context = complete[0]
+                first = cycle if first < 0 else first
+                items, walks = context.items(pairs), context.walks(pairs)
+                expected += items
+                steps += max(1, len(items))
+                together += sum(item["second"]["mask"] != 0 for item in items)
+            due.extend(b for b in context.blocks if b.number // BANKS == word["word"])
+            begins = bool(word["last"])
             for n, there in enumerate(walks):
-                layout = {}
-                if there:
-                    word, bank = divmod(there[0].number, BANKS)
-                    layout = {"word": word, "bank": bank, "context": here}
+                number, bank = divmod(there[0].number, BANKS) if there else (0, 0)
+                if number != word["word"]:
+                    continue
+                layout = {"word": number, "bank": bank, "context": here} if there else {}
                 place = {"place": layout, "none": int(not there), "evicts": 0}
                 pair = {
                     "pair": int(len(there) == PAIR),
                     "second": there[-1].number % BANKS if len(there) == PAIR else 0,
                 }
                 places.append(({**place, **pair, "closes": int(n == len(walks) - 1)}, there))
-            steps += max(1, len(items))
-            together += sum(item["second"]["mask"] != 0 for item in items)
-            begun += 1
+            if begins:
+                complete.popleft()
+                begun += 1
         cycle += 1
         assert cycle < 60 * CONTEXTS, f"{begun} contexts, {len(due)} slots are due"
     received = await sink.wait_for(len(expected))

@@ -1,39 +1,41 @@
 """`Entries` against a dictionary of entries."""
 
-import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import cocotb
 import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from loopnest_hw.accumulate.entries import LOW_WORDS, PATIENCE, Entries
-from loopnest_hw.accumulate.place import BANKS
+from loopnest_hw.accumulate.entries import Entries
+from loopnest_hw.accumulate.hashing import OVERFLOW, set_of
+from loopnest_hw.accumulate.place import (
+    BANK_BITS,
+    BANKS,
+    TABLES,
+    WAYS,
+    WORD_BITS,
+    context_bits,
+    set_bits,
+)
 from loopnest_hw.config import LANES, make_config
 from loopnest_hw.tokens import PAIR
+from tb.accumulate.colliding import colliding_blocks
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports
 
-CONFIG = make_config("shrunk", window=256, fibers_in_flight=4)
-WORDS = CONFIG.window // BANKS
+CONFIG = make_config("shrunk", slots=40, fibers_in_flight=4)
 CONTEXTS = CONFIG.fibers_in_flight
-ROUNDS = 8
-CYCLES = 400
-LAST_CYCLES = 2_000
-SPELL = 25
-"""Cycles in which the lookups use only a few banks."""
+BITS = set_bits(CONFIG)
+SETS = 1 << BITS
+CYCLES = 2400
 
-WRITTEN = 2
-"""Cycles from a lookup's read to its write."""
+Place = tuple[int, int]
+"""Context and block."""
 
-SWEPT = 2 * WORDS * CONTEXTS
-"""Cycle by which everything has been swept, despite all other accesses."""
-
-Place = tuple[int, int, int]
-"""Context, word and bank."""
+Where = tuple[int, int, int]
+"""Table, way and set."""
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
@@ -43,261 +45,297 @@ def test_entries(simulator: str) -> None:
 
 def layout(place: Place) -> dict[str, int]:
     """Return a place as the layout has it."""
-    context, word, bank = place
-    return {"context": context, "word": word, "bank": bank}
+    context, block = place
+    return {"context": context, "word": block // BANKS, "bank": block % BANKS}
+
+
+def sets_of(place: Place) -> list[int]:
+    """Return the place's sets."""
+    context, block = place
+    key = block | context << BANK_BITS + WORD_BITS
+    inputs = BANK_BITS + WORD_BITS + context_bits(CONFIG)
+    return [set_of(key, inputs, BITS, table) for table in range(TABLES)]
 
 
 @dataclass
-class Walk:
-    """A place to walk, with or without a second bank of its word; or none."""
+class Tags:
+    """What the tables hold."""
 
-    place: Place
-    context: int
-    second: int | None = None
-    none: bool = False
-    closes: bool = False
-    evicts: bool = False
-
-
-@dataclass
-class Traffic:
-    """Contexts that are filled by lookups, walked by the drain, and filled again."""
-
-    rng: random.Random
+    at: dict[Where, Place] = field(default_factory=dict)
     entries: dict[Place, dict[str, int]] = field(default_factory=dict)
-    closing: set[int] = field(default_factory=set)
-    """Contexts that are being walked, until they are closed."""
-    walks: deque[Walk] = field(default_factory=deque)
-    """Places to walk that have not been sent to the unit yet."""
-    gone: set[Place] = field(default_factory=set)
-    """Evicted places: they are not looked up before the context is closed."""
+    where: dict[Place, Where] = field(default_factory=dict)
+    leaving: dict[Where, Place] = field(default_factory=dict)
+    """Tags that were walked, and may not be cleared yet."""
 
-    def usable(self, context: int, word: int, swept: int, low_swept: bool) -> bool:
-        """Return whether a lookup may read this word."""
-        return context not in self.closing and (context < swept or (low_swept and word < LOW_WORDS))
-
-    def lookup(self, swept: int, low_swept: bool, banks: list[int]) -> list[Place | None]:
-        """Return up to two places in different ones of the banks that may be looked up."""
-        places: list[Place | None] = []
-        for _ in range(PAIR):
-            context, word = self.rng.randrange(CONTEXTS), self.rng.choice([0, 3, 4, 5])
-            place = (context, word, self.rng.choice(banks))
-            ok = self.usable(context, word, swept, low_swept) and place not in self.gone
-            ok &= all(other is None or other[2] != place[2] for other in places)
-            places.append(place if ok and self.rng.random() < 0.9 else None)
-        return places
-
-    def plan(self, busy: set[int]) -> None:
-        """Begin the drain of a context that is not busy, or an eviction from it."""
-        free = [c for c in range(CONTEXTS) if c not in self.closing | busy]
-        if not free:
-            return
-        context = self.rng.choice(free)
-        held = sorted(p for p in self.entries if p[0] == context and p not in self.gone)
-        if held and self.rng.random() < 0.2:
-            taken = held[-1]
-            self.gone.add(taken)
-            self.walks.append(Walk(taken, context, evicts=True))
-            return
-        self.closing.add(context)
-        pairs = self.rng.random() < 0.8
-        left = deque(held)
-        while left:
-            place = left.popleft()
-            second = left.popleft()[2] if pairs and left and left[0][1] == place[1] else None
-            self.walks.append(Walk(place, context, second, closes=not left))
-        if not held:
-            anywhere = (self.rng.randrange(CONTEXTS), 0, self.rng.randrange(BANKS))
-            self.walks.append(Walk(anywhere, context, none=True, closes=True))
+    def displaced(self, place: Place) -> bool:
+        """Return whether the tag is not in one of the place's sets."""
+        table, _, set_ = self.where[place]
+        return sets_of(place)[table] != set_
 
 
-@cocotb.test()
-async def lookups_and_walks(dut: Any) -> None:
-    """Both readers read what was written, or 0 after a clear; neither waits long. A reset does not
-    clear the memory.
-    """
-    ports = Ports(dut, Entries(CONFIG))
-    await bench.start(dut)
-    seen: Counter[str] = Counter()
-    for n in range(ROUNDS):
-        await run_round(dut, ports, bench.rng(), seen, pace=(0.6, 1.0)[n % 2])
-        dut.rst.value = 1
-        await RisingEdge(dut.clk)
-        dut.rst.value = 0
-    dut._log.info("%s", seen)
-    assert (
-        min(seen[what] for what in ("looked", "walked", "closed", "pairs")) > ROUNDS * CYCLES / 20
-    )
-    assert min(seen[what] for what in ("refused", "clash", "quick")) > 10
-
-
-@cocotb.test()
-@cocotb.parametrize(hurry=[0, 1])
-async def lookups_that_never_end(dut: Any, hurry: int) -> None:
-    """A walk waits for lookups of its bank for a bounded time, or not at all with ``hurry``."""
-    ports = Ports(dut, Entries(CONFIG))
-    await bench.start(dut)
-    bank = 7
-    ports["read"] = [{"enable": n, "place": {"bank": bank}} for n in range(PAIR)]
-    ports["walk__valid"] = ports["room"] = 1
-    ports["walk__payload"] = {"place": {"bank": bank}}
-    ports["hurry"] = hurry
-    walks = []
-    for cycle in range(60):
+async def sweep(dut: Any, ports: Ports) -> None:
+    """Clear the tables."""
+    for set_ in range(SETS):
         await FallingEdge(dut.clk)
-        ports["advance"] = not ports["refused"]
-        await RisingEdge(dut.clk)
-        if ports["walked"]:
-            walks.append(cycle)
-    distances = {after - before for before, after in pairwise(walks)}
-    assert distances == {1 if hurry else PATIENCE + 1}
+        ports["sweep"], ports["sweep_set"] = 1, set_
+    await FallingEdge(dut.clk)
+    ports["sweep"] = 0
 
 
-async def run_round(
-    dut: Any, ports: Ports, rng: random.Random, seen: Counter[str], pace: float
-) -> None:
-    """Drive and check the unit from its reset on."""
-    traffic = Traffic(rng)
-    entries: dict[Place, dict[str, int]] = traffic.entries
-    inside: deque[Walk] = deque()  # in the unit, not read yet
-    closes: deque[int] = deque()  # contexts that were walked and are not closed yet
-    found: list[dict[str, int] | None] = [None, None]
-    walked: list[dict[str, int]] = []
-    offered: Walk | None = None
-    pending: list[Place | None] = [None, None]  # the data of the waiting lookup
-    # a lookup writes some cycles after its read
-    writes: deque[list[tuple[Place, dict[str, int]]]] = deque([[]] * WRITTEN)
-    late = swept = 0
-    low_swept = False
-    empty = {"touched": 0, "slot": None}
-    banks = [0]
-    # finally the whole memory is read
-    everywhere = [
-        [(context, word, bank), (context, word, bank + 1)]
+@cocotb.test()
+@cocotb.parametrize(kind=["random", "collide"], stall=[0.0, 0.3])
+async def lookups_and_walks(dut: Any, kind: str, stall: float) -> None:
+    """Both readers find every entry, wherever its tag is; what was walked is cleared."""
+    rng = bench.rng()
+    ports = Ports(dut, Entries(CONFIG))
+    await bench.start(dut)
+    await sweep(dut, ports)
+    tags = Tags()
+    seen: Counter[str] = Counter()
+    spans = {
+        context: [rng.randrange(1 << 16) for _ in range(30)]
+        if kind == "random"
+        else colliding_blocks(CONFIG, context, 0)[:24]
         for context in range(CONTEXTS)
-        for word in range(WORDS)
-        for bank in range(0, BANKS, PAIR)
-    ]
-    rng.shuffle(everywhere)
-    for cycle in range(CYCLES + LAST_CYCLES):
-        if not everywhere and not any(pending):
-            break
-        written = writes.popleft()
-        if cycle % SPELL == 0:
-            banks = rng.sample(range(BANKS), rng.choice([2, 3]))
-        if not any(pending) and cycle >= CYCLES:
-            pending = [place if place not in traffic.gone else None for place in everywhere.pop()]
-        elif not any(pending) and rng.random() < pace:
-            pending = traffic.lookup(swept, low_swept, banks)
-        usable = [p for p in pending if p is not None and p[0] not in traffic.closing]
-        reads = [
-            {"enable": p in usable, "place": layout(p or (0, rng.randrange(WORDS), 5))}
-            for p in pending
-        ]
-        ports["read"] = reads
+    }
+    reading: list[tuple[Place, list[int]] | None] = [None] * PAIR
+    writes: list[dict[str, Any]] = []
+    last: list[dict[str, Any]] = []
+    walks: deque[tuple[list[Place], dict[str, Any]]] = deque()
+    inside: deque[tuple[list[Place], dict[str, Any]]] = deque()
+    closing: deque[int] = deque()
+    walked_contexts: set[int] = set()
+    offered = cleared = None
+    late = 0
+    cycles = bench.count(CYCLES)
+    for cycle in range(cycles):
+        await FallingEdge(dut.clk)
+        # what is written was decided in the last cycle
         ports["write"] = [
-            {
-                "enable": n < len(written),
-                "place": layout(
-                    written[n][0] if n < len(written) else (1, 1, rng.randrange(BANKS))
-                ),
-                "entry": written[n][1] if n < len(written) else {"touched": rng.getrandbits(LANES)},
-            }
-            for n in range(PAIR)
+            {name: value for name, value in write.items() if not name.startswith("_")}
+            for write in [*writes, *[{"enable": 0}] * (PAIR - len(writes))]
         ]
-        if offered is None:
-            often = 0.5 if cycle < SWEPT else 0.1
-            if not traffic.walks and cycle < CYCLES and rng.random() < often:
-                # what is read or written now stays as it is
-                busy = {place[0] for pair in (written, *writes) for place, _ in pair}
-                traffic.plan(busy | {place[0] for place in pending if place})
-            if traffic.walks and rng.random() < 0.8:
-                offered = traffic.walks.popleft()
+        # one that is not new may be an update
+        ports["update"] = {"enable": 0}
+        if writes and not writes[0]["insert"] and rng.random() < 0.5:
+            first = writes[0]
+            touched = first["entry"]["touched"]
+            ports["update"] = {"enable": 1, "where": first["where"], "touched": touched}
+            others = [
+                {name: value for name, value in write.items() if not name.startswith("_")}
+                for write in writes[1:]
+            ]
+            ports["write"] = [*others, *[{"enable": 0}] * (PAIR - len(others))]
+            seen["late"] += 1
+        for write in writes:
+            place, where, entry = write["_place"], write["_where"], write["entry"]
+            tags.at[where], tags.where[place], tags.entries[place] = place, where, entry
+        # a read does not see the writes of its own cycle
+        fresh, writes, last = [*writes, *last], [], writes
+        displaced = sum(map(tags.displaced, tags.where))
+        # read two places: of a context that is not walked
+        new_reads: list[tuple[Place, list[int]] | None] = []
+        free_contexts = [c for c in range(CONTEXTS) if c not in walked_contexts]
+        for _ in range(PAIR):
+            if not free_contexts or rng.random() < 0.1:
+                new_reads.append(None)
+                continue
+            context = rng.choice(free_contexts)
+            place = (context, rng.choice(spans[context]))
+            at = sets_of(place)
+            if place in tags.where and rng.random() < 0.8:
+                # where a search would find it
+                table, _, set_ = tags.where[place]
+                at = [(a + set_ - at[table]) % SETS for a in at]
+            elif rng.random() < 0.3:
+                step = rng.randrange(3)
+                at = [(a + step) % SETS for a in at]
+            new_reads.append((place, at))
+        ports["read"] = [
+            {"enable": 0} if read is None else {"enable": 1, "at": read[1]} for read in new_reads
+        ]
+        for n, read in enumerate(reading):
+            ports.noise("key", rng) if read is None and n == 0 and reading[1] is None else None
+        ports["key"] = [
+            layout((0, rng.randrange(1 << 16))) if read is None else layout(read[0])
+            for read in reading
+        ]
+        ports["searching"] = 1
+        ports["mark"] = 0
+        # a walk
+        if offered is None and not walks and rng.random() < 0.2:
+            full = [c for c in free_contexts if any(p[0] == c for p in tags.where)]
+            busy = {read[0][0] for read in (*reading, *new_reads) if read is not None}
+            busy |= {write["_place"][0] for write in fresh}
+            full = [c for c in full if c not in busy]
+            if full:
+                context = rng.choice(full)
+                walked_contexts.add(context)
+                left = sorted(p for p in tags.where if p[0] == context)
+                while left:
+                    two = [left.pop(0)]
+                    if left and left[0][1] // BANKS == two[0][1] // BANKS:
+                        two.append(left.pop(0))
+                    walk = {
+                        "place": layout(two[0]),
+                        "second": two[-1][1] % BANKS if len(two) == PAIR else rng.randrange(BANKS),
+                        "pair": len(two) == PAIR,
+                        "none": 0,
+                        "closes": not left,
+                        "evicts": rng.getrandbits(1),
+                    }
+                    walks.append((two, walk))
+        if offered is None and walks and rng.random() >= stall:
+            offered = walks.popleft()
         ports["walk__valid"] = offered is not None
         ports.noise("walk__payload", rng)
         if offered is not None:
-            ports["walk__payload"] = {
-                "place": layout(offered.place),
-                "second": rng.randrange(BANKS) if offered.second is None else offered.second,
-                "pair": offered.second is not None,
-                "none": offered.none,
-                "closes": offered.closes,
-                "evicts": offered.evicts,
-            }
-        room, hurry = rng.random() < 0.9, cycle // 100 % 2
-        ports["room"], ports["hurry"] = room, hurry
-        await FallingEdge(dut.clk)
-        refused = bool(ports["refused"])
-        seen["refused"] += refused
-        advance = not refused and rng.random() < max(pace, 0.9)
-        ports["advance"] = advance
-
+            ports["walk__payload"] = offered[1]
+        ports["room"] = room = rng.random() >= stall
         await RisingEdge(dut.clk)
-        swept, low_swept = ports["swept"], bool(ports["low_swept"])
-        assert cycle < SWEPT or (swept == CONTEXTS and low_swept)
-        for n, entry in enumerate(found):
-            if entry is not None:
-                got = ports["entry"][n]
-                assert got["touched"] == entry["touched"], f"cycle {cycle}: {got}"
-                assert not entry["touched"] or got == entry, f"cycle {cycle}: {got}"
-        assert ports["walk_entry"][: len(walked)] == walked, f"cycle {cycle}"
+        # the lookups
+        taken: set[tuple[int, int]] = set()
+        for n, read in enumerate(reading):
+            if read is None:
+                continue
+            place, at = read
+            match = ports["match"][n]
+            if place in {write["_place"] for write in fresh}:
+                continue
+            hits = [
+                (way, table)
+                for table in range(TABLES)
+                for way in range(WAYS)
+                if match["hit"] >> (table * WAYS + way) & 1
+            ]
+            where = tags.where.get(place)
+            if where is not None and at[where[0]] == where[2]:
+                assert hits == [(where[1], where[0])], f"cycle {cycle}: {place}"
+                assert match["entry"] == tags.entries[place]
+                seen["hit"] += 1
+                seen["displaced"] += tags.displaced(place)
+            else:
+                assert not hits, f"cycle {cycle}: {place}"
+            if place[0] in walked_contexts:
+                continue
+            room_left = len(tags.where) + len(writes) < CONFIG.slots
+            for number in rng.sample(range(TABLES * WAYS), TABLES * WAYS):
+                table, way = divmod(number, WAYS)
+                position = (table, way, at[table])
+                is_free = bool(match["free"] >> number & 1)
+                just = position in {write["_where"] for write in fresh}
+                if position in tags.leaving:
+                    if is_free:
+                        del tags.leaving[position]
+                elif not just:
+                    assert is_free == (position not in tags.at)
+                if (table, way) in taken or just:
+                    continue
+                insert = is_free and where is None and room_left
+                update = where == position and not is_free
+                if (insert or update) and not any(w["_place"] == place for w in writes):
+                    entry = {
+                        "touched": rng.getrandbits(LANES) | 1,
+                        "slot": rng.randrange(CONFIG.slots)
+                        if insert
+                        else tags.entries[place]["slot"],
+                    }
+                    writes.append(
+                        {
+                            "enable": 1,
+                            "insert": int(insert),
+                            "displaced": int(at[table] != sets_of(place)[table]),
+                            "where": {"way": way, "table": table, "set": at[table]},
+                            "place": layout(place),
+                            "entry": entry,
+                            "_place": place,
+                            "_where": position,
+                        }
+                    )
+                    taken.add((table, way))
+                    seen["insert" if insert else "update"] += 1
+        # the walk
+        late = late + 1 if inside and room else 0
+        assert late < 3 * SETS
+        # a read in the cycle in which the last tag is cleared still sees it
+        tags.leaving = {w: p for w, p in tags.leaving.items() if p[0] != cleared}
+        cleared = None
         if ports["closed"]:
-            context = closes.popleft()
-            traffic.closing.remove(context)
-            traffic.gone = {place for place in traffic.gone if place[0] != context}
+            cleared = closing.popleft()
+            walked_contexts.remove(cleared)
             seen["closed"] += 1
-
-        found = [None, None]
-        walked = []
-        if advance:
-            for n, place in enumerate(pending):
-                if reads[n]["enable"] and place is not None:
-                    found[n] = dict(entries.get(place, empty))  # type: ignore[arg-type]
-                    seen["looked"] += 1
-        goes = bool(ports["walked"])
-        # The first walk is read at once, if its data can be taken and no lookup uses its bank.
-        first = inside[0] if inside else None
-        assert first is not None or not goes
-        if first is not None:
-            clash = not first.none and any(
-                read["enable"] and read["place"]["bank"] in (first.place[2], first.second)
-                for read in reads
-            )
-            assert not goes or (room and not (clash and advance))
-            assert not refused or room
-            assert not refused or late >= PATIENCE or (clash and hurry and goes)
-            wants = room and not goes
-            late = late + 1 if wants else 0 if goes else late
-            seen["clash"] += clash
-            assert late <= PATIENCE + 3, f"cycle {cycle}: a walk waits"
-            if clash and hurry and room:
-                seen["quick"] += goes
-        assert first is not None or not refused
-        if goes:
-            first = inside.popleft()
-            assert ports["evicts"] == first.evicts
-            if not first.none:
-                walked = [entries.pop(first.place)]
-            if first.second is not None:
-                walked.append(entries.pop((*first.place[:2], first.second)))
-                seen["pairs"] += 1
-            if first.closes:
-                closes.append(first.context)
+        if ports["walked"]:
+            assert room
+            late = 0
+            two, walk = inside.popleft()
+            assert ports["evicts"] == walk["evicts"]
+            for n, place in enumerate(two):
+                assert ports["walk_entry"][n] == tags.entries.pop(place)
+                where = tags.where.pop(place)
+                tags.leaving[where] = tags.at.pop(where)
             seen["walked"] += 1
+            if walk["closes"]:
+                closing.append(two[0][0])
         if offered is not None and ports["walk__ready"]:
             inside.append(offered)
             offered = None
+        seen["displaced tags"] = max(seen["displaced tags"], displaced)
+        reading = new_reads
+    dut._log.info("%s", seen)
+    least = min(seen[what] for what in ("hit", "insert", "update", "late", "walked", "closed"))
+    assert least > cycles / 100
+    assert seen["displaced"] > 0 and seen["displaced tags"] > 3
 
-        entries |= dict(written)
-        writes.append([])
-        if advance:
-            for n, place in enumerate(pending):
-                if reads[n]["enable"] and place is not None and rng.random() < 0.6:
-                    entry = {
-                        "touched": rng.getrandbits(LANES) | 1 << rng.randrange(LANES),
-                        "slot": rng.randrange(CONFIG.slots),
-                    }
-                    writes[-1].append((place, entry))
-            pending = [None, None]
-    else:
-        raise AssertionError("not all of the memory was looked at")
+
+@cocotb.test()
+async def overflow(dut: Any) -> None:
+    """Bits are set by marks, and cleared when the last displaced tag is gone and no search runs."""
+    rng = bench.rng()
+    ports = Ports(dut, Entries(CONFIG))
+    await bench.start(dut)
+    await sweep(dut, ports)
+    for _ in range(20):
+        ports["searching"] = 1
+        marks = {rng.randrange(SETS) for _ in range(3)}
+        for mark in marks:
+            await FallingEdge(dut.clk)
+            ports["mark"], ports["mark_set"] = 1, mark
+        await FallingEdge(dut.clk)
+        ports["mark"] = 0
+        bits = 0
+        for mark in marks:
+            bits |= 1 << mark % OVERFLOW
+        assert ports["overflow"] == bits
+        # two tags, one of them displaced
+        places = [(0, rng.randrange(100)), (0, rng.randrange(100, 200))]
+        writes = []
+        for n, place in enumerate(places):
+            where = {"way": n, "table": 0, "set": (sets_of(place)[0] + n) % SETS}
+            entry = {"touched": 1 << n, "slot": n}
+            writes.append(
+                {
+                    "enable": 1,
+                    "insert": 1,
+                    "displaced": n,
+                    "where": where,
+                    "place": layout(place),
+                    "entry": entry,
+                }
+            )
+        ports["write"] = writes
+        await FallingEdge(dut.clk)
+        ports["write"] = [{"enable": 0}] * PAIR
+        ports["searching"] = 0
+        for n in range(PAIR):
+            for _ in range(rng.randrange(5)):
+                await FallingEdge(dut.clk)
+                assert ports["overflow"] == bits
+            ports["walk__valid"] = ports["room"] = 1
+            ports["walk__payload"] = {"place": layout(places[n]), "closes": 1}
+            await FallingEdge(dut.clk)
+            ports["walk__valid"] = 0
+            while not ports["walked"]:
+                await FallingEdge(dut.clk)
+            await FallingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+        assert ports["overflow"] == 0

@@ -8,6 +8,8 @@ Their behaviour is set by fields of the descriptor that have another meaning in 
   the same place from ``result.values`` on, in the order of arrival; then it writes a line whose
   lowest word is the sum of the tokens' lanes, and the next one the descriptor's words, all of them
   combined by exclusive or; then it is done, or does what ``operand.1.start`` says (`Ending`).
+  It has tables that no reset clears: if they are used before all sets were swept or an end left
+  them empty, it is never done. A sweep before or in a kernel counts as an eviction.
 """
 
 from enum import IntEnum
@@ -20,6 +22,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from loopnest_hw import tokens
+from loopnest_hw.accumulate.place import set_bits
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.queue import Queue
@@ -58,6 +61,8 @@ class FakePE(wiring.Component):
                 "done": Out(1),
                 "error": Out(tokens.ERROR),
                 "events": Out(tokens.EVENTS),
+                "sweep": In(1),
+                "sweep_set": In(set_bits(config)),
             }
         )
 
@@ -104,7 +109,18 @@ class FakePE(wiring.Component):
         total = Signal(32)
         tokens_end = Signal()
         written = Signal(32)
+        # the tables: which sets may not be empty, whether all have been swept since the last end
+        begun = Signal()
+        used = Signal(1 << set_bits(config), init=-1, reset_less=True)
+        swept = Signal(reset_less=True)
+        lost = Signal()
         m.d.comb += self.blocks.ready.eq(~tokens_end)
+        with m.If(self.sweep):
+            m.d.sync += [used.bit_select(self.sweep_set, 1).eq(0), swept.eq(1)]
+        with m.Elif(begun):
+            m.d.sync += used.eq(-1)
+        with m.Else():
+            m.d.sync += [begun.eq(1), lost.eq(used.any())]
         with m.If(self.blocks.valid & self.blocks.ready):
             m.d.sync += tokens_end.eq(self.blocks.payload.last)
             with m.If(self.blocks.payload.count != 0):
@@ -135,8 +151,8 @@ class FakePE(wiring.Component):
             m.d.sync += written.eq(written + 1)
         with m.If(written == lines + 1):
             m.d.comb += self.write.valid.eq(0)
-            with m.If(kernel.operand[1].start == Ending.DONE):
-                m.d.sync += self.done.eq(1)
+            with m.If((kernel.operand[1].start == Ending.DONE) & ~lost):
+                m.d.sync += [self.done.eq(1), used.eq(0), swept.eq(0)]
             with m.If(kernel.operand[1].start == Ending.ERROR):
                 m.d.sync += [
                     self.error.code.eq(ErrorCode.SLOTS),
@@ -146,6 +162,7 @@ class FakePE(wiring.Component):
             self.events.multiplies.eq(wrote * 5),
             self.events.leaf_step.eq(wrote),
             self.events.again.eq(final & wrote),
+            self.events.eviction.eq(final & wrote & swept),
             self.events.stage[len(STAGES) - 1].eq(wrote),
         ]
         return m

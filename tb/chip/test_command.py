@@ -73,6 +73,7 @@ async def snapshots(dut: Any) -> None:
         expected["lines_read"] += job.lines + job.tokens
         expected["lines_written"] += job.written
         expected["passes"] += 1
+        expected["evictions"] += number == 0
         if number == 1:
             continue
         found = job.snapshot(system.memory)

@@ -52,7 +52,6 @@ CONFIGS = [
         ({"pool_lines": 100}, "pool_lines=100: expected a power of two"),
         ({"pool_lines": 16}, "at least 2 for each of 12 streams"),
         ({"slots": 1}, "slots=1: expected 2 to 65536"),
-        ({"window": 24}, "window=24: expected a power of two from 32"),
         ({"fibers_in_flight": 3}, "fibers_in_flight=3: expected 1, 2, 4, 8 or 16"),
         ({"fifo_depth": 0}, "fifo_depth=0: expected 1 or more"),
         ({"reads_outstanding": 257}, "reads_outstanding=257: expected 1 to 256"),

@@ -61,7 +61,7 @@ def test_fibers_that_skip_blocks(pair: Pair, long: int, short: int) -> None:
     ("shape", "filled"),
     [
         pytest.param((4096, 200, 1000), 100, id="empty rows"),
-        pytest.param((60, 200, 1 << 17), 50, id="wider than the accumulator's window"),
+        pytest.param((60, 200, 1 << 17), 50, id="wide"),
     ],
 )
 def test_hyper_sparse_products(
@@ -92,6 +92,6 @@ def test_hyper_sparse_products(
     assert (result.to_scipy() != A @ B).nnz == 0
     report = make_report(chip.config, chip.memory, kernel, counters)
     assert plan.sizes == {"i": rows, "k": inner, "j": columns}
-    assert bool(report.passes) == (columns > LANES * chip.config.window)
+    assert report.passes == 0
     assert report.cycles is not None
     assert 1 / FACTOR < plan.cycles / report.cycles < FACTOR

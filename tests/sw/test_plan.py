@@ -255,7 +255,7 @@ def test_arguments_that_do_not_fit():
 def test_one_loop_may_not_fit_the_accumulator():
     """With a bias every element takes a slot, and one loop allows no further passes."""
     chip = Chip("single", backend="model")
-    elements = 16 * min(chip.config.slots, chip.config.window)
+    elements = 16 * chip.config.slots
     bias = Epilogue(bias=1)
     for size, fits in ((elements, True), (elements + 16, False)):
         x = np.ones(size)

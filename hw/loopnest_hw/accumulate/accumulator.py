@@ -9,14 +9,14 @@ from amaranth.lib.wiring import In, Out
 from ..config import POSITION_BITS, ChipConfig
 from ..descriptor import Reduction
 from ..tokens import RESULT_BLOCK, StageState, found, lookup, terms
-from .directory import DEPTH, Directory
+from .directory import Directory
 from .drain import Drain
 from .entries import Entries
 from .eviction import Eviction
 from .fill import Fill
 from .free_list import FreeList
 from .lane_banks import LaneBanks
-from .place import WORD_BITS, context_pointer
+from .place import context_pointer, set_bits
 from .table import RETIRED, Table
 
 
@@ -51,6 +51,9 @@ class Accumulator(wiring.Component):
         A sum does not fit int32; sticky.
     evicted : Out(1)
         A pulse for each evicted slot.
+    sweep : In(1), sweep_set : In
+        Clears the set of all tables; no lookup is accepted meanwhile, and none may be in progress.
+        The tables are empty whenever all results have left.
     fill_state, drain_state : Out(StageState)
     """
 
@@ -69,6 +72,8 @@ class Accumulator(wiring.Component):
                 "error": Out(1),
                 "overflow": Out(1),
                 "evicted": Out(1),
+                "sweep": In(1),
+                "sweep_set": In(set_bits(config)),
                 "fill_state": Out(StageState),
                 "drain_state": Out(StageState),
             }
@@ -98,7 +103,7 @@ class Accumulator(wiring.Component):
         ):
             wiring.connect(m, port, wiring.flipped(outer))
 
-        self._contexts(m, table, entries, fill, drain)
+        self._contexts(m, table, entries, directory, fill, drain)
 
         # the table and its memories
         m.d.comb += [
@@ -106,18 +111,28 @@ class Accumulator(wiring.Component):
             drain.pairs.eq(self.pairs),
             table.replayable.eq(self.replayable),
             entries.read.eq(table.read),
+            entries.key.eq(table.key),
             entries.write.eq(table.write),
-            table.entry.eq(entries.entry),
-            entries.advance.eq(table.advance),
-            table.refused.eq(entries.refused),
-            table.swept.eq(entries.swept),
-            table.low_swept.eq(entries.low_swept),
+            entries.update.eq(table.update),
+            entries.mark.eq(table.mark),
+            entries.mark_set.eq(table.mark_set),
+            entries.searching.eq(table.searching),
+            table.match.eq(entries.match),
+            table.overflow.eq(entries.overflow),
+            table.swept.eq(~self.sweep),
             table.slot.eq(free_list.slot),
             table.some.eq(free_list.some),
             table.free.eq(free_list.free),
             free_list.take.eq(table.take),
             directory.put.eq(table.put),
             table.room.eq(directory.room),
+        ]
+
+        m.d.comb += [
+            entries.sweep.eq(self.sweep),
+            entries.sweep_set.eq(self.sweep_set),
+            directory.sweep.eq(self.sweep),
+            directory.sweep_set.eq(self.sweep_set),
         ]
 
         # The drain and the eviction share the walk: an eviction starts when the drain is idle, and
@@ -131,15 +146,13 @@ class Accumulator(wiring.Component):
             eviction.context.eq(table.context),
             table.bounded.eq(eviction.done),
             table.bound.eq(eviction.bound),
-            directory.context.eq(drain.context),
-            directory.begin.eq(drain.begin),
-            directory.take.eq(drain.take),
             directory.of.eq(table.context),
             directory.look.eq(eviction.look),
+            directory.next.eq(eviction.next),
             directory.keep.eq(eviction.keep),
             directory.keep_valid.eq(eviction.keep_valid),
-            drain.word.eq(directory.word),
-            drain.mask.eq(directory.mask),
+            eviction.looked.eq(directory.looked),
+            eviction.none.eq(directory.none),
             eviction.top.eq(directory.top),
             eviction.mask.eq(directory.mask),
             entries.walk.valid.eq(drain.walk.valid | eviction.walk.valid),
@@ -158,6 +171,7 @@ class Accumulator(wiring.Component):
             eviction.walked.eq(entries.walked & entries.evicts),
             eviction.walk_entry.eq(entries.walk_entry[0]),
         ]
+        wiring.connect(m, directory.word, drain.word)
         # The drain's read of an item is known late in the cycle, so its slots are freed one cycle
         # later.
         m.d.sync += [
@@ -194,27 +208,32 @@ class Accumulator(wiring.Component):
         return m
 
     def _contexts(
-        self, m: Module, table: Table, entries: Entries, fill: Fill, drain: Drain
+        self,
+        m: Module,
+        table: Table,
+        entries: Entries,
+        directory: Directory,
+        fill: Fill,
+        drain: Drain,
     ) -> None:
         """Keep the contexts in a ring, in the order of their fibers' passes.
 
-        A context is drained when its lookups have reached the directory, and its terms the banks.
+        A context is walked when its lookups have reached the directory, and drained when its terms
+        have reached the banks.
         """
         config = self._config
         pointer = context_pointer(config)
         looked_up = Signal(pointer)
-        sealed = Signal(pointer)
         ending = Signal(pointer)
         filled = Signal(pointer)
         freed = Signal(pointer)
-        sealing = Signal(DEPTH)
-        next_sealed = Signal(pointer)
         next_filled = Signal(pointer)
-        m.d.comb += [next_sealed.eq(sealed + sealing[-1]), next_filled.eq(filled + fill.filled)]
+        m.d.comb += [
+            next_filled.eq(filled + fill.filled),
+            directory.ended.eq(looked_up),
+        ]
         m.d.sync += [
-            sealing.eq((sealing << 1) | table.ended),
             looked_up.eq(looked_up + table.ended),
-            sealed.eq(next_sealed),
             ending.eq(ending + fill.ended),
             filled.eq(next_filled),
             freed.eq(freed + entries.closed),
@@ -224,22 +243,13 @@ class Accumulator(wiring.Component):
         # be on the critical path.
         complete = Signal()
         after = Signal(pointer)
-        m.d.comb += after.eq(drain.context + 1)
-        m.d.sync += complete.eq(
-            Mux(
-                drain.begin,
-                (after != next_sealed) & (after != next_filled),
-                (drain.context != next_sealed) & (drain.context != next_filled),
-            )
-        )
+        m.d.comb += after.eq(drain.context + drain.next)
+        m.d.sync += complete.eq(after != next_filled)
 
-        info = data.StructLayout(
-            {"base": WORD_BITS, "again": 1, "fiber": POSITION_BITS, "final": 1}
-        )
+        info = data.StructLayout({"again": 1, "fiber": POSITION_BITS, "final": 1})
         contexts = Array(Signal(info, name=f"context_{c}") for c in range(config.fibers_in_flight))
         with m.If(table.ended):
-            here = contexts[table.context[:-1]]
-            m.d.sync += [here.base.eq(table.base), here.again.eq(table.again)]
+            m.d.sync += contexts[table.context[:-1]].again.eq(table.again)
         with m.If(fill.ended):
             here = contexts[ending[:-1]]
             m.d.sync += [here.fiber.eq(fill.fiber), here.final.eq(fill.ends_nest)]
@@ -248,10 +258,7 @@ class Accumulator(wiring.Component):
             table.freed.eq(freed),
             fill.expecting.eq(looked_up != ending),
             drain.waiting.eq(looked_up != drain.context),
-            # The drain falls behind and has no entries read ahead: then it limits the throughput.
-            entries.hurry.eq(((filled - drain.context)[:pointer] > 0) & drain.short),
             drain.ready.eq(complete),
-            drain.base.eq(drained.base),
             drain.again.eq(drained.again),
             drain.fiber.eq(drained.fiber),
             drain.ends_nest.eq(drained.final),

@@ -11,11 +11,14 @@ from amaranth.lib.wiring import In, Out
 from ..config import BANK_SKEW, LANES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..queue import Queue
 from ..tokens import PAIR, RESULT_BLOCK, StageState
-from .directory import word_layout
+from .directory import WALKED_WORD
 from .entries import walk_layout
-from .place import BANK_BITS, BANKS, WORD_BITS, context_pointer, entry_layout, place_layout
+from .place import BANK_BITS, BANKS, WORD_BITS, context_bits, context_pointer, entry_layout
 from .priority import at_least, lowest_two, number
 from .skew import is_skewed, swapped
+
+ASKED = 3
+"""Items whose entries are being read: enough to sustain one per cycle."""
 
 AHEAD = 4
 """Items whose entries are read ahead: enough to sustain one per cycle if a read has to wait."""
@@ -27,7 +30,7 @@ PATIENCE = 2
 class Drain(wiring.Component):
     """Walks complete contexts, oldest first, and outputs their blocks, up to two per cycle.
 
-    Words come from the directory one by one, their blocks from the table two at a time, lanes from
+    Words come from the directory one by one, their entries from the table two at a time, lanes from
     the lane banks. Two blocks with a lane or a bank in common leave one after the other, others as
     one item. An item waits for banks that the lookups or the fill use, for a bounded time.
 
@@ -37,14 +40,14 @@ class Drain(wiring.Component):
         Blocks may leave two at a time. Constant.
     ready : In(1)
         The context ``context`` : Out, the next to drain, is complete.
-    base, again, fiber, ends_nest : In
+    again, fiber, ends_nest : In
         Of that context; from `Table` and `Fill`.
-    begin, word, take, mask
-        `Directory`.
+    word : In(stream(WALKED_WORD))
+        The words of all contexts; see `Directory`.
+    next : Out(1)
+        The last word of ``context`` is taken: the next one follows.
     walk : Out(stream), room : Out(1), walked, walk_entry : In
         `Entries`.
-    short : Out(1)
-        Few entries are read ahead. From a register.
     banks, following, second, slot : Out, taken : In, value : In
         The banks to read, each from slot ``slot[following][second]``, selected by its bits; those
         that the fill has ``taken`` wait. The values of the others arrive in the next cycle.
@@ -68,18 +71,14 @@ class Drain(wiring.Component):
                 "pairs": In(1),
                 "context": Out(context_pointer(config)),
                 "ready": In(1),
-                "base": In(WORD_BITS),
                 "again": In(1),
                 "fiber": In(POSITION_BITS),
                 "ends_nest": In(1),
-                "begin": Out(1),
-                "word": In(word_layout(config)),
-                "take": Out(1),
-                "mask": In(BANKS),
+                "next": Out(1),
+                "word": In(stream.Signature(WALKED_WORD)),
                 "walk": Out(stream.Signature(walk_layout(config))),
                 "room": Out(1),
                 "walked": In(1),
-                "short": Out(1),
                 "walk_entry": In(data.ArrayLayout(entry_layout(config), PAIR)),
                 "banks": Out(LANES),
                 "following": Out(LANES),
@@ -134,63 +133,29 @@ class Drain(wiring.Component):
 
     def _walk(self, m: Module, items: Queue) -> None:
         """Walk the words, then their blocks, in order, and read the blocks' entries."""
-        place = place_layout(self._config)
-        word_state = data.StructLayout(
-            {
-                "word": word_layout(self._config),
-                "context": place.members["context"],
-                "base": WORD_BITS,
-                "of": self._fiber_layout,
-            }
-        )
-        # the word whose mask is being read
-        fetched = Signal(word_state)
-        fetched_valid = Signal()
         # the word whose blocks are walked, and its remaining blocks
-        word = Signal(word_state)
-        word_valid = Signal()
-        left = Signal(BANKS)
-
-        # the context that is walked: its words are in the directory's walk
-        walking = Signal()
-        here = Signal(
+        word = Signal(
             data.StructLayout(
                 {
-                    "context": place.members["context"],
-                    "base": WORD_BITS,
+                    "word": WORD_BITS,
+                    "last": 1,
+                    "empty": 1,
+                    "context": context_bits(self._config),
                     "of": self._fiber_layout,
                 }
             )
         )
-
+        word_valid = Signal()
+        left = Signal(BANKS)
         block_done = Signal()
         word_done = Signal()
         move = Signal()
         m.d.comb += [
-            move.eq(fetched_valid & (~word_valid | word_done)),
-            self.take.eq(walking & (~fetched_valid | move)),
-            self.begin.eq(self.ready & (~walking | (self.take & self.word.last))),
+            move.eq(self.word.valid & self.ready & (~word_valid | word_done)),
+            self.word.ready.eq(self.ready & (~word_valid | word_done)),
+            self.next.eq(move & self.word.payload.last),
         ]
-        with m.If(self.take):
-            m.d.sync += [
-                fetched.word.eq(self.word),
-                fetched.context.eq(here.context),
-                fetched.base.eq(here.base),
-                fetched.of.eq(here.of),
-            ]
-        with m.If(self.begin):
-            m.d.sync += [
-                self.context.eq(self.context + 1),
-                walking.eq(1),
-                here.context.eq(self.context),
-                here.base.eq(self.base),
-                here.of.fiber.eq(self.fiber),
-                here.of.final.eq(self.ends_nest),
-                here.of.again.eq(self.again),
-            ]
-        with m.Elif(self.take & self.word.last):
-            m.d.sync += walking.eq(0)
-        m.d.sync += fetched_valid.eq(self.take | (fetched_valid & ~move))
+        m.d.sync += self.context.eq(self.context + self.next)
 
         first, next_ = lowest_two(m, left)
         _, two, three = at_least(m, left, PAIR + 1)
@@ -202,79 +167,68 @@ class Drain(wiring.Component):
             word_done.eq(block_done & last_block),
         ]
         with m.If(move):
-            m.d.sync += [word.eq(fetched), left.eq(Mux(fetched.word.empty, 0, self.mask))]
+            m.d.sync += [
+                word.word.eq(self.word.payload.word),
+                word.last.eq(self.word.payload.last),
+                word.empty.eq(self.word.payload.empty),
+                word.context.eq(self.context[:-1]),
+                word.of.fiber.eq(self.fiber),
+                word.of.final.eq(self.ends_nest),
+                word.of.again.eq(self.again),
+                left.eq(self.word.payload.mask),
+            ]
         with m.Elif(block_done):
             m.d.sync += left.eq(left & ~first & ~second)
         m.d.sync += word_valid.eq(move | (word_valid & ~word_done))
 
         # the blocks whose entries are to be read
-        m.submodules.asked = asked = Queue(self._named_layout, 2)
+        m.submodules.asked = asked = Queue(self._named_layout, ASKED)
         walk = self.walk.payload
         block = asked.i.payload
-        closes = word.word.last & last_block
+        closes = word.last & last_block
         m.d.comb += [
             block_done.eq(self.walk.valid & self.walk.ready),
             self.walk.valid.eq(word_valid & asked.i.ready),
             walk.place.bank.eq(number(first, BANK_BITS)),
-            walk.place.word.eq(word.word.word),
+            walk.place.word.eq(word.word),
             walk.place.context.eq(word.context),
             walk.second.eq(number(next_, BANK_BITS)),
             walk.pair.eq(pair),
-            walk.none.eq(word.word.empty),
+            walk.none.eq(word.empty),
             walk.closes.eq(closes),
             asked.i.valid.eq(word_valid & self.walk.ready),
-            block.coordinate.eq(
-                Cat(number(first, BANK_BITS), (word.word.word + word.base)[:WORD_BITS])
-            ),
+            block.coordinate.eq(Cat(number(first, BANK_BITS), word.word)),
             block.second.eq(number(next_, BANK_BITS)),
             block.pair.eq(pair),
-            block.none.eq(word.word.empty),
+            block.none.eq(word.empty),
             block.last.eq(closes & ~word.of.again),
             block.final.eq(closes & ~word.of.again & word.of.final),
             block.fiber.eq(word.of.fiber),
             asked.o.ready.eq(self.walked),
         ]
 
-        # Every entry that is being read has a reserved place.
-        room = Signal(range(AHEAD + 1), init=AHEAD)
-        read = Signal(self._named_layout)
-        read_valid = Signal()
         # If the fiber continues in a further pass, no item marks the end of this pass.
         going = asked.o.payload
-        put = self.walked & ~(going.none & ~going.last)
         touched = [
-            Mux(read.none, 0, self.walk_entry[0].touched),
-            Mux(read.pair, self.walk_entry[1].touched, 0),
-        ]
-        m.d.sync += [
-            read_valid.eq(put),
-            read.eq(going),
-            room.eq(room - put + (items.o.valid & items.o.ready)),
+            Mux(going.none, 0, self.walk_entry[0].touched),
+            Mux(going.pair, self.walk_entry[1].touched, 0),
         ]
         item = items.i.payload
-        for n, block in enumerate((read.coordinate, second_block(read))):
+        for n, block in enumerate((going.coordinate, second_block(going))):
             m.d.comb += [
                 item.block[n].slot.eq(self.walk_entry[n].slot),
                 item.block[n].skewed.eq(is_skewed(block)),
                 item.block[n].banks.eq(swapped(touched[n], item.block[n].skewed)),
             ]
         m.d.comb += [
-            self.room.eq(room != 0),
+            self.room.eq(items.i.ready),
             self._walking.eq(asked.o.valid & self.room),
-            self.short.eq(room >= AHEAD - 2),
-            items.i.valid.eq(read_valid),
-            item.name.eq(read),
+            items.i.valid.eq(self.walked & ~(going.none & ~going.last)),
+            item.name.eq(going),
             item.shared.eq(
                 (touched[0] & touched[1]).any() | (item.block[0].banks & item.block[1].banks).any()
             ),
-            self.idle.eq(
-                ~walking
-                & ~fetched_valid
-                & ~word_valid
-                & ~asked.o.valid
-                & (room == AHEAD)
-                & ~self._reading
-            ),
+            self.idle.eq(~word_valid & ~asked.o.valid & items.empty & ~self._reading),
         ]
 
     def _split(self, m: Module, items: Queue) -> tuple[Signal, Value, Signal]:

@@ -1,21 +1,17 @@
-"""The block table's memory: which lanes of a block are touched, and which slot it has."""
+"""The block table: which lanes of a block are touched, and which slot it has."""
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ChipConfig
+from ..config import LANES, ChipConfig
 from ..queue import Queue
 from ..tokens import PAIR
-from .place import BANK_BITS, BANKS, address, entry_layout, place_layout
-
-LOW_WORDS = 4
-"""Words of each context that are swept first, a power of two."""
-
-PATIENCE = 3
-"""Cycles for which the lookups may keep the walk from a bank."""
+from ..unary import one_of
+from .hashing import OVERFLOW, hashed, position, record
+from .place import BANK_BITS, TABLES, WAYS, entry_layout, place_layout, set_bits, where_layout
 
 
 def walk_layout(config: ChipConfig) -> data.StructLayout:
@@ -30,200 +26,282 @@ def walk_layout(config: ChipConfig) -> data.StructLayout:
     )
 
 
-def _banks(walk: data.View) -> Value:
-    """Return the banks that a walk reads and clears."""
-    one_hot = (1 << walk.place.bank) | Mux(walk.pair, 1 << walk.second, 0)
-    return Mux(walk.none, 0, one_hot)[:BANKS]
+def sets_layout(config: ChipConfig) -> data.ArrayLayout:
+    """The numbers of a block's sets in both tables."""
+    return data.ArrayLayout(set_bits(config), TABLES)
+
+
+def match_layout(config: ChipConfig) -> data.StructLayout:
+    """What a pair of sets has: the way with the tag, if any, and its entry; the free ways."""
+    return data.StructLayout(
+        {"hit": TABLES * WAYS, "free": TABLES * WAYS, "entry": entry_layout(config)}
+    )
+
+
+def entry_write(config: ChipConfig) -> data.StructLayout:
+    """An entry to write; with ``insert`` it is a new block's, and ``displaced`` if it is in neither
+    of the block's sets.
+    """
+    return data.StructLayout(
+        {
+            "enable": 1,
+            "insert": 1,
+            "displaced": 1,
+            "where": where_layout(set_bits(config)),
+            "place": place_layout(config),
+            "entry": entry_layout(config),
+        }
+    )
+
+
+def entry_update(config: ChipConfig) -> data.StructLayout:
+    """Touched lanes to write of a tag that is there."""
+    where = where_layout(set_bits(config))
+    return data.StructLayout({"enable": 1, "where": where, "touched": LANES})
 
 
 class Entries(wiring.Component):
-    """An entry for each place (block of a context), in 32 banks by the block's low bits.
+    """An entry for each place (block of a context), found by hash (`hashing`).
 
-    Two readers share the banks: the lookups, two places per cycle in different banks; and the walk
-    (drain or eviction), which clears what it has read. The lookups have priority, unless ``hurry``
-    is set or the walk has waited for `PATIENCE` cycles. Read data is valid in the next cycle only.
-
-    After a reset the banks are swept, a word (the same address in all banks) a cycle: first the low
-    words of all contexts, which is all that narrow results need, then the others context by
-    context. Lookups of what has been swept go on meanwhile.
+    The lookups read two places a cycle, and so does the walk (drain or eviction), which clears what
+    it has read; neither waits for the other. A walk of a displaced tag takes two cycles for each
+    set that it searches.
 
     Members
     -------
     read : In, array of 2
-        ``enable``, ``place``: what the lookups request to read; they read with ``advance``.
-    entry : Out, array of 2
-        The data of the last cycle's reads.
-    refused : Out(1)
-        The walk takes a bank that the lookups request: they must not advance.
-    write : In, array of 2
-        ``enable``, ``place`` and ``entry``; always done.
+        ``enable``, ``at``: the sets to read.
+    key : In, match : Out, array of 2
+        In the cycles after a read: the place to look for in the sets that were read last, and what
+        is there. A write is seen by reads from the next cycle on.
+    write : In, array of 2, update : In
+        Always done; not two to the same way and table.
     walk : In(stream)
         Places to read and clear, through a registered queue of two.
     room : In(1)
-        The walk's read data can be taken.
-    hurry : In(1)
-        The walk has priority.
+        The walk's entries can be taken. From a register.
     walked : Out(1), evicts : Out(1), walk_entry : Out, array of 2
-        The next places are read, and whether they are the eviction's; the data follows in the next
-        cycle.
+        The entries of the next places, and whether they are the eviction's.
     closed : Out(1)
         A walk with ``closes`` and all walks before it have been cleared.
-    swept : Out, low_swept : Out(1)
-        Number of contexts swept; whether the words below ``LOW_WORDS`` are, of all contexts.
+    mark : In(1), mark_set : In, searching : In(1), overflow : Out
+        ``overflow`` has a bit for each set of table 0, modulo `OVERFLOW`. ``mark`` sets one. It is
+        cleared when no displaced tag is left, but not while ``searching``.
+    sweep : In(1), sweep_set : In
+        Clears the set in both tables; without any other access.
     """
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
         place = place_layout(config)
         entry = entry_layout(config)
+        bits = set_bits(config)
+        read = data.StructLayout({"enable": 1, "at": sets_layout(config)})
         super().__init__(
             {
-                "read": In(
-                    data.ArrayLayout(data.StructLayout({"enable": 1, "place": place}), PAIR)
-                ),
-                "entry": Out(data.ArrayLayout(entry, PAIR)),
-                "advance": In(1),
-                "refused": Out(1),
-                "write": In(
-                    data.ArrayLayout(
-                        data.StructLayout({"enable": 1, "place": place, "entry": entry}), PAIR
-                    )
-                ),
+                "read": In(data.ArrayLayout(read, PAIR)),
+                "key": In(data.ArrayLayout(place, PAIR)),
+                "match": Out(data.ArrayLayout(match_layout(config), PAIR)),
+                "write": In(data.ArrayLayout(entry_write(config), PAIR)),
+                "update": In(entry_update(config)),
                 "walk": In(stream.Signature(walk_layout(config))),
                 "room": In(1),
-                "hurry": In(1),
                 "walked": Out(1),
                 "evicts": Out(1),
                 "walk_entry": Out(data.ArrayLayout(entry, PAIR)),
                 "closed": Out(1),
-                "swept": Out(range(config.fibers_in_flight + 1)),
-                "low_swept": Out(1),
+                "mark": In(1),
+                "mark_set": In(bits),
+                "searching": In(1),
+                "overflow": Out(OVERFLOW),
+                "sweep": In(1),
+                "sweep_set": In(bits),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        words = self._config.window // BANKS
-        contexts = self._config.fibers_in_flight
-        layout = entry_layout(self._config)
+        config = self._config
+        place = place_layout(config)
+        bits = set_bits(config)
+        tag_layout = data.StructLayout({"valid": 1, "place": place, "slot": config.slot_bits})
 
-        m.submodules.walks = walks = Queue(walk_layout(self._config), 2)
-        wiring.connect(m, wiring.flipped(self.walk), walks.i)
-        walk = walks.o.payload
-        accepted = self.walked
-        m.d.comb += [walks.o.ready.eq(accepted), self.evicts.eq(walk.evicts)]
-
-        # Two clears may wait for their bank's write port, where the lookups have priority.
-        clears = [Signal(walk_layout(self._config), name=f"clear_{n}") for n in range(2)]
-        waiting = Signal(2)
-        cleared = Signal()
-        with m.If(cleared | ~waiting[0]):
-            m.d.sync += [
-                clears[0].eq(clears[1]),
-                waiting.eq(waiting[1] & waiting[0]),
-            ]
-            with m.If(~waiting[1]):
-                m.d.sync += [clears[0].eq(walk), waiting.eq(accepted)]
-        with m.Elif(~waiting[1]):
-            m.d.sync += [clears[1].eq(walk), waiting[1].eq(accepted)]
-        m.d.comb += self.closed.eq(cleared & clears[0].closes)
-        walk_banks = Signal(BANKS)
-        clear_banks = Signal(BANKS)
-        m.d.comb += [
-            walk_banks.eq(_banks(walk)),
-            clear_banks.eq(Mux(waiting[0], _banks(clears[0]), 0)),
-        ]
-
-        low_words = min(LOW_WORDS, words)
-        sweep_word = Signal(range(max(words, 2)))
-        sweep_context = Signal(range(max(contexts, 2)))
-        sweep_left = Signal(BANKS, init=(1 << BANKS) - 1)
-        sweeping = self.swept != contexts
-        sweep_address = Cat(
-            sweep_word[: (words - 1).bit_length()], sweep_context[: (contexts - 1).bit_length()]
-        )
-
-        wanted = Signal(BANKS)  # by the lookups' reads
-        written = Signal(BANKS)  # by the lookups' writes
-        found = []
-        for b in range(BANKS):
-            bank = memory.Memory(shape=layout, depth=words * contexts, init=[])
-            m.submodules[f"bank_{b}"] = bank
-            write = bank.write_port()
-            read = bank.read_port(transparent_for=())
-            found.append(read.data)
-
+        # Ports 0 and 1 are the lookups', 2 and 3 the walk's.
+        enable = [Signal(name=f"enable_{port}") for port in range(2 * PAIR)]
+        at = [Signal(sets_layout(config), name=f"at_{port}") for port in range(2 * PAIR)]
+        key = [Signal(place, name=f"key_{port}") for port in range(2 * PAIR)]
+        for n in range(PAIR):
             m.d.comb += [
-                read.addr.eq(address(walk.place)),
-                read.en.eq(wanted[b] | (accepted & walk_banks[b])),
-                write.addr.eq(sweep_address),
-                write.en.eq(written[b] | clear_banks[b] | sweeping),
+                enable[n].eq(self.read[n].enable),
+                at[n].eq(self.read[n].at),
+                key[n].eq(self.key[n]),
             ]
-            with m.If(clear_banks[b]):
-                m.d.comb += write.addr.eq(address(clears[0].place))
-            for asked in self.read:
-                with m.If(asked.enable & self.advance & (asked.place.bank == b)):
-                    m.d.comb += [wanted[b].eq(1), read.addr.eq(address(asked.place))]
-            for put in self.write:
-                with m.If(put.enable & (put.place.bank == b)):
-                    m.d.comb += [
-                        written[b].eq(1),
-                        write.addr.eq(address(put.place)),
-                        write.data.eq(put.entry),
-                    ]
 
-        # One of the two may be cleared twice; it cannot have been entered again by then.
-        m.d.comb += cleared.eq(waiting[0] & ~(written & clear_banks).any())
+        # Of each way of each table: the tags are written by insertions and clears, the touched
+        # lanes by all writes.
+        clear = [Signal(name=f"clear_{n}") for n in range(TABLES * WAYS)]
+        clear_set = [Signal(bits, name=f"clear_set_{n}") for n in range(TABLES * WAYS)]
+        inserted = Signal(TABLES * WAYS)
+        rows: list[list[tuple[Any, Value]]] = [[] for _ in range(2 * PAIR)]
+        for n in range(TABLES * WAYS):
+            tags = memory.Memory(shape=tag_layout, depth=1 << bits, init=[])
+            touched = memory.Memory(shape=LANES, depth=1 << bits, init=[])
+            m.submodules[f"tags_{n}"] = tags
+            m.submodules[f"touched_{n}"] = touched
+            for port in range(2 * PAIR):
+                found = []
+                for of in (tags, touched):
+                    read = of.read_port(transparent_for=())
+                    m.d.comb += [read.en.eq(enable[port]), read.addr.eq(at[port][n // WAYS])]
+                    found.append(read.data)
+                rows[port].append((found[0], found[1]))
+            tag = tags.write_port()
+            lanes = touched.write_port()
+            here = [put.enable & (Cat(put.where.way, put.where.table) == n) for put in self.write]
+            at_update = Cat(self.update.where.way, self.update.where.table)
+            updates = self.update.enable & (at_update == n)
+            chosen = Mux(here[1], self.write[1].as_value(), self.write[0].as_value())
+            put = data.View(entry_write(config), chosen)
+            m.d.comb += [
+                inserted[n].eq((here[0] & self.write[0].insert) | (here[1] & self.write[1].insert)),
+                lanes.en.eq(here[0] | here[1] | updates),
+                lanes.addr.eq(Mux(updates, self.update.where.set, put.where.set)),
+                lanes.data.eq(Mux(updates, self.update.touched, put.entry.touched)),
+                tag.en.eq(inserted[n] | clear[n] | self.sweep),
+                tag.addr.eq(
+                    Mux(inserted[n], put.where.set, Mux(self.sweep, self.sweep_set, clear_set[n]))
+                ),
+                tag.data.valid.eq(inserted[n]),
+                tag.data.place.eq(put.place),
+                tag.data.slot.eq(put.entry.slot),
+            ]
 
-        # the walk
-        wants = Signal()
-        clash = Signal()
-        patience = Signal(range(PATIENCE + 1))
-        m.d.comb += [
-            clash.eq(
-                Cat(
-                    asked.enable & walk_banks.bit_select(asked.place.bank, 1) for asked in self.read
-                ).any()
-            ),
-            wants.eq(walks.o.valid & self.room),
-            accepted.eq(wants & ~waiting[1] & ~(clash & self.advance)),
-            self.refused.eq(wants & ((clash & self.hurry & ~waiting[1]) | (patience == PATIENCE))),
-        ]
-        with m.If(wants & ~accepted & (patience != PATIENCE)):
-            m.d.sync += patience.eq(patience + 1)
-        with m.Elif(accepted):
-            m.d.sync += patience.eq(0)
+        matches = []
+        for port in range(2 * PAIR):
+            match = Signal(match_layout(config), name=f"match_{port}")
+            for n, (tag, _) in enumerate(rows[port]):
+                m.d.comb += [
+                    match.hit[n].eq(tag.valid & (tag.place.as_value() == key[port].as_value())),
+                    match.free[n].eq(~tag.valid),
+                ]
+            m.d.comb += match.entry.eq(
+                one_of(
+                    (match.hit[n], Cat(touched, tag.slot))
+                    for n, (tag, touched) in enumerate(rows[port])
+                )
+            )
+            matches.append(match)
+        for n in range(PAIR):
+            m.d.comb += self.match[n].eq(matches[n])
 
-        # what was read
-        by_bank = Array(found)
-        for n, asked in enumerate(self.read):
-            bank_read = Signal(BANK_BITS, name=f"bank_read_{n}")
-            m.d.sync += bank_read.eq(asked.place.bank)
-            m.d.comb += self.entry[n].eq(by_bank[bank_read])
-        for n, bank in enumerate((walk.place.bank, walk.second)):
-            bank_walked = Signal(BANK_BITS, name=f"bank_walked_{n}")
-            m.d.sync += bank_walked.eq(bank)
-            m.d.comb += self.walk_entry[n].eq(by_bank[bank_walked])
+        moved = self._walk(m, enable[PAIR:], at[PAIR:], key[PAIR:], matches[PAIR:])
+        self._clear(m, inserted, clear, clear_set)
 
-        # the sweep
-        taken = written | clear_banks
-        with m.If(sweeping):
-            m.d.sync += sweep_left.eq(sweep_left & taken)
-            with m.If(~(sweep_left & taken).any()):
-                m.d.sync += [sweep_left.eq(~0), sweep_word.eq(sweep_word + 1)]
-                next_context = (sweep_context + 1)[: len(sweep_context)]
-                with m.If(~self.low_swept & (sweep_word == low_words - 1)):
-                    m.d.sync += [sweep_word.eq(0), sweep_context.eq(next_context)]
-                    with m.If(sweep_context == contexts - 1):
-                        m.d.sync += [self.low_swept.eq(1), sweep_context.eq(0)]
-                        if low_words < words:
-                            m.d.sync += sweep_word.eq(low_words)
-                        else:
-                            m.d.sync += self.swept.eq(contexts)
-                with m.If(self.low_swept & (sweep_word == words - 1)):
-                    m.d.sync += [
-                        sweep_word.eq(low_words),
-                        sweep_context.eq(next_context),
-                        self.swept.eq(self.swept + 1),
-                    ]
+        # displaced tags
+        displaced = Signal(range(config.slots + 1))
+        more = [put.enable & put.insert & put.displaced for put in self.write]
+        m.d.sync += displaced.eq(displaced + more[0] + more[1] - moved[0] - moved[1])
+        with m.If((displaced == 0) & ~self.searching):
+            m.d.sync += self.overflow.eq(0)
+        with m.If(self.mark):
+            m.d.sync += record(self.overflow, self.mark_set).eq(1)
         return m
+
+    def _walk(
+        self, m: Module, enable: list[Signal], at: list[Any], key: list[Any], match: list[Any]
+    ) -> list[Value]:
+        """Read the walk's places; return which displaced tags leave."""
+        config = self._config
+        bits = set_bits(config)
+        m.submodules.walks = walks = Queue(walk_layout(config), 2)
+        wiring.connect(m, wiring.flipped(self.walk), walks.i)
+        m.submodules.clears = clears = Queue(self._clears_layout(), 2)
+        self._clears = clears
+
+        next_ = walks.o.payload
+        walk = Signal(walk_layout(config), reset_less=True)
+        valid = Signal()
+        sets = Signal(data.ArrayLayout(sets_layout(config), PAIR), reset_less=True)
+        again = Signal(PAIR)  # the sets are to be read first
+        further = Signal(PAIR)  # they are not the place's own
+        here = Signal(PAIR)
+        issue = Signal()
+        needed = Cat(~walk.none, walk.pair)
+
+        def places(item: Any) -> tuple[Value, Value]:
+            """Return the places of both blocks."""
+            second = Cat(item.second, item.place.word, item.place.context)
+            return item.place.as_value(), second
+
+        m.d.comb += [
+            self.walked.eq(valid & (here | ~needed).all() & self.room & clears.i.ready),
+            self.evicts.eq(walk.evicts),
+            issue.eq(walks.o.valid & (~valid | self.walked)),
+            walks.o.ready.eq(issue),
+            clears.i.valid.eq(self.walked),
+            clears.i.payload.closes.eq(walk.closes),
+        ]
+        with m.If(issue):
+            m.d.sync += [walk.eq(next_), again.eq(0), further.eq(0)]
+        m.d.sync += valid.eq(issue | (valid & ~self.walked))
+        for n in range(PAIR):
+            own = Signal(sets_layout(config), name=f"own_{n}")
+            miss = Signal(name=f"miss_{n}")
+            m.d.comb += [
+                own.eq(hashed(places(next_)[n], bits)),
+                key[n].eq(places(walk)[n]),
+                here[n].eq(match[n].hit.any() & ~again[n]),
+                enable[n].eq(issue | again[n]),
+                at[n].eq(Mux(again[n], sets[n].as_value(), own.as_value())),
+                miss.eq(valid & needed[n] & ~again[n] & ~here[n]),
+                self.walk_entry[n].eq(match[n].entry),
+            ]
+            with m.If(issue):
+                m.d.sync += sets[n].eq(own)
+            with m.Else():
+                with m.If(miss):
+                    m.d.sync += [sets[n][t].eq(sets[n][t] + 1) for t in range(TABLES)]
+                    m.d.sync += [again[n].eq(1), further[n].eq(1)]
+                with m.If(again[n]):
+                    m.d.sync += again[n].eq(0)
+            clear = clears.i.payload.clear[n]
+            m.d.comb += [
+                clear.enable.eq(needed[n]),
+                clear.where.eq(position(match[n].hit, sets[n])),
+            ]
+        return [self.walked & needed[n] & further[n] for n in range(PAIR)]
+
+    def _clears_layout(self) -> data.StructLayout:
+        """The tags to clear."""
+        clear = data.StructLayout({"enable": 1, "where": where_layout(set_bits(self._config))})
+        return data.StructLayout({"clear": data.ArrayLayout(clear, PAIR), "closes": 1})
+
+    def _clear(
+        self, m: Module, inserted: Signal, clear: list[Signal], clear_set: list[Signal]
+    ) -> None:
+        """Clear the tags that were walked. Insertions have priority."""
+        clears = self._clears
+        item = clears.o.payload
+        done = Signal(PAIR)
+        granted = Signal(PAIR)
+        want = [clears.o.valid & item.clear[n].enable & ~done[n] for n in range(PAIR)]
+        number = [Cat(item.clear[n].where.way, item.clear[n].where.table) for n in range(PAIR)]
+        same = want[0] & (number[0] == number[1])
+        m.d.comb += [
+            granted[0].eq(want[0] & ~inserted.bit_select(number[0], 1)),
+            granted[1].eq(want[1] & ~inserted.bit_select(number[1], 1) & ~same),
+            clears.o.ready.eq(
+                Cat(granted[n] | done[n] | ~item.clear[n].enable for n in range(PAIR)).all()
+            ),
+            self.closed.eq(clears.o.valid & clears.o.ready & item.closes),
+        ]
+        with m.If(clears.o.valid & clears.o.ready):
+            m.d.sync += done.eq(0)
+        with m.Else():
+            m.d.sync += done.eq(done | granted)
+        for n in range(TABLES * WAYS):
+            hits = [granted[k] & (number[k] == n) for k in range(PAIR)]
+            m.d.comb += [
+                clear[n].eq(Cat(hits).any()),
+                clear_set[n].eq(Mux(hits[1], item.clear[1].where.set, item.clear[0].where.set)),
+            ]

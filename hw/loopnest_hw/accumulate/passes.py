@@ -8,16 +8,15 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import ChipConfig
 from ..tokens import PAIR
-from .place import BANK_BITS, BLOCK, context_pointer, place_layout
+from .place import BLOCK, context_pointer
 
 
 class Passes(wiring.Component):
     """Bounds of the pass whose lookups are being decided, and the blocks it dropped.
 
-    A pass keeps the blocks from ``lower`` to the end of its window and, after an eviction, only
-    those below ``upper``. If a block beyond that was dropped, the fiber needs a further pass, whose
-    lower bound is the lowest dropped block. Block numbers here count from the word of ``lower``,
-    except for ``lower`` itself.
+    A pass keeps the blocks from ``lower`` on and, after an eviction, only those below ``upper``. If
+    a block beyond that was dropped, the fiber needs a further pass, whose lower bound is the lowest
+    dropped block.
 
     Members
     -------
@@ -40,14 +39,13 @@ class Passes(wiring.Component):
     """
 
     def __init__(self, config: ChipConfig) -> None:
-        block = BANK_BITS + place_layout(config).members["word"]
         pointer = context_pointer(config)
         super().__init__(
             {
                 "lower": Out(BLOCK),
                 "further": Out(1),
                 "moving": Out(1),
-                "upper": Out(block),
+                "upper": Out(BLOCK),
                 "upper_valid": Out(1),
                 "upper_context": Out(pointer),
                 "epoch": Out(1),
@@ -60,13 +58,13 @@ class Passes(wiring.Component):
                 "replayable": In(1),
                 "error": Out(1),
                 "bounded": In(1),
-                "bound": In(block),
+                "bound": In(BLOCK),
             }
         )
 
     def beyond(self, block: Any) -> Value:
-        """Return whether a block of the window is at or above ``upper``."""
-        return block.as_value()[: len(self.upper)] >= self.upper
+        """Return whether a block is at or above ``upper``."""
+        return block.as_value() >= self.upper.as_value()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -108,8 +106,5 @@ class Passes(wiring.Component):
             m.d.sync += self.epoch.eq(~self.epoch)
         m.d.sync += self.moving.eq(self.replay)
         with m.If(self.moving):
-            m.d.sync += [
-                self.lower.bank.eq(lowest.bank),
-                self.lower.word.eq(self.lower.word + lowest.word),
-            ]
+            m.d.sync += self.lower.eq(lowest)
         return m

@@ -1,23 +1,38 @@
-"""Layout of the accumulator's table."""
+"""Layouts of the accumulator's blocks, words and hashed tables."""
 
-from amaranth.hdl import Cat, Value
 from amaranth.lib import data
 
 from ..config import LANES, ChipConfig
 from ..format import BLOCK_COORDINATE_BITS
 
 BANK_BITS = 5
-"""Low bits of a block's coordinate that select the bank."""
+"""Low bits of a block's coordinate: its number within its word."""
 
 BANKS = 1 << BANK_BITS
-"""Banks of the table. A directory word is one address in all banks: 32 neighbouring blocks."""
-
+"""Blocks of a directory word."""
 
 WORD_BITS = BLOCK_COORDINATE_BITS - BANK_BITS
-"""Bits of a block's word number, regardless of the window."""
+"""Bits of a block's word number."""
 
 BLOCK = data.StructLayout({"bank": BANK_BITS, "word": WORD_BITS})
-"""A block's coordinate; its word may count from the pass's lower word."""
+"""A block's coordinate."""
+
+TABLES = 2
+"""Tables that a tag can be in, at different sets."""
+
+WAYS = 4
+"""Tags of a set."""
+
+
+def set_bits(config: ChipConfig) -> int:
+    """Return the bits of a set's number: there are at least twice as many tags as slots."""
+    sets = -(-2 * config.slots // (TABLES * WAYS))
+    return max(1, (sets - 1).bit_length())
+
+
+def context_bits(config: ChipConfig) -> int:
+    """Return the bits of a context's number."""
+    return (config.fibers_in_flight - 1).bit_length()
 
 
 def context_pointer(config: ChipConfig) -> int:
@@ -26,21 +41,22 @@ def context_pointer(config: ChipConfig) -> int:
 
 
 def place_layout(config: ChipConfig) -> data.StructLayout:
-    """A block of a context: bank, word (counted from the pass's lower one) and context."""
+    """A block of a context."""
     return data.StructLayout(
-        {
-            "bank": BANK_BITS,
-            "word": (config.window // BANKS - 1).bit_length(),
-            "context": (config.fibers_in_flight - 1).bit_length(),
-        }
+        {"bank": BANK_BITS, "word": WORD_BITS, "context": context_bits(config)}
     )
 
 
-def address(place: data.View) -> Value:
-    """Return the place's address in its bank."""
-    return Cat(place.word, place.context)
+def word_place_layout(config: ChipConfig) -> data.StructLayout:
+    """A directory word of a context."""
+    return data.StructLayout({"word": WORD_BITS, "context": context_bits(config)})
 
 
 def entry_layout(config: ChipConfig) -> data.StructLayout:
-    """A block's touched lanes (0: the block has no entry) and its slot."""
+    """A block's touched lanes and its slot."""
     return data.StructLayout({"touched": LANES, "slot": config.slot_bits})
+
+
+def where_layout(bits: int) -> data.StructLayout:
+    """A tag's position: its way and table, and the set, of so many bits."""
+    return data.StructLayout({"way": range(WAYS), "table": range(TABLES), "set": bits})

@@ -23,6 +23,7 @@ from .memory_port import (
 from .overlap import OverlapWatch
 from .registers import RegisterFile
 from .snapshot import SnapshotWriter
+from .sweep import Sweep
 
 
 class Chip(wiring.Component):
@@ -77,6 +78,7 @@ class Chip(wiring.Component):
         initialiser = Initialiser(self._config)
         m.submodules.initialiser = ResetInserter(command.hold)(initialiser)
         m.submodules.snapshot = snapshot = SnapshotWriter()
+        m.submodules.sweep = sweep = Sweep(self._config)
 
         self._connect(m, "s_axil", registers.bus)
         self._connect(m, "m_axi", reads.bus)
@@ -97,6 +99,10 @@ class Chip(wiring.Component):
             initialiser.result.eq(command.kernel.result),
             command.pe_done.eq(pe.done & initialiser.done),
             command.pe_error.eq(pe.error),
+            sweep.running.eq(~command.hold),
+            sweep.ended.eq(command.ended),
+            pe.sweep.eq(sweep.sweep),
+            pe.sweep_set.eq(sweep.set),
             command.dispatcher_error.eq(dispatcher.error),
             command.reads_idle.eq(reads.idle),
             command.writes_idle.eq(writes.idle),

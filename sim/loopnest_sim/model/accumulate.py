@@ -67,21 +67,26 @@ WORD = 32
 """Blocks of a directory word, which is evicted as a whole when slots run out."""
 
 
-def give_way(held: Sequence[int], block: int) -> int:
+def give_way(held: Sequence[int], block: int, least: int) -> int:
     """Return how many of the held blocks (ascending) stay when `block` gets no slot.
 
-    The highest word is evicted; if `block` is in that word, only the highest block, which may be
-    `block` itself.
+    The highest words are evicted, down to the block's, until ``least`` blocks are; if `block` is in
+    the highest word, only the highest block, which may be `block` itself.
     """
+    word = block // WORD
     if block > held[-1]:
         return len(held)
-    if block // WORD == held[-1] // WORD:
+    if word == held[-1] // WORD:
         return len(held) - 1
-    return bisect_left(held, held[-1] // WORD * WORD)
+    stay = len(held)
+    while stay and len(held) - stay < least and held[stay - 1] // WORD > word:
+        stay = bisect_left(held, held[stay - 1] // WORD * WORD, 0, stay)
+    return stay
 
 
-def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[int, int]:
-    """Return the number of passes of a result fiber, and of slots evicted from it.
+def passes(lookups: Iterable[Sequence[int]], slots: int, evicted_slots: int) -> tuple[int, int]:
+    """Return the number of passes of a result fiber, and of slots evicted from it, on a chip with
+    these fields of its configuration.
 
     ``lookups`` are the block coordinates of each lookup, in order. (They depend on nothing else:
     while another fiber has slots, a lookup waits.)
@@ -90,26 +95,27 @@ def passes(lookups: Iterable[Sequence[int]], slots: int, window: int) -> tuple[i
     lower, count, evictions = 0, 0, 0
     while True:
         count += 1
-        # the window begins at a word
-        upper = lower // WORD * WORD + window
+        upper: int | None = None
         held: list[int] = []
         dropped: list[int] = []
         for block in blocks:
             if block < lower:
                 continue
             at = bisect_left(held, block)
-            if block < upper and at < len(held) and held[at] == block:
+            inside = upper is None or block < upper
+            if inside and at < len(held) and held[at] == block:
                 continue
-            if block < upper and len(held) == slots:
-                kept = give_way(held, block)
+            if inside and len(held) == slots:
+                kept = give_way(held, block, evicted_slots)
                 upper = held[kept] if kept < slots else block
                 dropped += held[kept:]
                 evictions += slots - kept
                 del held[kept:]
-            if block >= upper:
-                dropped.append(block)
-            else:
+                inside = block < upper
+            if inside:
                 insort(held, block)
+            else:
+                dropped.append(block)
         if not dropped:
             return count, evictions
         lower = min(dropped)

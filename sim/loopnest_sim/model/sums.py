@@ -102,9 +102,8 @@ class Sums:
         if not self._nest.accumulate or self._nest.replayable:
             return
         blocks = np.unique(chain // LANES)
-        fiber, block = np.divmod(blocks, 1 << BLOCK_COORDINATE_BITS)
-        many = len(fiber) and np.unique(fiber, return_counts=True)[1].max() > config.slots
-        if many or (block >= config.window).any():
+        fiber = blocks >> BLOCK_COORDINATE_BITS
+        if len(fiber) and np.unique(fiber, return_counts=True)[1].max() > config.slots:
             self._faults.add(ErrorCode.SLOTS, 0)
 
     def _spread(self, terms: Terms, turn: Indices) -> Words:

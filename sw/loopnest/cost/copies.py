@@ -67,7 +67,7 @@ def choose_copies(
     for copies in range(MAX_LOG2_COPIES + 1):
         if fields["result.size"] << copies > 1 << COORDINATE_BITS:
             break
-        if copies and held * 2**copies > min(config.slots, config.window):
+        if copies and held * 2**copies > config.slots:
             break
         cycles = steps = 0
         for sample in samples:

@@ -66,11 +66,6 @@ PAIR = 2
 ONES_CYCLES = 1.6
 """Measured minimum cycles of an all-ones leaf fiber."""
 
-REPLAY = 140
-"""Measured cycles to start a further pass, in addition to the memory's latencies of the rows below
-the first one.
-"""
-
 OTHERS = 0.02
 """Share of the cycles of all other stages that does not overlap with the slowest stage."""
 
@@ -96,8 +91,6 @@ class Estimate:
         Result fibers whose end reaches the result path, including empty ones.
     opened : float
         Those that have terms.
-    replays : float
-        Further passes, for blocks beyond the window.
     reached : float
         Rows that scan and that a token reaches.
     scans : mapping of (row, column) to float
@@ -120,7 +113,6 @@ class Estimate:
     entries: float = 0.0
     ended: float = 0.0
     opened: float = 0.0
-    replays: float = 0.0
     reached: float = 0.0
     scans: dict[tuple[int, int], float] = field(default_factory=dict)
     position_lines: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -246,7 +238,7 @@ def estimate(
 
 def fits(config: ChipConfig, result: ResultPlan, expected: Estimate) -> bool:
     """Return whether a result fits the accumulator: it may take further passes, or needs none."""
-    return result.replayable or expected.held <= min(config.slots, config.window)
+    return result.replayable or expected.held <= config.slots
 
 
 def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int | None:
@@ -301,17 +293,6 @@ def latency_cycles(
     return found
 
 
-def replay_cycles(config: ChipConfig, nest: Nest, expected: Estimate, latency: int) -> float:
-    """Return the cycles of further passes: each starts with an empty pipeline, and repeats the work
-    of the fibers in flight.
-    """
-    if not expected.replays:
-        return 0.0
-    reads = 2 * (len(nest.rows) - 1) - 1
-    again = config.fibers_in_flight * expected.stages["leaf"] / expected.ended
-    return expected.replays * (REPLAY + reads * latency + again)
-
-
 def _alive(work: Sequence[tuple[float, float, float]]) -> float:
     """Return the share of a row's tokens that lead to a term, given, for it and each row below, its
     tokens, how many of them have coordinates there, and how many tokens these expand to.
@@ -363,14 +344,10 @@ def _result(
         opened = max(1.0, found.opened)
         found.stages["drain"] = items
         found.drain_last = items / opened
-        passes = blocks / opened / min(config.slots, config.window)
+        passes = blocks / opened / config.slots
         if passes > 1:
             for stage in found.stages:
                 found.stages[stage] *= passes
-        windows = of_fiber / config.window
-        if windows > 1 and blocks and passes <= 1:
-            # a further pass begins at the first block after the window of the previous one
-            found.replays = opened * (windows - 1) / (1 + windows * opened / blocks)
     values = found.entries * 4 / LINE_BYTES
     # entries of successive fibers are neighbours
     of_line = LINE_BYTES / (OPEN_STRIDE * WORD_BYTES)

@@ -19,7 +19,6 @@ from ..cost.estimate import (
     estimate,
     fits,
     latency_cycles,
-    replay_cycles,
     start_cycles,
 )
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
@@ -271,7 +270,6 @@ class Candidate:
         in_order = tuple(i for i in loops if i in target) == target
         expected.stages |= latency_cycles(config, nest, result, expected, self.latency)
         cycles = expected.cycles + start_cycles(expected, self.latency)
-        cycles += replay_cycles(config, nest, expected, self.latency)
         score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
         tensors = [o for o in moved if o.given is not None]
