@@ -9,17 +9,14 @@ from amaranth.lib.wiring import In, Out
 SHALLOW = 4
 """Up to this depth a queue is made of registers."""
 
-HEAD = 2
-"""Registers behind a memory; a further item stays at the memory's output until one is free.
-"""
-
 
 class Queue(wiring.Component):
-    """A FIFO of ``depth`` items (3 more if it is deep), one per cycle in and out.
+    """A FIFO of ``depth`` items (2 more if it is deep), one per cycle in and out.
 
-    An item appears at ``o`` one cycle after its transfer at ``i`` if the queue was empty. Both
-    outputs come from registers: ``i.ready`` does not depend on ``o.ready`` in the same cycle, so a
-    queue of depth 1 passes an item every other cycle, and one of 2 or more passes one per cycle.
+    An item appears at ``o`` one cycle after its transfer at ``i`` if the queue was empty.
+    ``i.ready`` does not depend on ``o.ready`` in the same cycle, so a queue of depth 1 passes an
+    item every other cycle, and one of 2 or more passes one per cycle. The output comes from
+    registers, that of a deep queue from a register or the memory.
     """
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
@@ -78,41 +75,47 @@ class Queue(wiring.Component):
         return m
 
     def _memory(self) -> Module:
+        """The first item is at the memory's output, or in a register if it came to an empty queue.
+
+        An item stays at the memory's output as long as nothing else is read.
+        """
         m = Module()
         width = Shape.cast(self._shape).width
         m.submodules.storage = storage = memory.Memory(shape=width, depth=self._depth, init=[])
         write = storage.write_port()
         read = storage.read_port(transparent_for=())
-        m.submodules.head = head = Queue(width, HEAD)
 
         level = Signal(range(self._depth + 1))
         put_at = Signal(range(self._depth))
         take_at = Signal(range(self._depth))
-        # An item is at the memory's output: it stays there as long as nothing else is read.
-        reading = Signal()
-        fetch = Signal()
+        reading = Signal()  # an item is at the memory's output
+        first = Signal(width, reset_less=True)  # it comes before that item
+        first_valid = Signal()
         put = self.i.valid & self.i.ready
-        # Items bypass the memory only if none is in it or being read from it.
-        direct = (level == 0) & ~reading & head.i.ready
+        take = self.o.valid & self.o.ready
+        fetch = Signal()
+        direct = Signal()
         m.d.comb += [
             self.i.ready.eq(level < self._depth),
-            fetch.eq((level != 0) & (~reading | head.i.ready)),
+            self.o.valid.eq(first_valid | reading),
+            Cat(self.o.payload).eq(Mux(first_valid, first, read.data)),
+            self.empty.eq(~first_valid & ~reading & (level == 0)),
+            # What arrives is the next item at the output.
+            direct.eq((level == 0) & ~(first_valid & reading) & (~self.o.valid | self.o.ready)),
+            fetch.eq((level != 0) & (~reading | (~first_valid & self.o.ready))),
             write.en.eq(put & ~direct),
             write.addr.eq(put_at),
             write.data.eq(Cat(self.i.payload)),
             read.en.eq(fetch),
             read.addr.eq(take_at),
-            head.i.valid.eq(reading | (put & direct)),
-            head.i.payload.eq(Mux(reading, read.data, Cat(self.i.payload))),
-            self.o.valid.eq(head.o.valid),
-            Cat(self.o.payload).eq(head.o.payload),
-            head.o.ready.eq(self.o.ready),
-            self.empty.eq((level == 0) & ~reading & head.empty),
         ]
         m.d.sync += [
-            reading.eq(fetch | (reading & ~head.i.ready)),
+            reading.eq(fetch | (reading & ~(take & ~first_valid))),
+            first_valid.eq((put & direct) | (first_valid & ~take)),
             level.eq(level + (put & ~direct) - fetch),
         ]
+        with m.If(direct):
+            m.d.sync += first.eq(Cat(self.i.payload))
         for pointer, step in ((put_at, put & ~direct), (take_at, fetch)):
             with m.If(step):
                 m.d.sync += pointer.eq(pointer + 1)
@@ -127,7 +130,7 @@ class SkidBuffer(wiring.Component):
     ``i.ready`` comes from a register; ``o`` depends on ``i`` within a cycle.
     """
 
-    def __init__(self, shape: ShapeLike, depth: int = 2) -> None:
+    def __init__(self, shape: ShapeLike, depth: int = 1) -> None:
         self._shape = shape
         self._depth = depth
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})

@@ -7,7 +7,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..config import ChipConfig
-from ..queue import HEAD, Queue
+from ..queue import Queue
 from ..tokens import token
 
 
@@ -60,7 +60,7 @@ class ReplayBuffer(wiring.Component):
             write.data.eq(Cat(self.i.payload)),
         ]
 
-        m.submodules.head = head = Queue(token(self._config), HEAD)
+        m.submodules.head = head = Queue(token(self._config), 2)
         # A token waits at the memory's output until it can move on.
         reading = Signal()
         fetch = Signal()
