@@ -38,6 +38,7 @@ from loopnest_hw.result.combiner import Combiner
 from loopnest_hw.result.epilogue import Epilogue
 from loopnest_hw.result.line_builder import LineBuilder
 from loopnest_hw.result.output import ResultPath
+from loopnest_hw.result.writer import Writer
 from loopnest_hw.row.front import RowFront
 from loopnest_hw.row.ones import Ones
 from loopnest_hw.row.row import Row
@@ -193,6 +194,7 @@ LAWS = {
         constant=["content"],
         assume=lambda unit: ~unit.stop & ~(unit.start & unit.busy),
     ),
+    "Writer": Law(unit=lambda: Writer(CONFIG), outputs=["o"], constant=["result"]),
     "Initialiser": Law(
         unit=lambda: Initialiser(CONFIG), outputs=["o"], inputs=["i"], constant=["result"]
     ),
@@ -208,7 +210,7 @@ OUTPUT = r"Out\((stream\.Signature|axi_)|In\(AXI"
 
 OWN_BENCH = {
     *("Queue", "SkidBuffer", "Fork", "Joiner", "Expander", "ReplayBuffer", "Gather"),
-    *("Scatter", "Former", "Dot", "Assembler", "Filler", "Writer"),
+    *("Scatter", "Former", "Dot", "Assembler", "Filler"),
 }
 """Units whose own bench contains the proof."""
 

@@ -18,7 +18,7 @@ RUNS = 8
 
 
 def ref_lines(
-    chunks: list[dict[str, int]], base: int, room: int
+    chunks: list[dict[str, int]], base: int, room: int, unit: int
 ) -> tuple[list[tuple[int, dict[int, int]]], bool]:
     """Return the lines in order, each with its bytes, and whether a chunk did not fit."""
     lines: list[tuple[int, dict[int, int]]] = []
@@ -30,11 +30,12 @@ def ref_lines(
         for k in range(item["strobe"].bit_length()):
             if not item["strobe"] >> k & 1:
                 continue
-            number, place = divmod(item["offset"] + k, LINE_BYTES)
-            number = (base + number) % (1 << LINE_NUMBER_BITS)
-            if not lines or lines[-1][0] != number:
-                lines.append((number, {}))
-            lines[-1][1][place] = item["data"] >> 8 * k & 0xFF
+            for byte in range(k * unit, (k + 1) * unit):
+                number, place = divmod(item["offset"] + byte, LINE_BYTES)
+                number = (base + number) % (1 << LINE_NUMBER_BITS)
+                if not lines or lines[-1][0] != number:
+                    lines.append((number, {}))
+                lines[-1][1][place] = item["data"] >> 8 * byte & 0xFF
     return lines, full
 
 
@@ -49,12 +50,12 @@ def random_chunks(rng: random.Random, room: int) -> list[dict[str, int]]:
         if rng.random() < jumps:
             # anywhere, also far beyond the region
             at = rng.choice([rng.randrange(room), 1 << 34]) // unit * unit
-        every = (1 << size) - 1
-        strobe = every if whole else rng.choice([every, rng.getrandbits(size), 0])
+        every = (1 << size // unit) - 1
+        strobe = every if whole else rng.choice([every, rng.getrandbits(size // unit), 0])
         chunks.append(
             {
                 "offset": at,
-                "end": at + strobe.bit_length(),
+                "end": at + strobe.bit_length() * unit,
                 "data": rng.getrandbits(8 * size),
                 "strobe": strobe,
                 "final": int(n == CHUNKS - 1),
@@ -71,7 +72,7 @@ def random_chunks(rng: random.Random, room: int) -> list[dict[str, int]]:
 async def random_arrays(dut: Any, stall: float) -> None:
     """Several arrays, each after a reset, with guards around the region."""
     rng = bench.rng()
-    source = Source(dut, "i", chunk(bench.parameters["chunk_bytes"]), bench.rng(), stall)
+    source = Source(dut, "i", chunk(**bench.parameters), bench.rng(), stall)
     sink = Sink(dut, "o", LINE_WRITE, bench.rng(), stall)
     await bench.start(dut)
     done = 0
@@ -84,7 +85,7 @@ async def random_arrays(dut: Any, stall: float) -> None:
         dut.rst.value = 0
         await ClockCycles(dut.clk, 1)
         chunks = random_chunks(rng, min(room, 2000))
-        expected, full = ref_lines(chunks, base, room)
+        expected, full = ref_lines(chunks, base, room, bench.parameters["unit_bytes"])
         await source.send_all(chunks)
         for _ in range(400):
             await ClockCycles(dut.clk, 1)
@@ -110,12 +111,12 @@ async def random_arrays(dut: Any, stall: float) -> None:
 async def a_chunk_a_cycle(dut: Any) -> None:
     """Chunks that follow each other are taken without a bubble."""
     rng = bench.rng()
-    size = bench.parameters["chunk_bytes"]
-    source = Source(dut, "i", chunk(size), bench.rng())
+    size, unit = bench.parameters["chunk_bytes"], bench.parameters["unit_bytes"]
+    source = Source(dut, "i", chunk(size, unit), bench.rng())
     sink = Sink(dut, "o", LINE_WRITE, bench.rng())
     await bench.start(dut)
     dut.room.value = 1 << 32
-    strobe = (1 << size) - 1
+    strobe = (1 << size // unit) - 1
     chunks = [
         {
             "offset": at,

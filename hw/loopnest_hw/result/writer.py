@@ -123,7 +123,12 @@ class Writer(wiring.Component):
         def room(begin: Value, end: Value, name: str) -> Signal:
             """Return a register: using the settings directly would lengthen the path."""
             size = Signal(ROOM_BITS, name=name)
-            m.d.sync += size.eq(Mux(begin < end, end - begin, 0))
+            expected = Mux(begin < end, end - begin, 0)
+            m.d.sync += size.eq(expected)
+            if platform == FORMAL:
+                # No line is there before the registers follow the settings.
+                lines = Cat(builder.o.valid for builder in builders)
+                m.d.comb += Assert((size == expected) | ~lines.any())
             return size
 
         m.d.comb += [
@@ -178,8 +183,9 @@ class Writer(wiring.Component):
         wide_data = Cat(slots)
         narrow_width = 8 * narrow_bytes * CHUNK_LANES
         narrow_data = Cat(slot[: 8 * narrow_bytes] for slot in slots)
-        wide_strobe = Cat(taken[s].replicate(WORD_BYTES) for s in range(CHUNK_LANES))
-        narrow_strobe = Cat(taken[s].replicate(narrow_bytes) for s in range(CHUNK_LANES))
+        wide_strobe = Cat(
+            taken[s].replicate(WORD_BYTES // narrow_bytes) for s in range(CHUNK_LANES)
+        )
 
         # Values before this chunk, block words before this block, and both at the fiber's start.
         value_count = Signal(_INDEX_BITS)
@@ -224,7 +230,7 @@ class Writer(wiring.Component):
             values.i.payload.data.eq(
                 Cat(Mux(narrow, narrow_data, wide_data[:narrow_width]), wide_data[narrow_width:])
             ),
-            values.i.payload.strobe.eq(Mux(narrow, narrow_strobe, wide_strobe)),
+            values.i.payload.strobe.eq(Mux(narrow, taken, wide_strobe)),
             values.i.payload.final.eq(finishes),
             words.i.valid.eq(go & last_chunk & (words_here.any() | block.final)),
             words.i.payload.offset.eq(block_count << 2),
@@ -232,15 +238,13 @@ class Writer(wiring.Component):
             words.i.payload.data.eq(
                 Cat(block.mask, block.coordinate, block.second.mask, block.second.coordinate)
             ),
-            words.i.payload.strobe.eq(
-                Cat((words_here > n).replicate(WORD_BYTES) for n in range(tokens.PAIR))
-            ),
+            words.i.payload.strobe.eq(Cat(words_here > n for n in range(tokens.PAIR))),
             words.i.payload.final.eq(block.final),
             entries.i.valid.eq(go & last_chunk & (compressed & block.last | block.final)),
             entries.i.payload.offset.eq(block.fiber << 4),
             entries.i.payload.end.eq((block.fiber << 4) + ENTRY_BYTES),
             entries.i.payload.data.eq(Cat(first_block, first_child, block_count_next)),
-            entries.i.payload.strobe.eq((compressed & block.last).replicate(ENTRY_BYTES)),
+            entries.i.payload.strobe.eq(compressed & block.last),
             entries.i.payload.final.eq(block.final),
         ]
         m.d.sync += [
