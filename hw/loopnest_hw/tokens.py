@@ -204,9 +204,9 @@ RESULT_BLOCK = data.StructLayout(
 """A finished block of the result fiber ``fiber``, blocks ascending.
 
 It may include the fiber's next block: ``second``, whose lanes (if ``second.mask`` is not 0) are
-disjoint from the first one's. Lanes outside both masks are 0. ``last`` ends the fiber; both masks
-are 0 if no block is left to send with it. ``final`` ends the nest. A coordinate of 16 bits times 16
-lanes spans 2^20.
+disjoint from the first one's. Values outside both masks are undefined. ``last`` ends the fiber;
+both masks are 0 if no block is left to send with it. ``final`` ends the nest. A coordinate of 16
+bits times 16 lanes spans 2^20.
 """
 
 LINE_WRITE = data.StructLayout(

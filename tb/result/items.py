@@ -1,7 +1,7 @@
 """Result blocks between the model's arrays and the benches' stream items."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loopnest_hw.config import LANES, ChipConfig
@@ -66,6 +66,29 @@ def apart(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return out
+
+
+def noisy(items: Sequence[Mapping[str, Any]], rng: random.Random) -> list[dict[str, Any]]:
+    """Return the items with random values outside their masks, where they are undefined."""
+    return _outside(items, lambda: rng.getrandbits(32))
+
+
+def defined(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the items with zeros outside their masks."""
+    return _outside(items, lambda: 0)
+
+
+def _outside(items: Sequence[Mapping[str, Any]], value: Callable[[], int]) -> list[dict[str, Any]]:
+    return [
+        {
+            **item,
+            "value": [
+                v if (item["mask"] | item["second"]["mask"]) >> lane & 1 else value()
+                for lane, v in enumerate(item["value"])
+            ],
+        }
+        for item in items
+    ]
 
 
 def to_items(blocks: Blocks) -> list[dict[str, Any]]:

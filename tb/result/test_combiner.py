@@ -16,7 +16,7 @@ from loopnest_hw.result.combiner import Combiner
 from loopnest_sim.model.blocks import Blocks
 from loopnest_sim.model.combine import combine
 from tb.harness import bench, run_bench, runs
-from tb.result.items import paired, random_lanes, to_blocks, to_items
+from tb.result.items import defined, noisy, paired, random_lanes, to_blocks, to_items
 from tb.streams import Sink, Source
 
 FIBERS = 60
@@ -86,10 +86,10 @@ async def run(dut: Any, copies: int, blocks: Blocks, reduction: Reduction = Redu
     expected, items = to_items(combined), to_items(blocks)
     if not copies:
         items = expected = paired(items, bench.rng())
-    cocotb.start_soon(source.send_all(items))
+    cocotb.start_soon(source.send_all(noisy(items, bench.rng())))
     await sink.wait_for(len(expected))
     await ClockCycles(dut.clk, 40)
-    for n, (got, want) in enumerate(zip(sink.received, expected, strict=False)):
+    for n, (got, want) in enumerate(zip(defined(sink.received), expected, strict=False)):
         if not want["mask"]:
             got = {**got, "coordinate": 0}
         assert got == want, f"block {n}: {got} instead of {want}"

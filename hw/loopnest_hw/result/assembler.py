@@ -38,8 +38,10 @@ class Assembler(wiring.Component):
     a later block, or the fiber's end, arrives. An ``end`` with nothing stored gives an item with
     mask 0 and ``last``.
 
-    Latency is two cycles. An item takes one cycle for each block that it completes, and at least
-    one: fibers of one term pass at one per cycle. While the output is blocked, items wait.
+    A block is at the output in the cycle after the transfer of the item that completes it. An item
+    takes one cycle for each block that it completes, and at least one: fibers of one term pass at
+    one per cycle. While the output is blocked, items wait. Lanes that are not in the mask are
+    undefined.
 
     If keys do not ascend, or repeat, ``unordered`` rises within three cycles and stays until reset;
     the output is then undefined.
@@ -93,7 +95,7 @@ class Assembler(wiring.Component):
         is_open = Signal()
         coordinate = Signal(BLOCK_COORDINATE_BITS)
         mask = Signal(LANES)
-        value = Signal(data.ArrayLayout(WIDE_BITS, LANES))
+        value = Signal(data.ArrayLayout(WIDE_BITS, LANES))  # of lanes in `mask`
 
         # The step's terms, moved to their lanes. No lane occurs twice in a step, so one crossbar
         # serves both of its blocks.
@@ -114,13 +116,18 @@ class Assembler(wiring.Component):
         passes = Signal()  # the open block leaves: the step's first one is another
         splits = Signal()  # the step's first block leaves, merged with the open block
         ends = Signal()  # the open block, with the rest of the step, leaves and ends the fiber
-        room = Signal()
+        block, room = self.o.payload, self.o.ready
         m.d.comb += [
             joins.eq(has_first & (~is_open | (coordinate == step.place[0]))),
             passes.eq(step_valid & has_first & ~joins),
             splits.eq(step_valid & ~passes & has_second),
             ends.eq(step_valid & ~passes & ~splits & step.end),
-            room.eq(~self.o.valid | self.o.ready),
+            self.o.valid.eq(passes | splits | ends),
+            block.coordinate.eq(Mux(is_open, coordinate, step.place[0])),
+            block.mask.eq(mask | Mux(joins, touched[0], 0)),
+            block.fiber.eq(step.fiber),
+            block.last.eq(ends),
+            block.final.eq(ends & step.final),
             # The end takes a cycle of its own if another block leaves before it.
             step_done.eq(
                 Mux(passes | splits, room & ~step.end & ~(passes & has_second), ~ends | room)
@@ -132,12 +139,8 @@ class Assembler(wiring.Component):
             m.d.sync += [is_open.eq(1), coordinate.eq(place)]
             m.d.sync += mask.eq(touched[block] | Mux(merge, mask, 0))
             for lane in range(LANES):
-                m.d.sync += value[lane].eq(
-                    Mux(touched[block][lane], crossed[lane], 0) | Mux(merge, value[lane], 0)
-                )
-
-        def close() -> None:
-            m.d.sync += [is_open.eq(0), mask.eq(0), value.eq(0)]
+                with m.If(touched[block][lane]):
+                    m.d.sync += value[lane].eq(crossed[lane])
 
         with m.If(passes & room):
             keep(0, merge=0, place=step.place[0])
@@ -150,7 +153,7 @@ class Assembler(wiring.Component):
             keep(1, merge=0, place=step.place[1])
             m.d.sync += [step.lanes[0].eq(0), step.lanes[1].eq(0)]
         with m.If(ends & room):
-            m.d.sync += [is_open.eq(0), mask.eq(0), value.eq(0)]
+            m.d.sync += [is_open.eq(0), mask.eq(0)]
         with m.If(step_valid & ~passes & ~splits & ~ends & has_first):
             keep(0, merge=1, place=step.place[0])
 
@@ -183,20 +186,10 @@ class Assembler(wiring.Component):
                 step.final.eq(terms.final),
             ]
 
-        with m.If(room):
-            m.d.sync += self.o.valid.eq(passes | splits | ends)
-            block = self.o.payload
-            m.d.sync += [
-                block.coordinate.eq(Mux(is_open, coordinate, step.place[0])),
-                block.mask.eq(mask | Mux(joins, touched[0], 0)),
-                block.fiber.eq(step.fiber),
-                block.last.eq(ends),
-                block.final.eq(ends & step.final),
-            ]
-            for lane in range(LANES):
-                m.d.sync += block.value[lane].eq(
-                    value[lane] | Mux(joins & touched[0][lane], crossed[lane], 0)
-                )
+        for lane in range(LANES):
+            m.d.comb += block.value[lane].eq(
+                Mux(joins & touched[0][lane], crossed[lane], value[lane])
+            )
         return m
 
     def _reaches(self, mask: Value, lanes: Value) -> Value:
