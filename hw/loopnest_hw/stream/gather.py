@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Assert, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LINE_BYTES, WIDE_BITS, ChipConfig
-from ..formal import FORMAL
 from ..format import LINE_WORDS, WORD_BYTES
 from ..queue import Queue
 from ..tokens import gather_reply, gather_request
@@ -16,9 +15,6 @@ from .line_reader import LINE_BITS, LINE_SHIFT, LineReader
 from .pool import pool_client, ring
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
-
-REPLIES = 2
-"""Replies in progress or waiting."""
 
 
 def serving(lanes: int) -> data.StructLayout:
@@ -70,7 +66,7 @@ class Gather(wiring.Component):
         wiring.connect(m, lines.pool, wiring.flipped(self.pool))
         m.d.comb += lines.ring.eq(self.ring)
         self._ask(m, work.i, lines)
-        self._use(m, work.o, lines.o, platform)
+        self._use(m, work.o, lines.o)
         return m
 
     def _ask(self, m: Module, work: Any, lines: LineReader) -> None:
@@ -152,7 +148,7 @@ class Gather(wiring.Component):
                 several.eq(at_least(m, "new", new, 3)[-1][3]),
             ]
 
-    def _use(self, m: Module, work: Any, lines: Any, platform: Any) -> None:
+    def _use(self, m: Module, work: Any, lines: Any) -> None:
         """Take the items from the lines."""
         fresh = lines.payload
         current = Signal(8 * LINE_BYTES)
@@ -173,32 +169,19 @@ class Gather(wiring.Component):
             with m.If(lane.valid):
                 m.d.comb += item[n].eq(found >> (lane.offset[:WORD_SHIFT] << 3))
 
-        # A step's lanes are collected in the reply's place; its first part clears the others.
-        reply = [Signal(gather_reply(self._lanes), name=f"reply_{r}") for r in range(REPLIES)]
+        # A step's lanes are collected at the output; its first part clears the others.
+        reply = self.o.payload
         opens = Signal(init=1)
-        put = Signal(range(REPLIES))
-        get = Signal(range(REPLIES))
-        ready = Signal(range(REPLIES + 1))
-        ends = Signal()
-        sent = Signal()
+        room = Signal()
         m.d.comb += [
-            work.ready.eq((ready != REPLIES) & (~work.payload.take | lines.valid)),
+            room.eq(~self.o.valid | self.o.ready),
+            work.ready.eq(room & (~work.payload.take | lines.valid)),
             works.eq(work.valid & work.ready),
-            ends.eq(works & work.payload.end),
-            sent.eq(self.o.valid & self.o.ready),
-            self.o.valid.eq(ready != 0),
-            Cat(self.o.payload).eq(Mux(get, Cat(reply[1]), Cat(reply[0]))),
         ]
-        m.d.sync += [
-            ready.eq(ready + ends - sent),
-            put.eq(put + ends),
-            get.eq(get + sent),
-        ]
+        with m.If(room):
+            m.d.sync += self.o.valid.eq(works & work.payload.end)
         with m.If(works):
             m.d.sync += opens.eq(work.payload.end)
-            for r in range(REPLIES):
-                for n in range(self._lanes):
-                    with m.If((put == r) & (work.payload.lane[n].valid | opens)):
-                        m.d.sync += reply[r][n].eq(item[n])
-        if platform == FORMAL:
-            m.d.comb += Assert((ready <= REPLIES) & (put == (get + ready)[: len(put)]))
+            for n in range(self._lanes):
+                with m.If(work.payload.lane[n].valid | opens):
+                    m.d.sync += reply[n].eq(item[n])
