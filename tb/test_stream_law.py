@@ -217,7 +217,7 @@ OWN_BENCH = {
 GRANTED = {"ReadPort": {f"reply__{n}" for n in range(READ_CLIENTS)}}
 """Outputs whose ``ready`` is always high."""
 
-PARTS = {"PE"}
+PARTS = {"PE", "ResultPath"}
 """Units whose outputs are those of their parts, which are proved here. (So are the chip's outputs,
 which are not declared as streams.)
 """
