@@ -45,7 +45,7 @@ class LineReader(wiring.Component):
         m = Module()
         pool = self.pool
         # Other streams send requests too; a queue lets the numbers after a waiting one be accepted.
-        m.submodules.requests = requests = SkidBuffer(pool.request.payload.shape())
+        m.submodules.requests = requests = SkidBuffer(pool.request.payload.shape(), 2)
         m.d.comb += [
             pool.request.valid.eq(requests.o.valid),
             pool.request.payload.eq(requests.o.payload),
