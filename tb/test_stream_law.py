@@ -164,7 +164,7 @@ LAWS = {
         constant=["settings", "narrow"],
     ),
     "LineBuilder": Law(
-        unit=lambda: LineBuilder(chunk_bytes=4, unit_bytes=4),
+        unit=lambda: LineBuilder(chunk_bytes=4, unit_bytes=4, waiting=2),
         outputs=["o"],
         inputs=["i"],
         constant=["base", "room"],

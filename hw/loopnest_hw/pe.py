@@ -197,9 +197,10 @@ class PE(wiring.Component):
         m.submodules.combiner = combiner = Combiner(config)
         m.submodules.assembler = assembler = Assembler(config)
         m.submodules.result = result = ResultPath(config)
-        # Buffers cut the path from the writer's `ready` to the lanes.
+        # Buffers cut the path from the writer's `ready` to the lanes. Two finished blocks can wait
+        # while the writer takes two cycles for the block before them.
         m.submodules.terms = fed = SkidBuffer(terms(config))
-        m.submodules.finished = finished = SkidBuffer(RESULT_BLOCK)
+        m.submodules.finished = finished = SkidBuffer(RESULT_BLOCK, 2)
         connect(m, leaf.o, fed.i)
         connect(m, accumulator.o, combiner.i)
         connect(m, finished.o, result.i)

@@ -134,10 +134,12 @@ async def a_chunk_a_cycle(dut: Any) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize(("chunk_bytes", "unit_bytes"), [(16, 16), (8, 4), (32, 1)])
-def test_line_builder(simulator: str, chunk_bytes: int, unit_bytes: int) -> None:
+@pytest.mark.parametrize(
+    ("chunk_bytes", "unit_bytes", "waiting"), [(16, 16, 3), (8, 4, 2), (32, 1, 1)]
+)
+def test_line_builder(simulator: str, chunk_bytes: int, unit_bytes: int, waiting: int) -> None:
     run_bench(
-        LineBuilder(chunk_bytes=chunk_bytes, unit_bytes=unit_bytes),
+        LineBuilder(chunk_bytes=chunk_bytes, unit_bytes=unit_bytes, waiting=waiting),
         module=__name__,
         simulator=simulator,
         parameters={"chunk_bytes": chunk_bytes, "unit_bytes": unit_bytes},

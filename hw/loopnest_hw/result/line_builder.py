@@ -55,6 +55,8 @@ class LineBuilder(wiring.Component):
         Maximum bytes of a chunk, a power of two.
     unit_bytes : int
         Chunks start at multiples of it, a power of two, at most ``chunk_bytes``.
+    waiting : int
+        Maximum number of chunks that wait.
 
     Members
     -------
@@ -71,9 +73,10 @@ class LineBuilder(wiring.Component):
         A chunk was dropped. Stays until reset.
     """
 
-    def __init__(self, *, chunk_bytes: int, unit_bytes: int) -> None:
+    def __init__(self, *, chunk_bytes: int, unit_bytes: int, waiting: int) -> None:
         self._chunk_bytes = chunk_bytes
         self._unit_bytes = unit_bytes
+        self._waiting = waiting
         super().__init__(
             {
                 "base": In(LINE_NUMBER_BITS),
@@ -89,7 +92,7 @@ class LineBuilder(wiring.Component):
         m = Module()
         units = LINE_BYTES // self._unit_bytes
         shape = chunk(self._chunk_bytes, self._unit_bytes)
-        m.submodules.arriving = arriving = SkidBuffer(shape)
+        m.submodules.arriving = arriving = SkidBuffer(shape, self._waiting)
         wiring.connect(m, wiring.flipped(self.i), arriving.i)
         item = arriving.o.payload
 

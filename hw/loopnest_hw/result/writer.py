@@ -14,7 +14,7 @@ from ..descriptor import Output
 from ..formal import FORMAL
 from ..format import CHUNK_LANES, ENTRY_BYTES, WORD_BYTES
 from ..kernel import kernel_layout
-from ..stream.round_robin import RoundRobin
+from ..unary import lowest
 from .line_builder import PLACE_BITS, LineBuilder
 
 ROOM_BITS = ADDRESS_BITS + 1
@@ -79,7 +79,8 @@ class Writer(wiring.Component):
         Constant from the cycle before the first block on.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
     o : Out(stream.Signature(tokens.LINE_WRITE))
-        The three arrays' lines, round-robin if several are ready.
+        The three arrays' lines. One of values leaves first, unless one did so in the previous cycle
+        while another line was ready: values have the most lines, and the longest chunks to wait.
     done : Out(1)
         The final item has arrived and all lines are output. Stays until reset.
     full : Out(FULL)
@@ -111,12 +112,15 @@ class Writer(wiring.Component):
         narrow_bytes = self._config.dtype.narrow_bytes
         result = self.result
 
-        m.submodules.values = values = LineBuilder(chunk_bytes=LINE_BYTES, unit_bytes=narrow_bytes)
+        m.submodules.values = values = LineBuilder(
+            chunk_bytes=LINE_BYTES, unit_bytes=narrow_bytes, waiting=1
+        )
+        # Words and entries wait while lines of values leave.
         m.submodules.words = words = LineBuilder(
-            chunk_bytes=tokens.PAIR * WORD_BYTES, unit_bytes=WORD_BYTES
+            chunk_bytes=tokens.PAIR * WORD_BYTES, unit_bytes=WORD_BYTES, waiting=3
         )
         m.submodules.entries = entries = LineBuilder(
-            chunk_bytes=ENTRY_BYTES, unit_bytes=ENTRY_BYTES
+            chunk_bytes=ENTRY_BYTES, unit_bytes=ENTRY_BYTES, waiting=3
         )
         builders = [values, words, entries]
 
@@ -291,25 +295,30 @@ class Writer(wiring.Component):
         return m
 
     def _arbitrate(self, m: Module, builders: list[LineBuilder], platform: Any) -> None:
-        """Output the builders' lines round-robin; a line that is offered holds until it is
-        taken.
+        """Output the builders' lines; a line that is offered holds until it is taken.
+
+        The first builder's line leaves first, unless one did so in the previous cycle while another
+        builder's waited.
         """
         n = len(builders)
-        m.submodules.turn = turn = RoundRobin(n)
         waiting = Signal()
         shown = Signal(n)
         chosen = Signal(n)
+        before = Signal()  # the first builder's line has left before another one
         valid = Cat(builder.o.valid for builder in builders)
+        first = valid[0] & ~before
         payloads = [builder.o.payload.as_value() for builder in builders]
         m.d.comb += [
-            turn.requests.eq(valid),
-            turn.granted.eq(~waiting),
-            chosen.eq(Mux(waiting, shown, turn.grant)),
+            chosen.eq(Mux(waiting, shown, Cat(first, Mux(first, 0, lowest(valid[1:]))[: n - 1]))),
             self.o.valid.eq(valid.any()),
             self.o.payload.eq(reduce(or_, (Mux(chosen[k], payloads[k], 0) for k in range(n)))),
         ]
         for k, builder in enumerate(builders):
             m.d.comb += builder.o.ready.eq(self.o.ready & chosen[k])
-        m.d.sync += [shown.eq(chosen), waiting.eq(self.o.valid & ~self.o.ready)]
+        m.d.sync += [
+            shown.eq(chosen),
+            waiting.eq(self.o.valid & ~self.o.ready),
+            before.eq(chosen[0] & valid[1:].any()),
+        ]
         if platform == FORMAL:
             m.d.comb += Assert(~waiting | ~(shown & ~valid).any())
