@@ -17,11 +17,15 @@ class Queue(wiring.Component):
     ``i.ready`` does not depend on ``o.ready`` in the same cycle, so a queue of depth 1 passes an
     item every other cycle, and one of 2 or more passes one per cycle. The output comes from
     registers, that of a deep queue from a register or the memory.
+
+    The payload is undefined while ``o`` is not valid. Without ``reset_less``, which a deep queue
+    needs, it is 0 after a reset.
     """
 
-    def __init__(self, shape: ShapeLike, depth: int) -> None:
+    def __init__(self, shape: ShapeLike, depth: int, *, reset_less: bool = True) -> None:
         self._shape = shape
         self._depth = depth
+        self._reset_less = reset_less
         super().__init__(
             {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "empty": Out(1)}
         )
@@ -39,7 +43,7 @@ class Queue(wiring.Component):
         m = Module()
         width = Shape.cast(self._shape).width
         others = self._depth - 1
-        first = Signal(width)
+        first = Signal(width, reset_less=self._reset_less)
         level = Signal(range(self._depth + 1))
         put = self.i.valid & self.i.ready
         take = self.o.valid & self.o.ready
@@ -55,7 +59,9 @@ class Queue(wiring.Component):
                 m.d.sync += first.eq(Cat(self.i.payload))
             return m
 
-        ring = Array(Signal(width, name=f"item_{n}") for n in range(others))
+        ring = Array(
+            Signal(width, name=f"item_{n}", reset_less=self._reset_less) for n in range(others)
+        )
         put_at = Signal(range(others))
         take_at = Signal(range(others))
         passes = (level == 0) | (take & (level == 1))

@@ -90,7 +90,7 @@ class ReadPort(wiring.Component):
                 "generation": 1,
             }
         )
-        m.submodules.queue = queue = Queue(address, BUS_STAGES)
+        m.submodules.queue = queue = Queue(address, BUS_STAGES, reset_less=False)
 
         in_flight = Signal(range(self._config.reads_outstanding + 1))
         lost = Signal.like(in_flight)
@@ -222,8 +222,10 @@ class WritePort(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         beat = data.StructLayout({"data": 8 * LINE_BYTES, "strobe": LINE_BYTES})
-        m.submodules.addresses = addresses = Queue(ADDRESS_BITS - LINE_SHIFT, BUS_STAGES)
-        m.submodules.beats = beats = Queue(beat, BUS_STAGES)
+        m.submodules.addresses = addresses = Queue(
+            ADDRESS_BITS - LINE_SHIFT, BUS_STAGES, reset_less=False
+        )
+        m.submodules.beats = beats = Queue(beat, BUS_STAGES, reset_less=False)
 
         in_flight = Signal(range(WRITES_OUTSTANDING + 1))
         lost = Signal.like(in_flight)

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import LANES, POSITION_BITS, ChipConfig
 from ..descriptor import CellMode, LeafMode
 from ..kernel import kernel_layout
+from ..register import payload_register
 from ..tokens import gather_request
 from ..unary import at_least, below
 from .layouts import formed, step
@@ -56,9 +57,9 @@ class Addresser(wiring.Component):
         item = self.i.payload
         before = at_least(m, "before", Cat(item.take), config.multipliers)
         lined_valid = Signal()
-        lined = Signal(formed(config))
-        chosen = [Signal(LANES, name=f"chosen_{n}") for n in lanes]
-        second = Signal(config.multipliers)
+        lined = Signal(formed(config), reset_less=True)
+        chosen = [Signal(LANES, name=f"chosen_{n}", reset_less=True) for n in lanes]
+        second = Signal(config.multipliers, reset_less=True)
         with m.If(advance):
             m.d.sync += [lined_valid.eq(self.i.valid), lined.eq(item)]
             for slot in lanes:
@@ -75,9 +76,14 @@ class Addresser(wiring.Component):
 
         # Number: each lane's rank or coordinate within its block, and the rest of the step.
         numbered_valid = Signal()
-        numbered = Signal(step(config))
-        number = [[Signal(4, name=f"number_{n}_{o}") for o in operands] for n in lanes]
-        base = [[Signal(POSITION_BITS, name=f"base_{n}_{o}") for o in operands] for n in lanes]
+        numbered = Signal(step(config), reset_less=True)
+        number = [
+            [Signal(4, name=f"number_{n}_{o}", reset_less=True) for o in operands] for n in lanes
+        ]
+        base = [
+            [Signal(POSITION_BITS, name=f"base_{n}_{o}", reset_less=True) for o in operands]
+            for n in lanes
+        ]
         with m.If(advance):
             m.d.sync += [
                 numbered_valid.eq(lined_valid),
@@ -135,20 +141,21 @@ class Addresser(wiring.Component):
 
         # Position, then address.
         positioned_valid = Signal()
-        positioned = Signal(step(config))
+        out = payload_register(m, self.o)
+        positioned = Signal(step(config), reset_less=True)
         with m.If(advance):
             m.d.sync += [
                 positioned_valid.eq(numbered_valid),
                 positioned.eq(numbered),
                 self.o.valid.eq(positioned_valid),
-                self.o.payload.step.eq(positioned),
+                out.step.eq(positioned),
             ]
             for o in operands:
                 operand = self.kernel.operand[o]
                 shift = self._shift(operand.wide)
                 for n in lanes:
-                    position = Signal(POSITION_BITS, name=f"position_{n}_{o}")
-                    gather = self.o.payload.gather[o]
+                    position = Signal(POSITION_BITS, name=f"position_{n}_{o}", reset_less=True)
+                    gather = out.gather[o]
                     m.d.sync += [
                         position.eq(base[n][o] + number[n][o] * row.cell[o].step),
                         gather.valid[n].eq(positioned.valid[n] & positioned.present[n][o]),

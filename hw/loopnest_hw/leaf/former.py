@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..accumulate.skew import swapped
 from ..config import LANES, ChipConfig
+from ..register import payload_register
 from ..tokens import PAIR
 from ..unary import at_least, one_of
 from .layouts import fiber_layout, formed, located_block, placed
@@ -88,8 +89,13 @@ class Former(wiring.Component):
 
         # Keep
         item = self.i.payload
-        blocks = [Signal(located_block(config), name=f"block_{n}") for n in range(ITEMS * PAIR)]
-        fibers = [Signal(fiber_layout(config), name=f"fiber_{n}") for n in range(ITEMS)]
+        blocks = [
+            Signal(located_block(config), name=f"block_{n}", reset_less=True)
+            for n in range(ITEMS * PAIR)
+        ]
+        fibers = [
+            Signal(fiber_layout(config), name=f"fiber_{n}", reset_less=True) for n in range(ITEMS)
+        ]
         for k, fiber in enumerate(fibers):
             # The contents of a free place do not matter.
             with m.If(put_at[k] & item_room):
@@ -108,13 +114,14 @@ class Former(wiring.Component):
         for n in range(PAIR):
             chosen = one_of(zip(cut.where[n], blocks, strict=True))
             m.d.comb += selected[n].as_value().eq(chosen)
+        out = payload_register(m, self.o)
         with m.If(advance):
             m.d.sync += [
                 self.o.valid.eq(cut.valid),
-                self.o.payload.block.eq(selected),
-                self.o.payload.take.eq(cut.take),
-                self.o.payload.fiber.eq(fiber),
-                self.o.payload.last.eq(cut.last),
+                out.block.eq(selected),
+                out.take.eq(cut.take),
+                out.fiber.eq(fiber),
+                out.last.eq(cut.last),
             ]
         return m
 

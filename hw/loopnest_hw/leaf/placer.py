@@ -128,7 +128,7 @@ class Placer(wiring.Component):
         entry_in: Any = entry
         for n in range(ScaledSum.latency):
             next_valid = Signal(name=f"place_valid_{n}")
-            next_entry = Signal(self._entry(), name=f"place_entry_{n}")
+            next_entry = Signal(self._entry(), name=f"place_entry_{n}", reset_less=True)
             with m.If(advance):
                 m.d.sync += [next_valid.eq(valid), next_entry.eq(entry_in)]
             valid, entry_in = next_valid, next_entry
@@ -235,7 +235,7 @@ class Placer(wiring.Component):
         m.submodules.retiring = retiring = Queue(1, 2)
         connect(m, retiring.o, flipped(self.retired))
 
-        kept = Signal(found(self._config))
+        kept = Signal(found(self._config), reset_less=True)
         answer = Signal(found(self._config))
         m.d.comb += answer.eq(Mux(item.asks, self.found.payload.as_value(), kept.as_value()))
         retires = ~self.kernel.accumulate & item.retire & item.placed.last

@@ -29,7 +29,7 @@ class Scatter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        item = Signal(self.i.payload.shape())
+        item = Signal(self.i.payload.shape(), reset_less=True)
         # The remaining lanes of the item's first block, which provides the lane at the output:
         rest = Signal(LANES)
         # the second block has yet to be split

@@ -74,7 +74,7 @@ class Assembler(wiring.Component):
         m = Module()
         multipliers = self._config.multipliers
 
-        step = Signal(_step(self._config))
+        step = Signal(_step(self._config), reset_less=True)
         step_valid = Signal()
         step_done = Signal()
 
@@ -93,9 +93,10 @@ class Assembler(wiring.Component):
 
         # The block being assembled (the open block).
         is_open = Signal()
-        coordinate = Signal(BLOCK_COORDINATE_BITS)
+        coordinate = Signal(BLOCK_COORDINATE_BITS, reset_less=True)
         mask = Signal(LANES)
-        value = Signal(data.ArrayLayout(WIDE_BITS, LANES))  # of lanes in `mask`
+        # of lanes in `mask`
+        value = Signal(data.ArrayLayout(WIDE_BITS, LANES), reset_less=True)
 
         # The step's terms, moved to their lanes. No lane occurs twice in a step, so one crossbar
         # serves both of its blocks.

@@ -159,7 +159,7 @@ class Combiner(wiring.Component):
             Signal(data.ArrayLayout(WIDE_BITS, LANES), name=f"value_{n}", reset_less=True)
             for n in range(COPIES - 1)
         ]
-        header = Signal(HEADER)
+        header = Signal(HEADER, reset_less=True)
         some = Signal()  # a copy is stored
 
         joins = Signal()
@@ -256,7 +256,7 @@ class Combiner(wiring.Component):
         self, m: Module, adders: "Chains", headers: Queue
     ) -> tuple[Signal, Signal, Signal]:
         """Collect a block's lanes; return it, whether it is complete, and its ``ready``."""
-        block = Signal(RESULT_BLOCK)
+        block = Signal(RESULT_BLOCK, reset_less=True)
         valid = Signal()
         ready = Signal()
         fresh = Signal(init=1)
@@ -278,6 +278,7 @@ class Combiner(wiring.Component):
                 valid.eq(adders.o_end),
                 block.mask.eq(Mux(fresh, 0, block.mask) | reduce(or_, came)),
                 block.coordinate.eq(header.coordinate),
+                block.second.as_value().eq(0),
                 block.fiber.eq(header.fiber),
                 block.last.eq(header.last),
                 block.final.eq(header.final),
@@ -287,8 +288,6 @@ class Combiner(wiring.Component):
                     m.d.sync += block.value[lane].eq(adders.o[0].value)
                 with m.Elif(came[1][lane]):
                     m.d.sync += block.value[lane].eq(adders.o[1].value)
-                with m.Elif(fresh):
-                    m.d.sync += block.value[lane].eq(0)
         return block, valid, ready
 
 

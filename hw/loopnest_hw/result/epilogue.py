@@ -23,6 +23,7 @@ from ..config import (
 from ..format import BLOCK_COORDINATE_BITS, WORD_BYTES
 from ..kernel import kernel_layout
 from ..queue import Queue
+from ..register import payload_register
 from .bf16_lane import Bf16Lane
 from .int8_lane import Int8Lane
 
@@ -169,7 +170,7 @@ class Epilogue(wiring.Component):
         done_end = piped(item.end, latency)
 
         # Collect: the block is assembled at the output.
-        block = self.o.payload
+        block = payload_register(m, self.o)
         header = headers.o.payload
         room = ~self.o.valid | self.o.ready
         take = Signal()
@@ -200,6 +201,7 @@ class Epilogue(wiring.Component):
                     block.mask.eq(mask),
                     self.o.valid.eq(done_end & (mask.any() | header.last)),
                     block.coordinate.eq(header.coordinate),
+                    block.second.as_value().eq(0),
                     block.fiber.eq(header.fiber),
                     block.last.eq(header.last),
                     block.final.eq(header.final),
@@ -207,8 +209,6 @@ class Epilogue(wiring.Component):
                 for lane in range(LANES):
                     with m.If(arrived[lane]):
                         m.d.sync += block.value[lane].eq(units[lane % WIDTH].o)
-                    with m.Elif(fresh):
-                        m.d.sync += block.value[lane].eq(0)
             m.d.comb += self.i.ready.eq(walked)
         with m.Else():
             with m.If(room):
@@ -288,7 +288,7 @@ class Epilogue(wiring.Component):
         """Turn places into addresses."""
         settings = self.settings
         place = places.o.payload
-        request = self.request.payload
+        request = payload_register(m, self.request)
         room = ~self.request.valid | self.request.ready
         m.d.comb += places.o.ready.eq(room)
         with m.If(room):

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .. import tokens
 from ..config import COORDINATE_BITS, LANES, WIDE_BITS
+from ..register import payload_register
 
 _LANE_BITS = LANES.bit_length() - 1
 _COUNT_BITS = COORDINATE_BITS + 1 - _LANE_BITS
@@ -40,7 +41,7 @@ class Filler(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        arriving, leaving = self.i.payload, self.o.payload
+        arriving, leaving = self.i.payload, payload_register(m, self.o)
 
         blocks = Signal(_COUNT_BITS)
         last_mask = Signal(LANES)

@@ -110,14 +110,16 @@ class LineBuilder(wiring.Component):
                     "next": units,
                     "final": 1,
                 }
-            )
+            ),
+            reset_less=True,
         )
         placed_done = Signal()
 
         # Merge: into the current line.
         line_valid = Signal()
         line = Signal(
-            data.StructLayout({"line": LINE_NUMBER_BITS, "data": 8 * LINE_BYTES, "strobe": units})
+            data.StructLayout({"line": LINE_NUMBER_BITS, "data": 8 * LINE_BYTES, "strobe": units}),
+            reset_less=True,
         )
         fits = Signal()
         has_here = Signal()

@@ -149,12 +149,12 @@ class Writer(wiring.Component):
         scale = Mux(narrow, narrow_bytes.bit_length() - 1, WORD_BYTES.bit_length() - 1)
 
         # Count: the block's lanes, and their addresses.
-        block = Signal(tokens.RESULT_BLOCK)
+        block = Signal(tokens.RESULT_BLOCK, reset_less=True)
         block_valid = Signal()
         block_done = Signal()
-        rank = Signal(data.ArrayLayout(range(LANES), LANES))
-        count = Signal(range(LANES + 1))
-        dense_index = Signal(_INDEX_BITS)
+        rank = Signal(data.ArrayLayout(range(LANES), LANES), reset_less=True)
+        count = Signal(range(LANES + 1), reset_less=True)
+        dense_index = Signal(_INDEX_BITS, reset_less=True)
         two_chunks = Signal()
         upper = Signal()  # the block's second chunk is next
 
@@ -167,7 +167,7 @@ class Writer(wiring.Component):
 
         # Compact: a chunk's values from lane 0 on or, if dense, each in its lane.
         taken = Signal(CHUNK_LANES)  # slots of the chunk that hold a value
-        lanes = Signal(LANES)  # of both blocks
+        lanes = Signal(LANES, reset_less=True)  # of both blocks
         slots = [Signal(WIDE_BITS, name=f"slot_{s}") for s in range(CHUNK_LANES)]
         for s, slot in enumerate(slots):
             dense_lane = Mux(upper, block.mask[s + CHUNK_LANES], block.mask[s])

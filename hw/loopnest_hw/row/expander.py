@@ -56,11 +56,11 @@ class Expander(wiring.Component):
             }
         )
         pick_valid = Signal()
-        pick = Signal(picked)
-        rest = Signal(LANES)
+        pick = Signal(picked, reset_less=True)
+        rest = Signal(LANES, reset_less=True)
         more = Signal()  # the current block: `rest` is not 0
         # The stop of the block's last token.
-        stop = Signal(config.stop_bits)
+        stop = Signal(config.stop_bits, reset_less=True)
         skip = Signal()
         ends = Signal()
         here = Signal()
@@ -100,8 +100,8 @@ class Expander(wiring.Component):
 
         # Number: each cell's coordinate or rank, and which operands are present.
         number_valid = Signal()
-        number_token = Signal(token(config))
-        coordinate = Signal(COORDINATE_BITS)
+        number_token = Signal(token(config), reset_less=True)
+        coordinate = Signal(COORDINATE_BITS, reset_less=True)
         lane_index = Signal(range(LANES))
         for lane in range(LANES):
             with m.If(pick.lane[lane]):
@@ -120,8 +120,8 @@ class Expander(wiring.Component):
         for o in operands:
             cell = self.row.cell[o]
             mask = pick.block.mask[o]
-            number = Signal(COORDINATE_BITS, name=f"number_{o}")
-            base = Signal(32, name=f"base_{o}")
+            number = Signal(COORDINATE_BITS, name=f"number_{o}", reset_less=True)
+            base = Signal(32, name=f"base_{o}", reset_less=True)
             joins = (cell.mode == CellMode.SCAN) | cell.ones
             with m.If(advance):
                 m.d.sync += base.eq(pick.token.position[o])
@@ -158,7 +158,7 @@ class Expander(wiring.Component):
         valid, rest_of_token = number_valid, number_token
         for n in range(ScaledSum.latency):
             next_valid = Signal(name=f"scale_valid_{n}")
-            next_token = Signal(token(config), name=f"scale_token_{n}")
+            next_token = Signal(token(config), name=f"scale_token_{n}", reset_less=True)
             with m.If(advance):
                 m.d.sync += [next_valid.eq(valid), next_token.eq(rest_of_token)]
             valid, rest_of_token = next_valid, next_token

@@ -84,7 +84,7 @@ class Joiner(wiring.Component):
         """Take the smallest block, or both blocks if there is only one fiber."""
         operands = range(self._config.operands)
         valid = Signal(name="merge_valid")
-        stage = Signal(merged(self._config, self._pair), name="merge_stage")
+        stage = Signal(merged(self._config, self._pair), name="merge_stage", reset_less=True)
         half = Signal(len(operands))
         done = Signal(len(operands))
         has, over, known, selected, used_up, ended = (
@@ -225,7 +225,7 @@ class Joiner(wiring.Component):
         """Look up the presence pattern of every lane."""
         operands = range(self._config.operands)
         valid = Signal(name="lanes_valid")
-        stage = Signal(joined(self._config, self._pair), name="lanes_stage")
+        stage = Signal(joined(self._config, self._pair), name="lanes_stage", reset_less=True)
         with m.If(advance):
             m.d.sync += [
                 valid.eq(merge_valid),
@@ -274,7 +274,7 @@ class Joiner(wiring.Component):
         held_valid = Signal()
         # The item leaves without waiting: it is its fiber's last, or there is only one fiber.
         released = Signal()
-        held = Signal(joined(self._config, self._pair))
+        held = Signal(joined(self._config, self._pair), reset_less=True)
         count = Signal(range(self._pair + 1))
         m.d.comb += count.eq(
             sum(b.lanes.any() for b in (lanes.block[n] for n in range(self._pair)))

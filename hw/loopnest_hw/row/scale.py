@@ -28,10 +28,10 @@ class ScaledSum(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        base = Signal(POSITION_BITS)
+        base = Signal(POSITION_BITS, reset_less=True)
         products = []
         for low in range(0, COORDINATE_BITS, DIGIT):
-            product = Signal(POSITION_BITS - low, name=f"product_{low}")
+            product = Signal(POSITION_BITS - low, name=f"product_{low}", reset_less=True)
             with m.If(self.advance):
                 m.d.sync += product.eq(self.number[low : low + DIGIT] * self.step)
             products.append(product << low)

@@ -16,6 +16,7 @@ from ..config import (
 )
 from ..format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS, LINE_WORDS
 from ..queue import Queue
+from ..register import payload_register
 from ..tokens import AHEAD, BLOCK_WORD, BOUND, BOUND_BITS, FIBER_BLOCKS, LEVEL_FAULT, PAIR
 from ..unary import at_least, lowest, one_of
 from .line_reader import LINE_BITS, LineReader
@@ -109,12 +110,12 @@ class BlockReader(wiring.Component):
         """Cut runs into pieces, one per cycle."""
         run = self.i.payload
         busy = Signal()
-        line = Signal(LINE_BITS)
+        line = Signal(LINE_BITS, reset_less=True)
         known = Signal()  # `line` is the one asked for last
         new = Signal()
-        first = Signal(WORD_INDEX_BITS)
-        left = Signal(WIDE_BITS)  # words, from `first` on
-        piece = Signal(PIECE)
+        first = Signal(WORD_INDEX_BITS, reset_less=True)
+        left = Signal(WIDE_BITS, reset_less=True)  # words, from `first` on
+        piece = Signal(PIECE, reset_less=True)
         fires = Signal()
         leaves = Signal()
         begun = [*(first <= n for n in range(LINE_WORDS - 1)), 1]
@@ -172,11 +173,13 @@ class BlockReader(wiring.Component):
         """Choose the next words of the current piece, and advance to the next piece."""
         fresh = LINE(lines.payload)
         here = Signal()
-        piece = Signal(PIECE)  # `words` are the remaining ones; `lead` is used in the first cycle
-        line = Signal(LINE)
-        ones = [Signal(ONES_BITS, name=f"ones_{n}") for n in range(LINE_WORDS)]
-        lead = Signal(BLOCK_WORD)
-        lead_ones = Signal(ONES_BITS)
+        piece = Signal(
+            PIECE, reset_less=True
+        )  # `words` are the remaining ones; `lead` is used in the first cycle
+        line = Signal(LINE, reset_less=True)
+        ones = [Signal(ONES_BITS, name=f"ones_{n}", reset_less=True) for n in range(LINE_WORDS)]
+        lead = Signal(BLOCK_WORD, reset_less=True)
+        lead_ones = Signal(ONES_BITS, reset_less=True)
         # Compared with `bound.head` of the previous cycle, and with `bound.next` of the cycle in
         # which the line arrived.
         low = Signal(LINE_WORDS)
@@ -240,12 +243,14 @@ class BlockReader(wiring.Component):
         picked = [wire(m, f"picked_{n}", choice) for n, choice in enumerate(chosen)]
         some = wire(m, "some", wants_lead | wanted.any())
         both = wire(m, "both", second.any())
-        item = Signal(FIBER_BLOCKS)
+        item = Signal(FIBER_BLOCKS, reset_less=True)
         item_ones = [Signal(ONES_BITS, name=f"item_ones_{n}") for n in range(PAIR)]
         item_valid = Signal()
         skipped = [Signal(ONES_BITS, name=f"skipped_{n}") for n in range(LINE_WORDS + 1)]
         dropped = [Signal(ONES_BITS, name=f"dropped_{n}") for n in range(LINE_WORDS)]
-        reach = Signal(BLOCK_COORDINATE_BITS)  # the last picked coordinate of this fiber
+        reach = Signal(
+            BLOCK_COORDINATE_BITS, reset_less=True
+        )  # the last picked coordinate of this fiber
         reaches = Signal()
         word_bits = BLOCK_MASK_BITS + BLOCK_COORDINATE_BITS
         with m.If(advance):
@@ -317,9 +322,10 @@ class BlockReader(wiring.Component):
     ) -> Value:
         """Add the ranks, and queue the items; return whether one of them ends its fiber."""
         rank = Signal(COORDINATE_BITS)
-        behind = Signal(FIBER_BLOCKS)
+        behind = Signal(FIBER_BLOCKS, reset_less=True)
         behind_valid = Signal()
         out = self.o
+        leaving = payload_register(m, out)
         before = [rank, *skipped]
         counted = Signal(FIBER_BLOCKS)
         m.d.comb += [
@@ -338,7 +344,7 @@ class BlockReader(wiring.Component):
         with m.If(taken):
             m.d.sync += [
                 out.valid.eq(behind_valid | item_valid),
-                out.payload.eq(Mux(behind_valid, behind, counted)),
+                leaving.eq(Mux(behind_valid, behind, counted)),
             ]
         m.d.comb += [
             self.ahead.valid.eq(behind_valid & (behind.count != 0) & ~out.payload.last),

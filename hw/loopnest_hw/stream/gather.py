@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import LINE_BYTES, WIDE_BITS, ChipConfig
 from ..format import LINE_WORDS, WORD_BYTES
 from ..queue import Queue
+from ..register import payload_register
 from ..tokens import gather_reply, gather_request
 from ..unary import at_least
 from .line_reader import LINE_BITS, LINE_SHIFT, LineReader
@@ -81,8 +82,8 @@ class Gather(wiring.Component):
         new = Signal(self._lanes)
         some = Signal()  # of `new`, and
         several = Signal()
-        line = [Signal(LINE_BITS, name=f"line_{n}") for n in lanes]
-        offset = [Signal(LINE_SHIFT, name=f"offset_{n}") for n in lanes]
+        line = [Signal(LINE_BITS, name=f"line_{n}", reset_less=True) for n in lanes]
+        offset = [Signal(LINE_SHIFT, name=f"offset_{n}", reset_less=True) for n in lanes]
         last = Signal(LINE_BITS)
         known = Signal()
         done = Signal()
@@ -151,7 +152,7 @@ class Gather(wiring.Component):
     def _use(self, m: Module, work: Any, lines: Any) -> None:
         """Take the items from the lines."""
         fresh = lines.payload
-        current = Signal(8 * LINE_BYTES)
+        current = Signal(8 * LINE_BYTES, reset_less=True)
         works = Signal()
         m.d.comb += lines.ready.eq(works & work.payload.take)
         with m.If(lines.ready):
@@ -170,7 +171,7 @@ class Gather(wiring.Component):
                 m.d.comb += item[n].eq(found >> (lane.offset[:WORD_SHIFT] << 3))
 
         # A step's lanes are collected at the output; its first part clears the others.
-        reply = self.o.payload
+        reply = payload_register(m, self.o)
         opens = Signal(init=1)
         room = Signal()
         m.d.comb += [

@@ -102,7 +102,7 @@ class LineReader(wiring.Component):
         # slow each other down. It comes from the pool (`fetched`) and is taken immediately or kept
         # (`held`).
         held = Signal()
-        kept = Signal(8 * LINE_BYTES)
+        kept = Signal(8 * LINE_BYTES, reset_less=True)
         sent = Signal()
         m.d.comb += [
             self.o.valid.eq(fetched | held),

@@ -103,8 +103,8 @@ class Scanner(wiring.Component):
         busy = Signal()
         empty = Signal()
         # Entries are aligned to two words: those start at even words `first` and `third`.
-        first = Signal(WORD_ADDRESS_BITS - 1)
-        third = Signal(WORD_ADDRESS_BITS - 1)
+        first = Signal(WORD_ADDRESS_BITS - 1, reset_less=True)
+        third = Signal(WORD_ADDRESS_BITS - 1, reset_less=True)
         position = self.i.payload.position
         table = Cat(Const(0, LINE_SHIFT - WORD_SHIFT - 1), self.table[LINE_SHIFT:])
         offset = Mux(
@@ -133,8 +133,8 @@ class Scanner(wiring.Component):
         """Turn entries into first words and lengths; return whether a table ran backwards."""
         first, child, end = (entries.payload[n] for n in range(ENTRY_WORDS))
         busy = Signal()
-        fiber = Signal.like(fibers.payload)
-        length = Signal(WIDE_BITS)
+        fiber = Signal.like(fibers.payload, reset_less=True)
+        length = Signal(WIDE_BITS, reset_less=True)
         backwards = Signal()
         fault = Signal()
         m.d.comb += [
