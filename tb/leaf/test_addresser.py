@@ -20,7 +20,7 @@ from tb.streams import Sink, Source, encode
 
 CONFIG = make_config("tiny")
 OPERANDS = range(CONFIG.operands)
-LATENCY = 4
+LATENCY = 3
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)

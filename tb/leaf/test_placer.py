@@ -33,9 +33,16 @@ def test_placer(simulator: str) -> None:
 
 def random_leaf(rng: random.Random, mode: LeafMode, accumulate: bool) -> place.Leaf:
     steps = [1, 1, 7, 1000, rng.getrandbits(32)]
+    results = {
+        LeafMode.AXPY: ResultCell(ResultMode.KEY, 1),
+        LeafMode.DOT: ResultCell(ResultMode.HOLD, 1),
+        LeafMode.SCATTER: ResultCell(
+            rng.choice([ResultMode.KEY, ResultMode.HOLD]), rng.choice([1, 16, 250])
+        ),
+    }
     return place.Leaf(
         cells=tuple(Cell(rng.choice(list(CellMode)), False, rng.choice(steps)) for _ in OPERANDS),
-        result=ResultCell(rng.choice([ResultMode.KEY, ResultMode.HOLD]), rng.choice([1, 16, 250])),
+        result=results[mode],
         mode=mode,
         accumulate=accumulate,
         copies=rng.randrange(MAX_LOG2_COPIES + 1) if accumulate else 0,

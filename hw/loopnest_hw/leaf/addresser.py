@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LANES, POSITION_BITS, ChipConfig
+from ..config import ADDRESS_BITS, LANES, ChipConfig
 from ..descriptor import CellMode, LeafMode
 from ..kernel import kernel_layout
 from ..register import payload_register
@@ -28,7 +28,8 @@ def addressed(config: ChipConfig) -> data.StructLayout:
 class Addresser(wiring.Component):
     """Orders a step's lanes, lowest lane of the first block first, and addresses their values.
 
-    One step per cycle, four cycles of latency. The address of operand o's value is
+    One step per cycle, three cycles of latency. The kernel is constant from two cycles before the
+    first step on. The address of operand o's value is
     ``values + bytes * (base + number * step)``, where number is the lane (FOLLOW), its rank within
     its block (SCAN) or 0 (HOLD). Values of absent operands are not requested.
     """
@@ -74,14 +75,15 @@ class Addresser(wiring.Component):
                     second[slot].eq(Cat(picks[LANES:]).any()),
                 ]
 
-        # Number: each lane's rank or coordinate within its block, and the rest of the step.
+        # Number: each lane's rank or coordinate within its block, the address of its block's base,
+        # and the rest of the step.
         numbered_valid = Signal()
         numbered = Signal(step(config), reset_less=True)
         number = [
             [Signal(4, name=f"number_{n}_{o}", reset_less=True) for o in operands] for n in lanes
         ]
         base = [
-            [Signal(POSITION_BITS, name=f"base_{n}_{o}", reset_less=True) for o in operands]
+            [Signal(ADDRESS_BITS, name=f"base_{n}_{o}", reset_less=True) for o in operands]
             for n in lanes
         ]
         with m.If(advance):
@@ -135,35 +137,34 @@ class Addresser(wiring.Component):
                 with m.If(advance):
                     m.d.sync += [
                         number[n][o].eq(own),
-                        base[n][o].eq(block.base[o]),
+                        base[n][o].eq(
+                            self.kernel.operand[o].values + (block.base[o] << self._shift(o))
+                        ),
                         numbered.present[n][o].eq(present),
                     ]
 
-        # Position, then address.
-        positioned_valid = Signal()
+        # Address: each two bits of the number choose a multiple of the step.
         out = payload_register(m, self.o)
-        positioned = Signal(step(config), reset_less=True)
         with m.If(advance):
-            m.d.sync += [
-                positioned_valid.eq(numbered_valid),
-                positioned.eq(numbered),
-                self.o.valid.eq(positioned_valid),
-                out.step.eq(positioned),
-            ]
-            for o in operands:
-                operand = self.kernel.operand[o]
-                shift = self._shift(operand.wide)
-                for n in lanes:
-                    position = Signal(POSITION_BITS, name=f"position_{n}_{o}", reset_less=True)
-                    gather = out.gather[o]
+            m.d.sync += [self.o.valid.eq(numbered_valid), out.step.eq(numbered)]
+        for o in operands:
+            once = Signal(ADDRESS_BITS, name=f"once_{o}", reset_less=True)
+            thrice = Signal(ADDRESS_BITS, name=f"thrice_{o}", reset_less=True)
+            step_bytes = row.cell[o].step << self._shift(o)
+            m.d.sync += [once.eq(step_bytes), thrice.eq(step_bytes * 3)]
+            multiples = Array([0, once, once << 1, thrice])
+            for n in lanes:
+                low, high = number[n][o][:2], number[n][o][2:]
+                with m.If(advance):
                     m.d.sync += [
-                        position.eq(base[n][o] + number[n][o] * row.cell[o].step),
-                        gather.valid[n].eq(positioned.valid[n] & positioned.present[n][o]),
-                        gather.address[n].eq(operand.values + (position << shift)),
+                        out.gather[o].valid[n].eq(numbered.valid[n] & numbered.present[n][o]),
+                        out.gather[o]
+                        .address[n]
+                        .eq(base[n][o] + multiples[low] + (multiples[high] << 2)),
                     ]
         return m
 
-    def _shift(self, wide: Any) -> Any:
-        """Return log2 of the bytes of a value."""
+    def _shift(self, operand: int) -> Value:
+        """Return log2 of the bytes of an operand's value."""
         narrow = self._config.dtype.narrow_bytes.bit_length() - 1
-        return Mux(wide, 2, narrow)
+        return Mux(self.kernel.operand[operand].wide, 2, narrow)

@@ -7,13 +7,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..accumulate.skew import is_skewed
+from ..arith.delay import delayed
 from ..config import BANK_SKEW, COORDINATE_BITS, LANES, MAX_LOG2_COPIES, ChipConfig
 from ..descriptor import CellMode, LeafMode, ResultMode
+from ..format import BLOCK_COORDINATE_BITS
 from ..kernel import inner_loops, kernel_layout
 from ..queue import Queue
 from ..row.scale import ScaledSum
 from ..tokens import PAIR, found, joined, lookup, token
 from .layouts import placed
+
+LANE_BITS = LANES.bit_length() - 1
 
 WAITING = 8
 """Items that can wait for the accumulator's answer: its latency, plus some slack."""
@@ -134,7 +138,6 @@ class Placer(wiring.Component):
             valid, entry_in = next_valid, next_entry
 
         out = Signal(self._entry())
-        keys = [Signal(COORDINATE_BITS, name=f"key_of_{n}") for n in range(PAIR)]
         m.d.comb += out.eq(entry_in)
         for n in range(PAIR):
             block = item.block[n]
@@ -156,20 +159,8 @@ class Placer(wiring.Component):
                         m.d.comb += [base.base.eq(item.child[o]), base.number.eq(block.rank[o])]
                     with m.Case(CellMode.FOLLOW):
                         m.d.comb += base.number.eq(block.coordinate << 4)
-            m.submodules[f"key_{n}"] = key = ScaledSum()
-            lane_index = Signal(range(LANES), name=f"lane_index_{n}")
-            with m.If(scatter):
-                for lane in range(LANES):
-                    with m.If(block.lanes[lane]):
-                        m.d.comb += lane_index.eq(lane)
-            m.d.comb += [
-                key.base.eq(context.key),
-                key.step.eq(row.result_step),
-                key.advance.eq(advance),
-                keys[n].eq(key.o),
-            ]
-            with m.If(row.result_mode == ResultMode.KEY):
-                m.d.comb += key.number.eq(Cat(lane_index, block.coordinate))
+
+        key, second_block = self._keys(m, advance)
 
         # A lookup and its item leave together.
         m.submodules.lookups = lookups = Queue(lookup(config), 2)
@@ -192,7 +183,8 @@ class Placer(wiring.Component):
         single = dot | scatter
         m.d.comb += request.count.eq(Mux(single & (out.placed.count != 0), 1, out.placed.count))
         for n in range(PAIR):
-            lane, block = Mux(single, keys[n][:4], 0), keys[n][4:]
+            lane = Mux(single, key[:LANE_BITS], 0)
+            block = Mux(dot, key[LANE_BITS:], second_block) if n else key[LANE_BITS:]
             copied = self._copied(m, block, entry_in.copy, n)
             skewed = self.kernel.accumulate & is_skewed(copied)
             m.d.comb += [
@@ -201,6 +193,30 @@ class Placer(wiring.Component):
                 out.placed.block[n].index.eq(lane ^ Mux(skewed, BANK_SKEW, 0)),
                 out.placed.block[n].place.eq(block),
             ]
+
+    def _keys(self, m: Module, advance: Value) -> tuple[Value, Value]:
+        """Return the key of an item's first lane, and the number of its second block in AXPY.
+
+        Only SCATTER multiplies, and its items have one block: AXPY's step is 1, and a dot fiber has
+        one key.
+        """
+        context, blocks = self.context.payload, self.i.payload.block
+        row = self.kernel.row[self._config.rows - 1]
+        m.submodules.key = key = ScaledSum(COORDINATE_BITS)
+        lane_index = Signal(LANE_BITS)
+        with m.If(self.kernel.leaf_mode == LeafMode.SCATTER):
+            for lane in range(LANES):
+                with m.If(blocks[0].lanes[lane]):
+                    m.d.comb += lane_index.eq(lane)
+        m.d.comb += [
+            key.base.eq(context.key),
+            key.step.eq(row.result_step),
+            key.advance.eq(advance),
+        ]
+        with m.If(row.result_mode == ResultMode.KEY):
+            m.d.comb += key.number.eq(Cat(lane_index, blocks[0].coordinate))
+        second = (context.key[LANE_BITS:] + blocks[1].coordinate)[:BLOCK_COORDINATE_BITS]
+        return key.o, delayed(m, second, ScaledSum.latency, advance=advance)
 
     def _turn(self, m: Module, context: data.View, ends: Signal, result_ends: Value) -> Signal:
         """Return the number of the leaf fiber within its result fiber, modulo the copies."""

@@ -2,39 +2,48 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import COORDINATE_BITS, POSITION_BITS
 
-DIGIT = 10
-"""Bits of ``number`` that the first stage multiplies at once."""
-
 
 class ScaledSum(wiring.Component):
-    """``o = base + number * step`` modulo 2^32, `latency` advances later.
+    """``o = base + number * step`` modulo ``2**width``, `latency` advances later.
 
     ``advance`` moves the pipeline; while it is low, all registers hold. ``step`` is constant.
     """
 
     latency = 2
 
-    base: In(POSITION_BITS)
-    number: In(COORDINATE_BITS)
-    step: In(POSITION_BITS)
-    advance: In(1)
-    o: Out(POSITION_BITS)
+    def __init__(self, width: int = POSITION_BITS) -> None:
+        self._width = width
+        super().__init__(
+            {
+                "base": In(width),
+                "number": In(COORDINATE_BITS),
+                "step": In(width),
+                "advance": In(1),
+                "o": Out(width),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        base = Signal(POSITION_BITS, reset_less=True)
-        products = []
-        for low in range(0, COORDINATE_BITS, DIGIT):
-            product = Signal(POSITION_BITS - low, name=f"product_{low}", reset_less=True)
-            with m.If(self.advance):
-                m.d.sync += product.eq(self.number[low : low + DIGIT] * self.step)
-            products.append(product << low)
+        base = Signal(self._width, reset_less=True)
+        product = Signal(self._width, reset_less=True)
+        o = Signal(self._width, reset_less=True)
+        # Each two bits of the step choose a multiple of the number: half the terms of single bits.
+        triple = Signal(COORDINATE_BITS + 2)
+        m.d.comb += triple.eq(self.number * 3)
+        terms = []
+        for low in range(0, self._width, 2):
+            one, two = self.step[low], self.step[low + 1]
+            simple = Mux(one, self.number, 0) | Mux(two, self.number << 1, 0)
+            term = Mux(one & two, triple, simple)
+            terms.append(term[: self._width - low] << low)
         with m.If(self.advance):
-            m.d.sync += [base.eq(self.base), self.o.eq(sum(products, base))]
+            m.d.sync += [base.eq(self.base), product.eq(sum(terms)), o.eq(base + product)]
+        m.d.comb += self.o.eq(o)
         return m
