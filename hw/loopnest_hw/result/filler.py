@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import tokens
 from ..config import COORDINATE_BITS, LANES, WIDE_BITS
-from ..register import payload_register
+from ..formal import FORMAL
 
 _LANE_BITS = LANES.bit_length() - 1
 _COUNT_BITS = COORDINATE_BITS + 1 - _LANE_BITS
@@ -22,7 +22,7 @@ class Filler(wiring.Component):
     block; untouched lanes are ``fill``. A fiber of size 0 is one item with mask 0. Blocks from
     ``size`` on pass unchanged; items with mask 0 and without ``last`` are dropped.
 
-    The latency is one cycle; one block leaves per cycle.
+    A block leaves in the cycle in which it arrives, one per cycle.
 
     Members
     -------
@@ -41,21 +41,30 @@ class Filler(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        arriving, leaving = self.i.payload, payload_register(m, self.o)
+        arriving, leaving = self.i.payload, self.o.payload
+
+        def block_count(size: Value) -> Value:
+            return ((size + (LANES - 1)) >> _LANE_BITS)[:_COUNT_BITS]
+
+        def lanes_of_last(size: Value) -> Value:
+            # If the size is a multiple of 16, all lanes of the last block are set.
+            ragged = (Const(1, LANES) << size[:_LANE_BITS]) - 1
+            return Mux(size[:_LANE_BITS].any(), ragged, ~0)[:LANES]
 
         blocks = Signal(_COUNT_BITS)
-        last_mask = Signal(LANES)
-        m.d.sync += [
-            blocks.eq((self.size + (LANES - 1)) >> _LANE_BITS),
-            # If the size is a multiple of 16, all lanes of the last block are set.
-            last_mask.eq(
-                Mux(
-                    self.size[:_LANE_BITS].any(),
-                    (Const(1, LANES) << self.size[:_LANE_BITS]) - 1,
-                    ~0,
-                )
-            ),
-        ]
+        last_mask = Signal(LANES, init=~0)
+        m.d.sync += [blocks.eq(block_count(self.size)), last_mask.eq(lanes_of_last(self.size))]
+        if platform == FORMAL:
+            # The contract: the settings are constant.
+            settings = Cat(self.size, self.full, self.fill)
+            before = Signal.like(settings)
+            size_before = before[: len(self.size)]
+            m.d.sync += before.eq(settings)
+            m.d.comb += [
+                Assume(~self.i.valid | (settings == before)),
+                Assert(blocks == block_count(size_before)),
+                Assert(last_mask == lanes_of_last(size_before)),
+            ]
 
         following = Signal(_COUNT_BITS)  # the fiber's next block
         passed = Signal()  # the arriving block has been passed: only its `last` is left
@@ -76,25 +85,25 @@ class Filler(wiring.Component):
             done.eq(last | ~(fills | (passes & arriving.last))),
         ]
 
-        room = ~self.o.valid | self.o.ready
-        m.d.comb += self.i.ready.eq(room & (done | ~self.full))
-        with m.If(room):
-            m.d.sync += [
-                self.o.valid.eq(self.i.valid & (passes | fills | ends | ~self.full)),
-                leaving.eq(arriving),
-            ]
-            with m.If(self.full):
-                m.d.sync += [leaving.last.eq(last), leaving.final.eq(last & arriving.final)]
-                with m.If(inside):
-                    m.d.sync += leaving.mask.eq(Mux(closing, last_mask, ~0))
-                    m.d.sync += leaving.coordinate.eq(following)
-                for lane in range(LANES):
-                    with m.If(inside & ~(passes & arriving.mask[lane])):
-                        m.d.sync += leaving.value[lane].eq(self.fill)
-            with m.If(self.i.valid & self.full):
-                m.d.sync += passed.eq((passed | passes) & ~done)
-                with m.If(done & arriving.last):
-                    m.d.sync += following.eq(0)
-                with m.Elif(inside & (passes | fills)):
-                    m.d.sync += following.eq(following + 1)
+        moves = Signal()
+        m.d.comb += [
+            self.o.valid.eq(self.i.valid & (passes | fills | ends | ~self.full)),
+            leaving.eq(arriving),
+            moves.eq(~self.o.valid | self.o.ready),
+            self.i.ready.eq(moves & (done | ~self.full)),
+        ]
+        with m.If(self.full):
+            m.d.comb += [leaving.last.eq(last), leaving.final.eq(last & arriving.final)]
+            with m.If(inside):
+                m.d.comb += leaving.mask.eq(Mux(closing, last_mask, ~0))
+                m.d.comb += leaving.coordinate.eq(following)
+            for lane in range(LANES):
+                with m.If(inside & ~(passes & arriving.mask[lane])):
+                    m.d.comb += leaving.value[lane].eq(self.fill)
+        with m.If(self.i.valid & self.full & moves):
+            m.d.sync += passed.eq((passed | passes) & ~done)
+            with m.If(done & arriving.last):
+                m.d.sync += following.eq(0)
+            with m.Elif(inside & (passes | fills)):
+                m.d.sync += following.eq(following + 1)
         return m
