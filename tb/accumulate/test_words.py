@@ -99,7 +99,7 @@ async def blocks_and_words(dut: Any, traffic: tuple[float, float, float]) -> Non
             ports["find__payload"] = {"place": place, "remove": 1}
         ports["mask__ready"] = ready = rng.random() < find_pace
         await RisingEdge(dut.clk)
-        if ports["new"]:
+        if ports["added"]:
             place = ports["place"]
             assert (place["context"], place["word"]) == entering[0][:2]
             assert entering[0][:2] not in masks
@@ -107,7 +107,7 @@ async def blocks_and_words(dut: Any, traffic: tuple[float, float, float]) -> Non
         assert ports["busy"] == bool(entering)
         if entering and not ports["stalled"]:
             context, word_number, bank = entering.popleft()
-            assert ports["new"] == ((context, word_number) not in masks)
+            assert ports["added"] == ((context, word_number) not in masks)
             masks[context, word_number] = masks.get((context, word_number), 0) | 1 << bank
             settled[context] = 0
             seen["entered"] += 1

@@ -209,8 +209,8 @@ class Directory(wiring.Component):
                 first[half].eq(~Array(used)[place.context].bit_select(place.word[GROUP_BITS:], 1)),
                 words[half].hold.eq(adding[half] & ~goes[half]),
             ]
-            m.d.sync += adding[half].eq(words[half].new | (adding[half] & ~goes[half]))
-            with m.If(words[half].new):
+            m.d.sync += adding[half].eq(words[half].added | (adding[half] & ~goes[half]))
+            with m.If(words[half].added):
                 m.d.sync += place.eq(words[half].place)
         for half, (place, write) in enumerate(zip(places, writes, strict=True)):
             bit = Signal(width, name=f"bit_{half}")

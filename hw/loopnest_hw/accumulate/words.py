@@ -33,7 +33,7 @@ class Words(wiring.Component):
     -------
     put : In(stream)
         A block to enter.
-    new : Out(1), place : Out
+    added : Out(1), place : Out
         The block ``place`` is entered in this cycle, and it is its word's first one.
     hold : In(1)
         No word's first block is entered.
@@ -57,7 +57,7 @@ class Words(wiring.Component):
         super().__init__(
             {
                 "put": In(stream.Signature(place_layout(config))),
-                "new": Out(1),
+                "added": Out(1),
                 "place": Out(place_layout(config)),
                 "hold": In(1),
                 "stalled": Out(1),
@@ -313,7 +313,7 @@ class Words(wiring.Component):
                     done.eq(1),
                     entered.enable.eq(1),
                     entered.insert.eq(1),
-                    self.new.eq(1),
+                    self.added.eq(1),
                     displaces.eq(Mux(spare_valid, spare_further, searching)),
                 ]
         with m.If(again):
