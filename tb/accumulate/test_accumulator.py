@@ -79,11 +79,11 @@ def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
         span = list(range(5, 8 * BANKS, BANKS))
     elif kind == "crowded":  # more blocks than slots
         shortest = length = 3 * slots
-        count = 12 if slots < 16 else 4
+        count = bench.count(12) if slots < 16 else 4
         span = rng.sample(range(4 * slots), 3 * slots)
     elif kind == "collide":  # all in the same sets, as many as there are slots
         shortest = length = 2 * slots
-        count = 12 if slots < 16 else 4
+        count = bench.count(12) if slots < 16 else 4
         same = colliding(config)
         span = rng.sample(same, min(len(same), slots))
     elif kind == "wide":

@@ -101,7 +101,7 @@ class Chip(wiring.Component):
             command.pe_error.eq(pe.error),
             sweep.running.eq(~command.hold),
             sweep.ended.eq(command.ended),
-            pe.sweep.eq(sweep.sweep),
+            pe.sweep.eq(sweep.clear),
             pe.sweep_set.eq(sweep.set),
             command.dispatcher_error.eq(dispatcher.error),
             command.reads_idle.eq(reads.idle),

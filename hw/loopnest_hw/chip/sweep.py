@@ -22,7 +22,7 @@ class Sweep(wiring.Component):
         The PE is not in reset.
     ended : In(1)
         In the last cycle of ``running``: the kernel has ended.
-    sweep : Out(1), set : Out
+    clear : Out(1), set : Out
         The set to clear.
     """
 
@@ -31,7 +31,7 @@ class Sweep(wiring.Component):
             {
                 "running": In(1),
                 "ended": In(1),
-                "sweep": Out(1, init=1),
+                "clear": Out(1, init=1),
                 "set": Out(set_bits(config)),
             }
         )
@@ -40,8 +40,8 @@ class Sweep(wiring.Component):
         m = Module()
         ran = Signal()
         m.d.sync += ran.eq(self.running & ~self.ended)
-        with m.If(self.sweep):
-            m.d.sync += [self.set.eq(self.set + 1), self.sweep.eq(~self.set.all())]
+        with m.If(self.clear):
+            m.d.sync += [self.set.eq(self.set + 1), self.clear.eq(~self.set.all())]
         with m.If(ran & ~self.running):
-            m.d.sync += self.sweep.eq(1)
+            m.d.sync += self.clear.eq(1)
         return m
