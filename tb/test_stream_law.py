@@ -147,7 +147,8 @@ LAWS = {
         constant=["replayable"],
     ),
     "Drain": Law(unit=lambda: Drain(CONFIG), outputs=["o", "walk"], constant=["pairs"]),
-    "Eviction": Law(unit=lambda: Eviction(CONFIG), outputs=["walk"]),
+    # the directory holds the word while its blocks leave
+    "Eviction": Law(unit=lambda: Eviction(CONFIG), outputs=["walk"], constant=["top"]),
     "Accumulator": Law(
         unit=lambda: Accumulator(CONFIG),
         outputs=["found", "o", "retired"],
