@@ -130,9 +130,8 @@ class Slots:
         def touched(n: int) -> int:
             if kind == "one lane":
                 return 1 << rng.randrange(LANES)
-            if (
-                kind == "apart"
-            ):  # from the block before, in lanes and in banks: a skew swaps in fours
+            if kind == "apart":
+                # from the block before, in lanes and in banks: a skew swaps in fours
                 fours = 0xF0F0 if n % 2 else 0x0F0F
                 return fours & rng.getrandbits(LANES) or fours
             return rng.choice(lanes)

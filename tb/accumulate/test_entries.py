@@ -111,22 +111,19 @@ async def lookups_and_walks(dut: Any, kind: str, stall: float) -> None:
     for cycle in range(cycles):
         await FallingEdge(dut.clk)
         # what is written was decided in the last cycle
-        ports["write"] = [
-            {name: value for name, value in write.items() if not name.startswith("_")}
-            for write in [*writes, *[{"enable": 0}] * (PAIR - len(writes))]
-        ]
+        whole = writes
         # one that is not new may be an update
         ports["update"] = {"enable": 0}
         if writes and not writes[0]["insert"] and rng.random() < 0.5:
             first = writes[0]
             touched = first["entry"]["touched"]
             ports["update"] = {"enable": 1, "where": first["where"], "touched": touched}
-            others = [
-                {name: value for name, value in write.items() if not name.startswith("_")}
-                for write in writes[1:]
-            ]
-            ports["write"] = [*others, *[{"enable": 0}] * (PAIR - len(others))]
+            whole = writes[1:]
             seen["late"] += 1
+        ports["write"] = [
+            {name: value for name, value in write.items() if not name.startswith("_")}
+            for write in [*whole, *[{"enable": 0}] * (PAIR - len(whole))]
+        ]
         for write in writes:
             place, where, entry = write["_place"], write["_where"], write["entry"]
             tags.at[where], tags.where[place], tags.entries[place] = place, where, entry
@@ -154,8 +151,6 @@ async def lookups_and_walks(dut: Any, kind: str, stall: float) -> None:
         ports["read"] = [
             {"enable": 0} if read is None else {"enable": 1, "at": read[1]} for read in new_reads
         ]
-        for n, read in enumerate(reading):
-            ports.noise("key", rng) if read is None and n == 0 and reading[1] is None else None
         ports["key"] = [
             layout((0, rng.randrange(1 << 16))) if read is None else layout(read[0])
             for read in reading

@@ -142,7 +142,7 @@ async def random_fibers(dut: Any, mode: int, accumulate: int, stall: float) -> N
     items: list[dict[str, Any]] = []
     contexts: list[dict[str, Any]] = []
     expected: list[tuple[Token, bool, place.Item]] = []
-    for n in range(bench.count(100)):
+    for n in range(bench.count(120)):
         context = random_token(rng)
         # Stale items come first.
         stale = bool(accumulate) and n < 20
@@ -208,7 +208,7 @@ async def random_fibers(dut: Any, mode: int, accumulate: int, stall: float) -> N
     assert [lookup_value(item) for item in asked.received] == [want for _, want in lookups]
     assert {item["epoch"] for item in asked.received} <= {epoch, 1 - epoch}
     assert retired.received == [0] * sum(item.retires for _, _, item in expected)
-    assert len(sink.received) == len(results) >= bench.count(45)
+    assert len(sink.received) == len(results) >= bench.count(50)
     if not stall:
         least = len(items) + sum(context["null"] for context in contexts)
         assert sink.cycles[-1] - sink.cycles[0] < least, "not one item per cycle"
