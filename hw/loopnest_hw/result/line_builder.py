@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import tokens
+from ..arith.wire import wire
 from ..config import ADDRESS_BITS, LINE_BYTES
 from ..queue import SkidBuffer
 
@@ -135,7 +136,8 @@ class LineBuilder(wiring.Component):
         # Bytes beyond a line's end wrap around to its beginning, which belongs to the next line.
         moved: Value = placed.data.replicate(LINE_BYTES // self._chunk_bytes)
         for bit, k in enumerate(place_bits):
-            moved = Mux(placed.place[bit], moved.rotate_left(8 << k), moved)
+            turned = Mux(placed.place[bit], moved.rotate_left(8 << k), moved)
+            moved = wire(m, f"moved_{k}", turned)
         for k in range(units):
             unit = slice(8 * self._unit_bytes * k, 8 * self._unit_bytes * (k + 1))
             m.d.comb += merged[unit].eq(Mux(placed.here[k], moved[unit], line.data[unit]))
