@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
+from ..arith.wire import wire
 from ..unary import lowest
 from .place import TABLES, WAYS
 from .priority import at_least, number
@@ -93,7 +94,7 @@ def chosen(m: Module, free: Value, number_: Value) -> Signal:
         """Return the ways, in an order that begins with the preferred one; or back again."""
         for bit in range(2):
             other = Cat(way[w ^ 1 << bit] for w in range(WAYS))
-            way = Mux(number_[bit], other, way)
+            way = wire(m, "swapped", Mux(number_[bit], other, way))
         return way
 
     picked = Signal(TABLES * WAYS, name="picked")
