@@ -50,6 +50,19 @@ def test_more_nodes_than_the_accumulator_holds() -> None:
     np.testing.assert_array_equal(bfs(few, graph, 0), np.where(np.isinf(steps), -1, steps))
 
 
+def test_more_nodes_than_a_loop_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two panels of nodes: a step adds what it finds of each."""
+    graph = random_graph(4, nodes=24, density=0.1)
+    triangles = count_triangles(CHIPS["int8"], graph)
+    monkeypatch.setattr("loopnest.formats.panels.PANEL", 16)
+    steps = csgraph.shortest_path(graph, unweighted=True, indices=5)
+    got = bfs(CHIPS["int8"], graph, 5)
+    np.testing.assert_array_equal(np.where(got < 0, np.inf, got), steps)
+    lengths = csgraph.dijkstra(graph, indices=5)
+    np.testing.assert_array_equal(sssp(CHIPS["bf16"], graph, 5), lengths)
+    assert count_triangles(CHIPS["int8"], graph) == triangles > 0
+
+
 def reports(chip, run):
     """Return the reports of all statements that a function computes."""
     found, compute = [], chip.compute

@@ -265,12 +265,17 @@ class Operand:
         """
         self._totals |= {key: profile.totals() for key, profile in self._profiles.items()}
         self._profiles.clear()
+        self.__dict__.pop("_by_mode", None)
         of_zeros = (other for _, other in self._without.values() if other is not None)
         for other in (*of_zeros, *self._stored_as.values()):
             other.forget_counts()
 
     def coordinates(self) -> list[NDArray[np.int64]] | None:
         """Return the stored entries' coordinates by mode; None if every coordinate is stored."""
+        return None if self._by_mode is None else list(self._by_mode)
+
+    @lazy
+    def _by_mode(self) -> list[NDArray[np.int64]] | None:
         if isinstance(self.source, Tensor):
             return self.source.stored_entries()[0]
         if sp.issparse(self.source):

@@ -161,7 +161,8 @@ def decode(
             owner = fiber[word]
             coordinate = (array.words[number].astype(np.int64) >> BLOCK_MASK_BITS)[word]
             coordinate = coordinate * LANES + lane
-            before = np.searchsorted(owner, np.arange(len(position)))
+            counts = np.bincount(owner, minlength=len(position))
+            before = np.cumsum(counts) - counts
             position = child[owner] + (np.arange(len(owner)) - before[owner]) * span[l + 1]
         found = [c[owner] for c in found] + [coordinate]
     return found, position

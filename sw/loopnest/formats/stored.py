@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from loopnest_hw.config import NumberFormat
 
 from ..arguments import check_mode_order, check_shape, flag, sequence
+from ..lazy import lazy
 from . import numbers, pack, panels
 from . import values as values_of
 from .arraylike import ArrayMethods
@@ -112,7 +113,7 @@ class StoredTensor(ArrayMethods):
         """Number of positions of a node in front of each level, and after the last."""
         return pack.spans(self.sizes, self.levels)
 
-    @property
+    @lazy
     def nnz(self) -> int:
         """Stored entries; a dense level stores all of its coordinates."""
         return len(self._decoded()[1])
