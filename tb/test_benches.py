@@ -17,6 +17,10 @@ BENCHES = Path(__file__).parent
 ELSEWHERE = {
     "arith.adder": "arith/test_presence.py",
     "arith.multiplier": "arith/test_presence.py",
+    "cache.epoch": "cache/test_cache.py",
+    "cache.misses": "cache/test_cache.py",
+    "cache.waiters": "cache/test_bank.py",
+    "cache.window": "cache/test_crossbar.py",
     "leaf.lane": "leaf/test_lanes.py",
 }
 """Modules whose units are tested by another bench."""

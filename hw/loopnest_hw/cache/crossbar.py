@@ -1,0 +1,81 @@
+"""The crossbar from the clients' windows to the banks."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..queue import Queue
+from ..stream.round_robin import RoundRobin
+from ..unary import one_of
+from .geometry import CacheConfig, lookup, request
+from .window import Window
+
+BANK_STAGES = 2
+"""Queue depth before a bank: the smallest for one item per cycle and a registered ready."""
+
+
+class Crossbar(wiring.Component):
+    """Sends requests of the clients to their banks: of each bank, those of one line per cycle.
+
+    Each client has a `Window`, which offers each bank one request. A bank's leader is the next
+    client in turn that has a request for it, and every client whose offer has the leader's line
+    goes with it: a line that all clients request costs one lookup. A client's further requests of
+    the same line go in the next cycles, since it takes one reply per cycle anyway. So a bank
+    compares one line with one of each client, not with all of each window.
+
+    A request is at its bank two cycles after its transfer. It waits for at most ``clients - 1``
+    others of each older request of its own client for the bank, and of itself.
+
+    Members
+    -------
+    i : array of streams of `geometry.request`, in
+        Ready while the client's window has a place.
+    o : array of streams of `geometry.lookup`, out
+        To each bank. The slot of a client that is not in the group is undefined.
+    waits : Out(clients)
+        Clients that have an older request than this cycle's that was not sent in this cycle.
+    """
+
+    def __init__(self, config: CacheConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(request(config))).array(config.clients),
+                "o": Out(stream.Signature(lookup(config))).array(config.banks),
+                "waits": Out(config.clients),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+        windows = [Window(config) for _ in range(config.clients)]
+        for n, window in enumerate(windows):
+            m.submodules[f"window_{n}"] = window
+            wiring.connect(m, wiring.flipped(self.i[n]), window.i)
+            m.d.comb += self.waits[n].eq((window.wants & ~window.granted).any())
+
+        for b in range(config.banks):
+            m.submodules[f"arbiter_{b}"] = arbiter = RoundRobin(config.clients)
+            m.submodules[f"queue_{b}"] = queue = Queue(lookup(config), BANK_STAGES)
+            wants = Cat(window.wants[b] for window in windows)
+            line = Signal(config.upper_bits, name=f"line_{b}")
+            joins = Signal(config.clients, name=f"joins_{b}")
+            m.d.comb += [
+                arbiter.requests.eq(wants),
+                arbiter.granted.eq(queue.i.ready),
+                line.eq(one_of((arbiter.grant[n], w.upper[b]) for n, w in enumerate(windows))),
+                joins.eq(Cat(w.wants[b] & (w.upper[b] == line) for w in windows)),
+                queue.i.valid.eq(wants.any()),
+                queue.i.payload.upper.eq(line),
+                queue.i.payload.group.mask.eq(joins),
+            ]
+            for n, window in enumerate(windows):
+                m.d.comb += [
+                    window.granted[b].eq(joins[n] & queue.i.ready),
+                    queue.i.payload.group.slot[n].eq(window.slot[b]),
+                ]
+            wiring.connect(m, queue.o, wiring.flipped(self.o[b]))
+        return m

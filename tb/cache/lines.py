@@ -1,0 +1,108 @@
+"""Lines that are written while they are read: which answers are right."""
+
+import random
+from collections import defaultdict
+
+from loopnest_hw.config import LINE_BYTES
+
+
+def content(line: int, version: int) -> int:
+    """Return the data of a line after this number of writes."""
+    return random.Random(line << 32 | version).getrandbits(8 * LINE_BYTES)
+
+
+class Lines:
+    """The lines of memory, each with the number of its writes, and what the law allows to read.
+
+    A read that is requested after an invalidation was accepted must not return the line as it was
+    before the write that the invalidation followed.
+    """
+
+    def __init__(self) -> None:
+        self._writes: dict[int, int] = defaultdict(int)
+        self._oldest: dict[int, int] = defaultdict(int)
+
+    def write(self, line: int) -> int:
+        """Write the line; return its version, which is for the invalidation."""
+        self._writes[line] += 1
+        return self._writes[line]
+
+    def data(self, line: int) -> int:
+        """Return the line."""
+        return content(line, self._writes[line])
+
+    def invalidated(self, line: int, version: int) -> None:
+        """The invalidation that followed the write of this version was accepted."""
+        self._oldest[line] = max(self._oldest[line], version)
+
+    def oldest(self, line: int) -> int:
+        """Return the oldest version that a read requested now may return."""
+        return self._oldest[line]
+
+    def check(self, line: int, oldest: int, data: int) -> None:
+        """Assert that the data is the line, of this version or newer."""
+        versions = range(oldest, self._writes[line] + 1)
+        right = {content(line, version) for version in versions}
+        stale = data in {content(line, version) for version in range(oldest)}
+        assert data in right, f"line {line}: {'stale' if stale else 'wrong'}, {data:#x}"
+
+
+class Memory:
+    """Answers reads late and in any order; a read sees its line at its request or at its answer.
+
+    Parameters
+    ----------
+    latency : (int, int)
+        Smallest and largest number of cycles from a request to its answer.
+    errors : float
+        Probability of an error.
+    """
+
+    def __init__(
+        self, lines: Lines, rng: random.Random, *, latency: tuple[int, int], errors: float = 0.0
+    ) -> None:
+        self._lines = lines
+        self._rng = rng
+        self._latency = latency
+        self._errors = errors
+        self._waiting: list[tuple[int, int, int, int | None]] = []
+        self.reads = 0
+        self.max_in_flight = 0
+        self.failed: dict[int, int] = {}
+        """The cycle of the last error of each line that had one."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether every read was answered."""
+        return not self._waiting
+
+    @property
+    def in_flight(self) -> int:
+        """The number of reads that were not answered yet."""
+        return len(self._waiting)
+
+    def read(self, cycle: int, key: int, line: int) -> None:
+        """Take a read; no other one in flight may have this key."""
+        assert all(other != key for _, other, _, _ in self._waiting), f"key {key} is in use"
+        early = self._lines.data(line) if self._rng.random() < 0.5 else None
+        due = cycle + self._rng.randint(*self._latency)
+        self._waiting.append((due, key, line, early))
+        self.reads += 1
+        self.max_in_flight = max(self.max_in_flight, len(self._waiting))
+
+    def answer(self, cycle: int) -> tuple[int, int, bool] | None:
+        """Return the answer of this cycle: key, data, and whether it is an error."""
+        due = [item for item in self._waiting if item[0] <= cycle]
+        if not due:
+            return None
+        item = self._rng.choice(due)
+        self._waiting.remove(item)
+        _, key, line, early = item
+        if self._rng.random() < self._errors:
+            self.failed[line] = cycle
+            return key, self._rng.getrandbits(8 * LINE_BYTES), True
+        return key, self._lines.data(line) if early is None else early, False
+
+    def forget(self) -> None:
+        """Drop what is in flight."""
+        self._waiting.clear()
