@@ -30,11 +30,12 @@ import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import amaranth
 import cocotb
 import cocotb_tools.config
 from amaranth.lib import wiring
@@ -42,6 +43,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb_tools.runner import get_runner
 
+import loopnest_hw
 from loopnest_hw.generate import to_verilog
 from loopnest_hw.processes import start_processes
 from loopnest_sim.build import build_once, compile_verilog, digest, find_verilator, run_tool
@@ -137,8 +139,7 @@ def run_bench(
     if recorder is not None:
         recorder(run, component)
         return
-    # coverage is reported by source lines
-    text = to_verilog(component, top, sources=bool(COVERAGE))
+    text = generate_once(component, top)
     if simulator in ICARUS_STANDARDS:
         text = start_processes(text)
     simulate(run, text, simulator)
@@ -224,6 +225,40 @@ def _keep_coverage(folder: Path, source: Path, data: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, folder / source.name)
     shutil.copyfile(data, folder / f"{uuid.uuid4().hex}.dat")
+
+
+def generate_once(component: wiring.Component, top: str) -> str:
+    """Return the Verilog of a component, generated once for all runs with these parameters."""
+    if COVERAGE:  # which is reported by source lines
+        return to_verilog(component, top, sources=True)
+    described = describe(component)
+    if " at 0x" in described:  # something whose text is its address
+        return to_verilog(component, top)
+
+    def build(folder: Path) -> None:
+        (folder / "unit.v").write_text(to_verilog(component, top))
+
+    name = f"{top}-{digest(described, amaranth.__version__, *_sources())}.text"
+    return (build_once(BUILD / name, build) / "unit.v").read_text()
+
+
+def describe(component: wiring.Component) -> str:
+    """Return a text that tells the component from others: its class, ports and parameters."""
+    parameters = {
+        name: describe(value) if isinstance(value, wiring.Component) else repr(value)
+        for name, value in sorted(vars(component).items())
+        # not what Amaranth keeps
+        if name not in component.signature.members and not re.match("_[A-Z]", name)
+    }
+    kind = type(component)
+    return f"{kind.__module__}.{kind.__qualname__} {component.signature!r} {parameters}"
+
+
+@cache
+def _sources() -> list[str]:
+    """Return the text of all files on which the Verilog of a component depends."""
+    folders = (Path(loopnest_hw.__path__[0]), Path(__file__).parent)
+    return [path.read_text() for folder in folders for path in sorted(folder.rglob("*.py"))]
 
 
 def _build(text: str, top: str, simulator: str, waves: bool, optimise: bool) -> Path:

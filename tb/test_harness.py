@@ -1,5 +1,6 @@
 """The harness itself: benches of correct components pass, benches of broken ones fail."""
 
+import uuid
 from typing import Any
 
 import cocotb
@@ -9,7 +10,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tb.formal import Contract, prove_stream_law
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import SIMULATORS, bench, describe, generate_once, run_bench
 from tb.streams import Sink, Source, decode, encode
 
 ITEM = data.StructLayout(
@@ -138,6 +139,25 @@ def test_broken(simulator: str, fault: str, message: str, monkeypatch: Any) -> N
     with pytest.raises(AssertionError) as error:
         run_bench(Stage(fault), module=__name__, simulator=simulator, parameters=parameters, seed=7)
     assert message in str(error.value)
+
+
+def test_text_is_of_its_component(monkeypatch: Any) -> None:
+    """Equal components share a text; another parameter, port or class makes another one."""
+    assert describe(Stage()) == describe(Stage())
+    texts = {describe(unit) for unit in (Stage(), Stage("valid"), Queue(), Gated())}
+    assert len(texts) == 4
+    generated = []
+
+    def generate(component: Any, top: str, **options: Any) -> str:
+        generated.append(component)
+        return top
+
+    monkeypatch.setattr("tb.harness.to_verilog", generate)
+    stages = [Stage("new"), Stage("new"), Stage(object()), Stage(object())]
+    top = f"unit_{uuid.uuid4().hex}"
+    assert [generate_once(stage, top) for stage in stages] == [top] * 4
+    # an object without parameters of its own in its text is not known again
+    assert generated == [stages[0], *stages[2:]]
 
 
 def test_no_tests() -> None:
