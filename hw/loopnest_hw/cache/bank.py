@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..accumulate.priority import number
 from ..config import LINE_BYTES
+from ..formal import FORMAL
 from ..queue import Queue
 from ..unary import lowest, one_of
 from .epoch import tag_clear
@@ -302,4 +303,38 @@ class Bank(wiring.Component):
         m.d.sync += self.waits.eq(Mux(answers, answered.mask, left))
         with m.If(answers):
             m.d.sync += [slots.eq(answered.slot), error.eq(of_replay & replay.error)]
+
+        if platform == FORMAL:
+            # The law of invalidation, for one line, and for any one of its invalidations: after it,
+            # no lookup finds a way whose line was requested from memory before.
+            line = Signal(config.upper_bits, init=1)
+            here = at == set_of(config, line)
+            after = Signal()
+            old = Signal(config.ways)  # ways whose lines were requested before
+            with m.If(look_done & invalidates & (upper == line) & self.fill_data[0]):
+                m.d.sync += after.eq(1)
+            with m.If(self.missed & here):
+                m.d.sync += old.eq(Mux((upper == line) & ~after, old | replaced, old & ~replaced))
+            found = matches & (self.hit | self.joined).replicate(config.ways)
+            m.d.comb += [
+                Assert(~after | (upper != line) | ((found & old) == 0)),
+                Assert(~self.missed | ((replaced & pending) == 0)),
+            ]
+            # the tags of its set, as they are in the memory
+            copy = Signal(tag_row(config))
+            copy_read = Signal(tag_row(config))
+            with m.If(tag_write.en & (tag_write.addr == set_of(config, line))):
+                m.d.sync += copy.eq(tag_write.data)
+            with m.If(tag_read.addr == set_of(config, line)):
+                m.d.sync += copy_read.eq(copy)
+            has = [w.valid & (w.tag == tag_of(config, line)) for w in copy.way]
+            m.d.comb += [
+                Assume(~here | (tag_read.data == copy_read)),
+                # a sweep begins in a reset
+                Assume(~self.clear.sweeping | ~(looking | waiters.o.valid)),
+                Assert(~here | (row == copy)),
+                Assert(~of_look | (looking & ~of_replay & (at == set_of(config, upper)))),
+                Assert(~after | ((Cat(has) & old) == 0)),
+                Assert((Cat(has) & (Cat(has) - 1)[: config.ways]) == 0),
+            ]
         return m

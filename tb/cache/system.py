@@ -1,0 +1,179 @@
+"""What surrounds the cache in its benches: clients, memory ports and writers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import cocotb
+from cocotb.triggers import ClockCycles, RisingEdge
+
+from loopnest_hw.cache.cache import events
+from loopnest_hw.cache.geometry import CacheConfig, fill, read, reply, request
+from tb.cache.lines import Lines, Memory
+from tb.harness import bench
+from tb.streams import decode, encode
+
+
+class System:
+    """Clients that request lines, memory ports, and writers, around the cache.
+
+    Parameters
+    ----------
+    next_line : callable
+        Returns a client's next line, or None.
+    latency, errors
+        As `Memory`.
+    pause : float
+        Probability that a client or a writer waits, and that a memory is not ready, in a cycle.
+    checked : bool
+        Compare the data (slow).
+    """
+
+    def __init__(
+        self,
+        dut: Any,
+        next_line: Callable[[int], int | None],
+        *,
+        latency: tuple[int, int],
+        errors: float = 0.0,
+        pause: float = 0.0,
+        checked: bool = True,
+    ) -> None:
+        self.dut = dut
+        self.config = CacheConfig(**bench.parameters["config"])
+        self._rng = bench.rng()
+        self.next_line = next_line
+        self._pause = pause
+        self._checked = checked
+        self.content = Lines()
+        self.memory = [
+            Memory(self.content, bench.rng(), latency=latency, errors=errors)
+            for _ in range(self.config.ports)
+        ]
+        clients = range(self.config.clients)
+        self._free = [list(range(1 << self.config.slot_bits)) for _ in clients]
+        self._offered: list[dict[str, int] | None] = [None for _ in clients]
+        self.waiting: list[dict[int, tuple[int, int, int]]] = [{} for _ in clients]
+        self.writes: list[list[tuple[int, int]]] = [[] for _ in range(self.config.ports)]
+        self.answers = [0 for _ in clients]
+        self.errors = 0
+        self.longest = 0
+        self.cycle = 0
+        self.events = dict.fromkeys(events(self.config).members, 0)
+        self.quiet = False
+        self._handles = {
+            name: getattr(dut, name)
+            for name in dir(dut)
+            if name.startswith(("request__", "reply__", "written__", "memory__", "fill__"))
+        }
+        self._data: list[int] = []
+        cocotb.start_soon(self._run())
+
+    def _get(self, name: str) -> int:
+        return int(self._handles[name].value)
+
+    def _set(self, name: str, value: int) -> None:
+        self._handles[name].value = value
+
+    async def _run(self) -> None:
+        while True:
+            await RisingEdge(self.dut.clk)
+            self.cycle += 1
+            if int(self.dut.rst.value) or int(self.dut.flush.value):
+                continue
+            counted = decode(events(self.config), int(self.dut.events.value))
+            for name, count in counted.items():
+                self.events[name] += count
+            for c in range(self.config.clients):
+                self._client(c)
+            for port in range(self.config.ports):
+                self._writer(port)
+                self._port(port)
+
+    def _client(self, c: int) -> None:
+        if self._get(f"reply__{c}__valid"):
+            given = decode(reply(self.config), self._get(f"reply__{c}__payload"))
+            assert given["slot"] in self.waiting[c], f"client {c}: {given['slot']} has no request"
+            line, oldest, since = self.waiting[c].pop(given["slot"])
+            self._free[c].append(given["slot"])
+            self.answers[c] += 1
+            self.longest = max(self.longest, self.cycle - since)
+            if given["error"]:
+                self.errors += 1
+                port = self.memory[line % self.config.ports]
+                assert port.failed.get(line, -1000) >= since - 100, "an error was kept"
+            elif self._checked:
+                self.content.check(line, oldest, given["data"])
+        offered = self._offered[c]
+        if offered is not None and self._get(f"request__{c}__ready"):
+            line = offered["line"]
+            self.waiting[c][offered["slot"]] = line, self.content.oldest(line), self.cycle
+            offered = self._offered[c] = None
+        if offered is None and not self.quiet and self._free[c]:
+            line = None if self._rng.random() < self._pause else self.next_line(c)
+            if line is not None:
+                slot = self._free[c].pop(0)
+                offered = self._offered[c] = {"line": line, "slot": slot}
+                self._set(f"request__{c}__payload", encode(request(self.config), offered))
+        self._set(f"request__{c}__valid", int(offered is not None))
+
+    def _writer(self, port: int) -> None:
+        name = f"written__{port}"
+        queue = self.writes[port]
+        if self._get(f"{name}__valid") and self._get(f"{name}__ready"):
+            self.content.invalidated(*queue.pop(0))
+        waiting = bool(queue) and (
+            bool(self._get(f"{name}__valid")) or self._rng.random() >= self._pause
+        )
+        self._set(f"{name}__valid", int(waiting))
+        if waiting:
+            self._set(f"{name}__payload", queue[0][0])
+
+    def _port(self, port: int) -> None:
+        memory = self.memory[port]
+        if self._get(f"memory__{port}__valid") and self._get(f"memory__{port}__ready"):
+            item = decode(read(self.config), self._get(f"memory__{port}__payload"))
+            assert item["line"] % self.config.ports == port
+            memory.read(
+                self.cycle, item["bank"] << self.config.waiter_bits | item["waiter"], item["line"]
+            )
+        # 256 reads may be in flight, in all
+        room = sum(m.in_flight for m in self.memory) < 256
+        self._set(f"memory__{port}__ready", int(room and self._rng.random() >= self._pause))
+        came = memory.answer(self.cycle)
+        self._set(f"fill__{port}__valid", int(came is not None))
+        if came is not None:
+            key, line, error = came
+            bank, waiter = divmod(key, 1 << self.config.waiter_bits)
+            value = {"data": line, "error": int(error), "waiter": waiter, "bank": bank}
+            self._set(f"fill__{port}__payload", encode(fill(self.config), value))
+
+    def write(self, line: int) -> None:
+        """Write a line in memory, and have it invalidated."""
+        self.writes[line % self.config.ports].append((line, self.content.write(line)))
+
+    async def drain(self) -> None:
+        """Request nothing more, and wait until all is answered."""
+        self.quiet = True
+        start = self.cycle
+        while any(self.waiting) or any(self._offered) or not all(m.quiet for m in self.memory):
+            await RisingEdge(self.dut.clk)
+            assert self.cycle < start + 3000, f"not answered: {self.waiting}"
+        await ClockCycles(self.dut.clk, 5)
+        self.quiet = False
+
+    async def flush(self) -> None:
+        """Flush at once; meanwhile the host writes all lines that were used."""
+        self.dut.flush.value = 1
+        await ClockCycles(self.dut.clk, 2)
+        for c in range(self.config.clients):
+            self.waiting[c].clear()
+            self._offered[c] = None
+            self._free[c] = list(range(1 << self.config.slot_bits))
+            self._set(f"request__{c}__valid", 0)
+        for port, memory in enumerate(self.memory):
+            memory.forget()
+            self.writes[port].clear()
+            self._set(f"fill__{port}__valid", 0)
+            self._set(f"written__{port}__valid", 0)
+        await RisingEdge(self.dut.clk)
+        self.dut.flush.value = 0
