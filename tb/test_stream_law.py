@@ -9,7 +9,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -231,7 +231,7 @@ LAWS = {
     # Clients of the cache may withdraw requests.
     "Crossbar": Law(unit=lambda: Crossbar(CACHE), outputs=["o__0", "o__1"]),
     # A waiter is not taken in the first cycle in which it is valid.
-    "Waiters": Law(unit=lambda: Waiters(CACHE), outputs=["o"]),
+    "Waiters": Law(unit=lambda: Waiters(replace(CACHE, waiters=4)), outputs=["o"]),
     "Bank": Law(unit=lambda: Bank(CACHE), outputs=["misses"]),
     "Misses": Law(unit=lambda: Misses(CACHE, 0), outputs=["o"], inputs=["i__0", "i__1"]),
     "RegisterFile": Law(unit=lambda: RegisterFile(CONFIG), outputs=["bus__b", "bus__r"]),

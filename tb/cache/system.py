@@ -56,7 +56,7 @@ class System:
         self.writes: list[list[tuple[int, int]]] = [[] for _ in range(self.config.ports)]
         self.answers = [0 for _ in clients]
         self.errors = 0
-        self.longest = 0
+        self.longest, self.shortest = 0, 1 << 30
         self.cycle = 0
         self.events = dict.fromkeys(events(self.config).members, 0)
         self.quiet = False
@@ -97,6 +97,7 @@ class System:
             self._free[c].append(given["slot"])
             self.answers[c] += 1
             self.longest = max(self.longest, self.cycle - since)
+            self.shortest = min(self.shortest, self.cycle - since)
             if given["error"]:
                 self.errors += 1
                 port = self.memory[line % self.config.ports]

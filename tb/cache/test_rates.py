@@ -15,6 +15,8 @@ from tb.cache.system import System
 from tb.harness import bench, run_bench
 
 LATENCY = (100, 100)
+HIT_LATENCY = 5
+
 CYCLES = 400
 """Length of a measurement."""
 
@@ -94,6 +96,7 @@ async def rates(dut: Any) -> None:
     lines = iter(list(here) * 99)
     system.next_line = lambda c: next(lines) if c == 0 else None
     found["one client"] = await measured(system, 1)
+    assert system.shortest == HIT_LATENCY
     bound = ideal(active, config)
     dut._log.info("%s, ideal for random hits %.3f", found, bound)
     print({name: round(rate, 3) for name, rate in found.items()}, f"ideal {bound:.3f}")

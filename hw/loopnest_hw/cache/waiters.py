@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Assert, Assume, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..accumulate.priority import lowest_bit, number
+from ..formal import FORMAL
 from ..queue import Queue
 from .geometry import CacheConfig, group, place
 
@@ -146,4 +147,67 @@ class Waiters(wiring.Component):
             m.d.sync += current.eq(read.addr)
         with m.If(arrivals.o.ready):
             m.d.sync += error.eq(arrivals.o.payload.error)
+
+        if platform == FORMAL:
+            # No waiter is lost, or replayed twice. These are its states:
+            numbers = range(config.waiters)
+            waits = Signal(config.waiters)
+            first = Signal(config.waiters)  # of a list whose replay has not begun
+            arrived = Signal(config.waiters)
+            follows = Array(Signal(config.waiter_bits, name=f"follows_{n}") for n in numbers)
+            followed = Signal(config.waiters)
+            in_hand = Signal(config.waiters)
+            begins = Signal()  # the waiter at `o` is new
+            memory_read = Signal(config.waiter_bits)
+            from_arrivals = fetch & ~goes_on
+            m.d.comb += in_hand.eq(self.o.valid << current)
+            m.d.sync += [
+                waits.eq((waits | (self.take << self.free)) & ~(done << current)),
+                first.eq(
+                    (first | ((self.take & ~self.join) << self.free))
+                    & ~(from_arrivals << read.addr)
+                ),
+                arrived.eq(
+                    (arrived | (self.arrive.valid << self.arrive.payload.number))
+                    & ~(from_arrivals << read.addr)
+                ),
+                followed.eq((followed & ~(self.take << self.free)) | (link.en << self.behind)),
+                begins.eq(fetch),
+                memory_read.eq(follows[current]),
+            ]
+            with m.If(link.en):
+                m.d.sync += follows[self.behind].eq(self.free)
+            # what the bank and memory guarantee, and the memories do
+            m.d.comb += [
+                Assume(~self.take | (self.some & ~done)),
+                Assume(~link.en | (waits & ~followed).bit_select(self.behind, 1)),
+                Assume(~done | (~begins & (self.last == ~followed.bit_select(current, 1)))),
+                Assume(
+                    ~self.arrive.valid
+                    | (first & ~arrived).bit_select(self.arrive.payload.number, 1)
+                ),
+                Assume(~arrivals.o.valid | arrived.bit_select(arrivals.o.payload.number, 1)),
+                Assume(follow.data == memory_read),
+            ]
+            free = (self.some << self.free)[: config.waiters]
+            m.d.comb += [
+                Assert(used == (waits | free)),
+                Assert((waits & free) == 0),
+                Assert((in_hand & ~waits) == 0),
+                Assert((first & (~waits | in_hand)) == 0),
+                Assert((arrived & ~first) == 0),
+                Assert(
+                    ~self.o.valid
+                    | begins
+                    | ~followed.bit_select(current, 1)
+                    | (successor == follows[current])
+                ),
+            ]
+            for n in numbers:
+                goes_before = waits[n] & followed[n]
+                behind = waits & ~first & ~in_hand
+                m.d.comb += Assert(~goes_before | behind.bit_select(follows[n], 1))
+                for other in numbers[:n]:
+                    both = goes_before & waits[other] & followed[other]
+                    m.d.comb += Assert(~both | (follows[n] != follows[other]))
         return m
