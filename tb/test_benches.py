@@ -19,7 +19,6 @@ ELSEWHERE = {
     "arith.multiplier": "arith/test_presence.py",
     "cache.epoch": "cache/test_cache.py",
     "cache.misses": "cache/test_cache.py",
-    "cache.waiters": "cache/test_bank.py",
     "cache.window": "cache/test_crossbar.py",
     "leaf.lane": "leaf/test_lanes.py",
 }

@@ -21,6 +21,10 @@ CYCLES = 400
 """Length of a measurement."""
 
 
+IDEAL_WINDOW = 4
+"""Requests in a window of the ideal crossbar, which has room for the next in the same cycle."""
+
+
 def ideal(clients: int, config: CacheConfig) -> float:
     """Return the lines per client and cycle of an ideal crossbar, whose replies never collide.
 
@@ -44,7 +48,7 @@ def ideal(clients: int, config: CacheConfig) -> float:
         for c, window in enumerate(windows):
             served += min(1, replies[c])
             replies[c] -= min(1, replies[c])
-            if len(window) < config.window:
+            if len(window) < IDEAL_WINDOW:
                 window.append(rng.randrange(config.banks))
     return served / cycles / clients
 

@@ -34,7 +34,8 @@ class CacheConfig:
         Groups of requests that a bank can have waiting for memory: a power of two. It bounds the
         bank's reads in flight too.
     window : int
-        Requests of a client, any of which may go.
+        Requests of a client, any of which may go. A place is free again in the cycle after its
+        request has left.
     lanes : int
         Replies that a client can accept in a cycle; it passes on one. A power of two, which
         divides ``banks``.
@@ -56,7 +57,7 @@ class CacheConfig:
     sets: int = 512
     ways: int = 4
     waiters: int = 32
-    window: int = 4
+    window: int = 5
     lanes: int = 4
     epoch_bits: int = 6
     line_bits: int = ADDRESS_BITS - (LINE_BYTES - 1).bit_length()

@@ -3,7 +3,7 @@
 from itertools import permutations
 from typing import Any
 
-from amaranth.hdl import Assert, Cat, Module, Signal, Value
+from amaranth.hdl import Assert, Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -52,41 +52,41 @@ class Window(wiring.Component):
         bank = [Signal(config.bank_bits, name=f"bank_{p}", reset_less=True) for p in places]
         upper = [Signal(config.upper_bits, name=f"upper_{p}", reset_less=True) for p in places]
         slot = [Signal(config.slot_bits, name=f"slot_{p}", reset_less=True) for p in places]
-        # before[p, q], p < q: the request in p arrived before that in q
-        before = {
-            (p, q): Signal(name=f"before_{p}_{q}", reset_less=True)
+        # the request in q is older than that in p, and for the same bank
+        ahead = {
+            (q, p): Signal(name=f"ahead_{q}_{p}", reset_less=True)
             for p in places
-            for q in places[p + 1 :]
+            for q in places
+            if q != p
         }
-
-        def older(p: int, q: int) -> Value:
-            return before[p, q] if p < q else ~before[q, p]
 
         # arrival
         put = Signal(config.window)
+        next_bank = Signal(config.bank_bits)
         m.d.comb += [
+            next_bank.eq(bank_of(config, self.i.payload.line)),
             self.i.ready.eq(~valid.all()),
             put.eq(lowest(~valid) & self.i.valid.replicate(config.window)),
         ]
         for p in places:
             with m.If(put[p]):
                 m.d.sync += [
-                    bank[p].eq(bank_of(config, self.i.payload.line)),
+                    bank[p].eq(next_bank),
                     upper[p].eq(upper_of(config, self.i.payload.line)),
                     slot[p].eq(self.i.payload.slot),
                 ]
                 for q in places:
                     if q != p:
-                        m.d.sync += before[min(p, q), max(p, q)].eq(int(q < p))
+                        m.d.sync += [ahead[q, p].eq(bank[q] == next_bank), ahead[p, q].eq(0)]
 
         # departure
         offered = Signal(config.window)
         to = [Signal(config.banks, name=f"to_{p}") for p in places]
         left = Signal(config.window)
         for p in places:
-            ahead = [valid[q] & older(q, p) & (bank[q] == bank[p]) for q in places if q != p]
+            older = [valid[q] & ahead[q, p] for q in places if q != p]
             m.d.comb += [
-                offered[p].eq(valid[p] & ~Cat(ahead).any()),
+                offered[p].eq(valid[p] & ~Cat(older).any()),
                 to[p].eq(Cat(offered[p] & (bank[p] == b) for b in range(config.banks))),
                 left[p].eq((to[p] & self.granted).any()),
             ]
@@ -100,10 +100,14 @@ class Window(wiring.Component):
         m.d.comb += self.empty.eq(~valid.any())
 
         if platform == FORMAL:
-            # the order of arrival has no circle, so each bank that a request is for is offered one
+            # requests for one bank are in an order, so each bank that one is for is offered one
+            for p, q in permutations(places, 2):
+                ordered = (ahead[p, q] | ahead[q, p]) == (bank[p] == bank[q])
+                held = valid[p] & valid[q]
+                m.d.comb += Assert(~held | (ordered & ~(ahead[p, q] & ahead[q, p])))
             for p, q, r in permutations(places, 3):
-                held = valid[p] & valid[q] & valid[r]
-                m.d.comb += Assert(~held | ~(older(p, q) & older(q, r) & older(r, p)))
+                circle = ahead[p, q] & ahead[q, r] & ahead[r, p]
+                m.d.comb += Assert(~(valid[p] & valid[q] & valid[r] & circle))
             for p in places:
                 same = [offered[q] & (bank[q] == bank[p]) for q in places]
                 m.d.comb += Assert(~valid[p] | Cat(same).any())
