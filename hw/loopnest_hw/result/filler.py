@@ -27,7 +27,7 @@ class Filler(wiring.Component):
     Members
     -------
     full, size, fill : In
-        Constant from the cycle before the first block on.
+        Constant from two cycles before the first block on.
     i : In(stream.Signature(tokens.RESULT_BLOCK))
         Blocks, ascending in a fiber.
     o : Out(stream.Signature(tokens.RESULT_BLOCK))
@@ -54,23 +54,33 @@ class Filler(wiring.Component):
         blocks = Signal(_COUNT_BITS)
         last_mask = Signal(LANES, init=~0)
         m.d.sync += [blocks.eq(block_count(self.size)), last_mask.eq(lanes_of_last(self.size))]
+        following = Signal(_COUNT_BITS)  # the fiber's next block
+        # Registers, since comparisons would lengthen the path to `i.ready`.
+        inside = Signal()  # following < blocks
+        closing = Signal(init=1)  # following + 1 >= blocks
+        passed = Signal()  # the arriving block has been passed: only its `last` is left
         if platform == FORMAL:
             # The contract: the settings are constant.
             settings = Cat(self.size, self.full, self.fill)
             before = Signal.like(settings)
-            size_before = before[: len(self.size)]
-            m.d.sync += before.eq(settings)
+            earlier = Signal.like(settings)
+            m.d.sync += [before.eq(settings), earlier.eq(before)]
+            size_before, size_earlier = (past[: len(self.size)] for past in (before, earlier))
+            most = 1 << (COORDINATE_BITS - _LANE_BITS)  # blocks
             m.d.comb += [
-                Assume(~self.i.valid | (settings == before)),
+                Assume(~self.i.valid | ((settings == before) & (before == earlier))),
+                Assume(self.size <= 1 << COORDINATE_BITS),
+                Assert(block_count(size_before) <= most),
                 Assert(blocks == block_count(size_before)),
                 Assert(last_mask == lanes_of_last(size_before)),
+                Assert((following != 0) | (inside == (block_count(size_earlier) != 0))),
+                Assert((following != 0) | (closing == (block_count(size_earlier) <= 1))),
+                # `following` never wraps.
+                Assert(~inside | (following < most)),
+                Assert((following != most - 1) | closing),
             ]
 
-        following = Signal(_COUNT_BITS)  # the fiber's next block
-        passed = Signal()  # the arriving block has been passed: only its `last` is left
         has_block = arriving.mask.any() & ~passed
-        inside = following < blocks
-        closing = following + 1 >= blocks
 
         passes = Signal()  # the arriving block leaves
         fills = Signal()  # a missing block leaves
@@ -100,10 +110,16 @@ class Filler(wiring.Component):
             for lane in range(LANES):
                 with m.If(inside & ~(passes & arriving.mask[lane])):
                     m.d.comb += leaving.value[lane].eq(self.fill)
+        with m.If(following == 0):
+            m.d.sync += [inside.eq(blocks != 0), closing.eq(blocks <= 1)]
         with m.If(self.i.valid & self.full & moves):
             m.d.sync += passed.eq((passed | passes) & ~done)
             with m.If(done & arriving.last):
-                m.d.sync += following.eq(0)
+                m.d.sync += [following.eq(0), inside.eq(blocks != 0), closing.eq(blocks <= 1)]
             with m.Elif(inside & (passes | fills)):
-                m.d.sync += following.eq(following + 1)
+                m.d.sync += [
+                    following.eq(following + 1),
+                    inside.eq(~closing),
+                    closing.eq(following + 2 >= blocks),
+                ]
         return m
