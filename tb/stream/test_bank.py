@@ -8,14 +8,14 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.config import DISPATCHER_LINES, LINE_BYTES, ChipConfig, make_config
-from loopnest_hw.format import OPEN_STRIDE, PACKED_STRIDE
+from loopnest_hw.format import OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from loopnest_hw.stream.bank import EPILOGUE_LANES, StreamBank, equal_rings
 from loopnest_hw.tokens import FIBER_BLOCKS, FIBER_REQUEST, gather_reply, gather_request
 from loopnest_sim.model.scanner import scan
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.stream.levels import place_level
 from tb.stream.memory import LineMemory
-from tb.stream.test_gather import golden, steps_of
+from tb.stream.test_gather import golden, steps_of, value_bytes
 from tb.stream.test_scanner import some_lengths
 from tb.streams import Sink, Source
 
@@ -68,12 +68,13 @@ async def all_streams(dut: Any, timing: tuple[int, int, float]) -> None:
         settings[f"scan__{s}__blocks"] = level.blocks
         requests = [{"position": position, "empty": 0} for position in positions]
         stream(f"scan__{s}", FIBER_REQUEST, FIBER_BLOCKS, requests, items)
-    gathers = [(f"value__{v}", config.multipliers) for v in range(shape["values"])]
+    values = value_bytes(config)
+    gathers = [(f"value__{v}", config.multipliers, values) for v in range(shape["values"])]
     if shape["epilogue"]:
-        gathers.append(("epilogue", EPILOGUE_LANES))
-    for name, lanes in gathers:
+        gathers.append(("epilogue", EPILOGUE_LANES, [WORD_BYTES]))
+    for name, lanes, sizes in gathers:
         kind = rng.choice(["packed", "lines", "sparse", "few", "anywhere"])
-        steps = steps_of(kind, 40, lanes, rng)
+        steps = steps_of(kind, 40, lanes, rng, sizes=sizes)
         replies, wanted = golden(image, steps, lanes)
         lines += wanted
         stream(name, gather_request(lanes), gather_reply(lanes), steps, replies)
@@ -112,7 +113,7 @@ async def fair(dut: Any) -> None:
     await start(dut, shape["lines"], streams)
     await RisingEdge(dut.clk)
     for source in sources:
-        steps = steps_of("lines", 300, config.multipliers, rng)
+        steps = steps_of("lines", 300, config.multipliers, rng, sizes=value_bytes(config))
         cocotb.start_soon(source.send_all(steps))
     # First requests wait for each other; then the rings fill, and takes wait.
     for cycles, stall in ((80, 0.0), (80, 1.0), (20, 0.0), (100, 0.0)):

@@ -1,6 +1,7 @@
 """`Gather` on a line pool of its own, against the golden gather and the rule of lines."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import cocotb
@@ -10,7 +11,7 @@ from cocotb.triggers import ClockCycles
 
 from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.stream.bank import StreamBank
-from loopnest_hw.stream.gather import Gather
+from loopnest_hw.stream.gather import Gather, Known
 from loopnest_hw.tokens import gather_reply, gather_request
 from loopnest_sim.model.gather import gather, lines_read
 from tb.formal import prove_stream_law
@@ -22,17 +23,35 @@ IMAGE_LINES = 512
 
 
 def configuration(lanes: int, depth: int) -> ChipConfig:
-    """Return a configuration with these lanes and queues."""
-    return make_config(streams=5, operands=3, multipliers=lanes, stream_depth=depth, pool_lines=32)
+    """Return a configuration with these lanes and queues; with shallow ones for bytes."""
+    return make_config(
+        dtype="int8" if depth < 8 else "bf16",
+        streams=5,
+        operands=3,
+        multipliers=lanes,
+        stream_depth=depth,
+        pool_lines=32,
+    )
+
+
+def value_bytes(config: ChipConfig) -> list[int]:
+    """Return the sizes that an operand's values may have."""
+    return [size for size in (1, 2, 4) if size >= config.dtype.narrow_bytes]
 
 
 def steps_of(
-    kind: str, count: int, lanes: int, rng: random.Random, *, far: bool = False
+    kind: str,
+    count: int,
+    lanes: int,
+    rng: random.Random,
+    *,
+    sizes: Sequence[int],
+    far: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return `count` steps with one of several address patterns in the image, or anywhere beyond
-    it.
+    """Return `count` steps of items of one of these sizes, with one of several address patterns in
+    the image, or anywhere beyond it.
     """
-    size = rng.choice([1, 2, 4])
+    size = rng.choice(sizes)
     span = IMAGE_LINES * LINE_BYTES // size
     at = rng.randrange(span)
     beyond = rng.getrandbits(18) << 14
@@ -115,8 +134,10 @@ async def replies(dut: Any, kind: str, timing: tuple[int, int, float]) -> None:
     rng = bench.rng()
     latency, spread, stall = timing
     base = rng.randrange(32)
+    lanes, depth = bench.parameters["lanes"], bench.parameters["depth"]
+    sizes = value_bytes(configuration(lanes, depth))
     count = 40 if latency == 100 else 120
-    steps = steps_of(kind, count, bench.parameters["lanes"], rng, far=rng.random() < 0.5)
+    steps = steps_of(kind, count, lanes, rng, sizes=sizes, far=rng.random() < 0.5)
     await run_steps(
         dut,
         steps,
@@ -132,7 +153,7 @@ async def replies(dut: Any, kind: str, timing: tuple[int, int, float]) -> None:
 @cocotb.test()
 async def smallest_ring(dut: Any) -> None:
     """One line and two lines are enough."""
-    steps = steps_of("anywhere", 30, bench.parameters["lanes"], bench.rng())
+    steps = steps_of("anywhere", 30, bench.parameters["lanes"], bench.rng(), sizes=[2, 4])
     await run_steps(dut, steps, ring=(31, 31), latency=2, spread=3, sink_stall=0.3)
 
 
@@ -142,7 +163,7 @@ async def rates(dut: Any, kind: str) -> None:
     """One step per cycle, even if each has a new line, unless the queues are too shallow."""
     if bench.parameters["depth"] < 8:
         return
-    steps = steps_of(kind, 400, bench.parameters["lanes"], bench.rng())
+    steps = steps_of(kind, 400, bench.parameters["lanes"], bench.rng(), sizes=[2, 4])
     cycles = await run_steps(dut, steps, ring=(0, 31), latency=4)
     rate = (len(cycles) - 1) / (cycles[-1] - cycles[0])
     dut._log.info("%s: %.3f steps per cycle, first reply in cycle %d", kind, rate, cycles[0])
@@ -169,7 +190,7 @@ def test_stream_law() -> None:
     """The stream law, for any requests, as long as the pool and the ring obey the contract."""
     for lanes, depth in ((2, 1), (4, 64)):
         prove_stream_law(
-            Gather(configuration(lanes, depth), lanes=lanes),
+            Gather(configuration(lanes, depth), [Known(0)] * lanes),
             outputs=["o", "pool__request", "pool__take"],
             depth=2,
         )

@@ -18,7 +18,7 @@ from ..tokens import (
     line_reply,
     line_request,
 )
-from .gather import Gather
+from .gather import WORD_SHIFT, Gather, Known
 from .pool import LinePool, ring
 from .scanner import Scanner
 
@@ -119,8 +119,8 @@ class StreamBank(wiring.Component):
                 scanner.flush.eq(self.flush),
             ]
 
-        def gather(name: str, port: Any, *, lanes: int, stream: int) -> None:
-            m.submodules[name] = gather = Gather(self._config, lanes=lanes)
+        def gather(name: str, port: Any, known: list[Known], *, stream: int) -> None:
+            m.submodules[name] = gather = Gather(self._config, known)
             wiring.connect(m, gather.i, wiring.flipped(port.i))
             wiring.connect(m, gather.o, wiring.flipped(port.o))
             wiring.connect(m, gather.pool, pool.client[stream])
@@ -130,9 +130,11 @@ class StreamBank(wiring.Component):
             gather(
                 f"value_{v}",
                 self.value[v],
-                lanes=self._config.multipliers,
+                [Known(self._config.dtype.narrow_bytes.bit_length() - 1)]
+                * self._config.multipliers,
                 stream=2 * self._scanners + v,
             )
         if self._epilogue:
-            gather("epilogue_gather", self.epilogue, lanes=EPILOGUE_LANES, stream=self._streams - 1)
+            words = [Known(WORD_SHIFT)] * EPILOGUE_LANES
+            gather("epilogue_gather", self.epilogue, words, stream=self._streams - 1)
         return m

@@ -1,8 +1,10 @@
 """A gather: answers requests for items at any addresses, in order."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,14 +20,29 @@ from .pool import pool_client, ring
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
 
 
-def serving(lanes: int) -> data.StructLayout:
+@dataclass(frozen=True)
+class Known:
+    """What is known of a lane's addresses: their ``bits`` lowest bits are ``value``.
+
+    Fewer words of a line remain to choose from, and fewer bits to shift by.
+    """
+
+    bits: int
+    value: int = 0
+
+
+def serving(known: Sequence[Known]) -> data.StructLayout:
     """What the requesting side did in a cycle; the answering side repeats it.
 
-    ``take``: the next line replaces the current one. Each ``valid`` lane's item is at ``offset`` in
-    the current line or, with ``fresh``, in the taken one. ``end``: the step is complete.
+    ``take``: the next line replaces the current one. Each ``valid`` lane's item is at ``offset``
+    (without the bits that are known) in the current line or, with ``fresh``, in the taken one.
+    ``end``: the step is complete.
     """
-    lane = data.StructLayout({"valid": 1, "fresh": 1, "offset": LINE_SHIFT})
-    return data.StructLayout({"take": 1, "end": 1, "lane": data.ArrayLayout(lane, lanes)})
+    lanes = {
+        f"lane_{n}": data.StructLayout({"valid": 1, "fresh": 1, "offset": LINE_SHIFT - lane.bits})
+        for n, lane in enumerate(known)
+    }
+    return data.StructLayout({"take": 1, "end": 1, **lanes})
 
 
 class Gather(wiring.Component):
@@ -43,14 +60,17 @@ class Gather(wiring.Component):
 
     From a step to its line's request: 1 cycle; from the line's arrival to the reply: 2.
 
+    There is a lane for each item of ``known``. Bits of an address that are known are ignored.
+
     ``ring`` may change only until the first step, and is used from the step's cycle on. A line is
     requested only when its slot is free, so no answer is ever refused; slots are used in ring
     order.
     """
 
-    def __init__(self, config: ChipConfig, *, lanes: int) -> None:
+    def __init__(self, config: ChipConfig, known: Sequence[Known]) -> None:
         self._config = config
-        self._lanes = lanes
+        self._known = known
+        self._lanes = lanes = len(known)
         super().__init__(
             {
                 "i": In(stream.Signature(gather_request(lanes))),
@@ -62,7 +82,7 @@ class Gather(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.work = work = Queue(serving(self._lanes), self._config.stream_depth)
+        m.submodules.work = work = Queue(serving(self._known), self._config.stream_depth)
         m.submodules.lines = lines = LineReader(self._config)
         wiring.connect(m, lines.pool, wiring.flipped(self.pool))
         m.d.comb += lines.ring.eq(self.ring)
@@ -83,7 +103,10 @@ class Gather(wiring.Component):
         some = Signal()  # of `new`, and
         several = Signal()
         line = [Signal(LINE_BITS, name=f"line_{n}", reset_less=True) for n in lanes]
-        offset = [Signal(LINE_SHIFT, name=f"offset_{n}", reset_less=True) for n in lanes]
+        offset = [
+            Signal(LINE_SHIFT - known.bits, name=f"offset_{n}", reset_less=True)
+            for n, known in enumerate(self._known)
+        ]
         last = Signal(LINE_BITS)
         known = Signal()
         done = Signal()
@@ -104,7 +127,7 @@ class Gather(wiring.Component):
             with m.If(self.i.ready):
                 m.d.sync += [
                     line[n].eq(this),
-                    offset[n].eq(step.address[n][:LINE_SHIFT]),
+                    offset[n].eq(step.address[n][self._known[n].bits : LINE_SHIFT]),
                 ]
         with m.If(self.i.ready):
             m.d.sync += [
@@ -136,9 +159,9 @@ class Gather(wiring.Component):
             m.d.comb += [
                 reached[n].eq(new[: n + 1].any()),
                 served[n].eq(~later[: n + 1].any()),
-                work.payload.lane[n].valid.eq(pending[n] & served[n]),
-                work.payload.lane[n].fresh.eq(reached[n]),
-                work.payload.lane[n].offset.eq(offset[n]),
+                work.payload[f"lane_{n}"].valid.eq(pending[n] & served[n]),
+                work.payload[f"lane_{n}"].fresh.eq(reached[n]),
+                work.payload[f"lane_{n}"].offset.eq(offset[n]),
             ]
             with m.If(first[n]):
                 m.d.comb += lines.i.payload.eq(line[n])
@@ -162,13 +185,14 @@ class Gather(wiring.Component):
             return Array(line.word_select(n, WIDE_BITS) for n in range(LINE_WORDS))[index]
 
         item = Signal(gather_reply(self._lanes))
-        for n in range(self._lanes):
-            lane = work.payload.lane[n]
-            index = lane.offset[WORD_SHIFT:]
+        for n, known in enumerate(self._known):
+            lane = work.payload[f"lane_{n}"]
+            offset = Cat(Const(known.value, known.bits), lane.offset)
+            index = offset[WORD_SHIFT:]
             found = Signal(WIDE_BITS, name=f"found_{n}")
             m.d.comb += found.eq(Mux(lane.fresh, word(fresh, index), word(current, index)))
             with m.If(lane.valid):
-                m.d.comb += item[n].eq(found >> (lane.offset[:WORD_SHIFT] << 3))
+                m.d.comb += item[n].eq(found >> (offset[:WORD_SHIFT] << 3))
 
         # A step's lanes are collected at the output; its first part clears the others.
         reply = payload_register(m, self.o)
@@ -184,5 +208,5 @@ class Gather(wiring.Component):
         with m.If(works):
             m.d.sync += opens.eq(work.payload.end)
             for n in range(self._lanes):
-                with m.If(work.payload.lane[n].valid | opens):
+                with m.If(work.payload[f"lane_{n}"].valid | opens):
                     m.d.sync += reply[n].eq(item[n])

@@ -18,13 +18,16 @@ from ..format import ENTRY_WORDS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_B
 from ..queue import SkidBuffer
 from ..tokens import AHEAD, BOUND, FIBER_BLOCKS, FIBER_REQUEST, LEVEL_FAULT
 from .block_reader import BlockReader
-from .gather import Gather
+from .gather import Gather, Known
 from .pool import pool_client, ring
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
 WORD_ADDRESS_BITS = ADDRESS_BITS - WORD_SHIFT
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 LINE_WORD_BITS = (LINE_WORDS - 1).bit_length()
+
+ENTRY = [Known(WORD_SHIFT + 1, WORD_BYTES * (n % 2)) for n in range(ENTRY_WORDS)]
+"""The words of a position entry, which is aligned to two words."""
 
 
 class Scanner(wiring.Component):
@@ -72,7 +75,7 @@ class Scanner(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.positions = positions = Gather(self._config, lanes=ENTRY_WORDS)
+        m.submodules.positions = positions = Gather(self._config, ENTRY)
         m.submodules.reader = reader = BlockReader(self._config)
         wiring.connect(m, positions.pool, wiring.flipped(self.position_pool))
         wiring.connect(m, reader.pool, wiring.flipped(self.block_pool))
