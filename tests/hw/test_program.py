@@ -12,7 +12,7 @@ from loopnest_hw.program import program
 
 PROGRAMS = (
     *("loopnest.commands.cli", "loopnest.benchmarks.__main__", "loopnest.examples.digits"),
-    *("loopnest_hw.export", "loopnest_hw.timing"),
+    *("loopnest_hw.export", "loopnest_hw.timing", "loopnest_hw.fpga"),
     *("tests.fuzz.__main__", "tb.coverage.__main__", "tb.mutation.__main__"),
 )
 
