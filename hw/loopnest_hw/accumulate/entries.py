@@ -2,16 +2,19 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LANES, ChipConfig
 from ..queue import Queue
 from ..tokens import PAIR
-from ..unary import one_of
+from ..unary import lowest, one_of
 from .hashing import OVERFLOW, hashed, position, record
 from .place import BANK_BITS, TABLES, WAYS, entry_layout, place_layout, set_bits, where_layout
+
+CLEARS = 4
+"""Walks whose tags can wait to be cleared."""
 
 
 def walk_layout(config: ChipConfig) -> data.StructLayout:
@@ -194,13 +197,19 @@ class Entries(wiring.Component):
         for n in range(PAIR):
             m.d.comb += self.match[n].eq(matches[n])
 
-        moved = self._walk(m, enable[PAIR:], at[PAIR:], key[PAIR:], matches[PAIR:])
-        self._clear(m, inserted, clear, clear_set)
+        # what the walk has read: the tags to clear
+        where = data.ArrayLayout(where_layout(bits), PAIR)
+        walked = Signal(data.StructLayout({"where": where, "closes": 1}))
+        needed = Signal(PAIR)
+        more = self._clear(m, walked, needed, inserted, clear, clear_set)
+        moved = self._walk(
+            m, walked, needed, more, enable[PAIR:], at[PAIR:], key[PAIR:], matches[PAIR:]
+        )
 
         # displaced tags
         displaced = Signal(range(config.slots + 1))
-        more = [put.enable & put.insert & put.displaced for put in self.write]
-        m.d.sync += displaced.eq(displaced + more[0] + more[1] - moved[0] - moved[1])
+        come = [put.enable & put.insert & put.displaced for put in self.write]
+        m.d.sync += displaced.eq(displaced + come[0] + come[1] - moved[0] - moved[1])
         with m.If((displaced == 0) & ~self.searching):
             m.d.sync += self.overflow.eq(0)
         with m.If(self.mark):
@@ -208,15 +217,23 @@ class Entries(wiring.Component):
         return m
 
     def _walk(
-        self, m: Module, enable: list[Signal], at: list[Any], key: list[Any], match: list[Any]
+        self,
+        m: Module,
+        walked: Any,
+        needed: Signal,
+        more: Value,
+        enable: list[Signal],
+        at: list[Any],
+        key: list[Any],
+        match: list[Any],
     ) -> list[Value]:
-        """Read the walk's places; return which displaced tags leave."""
+        """Read the walk's places, and clear them as soon as ``more`` can be; return which displaced
+        tags leave.
+        """
         config = self._config
         bits = set_bits(config)
         m.submodules.walks = walks = Queue(walk_layout(config), 2)
         wiring.connect(m, wiring.flipped(self.walk), walks.i)
-        m.submodules.clears = clears = Queue(self._clears_layout(), 2)
-        self._clears = clears
 
         next_ = walks.o.payload
         walk = Signal(walk_layout(config), reset_less=True)
@@ -226,7 +243,6 @@ class Entries(wiring.Component):
         further = Signal(PAIR)  # they are not the place's own
         here = Signal(PAIR)
         issue = Signal()
-        needed = Cat(~walk.none, walk.pair)
 
         def places(item: Any) -> tuple[Value, Value]:
             """Return the places of both blocks."""
@@ -234,12 +250,12 @@ class Entries(wiring.Component):
             return item.place.as_value(), second
 
         m.d.comb += [
-            self.walked.eq(valid & (here | ~needed).all() & self.room & clears.i.ready),
+            needed.eq(Cat(~walk.none, walk.pair)),
+            self.walked.eq(valid & (here | ~needed).all() & self.room & more),
             self.evicts.eq(walk.evicts),
             issue.eq(walks.o.valid & (~valid | self.walked)),
             walks.o.ready.eq(issue),
-            clears.i.valid.eq(self.walked),
-            clears.i.payload.closes.eq(walk.closes),
+            walked.closes.eq(walk.closes),
         ]
         with m.If(issue):
             m.d.sync += [walk.eq(next_), again.eq(0), further.eq(0)]
@@ -264,44 +280,63 @@ class Entries(wiring.Component):
                     m.d.sync += [again[n].eq(1), further[n].eq(1)]
                 with m.If(again[n]):
                     m.d.sync += again[n].eq(0)
-            clear = clears.i.payload.clear[n]
-            m.d.comb += [
-                clear.enable.eq(needed[n]),
-                clear.where.eq(position(match[n].hit, sets[n])),
-            ]
+            m.d.comb += walked.where[n].eq(position(match[n].hit, sets[n]))
         return [self.walked & needed[n] & further[n] for n in range(PAIR)]
 
-    def _clears_layout(self) -> data.StructLayout:
-        """The tags to clear."""
-        clear = data.StructLayout({"enable": 1, "where": where_layout(set_bits(self._config))})
-        return data.StructLayout({"clear": data.ArrayLayout(clear, PAIR), "closes": 1})
-
     def _clear(
-        self, m: Module, inserted: Signal, clear: list[Signal], clear_set: list[Signal]
-    ) -> None:
-        """Clear the tags that were walked. Insertions have priority."""
-        clears = self._clears
-        item = clears.o.payload
-        done = Signal(PAIR)
-        granted = Signal(PAIR)
-        want = [clears.o.valid & item.clear[n].enable & ~done[n] for n in range(PAIR)]
-        number = [Cat(item.clear[n].where.way, item.clear[n].where.table) for n in range(PAIR)]
-        same = want[0] & (number[0] == number[1])
+        self,
+        m: Module,
+        walked: Any,
+        enable: Signal,
+        inserted: Signal,
+        clear: list[Signal],
+        clear_set: list[Signal],
+    ) -> Value:
+        """Clear the tags that were walked; return whether more can be taken. Insertions have
+        priority.
+
+        Of each way the oldest clear is next, so one that waits for its way holds up no others; but
+        walks are done in order.
+        """
+        items = [Signal.like(walked, name=f"item_{k}", reset_less=True) for k in range(CLEARS)]
+        level = Signal(CLEARS)  # unary
+        pending = [Signal(PAIR, name=f"pending_{k}") for k in range(CLEARS)]
+        left = [Signal(PAIR, name=f"left_{k}") for k in range(CLEARS)]
+        done = Signal()
         m.d.comb += [
-            granted[0].eq(want[0] & ~inserted.bit_select(number[0], 1)),
-            granted[1].eq(want[1] & ~inserted.bit_select(number[1], 1) & ~same),
-            clears.o.ready.eq(
-                Cat(granted[n] | done[n] | ~item.clear[n].enable for n in range(PAIR)).all()
-            ),
-            self.closed.eq(clears.o.valid & clears.o.ready & item.closes),
+            done.eq(level[0] & ~left[0].any()),
+            self.closed.eq(done & items[0].closes),
         ]
-        with m.If(clears.o.valid & clears.o.ready):
-            m.d.sync += done.eq(0)
-        with m.Else():
-            m.d.sync += done.eq(done | granted)
-        for n in range(TABLES * WAYS):
-            hits = [granted[k] & (number[k] == n) for k in range(PAIR)]
+
+        waiting = [(pending[k][n], items[k].where[n]) for k in range(CLEARS) for n in range(PAIR)]
+        cleared: list[Value] = [Value.cast(0)] * len(waiting)
+        for way in range(TABLES * WAYS):
+            of_way = [flag & (Cat(w.way, w.table) == way) for flag, w in waiting]
+            first = Signal(len(waiting), name=f"first_{way}")
             m.d.comb += [
-                clear[n].eq(Cat(hits).any()),
-                clear_set[n].eq(Mux(hits[1], item.clear[1].where.set, item.clear[0].where.set)),
+                first.eq(lowest(Cat(of_way))),
+                clear[way].eq(Cat(of_way).any() & ~inserted[way]),
+                clear_set[way].eq(
+                    one_of((f, w.set) for f, (_, w) in zip(first, waiting, strict=True))
+                ),
             ]
+            goes = first & (~inserted[way]).replicate(len(waiting))
+            cleared = [was | now for was, now in zip(cleared, goes, strict=True)]
+        for k in range(CLEARS):
+            m.d.comb += left[k].eq(pending[k] & ~Cat(cleared[PAIR * k : PAIR * (k + 1)]))
+
+        # The oldest walk leaves when it is done, and the others move up.
+        stay = Signal(CLEARS)
+        m.d.comb += stay.eq(Mux(done, level >> 1, level))
+        m.d.sync += level.eq(Mux(self.walked, Cat(Const(1, 1), stay), stay))
+        for k in range(CLEARS):
+            behind = k + 1 if k + 1 < CLEARS else k
+            with m.If(stay[k]):
+                with m.If(done):
+                    m.d.sync += [items[k].eq(items[behind]), pending[k].eq(left[behind])]
+                with m.Else():
+                    m.d.sync += pending[k].eq(left[k])
+            with m.Else():
+                arrives = self.walked & (stay[k - 1] if k else 1)
+                m.d.sync += [items[k].eq(walked), pending[k].eq(Mux(arrives, enable, 0))]
+        return ~level[CLEARS - 1]
