@@ -181,18 +181,23 @@ class Gather(wiring.Component):
         with m.If(lines.ready):
             m.d.sync += current.eq(fresh)
 
-        def word(line: Value, index: Value) -> Value:
-            return Array(line.word_select(n, WIDE_BITS) for n in range(LINE_WORDS))[index]
-
         item = Signal(gather_reply(self._lanes))
         for n, known in enumerate(self._known):
             lane = work.payload[f"lane_{n}"]
-            offset = Cat(Const(known.value, known.bits), lane.offset)
-            index = offset[WORD_SHIFT:]
+            # the words of a line that remain to choose from, and the bits that choose
+            words = range(
+                known.value >> WORD_SHIFT, LINE_WORDS, max(1, 1 << known.bits >> WORD_SHIFT)
+            )
+            choice = lane.offset[max(0, WORD_SHIFT - known.bits) :]
+
+            def word(line: Value, words: range = words, choice: Value = choice) -> Value:
+                return Array(line.word_select(n, WIDE_BITS) for n in words)[choice]
+
+            low = Cat(Const(known.value, known.bits), lane.offset)[:WORD_SHIFT]
             found = Signal(WIDE_BITS, name=f"found_{n}")
-            m.d.comb += found.eq(Mux(lane.fresh, word(fresh, index), word(current, index)))
+            m.d.comb += found.eq(Mux(lane.fresh, word(fresh), word(current)))
             with m.If(lane.valid):
-                m.d.comb += item[n].eq(found >> (offset[:WORD_SHIFT] << 3))
+                m.d.comb += item[n].eq(found >> (low << 3))
 
         # A step's lanes are collected at the output; its first part clears the others.
         reply = payload_register(m, self.o)
