@@ -10,6 +10,8 @@ from amaranth.hdl import UnusedElaboratable
 from amaranth.lib import wiring
 
 from ..accumulate.accumulator import Accumulator
+from ..cache.cache import Cache
+from ..cache.geometry import CacheConfig
 from ..chip.chip import Chip
 from ..config import ChipConfig, make_config
 from ..leaf.lane import Lane
@@ -42,6 +44,11 @@ def _bank(config: ChipConfig) -> StreamBank:
     )
 
 
+def _cache(config: ChipConfig) -> Cache:
+    """Return the cache of four PEs and their dispatcher."""
+    return Cache(CacheConfig(clients=5, slot_bits=config.pool_bits, banks=4, ports=1, sets=128))
+
+
 UNITS: dict[str, Sequence[Unit]] = {
     "chip": (Chip,),
     "pe": (PE,),
@@ -49,6 +56,7 @@ UNITS: dict[str, Sequence[Unit]] = {
     "row": (Row, lambda config: RowFront(config, 1)),
     "leaf": (Leaf, Lane),
     "accumulate": (Accumulator,),
+    "cache": (_cache,),
     "result": (ResultPath, Combiner, Writer),
 }
 """The units of each diagram."""
