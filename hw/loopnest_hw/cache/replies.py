@@ -20,9 +20,7 @@ class Replies(wiring.Component):
 
     A client has ``lanes`` lanes. Each takes the answers of the banks whose numbers end with its
     number, round-robin, one per cycle, into a queue; the client takes from the lanes' queues
-    round-robin. So a client that several banks answer at once delays few of them: with one lane,
-    they would reach 61 % of the clients' rate on random lines, with four 81 %, where 85 % is the
-    most that a window of four requests allows.
+    round-robin. So a client that several banks answer at once delays few of them.
 
     An answer for several clients is taken by each of them on its own. A client's reply is on its
     port one cycle after it is taken, or later. While an answer waits for a client, that client gets
