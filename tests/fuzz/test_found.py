@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from loopnest import Epilogue
+from loopnest_hw.config import LANES
 from tests.fuzz.cases import Case, Given
 from tests.fuzz.expressions import check
 from tests.rtl.chips import Pair
@@ -84,6 +85,23 @@ FOUND = {
             "C": Given(np.array([[4, 5]])),
         },
         order=("i", "k", "l", "j"),
+    ),
+    "a term without entries alone has an index of the result, the other is summed in panels": Case(
+        "int8",
+        "X[j] = A[j,l] + B[l]",
+        {"A": Given(np.zeros((1, LANES + 1)), "coo"), "B": Given(np.arange(LANES + 1) % 4)},
+        panel=LANES,
+    ),
+    "a term without entries alone has an outer index of a result, summed in panels": Case(
+        "int8",
+        "X[l,i] = A[j,i] - B[l,j,i] * C[i]",
+        {
+            "A": Given(np.arange(2 * (LANES + 1)).reshape(-1, 2) % 4),
+            "B": Given(np.zeros((3, LANES + 1, 2)), "coo"),
+            "C": Given(np.array([1, 2])),
+        },
+        epilogue=Epilogue(relu=True, bias=2.0),
+        panel=LANES,
     ),
 }
 

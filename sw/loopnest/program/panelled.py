@@ -123,7 +123,8 @@ def _summed(scope: Scope, goal: Goal, index: str, compute: Compute) -> Expected:
             first = scope.slices(alone, _slices(scope, alone, index))[0]
             without.append(_Part(*first, term.negate))
     has = {i for term in whole for i in indices_of(term.expression)}
-    if not has.union(*(part.statement.indices for part in parts)) >= set(statement.result.indices):
+    has.update(*(indices_of(part.statement.expression) for part in parts))
+    if not has >= set(statement.result.indices):
         parts += without  # the sizes of indices depend on them
     if not parts and not whole:
         parts = without[:1]
