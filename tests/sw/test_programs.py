@@ -369,6 +369,19 @@ def test_zeros_are_left_out_again_after_other_inputs():
         assert np.all(program.run(W=given)["y"] == expected)
 
 
+def test_zeros_are_left_out_of_what_the_host_has_made_of_an_input():
+    """The host fuses two indices of E, since there are five, and E is then stored without zeros."""
+    E, array = np.zeros((4, 4, 4, 4)), integers(np.random.default_rng(1), (4, 4, 4, 4), 0.5)
+    E[0, 1, 2, 3] = 2
+    B = sp.coo_array(array)
+    text = Assignment(statement="X[i,j] = E[i,k,l,m] * B[k,l,m,j]", out="dense,dense")
+    program = loopnest.compile(text, {"E": E, "B": B}, chip=INT8)
+    assert any("fuse" in s.what for s in program.contents.stages if isinstance(s, HostStep))
+    for given in (E, np.arange(256).reshape(E.shape) % 5, np.eye(16).reshape(E.shape), E):
+        expected = np.einsum("iklm,klmj->ij", given, array)
+        assert np.array_equal(program.run(E=given)["X"], expected)
+
+
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
 def test_arrays_that_are_changed_after_they_were_compiled(make):
     rng = np.random.default_rng(12)

@@ -226,6 +226,14 @@ def test_panels_are_explained(small):
     assert text.endswith("\n\nhost: join 2 slices along i")
 
 
+def test_panels_of_a_run_are_stored_without_their_zeros(small):
+    d, E = sp.coo_array(np.ones(8)), np.zeros((8, 70))
+    E[1, 2] = E[5, 0] = 3
+    program = loopnest.compile("x[i] = d[k] * E[k,i]", {"d": d, "E": E}, chip=INT8)
+    for given in (E, np.ones(E.shape), drawn(1, *E.shape), E):
+        np.testing.assert_array_equal(program.run(E=given)["x"], given.sum(axis=0))
+
+
 def test_programs(small, tmp_path):
     A, x = drawn(1, 70, 40), drawn(2, 40, density=0.9)
     A[:32, :32] = 0

@@ -28,7 +28,11 @@ MAX_BROUGHT = 3 << 29
 
 
 def root(operand: Operand) -> Operand:
-    """Return the operand whose values these are: what is viewed, or has another shape."""
+    """Return the operand whose values these are: what is viewed, has another shape, or is stored
+    with its zeros.
+    """
+    if operand.origin is not None:
+        return root(operand.origin[0])
     return root(operand.base) if isinstance(operand, View | Reshaped) else operand
 
 
