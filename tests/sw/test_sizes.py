@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 import loopnest
-from loopnest import Chip, Epilogue, Tensor
+from loopnest import Assignment, Chip, Epilogue, Tensor
 from loopnest.formats import panels
 from loopnest.formats.pack import CompressedLevel
 from loopnest.formats.rows import take_rows
@@ -232,6 +232,15 @@ def test_panels_of_a_run_are_stored_without_their_zeros(small):
     program = loopnest.compile("x[i] = d[k] * E[k,i]", {"d": d, "E": E}, chip=INT8)
     for given in (E, np.ones(E.shape), drawn(1, *E.shape), E):
         np.testing.assert_array_equal(program.run(E=given)["x"], given.sum(axis=0))
+
+
+def test_a_panel_in_which_a_mask_keeps_nothing_has_its_own_plan(small):
+    text = Assignment(statement="X[i,j] = B[i,j] where M[i]", epilogue=Epilogue(bias=2.0))
+    B, M = drawn(1, 70, 3), np.ones(70)
+    program = loopnest.compile(text, {"B": B, "M": M}, chip=INT8)
+    for mask in (M, np.arange(70) >= 40, np.arange(70) < 40, M * 0, M):
+        expected = (B + 2) * mask[:, None]
+        np.testing.assert_array_equal(program.run(M=mask * 1.0)["X"], expected)
 
 
 def test_programs(small, tmp_path):
