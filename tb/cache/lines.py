@@ -1,7 +1,6 @@
-"""Lines that are written while they are read: which answers are right."""
+"""The memory behind the cache in its benches, which the host writes at each flush."""
 
 import random
-from collections import defaultdict
 
 from loopnest_hw.config import LINE_BYTES
 
@@ -12,43 +11,28 @@ def content(line: int, version: int) -> int:
 
 
 class Lines:
-    """The lines of memory, each with the number of its writes, and what the law allows to read.
-
-    A read that is requested after an invalidation was accepted must not return the line as it was
-    before the write that the invalidation followed.
-    """
+    """The lines of memory, which are all written at once."""
 
     def __init__(self) -> None:
-        self._writes: dict[int, int] = defaultdict(int)
-        self._oldest: dict[int, int] = defaultdict(int)
+        self._version = 0
 
-    def write(self, line: int) -> int:
-        """Write the line; return its version, which is for the invalidation."""
-        self._writes[line] += 1
-        return self._writes[line]
+    def write(self) -> None:
+        """Write all lines."""
+        self._version += 1
 
     def data(self, line: int) -> int:
         """Return the line."""
-        return content(line, self._writes[line])
+        return content(line, self._version)
 
-    def invalidated(self, line: int, version: int) -> None:
-        """The invalidation that followed the write of this version was accepted."""
-        self._oldest[line] = max(self._oldest[line], version)
-
-    def oldest(self, line: int) -> int:
-        """Return the oldest version that a read requested now may return."""
-        return self._oldest[line]
-
-    def check(self, line: int, oldest: int, data: int) -> None:
-        """Assert that the data is the line, of this version or newer."""
-        versions = range(oldest, self._writes[line] + 1)
-        right = {content(line, version) for version in versions}
-        stale = data in {content(line, version) for version in range(oldest)}
-        assert data in right, f"line {line}: {'stale' if stale else 'wrong'}, {data:#x}"
+    def check(self, line: int, data: int) -> None:
+        """Assert that the data is the line."""
+        if data != self.data(line):
+            stale = data in {content(line, version) for version in range(self._version)}
+            raise AssertionError(f"line {line}: {'stale' if stale else 'wrong'}, {data:#x}")
 
 
 class Memory:
-    """Answers reads late and in any order; a read sees its line at its request or at its answer.
+    """Answers reads late and in any order.
 
     Parameters
     ----------
@@ -65,7 +49,7 @@ class Memory:
         self._rng = rng
         self._latency = latency
         self._errors = errors
-        self._waiting: list[tuple[int, int, int, int | None]] = []
+        self._waiting: list[tuple[int, int, int]] = []
         self.reads = 0
         self.max_in_flight = 0
         self.failed: dict[int, int] = {}
@@ -83,10 +67,9 @@ class Memory:
 
     def read(self, cycle: int, key: int, line: int) -> None:
         """Take a read; no other one in flight may have this key."""
-        assert all(other != key for _, other, _, _ in self._waiting), f"key {key} is in use"
-        early = self._lines.data(line) if self._rng.random() < 0.5 else None
+        assert all(other != key for _, other, _ in self._waiting), f"key {key} is in use"
         due = cycle + self._rng.randint(*self._latency)
-        self._waiting.append((due, key, line, early))
+        self._waiting.append((due, key, line))
         self.reads += 1
         self.max_in_flight = max(self.max_in_flight, len(self._waiting))
 
@@ -97,11 +80,11 @@ class Memory:
             return None
         item = self._rng.choice(due)
         self._waiting.remove(item)
-        _, key, line, early = item
+        _, key, line = item
         if self._rng.random() < self._errors:
             self.failed[line] = cycle
             return key, self._rng.getrandbits(8 * LINE_BYTES), True
-        return key, self._lines.data(line) if early is None else early, False
+        return key, self._lines.data(line), False
 
     def forget(self) -> None:
         """Drop what is in flight."""

@@ -1,4 +1,4 @@
-"""What surrounds the cache in its benches: clients, memory ports and writers."""
+"""What surrounds the cache in its benches: clients and memory ports."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from tb.streams import decode, encode
 
 
 class System:
-    """Clients that request lines, memory ports, and writers, around the cache.
+    """Clients that request lines, and memory ports, around the cache.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class System:
     latency, errors
         As `Memory`.
     pause : float
-        Probability that a client or a writer waits, and that a memory is not ready, in a cycle.
+        Probability that a client waits, and that a memory is not ready, in a cycle.
     checked : bool
         Compare the data (slow).
     """
@@ -52,8 +52,7 @@ class System:
         clients = range(self.config.clients)
         self._free = [list(range(1 << self.config.slot_bits)) for _ in clients]
         self._offered: list[dict[str, int] | None] = [None for _ in clients]
-        self.waiting: list[dict[int, tuple[int, int, int]]] = [{} for _ in clients]
-        self.writes: list[list[tuple[int, int]]] = [[] for _ in range(self.config.ports)]
+        self.waiting: list[dict[int, tuple[int, int]]] = [{} for _ in clients]
         self.answers = [0 for _ in clients]
         self.errors = 0
         self.longest, self.shortest = 0, 1 << 30
@@ -63,7 +62,7 @@ class System:
         self._handles = {
             name: getattr(dut, name)
             for name in dir(dut)
-            if name.startswith(("request__", "reply__", "written__", "memory__", "fill__"))
+            if name.startswith(("request__", "reply__", "memory__", "fill__"))
         }
         self._data: list[int] = []
         cocotb.start_soon(self._run())
@@ -86,14 +85,13 @@ class System:
             for c in range(self.config.clients):
                 self._client(c)
             for port in range(self.config.ports):
-                self._writer(port)
                 self._port(port)
 
     def _client(self, c: int) -> None:
         if self._get(f"reply__{c}__valid"):
             given = decode(reply(self.config), self._get(f"reply__{c}__payload"))
             assert given["slot"] in self.waiting[c], f"client {c}: {given['slot']} has no request"
-            line, oldest, since = self.waiting[c].pop(given["slot"])
+            line, since = self.waiting[c].pop(given["slot"])
             self._free[c].append(given["slot"])
             self.answers[c] += 1
             self.longest = max(self.longest, self.cycle - since)
@@ -103,11 +101,11 @@ class System:
                 port = self.memory[line % self.config.ports]
                 assert port.failed.get(line, -1000) >= since - 100, "an error was kept"
             elif self._checked:
-                self.content.check(line, oldest, given["data"])
+                self.content.check(line, given["data"])
         offered = self._offered[c]
         if offered is not None and self._get(f"request__{c}__ready"):
             line = offered["line"]
-            self.waiting[c][offered["slot"]] = line, self.content.oldest(line), self.cycle
+            self.waiting[c][offered["slot"]] = line, self.cycle
             offered = self._offered[c] = None
         if offered is None and not self.quiet and self._free[c]:
             line = None if self._rng.random() < self._pause else self.next_line(c)
@@ -116,18 +114,6 @@ class System:
                 offered = self._offered[c] = {"line": line, "slot": slot}
                 self._set(f"request__{c}__payload", encode(request(self.config), offered))
         self._set(f"request__{c}__valid", int(offered is not None))
-
-    def _writer(self, port: int) -> None:
-        name = f"written__{port}"
-        queue = self.writes[port]
-        if self._get(f"{name}__valid") and self._get(f"{name}__ready"):
-            self.content.invalidated(*queue.pop(0))
-        waiting = bool(queue) and (
-            bool(self._get(f"{name}__valid")) or self._rng.random() >= self._pause
-        )
-        self._set(f"{name}__valid", int(waiting))
-        if waiting:
-            self._set(f"{name}__payload", queue[0][0])
 
     def _port(self, port: int) -> None:
         memory = self.memory[port]
@@ -148,10 +134,6 @@ class System:
             value = {"data": line, "error": int(error), "waiter": waiter, "bank": bank}
             self._set(f"fill__{port}__payload", encode(fill(self.config), value))
 
-    def write(self, line: int) -> None:
-        """Write a line in memory, and have it invalidated."""
-        self.writes[line % self.config.ports].append((line, self.content.write(line)))
-
     async def drain(self) -> None:
         """Request nothing more, and wait until all is answered."""
         self.quiet = True
@@ -163,7 +145,7 @@ class System:
         self.quiet = False
 
     async def flush(self) -> None:
-        """Flush at once; meanwhile the host writes all lines that were used."""
+        """Flush at once; meanwhile the host writes all lines."""
         self.dut.flush.value = 1
         await ClockCycles(self.dut.clk, 2)
         for c in range(self.config.clients):
@@ -173,8 +155,7 @@ class System:
             self._set(f"request__{c}__valid", 0)
         for port, memory in enumerate(self.memory):
             memory.forget()
-            self.writes[port].clear()
             self._set(f"fill__{port}__valid", 0)
-            self._set(f"written__{port}__valid", 0)
+        self.content.write()
         await RisingEdge(self.dut.clk)
         self.dut.flush.value = 0

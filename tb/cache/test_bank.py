@@ -1,4 +1,4 @@
-"""`Bank` against a memory that reorders and fails, a writer that invalidates, and flushes."""
+"""`Bank` against a memory that reorders and fails, and flushes."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def configuration() -> CacheConfig:
 
 
 class Clients:
-    """Sends groups of requests, writes and invalidates lines, and checks every answer."""
+    """Sends groups of requests, and checks every answer."""
 
     def __init__(self, dut: Any, lines: int) -> None:
         self._dut = dut
@@ -42,10 +42,8 @@ class Clients:
         self._source = Source(
             dut, "i", lookup(self._config), bench.rng(), stall=self._parameters["stall"]
         )
-        self._invalidate = Source(dut, "invalidate", self._config.upper_bits, bench.rng())
-        self._versions: list[tuple[int, int]] = []
         self._reserved: set[tuple[int, int]] = set()
-        self.waiting: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self.waiting: dict[tuple[int, int], tuple[int, int]] = {}
         self.cycle = 0
         self.events = {"hit": 0, "missed": 0, "joined": 0}
         self.groups = self.answers = self.errors = 0
@@ -94,16 +92,14 @@ class Clients:
                 if item["group"]["mask"] >> client & 1:
                     request = (client, item["group"]["slot"][client])
                     assert request not in self.waiting
-                    self.waiting[request] = (line, self.content.oldest(line), self.cycle)
-        if int(dut.invalidate__valid.value) and int(dut.invalidate__ready.value):
-            self.content.invalidated(*self._versions.pop(0))
+                    self.waiting[request] = (line, self.cycle)
         if int(dut.misses__valid.value) and int(dut.misses__ready.value):
             item = decode(miss(config), int(dut.misses__payload.value))
             self.memory.read(self.cycle, item["waiter"], line_of(config, BANK, item["upper"]))
 
     def _answered(self, request: tuple[int, int], given: dict[str, Any]) -> None:
         assert request in self.waiting, f"{request} was not requested, or answered before"
-        line, oldest, since = self.waiting.pop(request)
+        line, since = self.waiting.pop(request)
         self._reserved.discard(request)
         self.answers += 1
         self.answer_cycles.append(self.cycle)
@@ -112,7 +108,7 @@ class Clients:
             slack = SETTLE / (1 - self._parameters["slow"])
             assert self.memory.failed.get(line, -1000) >= since - slack, "an error was kept"
         else:
-            self.content.check(line, oldest, given["data"])
+            self.content.check(line, given["data"])
 
     async def ask(self, line: int) -> None:
         """Send a group of requests of one line."""
@@ -136,11 +132,6 @@ class Clients:
             }
         )
 
-    async def write(self, line: int) -> None:
-        """Write a line, and then invalidate it."""
-        self._versions.append((line, self.content.write(line)))
-        await self._invalidate.send(upper_of(self._config, line))
-
     async def drain(self) -> None:
         """Wait until all is answered."""
         start = self.cycle
@@ -154,10 +145,8 @@ class Clients:
         """Forget everything in flight: the bank is in reset."""
         self.waiting.clear()
         self._reserved.clear()
-        self._versions.clear()
         self.memory.forget()
         self._source.set_idle()
-        self._invalidate.set_idle()
 
 
 class Epochs:
@@ -185,8 +174,7 @@ class Epochs:
         await RisingEdge(self._dut.clk)
         self._set({"epoch": self._epoch, "sweeping": int(self._epoch == 0), "set": 0})
         clients.forget()
-        for line in clients.lines:
-            clients.content.invalidated(line, clients.content.write(line))
+        clients.content.write()
         await RisingEdge(self._dut.clk)
         self._dut.rst.value = 0
         if self._epoch == 0:
@@ -204,30 +192,16 @@ async def started(dut: Any, lines: int) -> tuple[Clients, Epochs]:
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def all_at_once(dut: Any) -> None:
-    """Few lines, so they are requested again while on their way, replaced, and written."""
+    """Few lines, so they are requested again while on their way, and replaced."""
     rng = bench.rng()
     clients, _ = await started(dut, 16)
     groups = bench.count(GROUPS)
-    writes = 0
-
-    async def write() -> None:
-        nonlocal writes
-        while True:
-            while rng.random() < 0.9:
-                await RisingEdge(dut.clk)
-            await clients.write(rng.choice(clients.lines))
-            writes += 1
-
-    if bench.parameters["writes"]:
-        cocotb.start_soon(write())
     for _ in range(groups):
         hot = rng.random() < 0.3
         await clients.ask(clients.lines[0] if hot else rng.choice(clients.lines))
     await clients.drain()
     events = clients.events
-    dut._log.info(
-        "%s, %d answers, %d errors, %d writes", events, clients.answers, clients.errors, writes
-    )
+    dut._log.info("%s, %d answers, %d errors", events, clients.answers, clients.errors)
     assert sum(events.values()) == clients.groups == groups
     assert events["missed"] == clients.memory.reads
     assert min(events.values()) > groups // 20
@@ -308,5 +282,5 @@ def test_bank(simulator: str, config: str, case: str) -> None:
         Bank(CacheConfig(**CONFIGS[config])),
         module=__name__,
         simulator=simulator,
-        parameters={"config": CONFIGS[config], "writes": True, **CASES[case]},
+        parameters={"config": CONFIGS[config], **CASES[case]},
     )

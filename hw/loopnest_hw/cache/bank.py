@@ -22,7 +22,7 @@ MISS_STAGES = 2
 def tag_row(config: CacheConfig) -> data.StructLayout:
     """The tags of a set; it is empty if ``epoch`` is not the bank's.
 
-    A way that is ``valid`` has the line of its ``tag``. A way is ``pending`` as long as it has
+    A way that is ``valid`` has the line of its ``tag``. It is ``pending`` as long as it has
     waiters: their list ends with ``tail``. ``oldest`` is the way to replace.
     """
     way = data.StructLayout(
@@ -55,16 +55,12 @@ class Bank(wiring.Component):
     A group that finds no free waiter, or only ways with waiters, stays and blocks the groups behind
     it until waiters have been answered, which it does not block.
 
-    The law of invalidation: a group that is transferred after the invalidation of its line is not
-    answered with a line that was requested from memory before. (The way of a line that is on its
-    way is no longer valid; its waiters are answered.) An error is passed to the waiters, and is not
-    kept.
+    No line is in two ways of its set. An error is passed to the waiters, and is not kept.
 
     Members
     -------
     i : stream of `geometry.lookup`, in
-    invalidate : stream of upper bits of line numbers, in
-        Takes turns with ``i``. Neither is ready while the sets are swept.
+        Not ready while the sets are swept.
     clear : In(`epoch.tag_clear`)
     misses : stream of `geometry.miss`, out
     fill : stream of `waiters.arrival`, in
@@ -84,7 +80,6 @@ class Bank(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(lookup(config))),
-                "invalidate": In(stream.Signature(config.upper_bits)),
                 "clear": In(tag_clear(config)),
                 "misses": Out(stream.Signature(miss(config))),
                 "fill": In(stream.Signature(arrival(config))),
@@ -116,13 +111,12 @@ class Bank(wiring.Component):
         wiring.connect(m, misses.o, wiring.flipped(self.misses))
 
         # Two operations may wait for the tags of their set: a replay, which goes first, and a
-        # lookup or invalidation. Each reads them again in every cycle until it is done.
+        # lookup. Each reads them again in every cycle until it is done.
         replay = waiters.o.payload
         replay_done = Signal()
         replay_stays = Signal()
         of_replay = Signal()  # the tags were read for the replay
         looking = Signal()
-        invalidates = Signal(reset_less=True)
         upper = Signal(config.upper_bits, reset_less=True)
         requests = Signal(group(config), reset_less=True)
         look_done = Signal()
@@ -130,28 +124,17 @@ class Bank(wiring.Component):
         of_look = Signal()
         accepts = Signal()
         comes = Signal()
-        next_invalidates = Signal()
-        next_upper = Signal.like(upper)
-        turn = Signal(init=1)
         m.d.comb += [
             replay_stays.eq(waiters.o.valid & ~replay_done),
             look_stays.eq(looking & ~look_done),
             accepts.eq(~replay_stays & ~look_stays & ~self.clear.sweeping),
-            comes.eq(accepts & (self.i.valid | self.invalidate.valid)),
-            next_invalidates.eq(self.invalidate.valid & (turn | ~self.i.valid)),
-            next_upper.eq(Mux(next_invalidates, self.invalidate.payload, self.i.payload.upper)),
-            self.i.ready.eq(accepts & ~next_invalidates),
-            self.invalidate.ready.eq(accepts & next_invalidates),
+            comes.eq(accepts & self.i.valid),
+            self.i.ready.eq(accepts),
         ]
         with m.If(look_done | ~looking):
             m.d.sync += looking.eq(comes)
         with m.If(comes):
-            m.d.sync += [
-                invalidates.eq(next_invalidates),
-                upper.eq(next_upper),
-                requests.eq(self.i.payload.group),
-                turn.eq(~next_invalidates),
-            ]
+            m.d.sync += [upper.eq(self.i.payload.upper), requests.eq(self.i.payload.group)]
 
         # the tags as the last cycle left them
         at = Signal(config.set_bits)
@@ -165,7 +148,7 @@ class Bank(wiring.Component):
                 Mux(
                     replay_stays,
                     replay.waiter.place.set,
-                    set_of(config, Mux(look_stays, upper, next_upper)),
+                    set_of(config, Mux(look_stays, upper, self.i.payload.upper)),
                 )
             ),
             row.eq(Mux(rewritten, rewrite, tag_read.data)),
@@ -199,15 +182,14 @@ class Bank(wiring.Component):
             look_done.eq(
                 of_look
                 & (
-                    invalidates
-                    | (hit & room)
+                    (hit & room)
                     | (joins & waiters.some)
                     | (misses_it & waiters.some & ~pending.all() & misses.i.ready)
                 )
             ),
-            self.hit.eq(look_done & ~invalidates & hit),
-            self.joined.eq(look_done & ~invalidates & joins),
-            self.missed.eq(look_done & ~invalidates & misses_it),
+            self.hit.eq(look_done & hit),
+            self.joined.eq(look_done & joins),
+            self.missed.eq(look_done & misses_it),
         ]
 
         # waiters
@@ -233,12 +215,7 @@ class Bank(wiring.Component):
         m.d.comb += [
             new.epoch.eq(self.clear.epoch),
             new.oldest.eq(Mux(self.missed, number(replaced, config.way_bits) + 1, row.oldest)),
-            tag_write.en.eq(
-                self.clear.sweeping
-                | waiters.take
-                | (look_done & invalidates)
-                | (replay_done & waiters.last)
-            ),
+            tag_write.en.eq(self.clear.sweeping | waiters.take | (replay_done & waiters.last)),
             tag_write.addr.eq(Mux(self.clear.sweeping, self.clear.set, at)),
             tag_write.data.eq(Mux(self.clear.sweeping, 0, new)),
         ]
@@ -249,12 +226,9 @@ class Bank(wiring.Component):
                 way.pending.eq(pending[n]),
             ]
             with m.If(of_replay & replayed[n]):
-                m.d.comb += [
-                    way.pending.eq(0),
-                    way.valid.eq(current & old.valid & ~replay.error),
-                ]
-            with m.If(look_done & invalidates & matches[n]):
-                m.d.comb += way.valid.eq(0)
+                m.d.comb += way.pending.eq(0)
+                with m.If(replay.error):
+                    m.d.comb += way.valid.eq(0)
             with m.If(self.joined & matches[n]):
                 m.d.comb += way.tail.eq(waiters.free)
             with m.If(self.missed & replaced[n]):
@@ -305,21 +279,10 @@ class Bank(wiring.Component):
             m.d.sync += [slots.eq(answered.slot), error.eq(of_replay & replay.error)]
 
         if platform == FORMAL:
-            # The law of invalidation, for one line, and for any one of its invalidations: after it,
-            # no lookup finds a way whose line was requested from memory before.
+            # No line is in two ways, and no way with waiters is replaced: for one line.
             line = Signal(config.upper_bits, init=1)
             here = at == set_of(config, line)
-            after = Signal()
-            old = Signal(config.ways)  # ways whose lines were requested before
-            with m.If(look_done & invalidates & (upper == line) & self.fill_data[0]):
-                m.d.sync += after.eq(1)
-            with m.If(self.missed & here):
-                m.d.sync += old.eq(Mux((upper == line) & ~after, old | replaced, old & ~replaced))
-            found = matches & (self.hit | self.joined).replicate(config.ways)
-            m.d.comb += [
-                Assert(~after | (upper != line) | ((found & old) == 0)),
-                Assert(~self.missed | ((replaced & pending) == 0)),
-            ]
+            m.d.comb += Assert(~self.missed | ((replaced & pending) == 0))
             # the tags of its set, as they are in the memory
             copy = Signal(tag_row(config))
             copy_read = Signal(tag_row(config))
@@ -334,7 +297,6 @@ class Bank(wiring.Component):
                 Assume(~self.clear.sweeping | ~(looking | waiters.o.valid)),
                 Assert(~here | (row == copy)),
                 Assert(~of_look | (looking & ~of_replay & (at == set_of(config, upper)))),
-                Assert(~after | ((Cat(has) & old) == 0)),
                 Assert((Cat(has) & (Cat(has) - 1)[: config.ways]) == 0),
             ]
         return m

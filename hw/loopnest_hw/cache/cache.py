@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal, Value
+from amaranth.hdl import Module, ResetInserter, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,7 @@ from ..config import LINE_BYTES
 from .bank import Bank
 from .crossbar import Crossbar
 from .epoch import Epoch
-from .geometry import CacheConfig, bank_of, fill, read, reply, request, upper_of
+from .geometry import CacheConfig, fill, read, reply, request
 from .misses import Misses
 from .replies import Replies
 
@@ -36,9 +36,8 @@ class Cache(wiring.Component):
     from memory, `Replies` passes answers back. Answers come in any order; a hit's, without
     conflicts, is on its port five cycles after the transfer of its request.
 
-    Writes pass the cache by. A read that is requested after the invalidation of its line was
-    accepted is not answered with a line that was requested from memory before: so invalidate when
-    a write is visible in memory. Errors of memory go to the clients that waited, and are not kept.
+    Writes pass the cache by: a line that is read must not be written between two flushes. Errors of
+    memory go to the clients that waited, and are not kept.
 
     Members
     -------
@@ -46,15 +45,12 @@ class Cache(wiring.Component):
         Requests of a client in flight differ in their slots. A client may withdraw a request.
     reply : array of streams of `geometry.reply`, out
         One per client and cycle; ``ready`` is assumed.
-    written : array of streams of line numbers, in
-        Lines to invalidate: of each memory port those that end with its number. Ready at least
-        every other cycle, except while lookups of that bank are blocked, and in a sweep.
     memory : array of streams of `geometry.read`, out
         A memory port's reads; the bits above the line are the identifier.
     fill : array of streams of `geometry.fill`, in
         A memory port's answers, in any order. ``ready`` is assumed.
     flush : In(1)
-        Resets everything and empties the cache, at the start of a run and when one ends early.
+        Resets everything, for as long as it is high, and empties the cache: before each kernel.
         Nothing from before is answered or kept. The memory port must drop the answers to reads
         that are in flight, and may have to withdraw a read.
     events : Out(`events`)
@@ -67,7 +63,6 @@ class Cache(wiring.Component):
             {
                 "request": In(stream.Signature(request(config))).array(config.clients),
                 "reply": Out(stream.Signature(reply(config))).array(config.clients),
-                "written": In(stream.Signature(config.line_bits)).array(config.ports),
                 "memory": Out(stream.Signature(read(config))).array(config.ports),
                 "fill": In(stream.Signature(fill(config))).array(config.ports),
                 "flush": In(1),
@@ -103,27 +98,20 @@ class Cache(wiring.Component):
             misses = Misses(config, port)
             m.submodules[f"misses_{port}"] = resets(misses)
             wiring.connect(m, misses.o, wiring.flipped(self.memory[port]))
-            written, fill_ = self.written[port], self.fill[port]
+            fill_ = self.fill[port]
             line = Signal(8 * LINE_BYTES, name=f"line_{port}", reset_less=True)
             with m.If(fill_.valid):
                 m.d.sync += line.eq(fill_.payload.data)
             m.d.comb += fill_.ready.eq(1)
-            ready = []
             for n, b in enumerate(range(port, config.banks, config.ports)):
                 bank = banks[b]
-                here = Signal(name=f"written_{b}")
                 wiring.connect(m, bank.misses, misses.i[n])
                 m.d.comb += [
                     bank.fill.valid.eq(fill_.valid & (fill_.payload.bank == b)),
                     bank.fill.payload.number.eq(fill_.payload.waiter),
                     bank.fill.payload.error.eq(fill_.payload.error),
                     bank.fill_data.eq(line),
-                    here.eq(bank_of(config, written.payload) == b),
-                    bank.invalidate.valid.eq(written.valid & here),
-                    bank.invalidate.payload.eq(upper_of(config, written.payload)),
                 ]
-                ready.append(here & bank.invalidate.ready)
-            m.d.comb += written.ready.eq(Cat(ready).any())
 
         def count(flags: list[Value]) -> Value:
             return sum(flags, start=Value.cast(0))

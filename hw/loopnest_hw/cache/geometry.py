@@ -11,12 +11,18 @@ from typing import Any
 
 from amaranth.lib import data
 
-from ..config import ADDRESS_BITS, LINE_BYTES
+from ..config import ADDRESS_BITS, CACHE_WAYS, LINE_BYTES, ChipConfig
+
+MIN_WAITERS, MAX_WAITERS = 2, 64
+"""Bounds of a bank's waiters in a chip."""
+
+MAX_LANES = 4
+"""Lanes of a client in a chip, if there are so many banks: more than that gain little."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """Everything the cache is generated from.
+    """Everything the cache is generated from. `of` is a chip's; benches have others.
 
     Parameters
     ----------
@@ -70,28 +76,30 @@ class CacheConfig:
         def power_of_two(n: int) -> bool:
             return n > 0 and n & (n - 1) == 0
 
-        check("clients", 1 <= self.clients <= 64, "1 to 64")
-        check("slot_bits", self.slot_bits >= 1, "1 or more")
-        check("ports", self.ports in (1, 2), "1 or 2")
-        check(
-            "banks",
-            power_of_two(self.banks) and self.banks >= 2 * self.ports,
-            f"a power of two, at least 2 for each of {self.ports} ports",
-        )
-        check("sets", power_of_two(self.sets) and self.sets >= 2, "a power of two from 2 on")
-        check("ways", power_of_two(self.ways) and self.ways >= 2, "a power of two from 2 on")
-        check("waiters", power_of_two(self.waiters) and self.waiters >= 2, "a power of two from 2")
-        check("window", self.window >= 2, "2 or more")
-        check(
-            "lanes",
-            power_of_two(self.lanes) and self.lanes <= self.banks,
-            f"a power of two up to banks={self.banks}",
-        )
-        check("epoch_bits", self.epoch_bits >= 1, "1 or more")
-        check(
-            "line_bits",
-            self.line_bits > self.bank_bits + self.set_bits,
-            f"more than {self.bank_bits + self.set_bits}",
+        for name in ("banks", "sets", "ways", "waiters", "lanes"):
+            check(name, power_of_two(getattr(self, name)), "a power of two")
+        check("banks", self.banks >= 2 * self.ports, f"at least 2 for each of {self.ports} ports")
+        check("lanes", self.lanes <= self.banks, f"up to banks={self.banks}")
+        taken = self.bank_bits + self.set_bits
+        check("line_bits", self.line_bits > taken, f"more than {taken}")
+
+    @classmethod
+    def of(cls, config: ChipConfig) -> "CacheConfig":
+        """Return the cache of a chip with several PEs: the last client is the dispatcher.
+
+        The banks' waiters are twice the reads that may be outstanding, since some of them wait for
+        the line of another one.
+        """
+        waiters = -(-2 * config.reads_outstanding // config.cache_banks)
+        return cls(
+            clients=config.pes + 1,
+            slot_bits=config.pool_bits,
+            banks=config.cache_banks,
+            ports=1,
+            sets=config.cache_lines // (config.cache_banks * CACHE_WAYS),
+            ways=CACHE_WAYS,
+            waiters=1 << (min(max(waiters, MIN_WAITERS), MAX_WAITERS) - 1).bit_length(),
+            lanes=min(MAX_LANES, config.cache_banks),
         )
 
     @property
