@@ -34,11 +34,13 @@ WIDE_BITS = 32
 """Bits of a wide value (int32 or fp32)."""
 
 DISPATCHER_LINES = 32
-"""Pool lines of the dispatcher, which scans row 0, or the PE's if that has fewer; its streams
-share them equally."""
+"""Pool lines of a single PE's dispatcher, which scans row 0, or the PE's if that has fewer."""
 
 EPILOGUE_READS = 4
 """Neighbouring lanes whose biases and scales the epilogue reads in one request."""
+
+CACHE_WAYS = 4
+"""Ways of the cache that several PEs share."""
 
 MAX_LOG2_COPIES = 2
 """Largest setting of the descriptor's ``copies``: the accumulator keeps up to ``2**2`` copies of a
@@ -105,6 +107,13 @@ class ChipConfig:
         Steps that a read stream may be requested ahead of their use.
     reads_outstanding : int
         Line reads in flight at the memory port.
+    pes : int
+        Processing elements, 1 to 32. They share out the outermost loop (`dispatch`). With more than
+        one, a cache is between them and the memory port.
+    cache_lines : int
+        Lines of that cache, a power of two.
+    cache_banks : int
+        Banks of that cache, a power of two: line reads that it serves per cycle.
     watchdog : int
         Cycles without a transfer, while one is outstanding, after which the run ends with a memory
         timeout.
@@ -129,6 +138,9 @@ class ChipConfig:
     stream_depth: int = 128
     reads_outstanding: int = 128
     watchdog: int = 1 << 16
+    pes: int = 1
+    cache_lines: int = 2048
+    cache_banks: int = 4
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, expected: str) -> None:
@@ -163,6 +175,18 @@ class ChipConfig:
         check("stream_depth", self.stream_depth >= 1, "1 or more")
         check("watchdog", 16 <= self.watchdog <= 1 << 24, "16 to 2^24")
         check("reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256")
+        check("pes", 1 <= self.pes <= 32, "1 to 32")
+        check(
+            "cache_banks",
+            power_of_two(self.cache_banks) and 2 <= self.cache_banks <= 64,
+            "a power of two from 2 to 64",
+        )
+        least = 2 * CACHE_WAYS * self.cache_banks
+        check(
+            "cache_lines",
+            power_of_two(self.cache_lines) and least <= self.cache_lines <= 1 << 20,
+            f"a power of two from {least} to 2^20",
+        )
 
     @property
     def scanners(self) -> int:
@@ -178,6 +202,11 @@ class ChipConfig:
     def pool_streams(self) -> int:
         """Rings in the pool: the read streams and the epilogue's biases and scales."""
         return self.read_streams + 1
+
+    @property
+    def dispatcher_lines(self) -> int:
+        """Pool lines of the dispatcher, which reads an entry for each row if there are more PEs."""
+        return self.pool_lines if self.pes > 1 else min(DISPATCHER_LINES, self.pool_lines)
 
     @property
     def slot_bits(self) -> int:
@@ -213,6 +242,13 @@ class ChipConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     # one PE of the large chip: every one-PE figure
     "single": {},
+    "small": {"pes": 4, "cache_lines": 2048, "cache_banks": 4},
+    "large": {
+        "pes": 16,
+        "cache_lines": 32768,
+        "cache_banks": 16,
+        "reads_outstanding": 256,
+    },
     # sized for an ECP5, and for simulation in Icarus and of units
     "tiny": {"slots": 128, "fibers_in_flight": 4},
     # for tests only: small queues and memories make rare paths common
@@ -226,6 +262,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stream_depth": 1,
         "reads_outstanding": 4,
         "watchdog": 4096,
+        "cache_lines": 16,
+        "cache_banks": 2,
     },
 }
 """The presets by name: their differences from the defaults."""

@@ -22,6 +22,14 @@ MAGIC = 0x4E50
 """First half word of every descriptor."""
 
 
+ROOM_VALUES = 32
+ROOM_BLOCKS = 8
+"""Units of ``share.fiber_values`` and ``share.fiber_blocks``: whole lines, whatever the type."""
+
+PIECE_FIBERS = 4
+"""A PE takes room for so many of the longest fibers at once (`result.rooms`)."""
+
+
 class CellMode(IntEnum):
     """What an operand's cell does in its row."""
 
@@ -153,6 +161,16 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     yield Field("result.blocks_end", 32, "first byte address past the block words' region")
     yield Field("result.values", 32, "byte address of the values")
     yield Field("result.values_end", 32, "first byte address past the values' region")
+    if config.pes > 1:
+        yield Field("share.rows", 1, "the PEs share out row 0's coordinates; 0: all go to PE 0")
+        yield Field("share.quantum", 16, "weight from which on coordinates are one PE's chunk")
+        yield Field("share.credit", 16, "a PE that holds more weight gets no further chunk")
+        yield Field(
+            "share.fiber_values", 32, f"{ROOM_VALUES} values: most that a result fiber can have"
+        )
+        yield Field(
+            "share.fiber_blocks", 32, f"{ROOM_BLOCKS} block words: most that a fiber can have"
+        )
     yield Field("epilogue.enable", 1, "the epilogue is applied, and resulting zeros are dropped")
     yield Field("epilogue.relu", 1, "negative values become 0")
     yield Field("epilogue.bias_mode", 2, "0: bias_value; 1: one per fiber; 2: one per coordinate")

@@ -110,6 +110,18 @@ def joined(config: ChipConfig, pair: int) -> data.StructLayout:
     )
 
 
+WEIGHT_BITS = 16
+"""Bits of a weight: how much work coordinates of row 0 are expected to be."""
+
+
+def chunk(config: ChipConfig) -> data.StructLayout:
+    """Lanes of a joined block of row 0 for one PE, and their weight.
+
+    ``item.count`` is 0 only if ``item.last`` alone is left to send; then ``weight`` is 0.
+    """
+    return data.StructLayout({"item": joined(config, 1), "weight": WEIGHT_BITS})
+
+
 def gather_request(lanes: int) -> data.StructLayout:
     """A step's request to a read stream: the byte addresses of its valid lanes' items, each aligned
     to its size.
@@ -122,14 +134,18 @@ def gather_reply(lanes: int) -> data.ArrayLayout:
     return data.ArrayLayout(WIDE_BITS, lanes)
 
 
-def line_request(config: ChipConfig) -> data.StructLayout:
-    """A line read: its number (byte address / 32) and the pool slot that takes the answer."""
-    return data.StructLayout({"line": ADDRESS_BITS - 5, "slot": config.pool_bits})
+def line_request(config: ChipConfig, *, slot_bits: int | None = None) -> data.StructLayout:
+    """A line read: its number (byte address / 32) and the slot that takes the answer, of a pool
+    unless ``slot_bits`` are given.
+    """
+    bits = config.pool_bits if slot_bits is None else slot_bits
+    return data.StructLayout({"line": ADDRESS_BITS - 5, "slot": bits})
 
 
-def line_reply(config: ChipConfig) -> data.StructLayout:
+def line_reply(config: ChipConfig, *, slot_bits: int | None = None) -> data.StructLayout:
     """The answer to a `line_request`, in any order."""
-    return data.StructLayout({"data": 8 * LINE_BYTES, "slot": config.pool_bits, "error": 1})
+    bits = config.pool_bits if slot_bits is None else slot_bits
+    return data.StructLayout({"data": 8 * LINE_BYTES, "slot": bits, "error": 1})
 
 
 def lookup(config: ChipConfig) -> data.StructLayout:

@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.config import DISPATCHER_LINES, LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.format import OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
-from loopnest_hw.stream.bank import EPILOGUE_LANES, StreamBank, equal_rings
+from loopnest_hw.stream.bank import StreamBank, equal_rings
 from loopnest_hw.tokens import FIBER_BLOCKS, FIBER_REQUEST, gather_reply, gather_request
 from loopnest_sim.model.scanner import scan
 from tb.harness import SIMULATORS, bench, run_bench
@@ -70,8 +70,8 @@ async def all_streams(dut: Any, timing: tuple[int, int, float]) -> None:
         stream(f"scan__{s}", FIBER_REQUEST, FIBER_BLOCKS, requests, items)
     values = value_bytes(config)
     gathers = [(f"value__{v}", config.multipliers, values) for v in range(shape["values"])]
-    if shape["epilogue"]:
-        gathers.append(("epilogue", EPILOGUE_LANES, [WORD_BYTES]))
+    if shape["words"]:
+        gathers.append(("words", shape["words"], [WORD_BYTES]))
     for name, lanes, sizes in gathers:
         kind = rng.choice(["packed", "lines", "sparse", "few", "anywhere"])
         steps = steps_of(kind, 40, lanes, rng, sizes=sizes)
@@ -102,7 +102,7 @@ async def fair(dut: Any) -> None:
     config = configuration()
     shape = bench.parameters["bank"]
     image = np.zeros(IMAGE_LINES * LINE_BYTES, np.uint8)
-    streams = 2 * shape["scanners"] + shape["values"] + shape["epilogue"]
+    streams = 2 * shape["scanners"] + shape["values"] + bool(shape["words"])
     layout = gather_request(config.multipliers)
     sinks = []
     sources = []
@@ -140,7 +140,7 @@ async def full_rings(dut: Any) -> None:
     sinks = [Sink(dut, f"scan__{s}__o", FIBER_BLOCKS, rng) for s in range(shape["scanners"])]
     bad = LINE_BYTES * 3
     LineMemory(dut, config, image, rng, latency=60, bad_lines=frozenset({3}))
-    await start(dut, shape["lines"], 2 * len(scans) + shape["values"] + shape["epilogue"])
+    await start(dut, shape["lines"], 2 * len(scans) + shape["values"] + bool(shape["words"]))
     dut.scan__0__table.value = bad
     await RisingEdge(dut.clk)
     assert not int(dut.pool_full.value)
@@ -173,9 +173,9 @@ def test_bank(simulator: str, kind: str) -> None:
         "stream_depth": depth,
     }
     scanners = 1 if kind == "deep" else 2
-    bank = {"scanners": scanners, "values": 2, "epilogue": True, "lines": 64}
+    bank = {"scanners": scanners, "values": 2, "words": 8, "lines": 64}
     if kind == "dispatcher":
-        bank = {"scanners": 2, "values": 0, "epilogue": False, "lines": DISPATCHER_LINES}
+        bank = {"scanners": 2, "values": 0, "words": 0, "lines": DISPATCHER_LINES}
     run_bench(
         StreamBank(make_config(**setting), **bank),
         module=__name__,

@@ -177,7 +177,7 @@ def test_gather(simulator: str, lanes: int, depth: int) -> None:
     if lanes == (16 if simulator == "icarus" else 1):
         pytest.skip("left to the other simulator")
     config = configuration(lanes, depth)
-    bank = StreamBank(config, scanners=0, values=1, epilogue=False, lines=32)
+    bank = StreamBank(config, scanners=0, values=1, words=0, lines=32)
     run_bench(
         bank,
         module=__name__,

@@ -7,6 +7,7 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from loopnest_hw.stream.round_robin import RoundRobin
+from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 
 CYCLES = 1000
@@ -23,6 +24,12 @@ def test_round_robin(simulator: str, clients: int) -> None:
         simulator=simulator,
         parameters={"clients": clients},
     )
+
+
+@pytest.mark.parametrize("clients", [1, 2, 5])
+def test_round_robin_proof(clients: int) -> None:
+    """One grant at most, and to no other client twice while a request stays."""
+    prove_stream_law(RoundRobin(clients), outputs=[])
 
 
 @cocotb.test()

@@ -216,7 +216,7 @@ async def short_fibers(dut: Any, length: int) -> None:
 @pytest.mark.parametrize("depth", [64, 1])
 def test_scanner(simulator: str, depth: int) -> None:
     """With deep queues and with the shallowest ones."""
-    bank = StreamBank(configuration(depth), scanners=1, values=0, epilogue=False, lines=POOL_LINES)
+    bank = StreamBank(configuration(depth), scanners=1, values=0, words=0, lines=POOL_LINES)
     run_bench(
         bank,
         module=__name__,

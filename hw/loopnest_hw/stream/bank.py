@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, COORDINATE_BITS, EPILOGUE_READS, ChipConfig
+from ..config import ADDRESS_BITS, COORDINATE_BITS, ChipConfig
 from ..tokens import (
     AHEAD,
     BOUND,
@@ -21,9 +21,6 @@ from ..tokens import (
 from .gather import WORD_SHIFT, Gather, Known
 from .pool import LinePool, ring
 from .scanner import Scanner
-
-EPILOGUE_LANES = 2 * EPILOGUE_READS
-"""Items per request of the epilogue's stream: biases and scales."""
 
 SCAN = wiring.Signature(
     {
@@ -58,25 +55,26 @@ def equal_rings(streams: int, lines: int) -> list[tuple[int, int]]:
 
 
 class StreamBank(wiring.Component):
-    """Scanners, value gathers and, optionally, the epilogue's gather, around one `LinePool`.
+    """Scanners, value gathers and, optionally, a gather of words, around one `LinePool`.
 
-    ``scan``, ``value`` and ``epilogue`` exist only if there are such streams. The
-    order of ``ring`` is: positions and blocks of scanner 0, of scanner 1, ..., then each operand's
-    values, then the epilogue. Rings must not overlap and lie below ``lines``.
+    ``scan``, ``value`` and ``words`` exist only if there are such streams; requests of ``words``
+    have ``words`` items of 4 bytes. The order of ``ring`` is: positions and blocks of scanner 0, of
+    scanner 1, ..., then each operand's values, then the words. Rings must not overlap and lie below
+    ``lines``.
 
     ``error`` (a read failed; stays until reset) and ``pool_full`` are the pool's. At reset, no read
     may be in flight.
     """
 
     def __init__(
-        self, config: ChipConfig, *, scanners: int, values: int, epilogue: bool, lines: int
+        self, config: ChipConfig, *, scanners: int, values: int, words: int, lines: int
     ) -> None:
         self._config = config
         self._scanners = scanners
         self._values = values
-        self._epilogue = epilogue
+        self._words = words
         self._lines = lines
-        self._streams = 2 * scanners + values + epilogue
+        self._streams = 2 * scanners + values + bool(words)
         members: dict[str, Any] = {
             "ring": In(ring(config)).array(self._streams),
             "request": Out(stream.Signature(line_request(config))),
@@ -89,8 +87,8 @@ class StreamBank(wiring.Component):
             members["flush"] = In(1)
         if values:
             members["value"] = Out(gather_port(config.multipliers)).array(values)
-        if epilogue:
-            members["epilogue"] = Out(gather_port(EPILOGUE_LANES))
+        if words:
+            members["words"] = Out(gather_port(words))
         super().__init__(members)
 
     def elaborate(self, platform: Any) -> Module:
@@ -134,7 +132,7 @@ class StreamBank(wiring.Component):
                 * self._config.multipliers,
                 stream=2 * self._scanners + v,
             )
-        if self._epilogue:
-            words = [Known(WORD_SHIFT)] * EPILOGUE_LANES
-            gather("epilogue_gather", self.epilogue, words, stream=self._streams - 1)
+        if self._words:
+            known = [Known(WORD_SHIFT)] * self._words
+            gather("word_gather", self.words, known, stream=self._streams - 1)
         return m

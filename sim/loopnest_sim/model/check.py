@@ -61,6 +61,7 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
     elif kernel["counters"] + SNAPSHOT_LINES * LINE_BYTES > 1 << ADDRESS_BITS:
         yield f"counters={kernel['counters']:#x}: expected {SNAPSHOT_LINES} lines of memory"
     yield from _regions(kernel)
+    yield from _share(config, kernel)
 
     leaf = f"row.{config.rows - 1}"
     for row in ("row.0", leaf):
@@ -117,6 +118,19 @@ def _regions(kernel: Mapping[str, int]) -> Iterator[str]:
     for (one, (begin, end)), (other, (other_begin, other_end)) in combinations(found.items(), 2):
         if end > other_begin and other_end > begin:
             yield f"result.{one}: overlaps {'' if other == 'counters' else 'result.'}{other}"
+
+
+def _share(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
+    if config.pes == 1 or not kernel["share.rows"]:
+        return
+    mode = kernel["row.0.result_mode"]
+    loops = sum(not kernel[f"row.{r}.bypass"] for r in range(1, config.rows))
+    if mode == ResultMode.FIBER and kernel["drain_stop"] > loops:
+        yield f"share.rows: a result fiber ends with a stop of {kernel['drain_stop']}, above row 0"
+    if mode == ResultMode.KEY and (kernel["result.compressed"] or kernel["result.full"]):
+        yield "share.rows: coordinates of row 0 are in one result fiber, compressed or full"
+    if mode == ResultMode.HOLD:
+        yield "share.rows: coordinates of row 0 are added"
 
 
 def _row(config: ChipConfig, kernel: Mapping[str, int], r: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The dispatcher: row 0's scanners and joiner, which send block tokens to the PE."""
+"""The dispatcher: row 0's scanners and joiner, which send block tokens to the PEs."""
 
 from typing import Any
 
@@ -6,18 +6,24 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from .config import DISPATCHER_LINES, ChipConfig
-from .kernel import kernel_layout
-from .registers import ErrorCode
-from .row.front import RowFront
-from .stream.bank import StreamBank, equal_rings
-from .tokens import ERROR, joined, line_reply, line_request, token
+from ..config import ChipConfig
+from ..kernel import kernel_layout
+from ..registers import ErrorCode
+from ..row.front import RowFront
+from ..stream.bank import StreamBank, equal_rings
+from ..tokens import ERROR, joined, line_reply, line_request, token
+from .distributor import Distributor
+from .weigher import WORDS, Weigher
 
 
 class Dispatcher(wiring.Component):
     """Scans and joins row 0, one nest from each reset to the next.
 
-    It has one scanner for each operand, on a small line pool of its own. One block per cycle.
+    It has one scanner for each operand, on a line pool of its own. One block per cycle.
+
+    With one PE, ``o[0]`` is the joiner's output, and ``retired`` is ignored. With more, the blocks
+    are weighed (`Weigher`) and handed out (`Distributor`). Then half of the pool is the ring of the
+    words that the weigher reads; the scanners' streams share the other half equally.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -25,7 +31,8 @@ class Dispatcher(wiring.Component):
         super().__init__(
             {
                 "kernel": In(kernel_layout(config)),
-                "o": Out(stream.Signature(joined(config, 1))),
+                "o": Out(stream.Signature(joined(config, 1))).array(config.pes),
+                "retired": In(stream.Signature(1)).array(config.pes),
                 "request": Out(stream.Signature(line_request(config))),
                 "reply": In(stream.Signature(line_reply(config))),
                 "error": Out(ERROR),
@@ -35,17 +42,25 @@ class Dispatcher(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        lines = min(DISPATCHER_LINES, config.pool_lines)
+        lines = config.dispatcher_lines
         m.submodules.front = front = RowFront(config, 1)
         m.submodules.streams = streams = StreamBank(
-            config, scanners=config.operands, values=0, epilogue=False, lines=lines
+            config,
+            scanners=config.operands,
+            values=0,
+            words=WORDS if config.pes > 1 else 0,
+            lines=lines,
         )
         connect(m, streams.request, flipped(self.request))
         connect(m, flipped(self.reply), streams.reply)
-        connect(m, front.o, flipped(self.o))
-        for ring, (base, last) in zip(
-            streams.ring, equal_rings(2 * config.operands, lines), strict=True
-        ):
+        if config.pes > 1:
+            self._share(m, front.o, streams.words)
+            rings = [*equal_rings(2 * config.operands, lines // 2), (lines // 2, lines - 1)]
+        else:
+            connect(m, front.o, flipped(self.o[0]))
+            m.d.comb += self.retired[0].ready.eq(1)
+            rings = equal_rings(2 * config.operands, lines)
+        for ring, (base, last) in zip(streams.ring, rings, strict=True):
             m.d.comb += [ring.base.eq(base), ring.last.eq(last)]
 
         started = Signal()
@@ -80,6 +95,19 @@ class Dispatcher(wiring.Component):
             self.error.where.eq(0),  # the row
         ]
         return m
+
+    def _share(self, m: Module, blocks: Any, words: Any) -> None:
+        """Weigh the blocks and hand them out."""
+        m.submodules.weigher = weigher = Weigher(self._config)
+        m.submodules.distributor = distributor = Distributor(self._config)
+        m.d.comb += [weigher.kernel.eq(self.kernel), distributor.kernel.eq(self.kernel)]
+        connect(m, blocks, weigher.i)
+        connect(m, weigher.request, words.i)
+        connect(m, words.o, weigher.reply)
+        connect(m, weigher.o, distributor.i)
+        for p in range(self._config.pes):
+            connect(m, distributor.o[p], flipped(self.o[p]))
+            connect(m, flipped(self.retired[p]), distributor.retired[p])
 
 
 def root(m: Module, config: ChipConfig, kernel: Any) -> Signal:
