@@ -119,6 +119,12 @@ def to_blocks(items: Sequence[Mapping[str, Any]]) -> Blocks:
     )
 
 
+def silenced(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the items with a silent final one (`ResultPath.silent`), which ends no fiber."""
+    nothing = {**NO_BLOCK, "second": dict(NO_BLOCK), "value": [0] * LANES, "fiber": 0, "last": 0}
+    return [*({**item, "final": 0} for item in items), {**nothing, "final": 1}]
+
+
 def random_lanes(rng: random.Random, lanes: int = LANES) -> int:
     """Return a mask with some of the lowest ``lanes`` lanes set."""
     count = min(rng.choice(BLOCK_SIZES), lanes)

@@ -72,9 +72,9 @@ class Device:
 
     def __init__(self, dut: Any, stall: float = 0.0) -> None:
         self._dut = dut
-        self._config = make_config(dtype=bench.parameters["dtype"])
+        self.config = make_config(dtype=bench.parameters["dtype"], pes=bench.parameters["pes"])
         self._source = Source(dut, "i", tokens.RESULT_BLOCK, bench.rng(), stall=stall)
-        self.dtype = self._config.dtype
+        self.dtype = self.config.dtype
         self._memory = Memory(Image())
         Sink(dut, "o", tokens.LINE_WRITE, bench.rng(), stall=stall, check=self._write)
 
@@ -88,7 +88,7 @@ class Device:
         dut = self._dut
         self._memory = memory = Memory(image.copy())
         dut.rst.value = 1
-        dut.result.value = setting(self._config, "result", kernel)
+        dut.result.value = setting(self.config, "result", kernel)
         await ClockCycles(dut.clk, 3)
         dut.rst.value = 0
         await ClockCycles(dut.clk, 3)
@@ -113,7 +113,7 @@ class Device:
         items = paired(to_items(blocks), bench.rng()) if pairs else to_items(blocks)
         items = noisy(items, bench.rng())
         image = new_image(bench.rng())
-        expected, written = ref_write(blocks, kernel, self._config.dtype, image)
+        expected, written = ref_write(blocks, kernel, self.dtype, image)
         full_regions = written.blocks_full | written.values_full << 1 | written.table_full << 2
         assert full_regions == full
         memory, cycles = await self.rtl_write(items, kernel, image)
@@ -291,5 +291,5 @@ def test_writer(simulator: str, dtype: str, output: Output, stall: float) -> Non
         Writer(make_config(dtype=dtype)),
         module=__name__,
         simulator=simulator,
-        parameters={"dtype": dtype, "output": int(output), "stall": stall},
+        parameters={"dtype": dtype, "output": int(output), "stall": stall, "pes": 1},
     )

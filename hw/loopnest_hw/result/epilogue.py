@@ -71,7 +71,7 @@ class Epilogue(wiring.Component):
     If disabled, a block leaves one cycle after it arrives, one per cycle. If enabled, two lanes per
     cycle, an even one and the next, pass through the chip's arithmetic (`int8_lane`, `bf16_lane`);
     lanes that become 0 are removed from the mask, and a block without lanes is dropped, unless it
-    has ``last``.
+    has ``last`` or ``final``.
 
     Biases and scales in memory are requested as lanes enter, up to ``config.stream_depth`` pairs of
     lanes ahead of their use, with one request for every four lanes.
@@ -199,7 +199,7 @@ class Epilogue(wiring.Component):
                 m.d.sync += [
                     fresh.eq(done_end),
                     block.mask.eq(mask),
-                    self.o.valid.eq(done_end & (mask.any() | header.last)),
+                    self.o.valid.eq(done_end & (mask.any() | header.last | header.final)),
                     block.coordinate.eq(header.coordinate),
                     block.second.as_value().eq(0),
                     block.fiber.eq(header.fiber),

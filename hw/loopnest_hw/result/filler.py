@@ -20,7 +20,7 @@ class Filler(wiring.Component):
 
     With ``full``, missing blocks are inserted and masks completed, up to ``size`` in the last
     block; untouched lanes are ``fill``. A fiber of size 0 is one item with mask 0. Blocks from
-    ``size`` on pass unchanged; items with mask 0 and without ``last`` are dropped.
+    ``size`` on pass unchanged; of items with mask 0 and without ``last``, only a final one passes.
 
     A block leaves in the cycle in which it arrives, one per cycle.
 
@@ -85,26 +85,28 @@ class Filler(wiring.Component):
         passes = Signal()  # the arriving block leaves
         fills = Signal()  # a missing block leaves
         ends = Signal()  # an item without lanes leaves, to end the fiber
+        closes = Signal()  # an item without lanes leaves, to end the nest but no fiber
         last = Signal()
         done = Signal()  # the arriving item is done
         m.d.comb += [
             passes.eq(has_block & ((arriving.coordinate == following) | ~inside)),
             fills.eq(inside & ~passes & (has_block | arriving.last)),
             ends.eq(~inside & ~has_block & arriving.last),
+            closes.eq(arriving.final & ~arriving.last & ~has_block),
             last.eq(arriving.last & (ends | (closing & (passes | ~has_block)))),
             done.eq(last | ~(fills | (passes & arriving.last))),
         ]
 
         moves = Signal()
         m.d.comb += [
-            self.o.valid.eq(self.i.valid & (passes | fills | ends | ~self.full)),
+            self.o.valid.eq(self.i.valid & (passes | fills | ends | closes | ~self.full)),
             leaving.eq(arriving),
             moves.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(moves & (done | ~self.full)),
         ]
         with m.If(self.full):
-            m.d.comb += [leaving.last.eq(last), leaving.final.eq(last & arriving.final)]
-            with m.If(inside):
+            m.d.comb += [leaving.last.eq(last), leaving.final.eq((last & arriving.final) | closes)]
+            with m.If(inside & ~closes):
                 m.d.comb += leaving.mask.eq(Mux(closing, last_mask, ~0))
                 m.d.comb += leaving.coordinate.eq(following)
             for lane in range(LANES):

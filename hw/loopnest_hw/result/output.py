@@ -12,6 +12,7 @@ from ..descriptor import Output
 from ..kernel import kernel_layout
 from .epilogue import Epilogue
 from .filler import Filler
+from .rooms import shared_members
 from .writer import Writer
 
 FULL_ERROR = data.StructLayout({"valid": 1, "where": 2})
@@ -50,6 +51,11 @@ class ResultPath(wiring.Component):
         A line is output in this cycle.
     blocks_counted, values_counted : Out
         As `Writer`'s.
+    share, room
+        As `Writer`'s; with several PEs only.
+    silent : In(1)
+        With several PEs only: the final item ends no fiber, since the nest's last coordinate of
+        row 0 is another PE's.
     state : Out(tokens.StageState)
         The write stage: STALLED if a line waits for `o`, BUSY if a block or a line is inside,
         STARVED between the first block and `done`, else IDLE.
@@ -73,6 +79,8 @@ class ResultPath(wiring.Component):
                 "blocks_counted": Out(range(tokens.PAIR + 1)),
                 "values_counted": Out(range(LANES + 1)),
                 "state": Out(tokens.StageState),
+                **shared_members(config),
+                **({"silent": In(1)} if config.pes > 1 else {}),
             }
         )
 
@@ -101,6 +109,11 @@ class ResultPath(wiring.Component):
             self.overflow.eq(epilogue.overflow),
         ]
         m.d.sync += self.done.eq(writer.done)
+        if self._config.pes > 1:
+            connect(m, writer.room, flipped(self.room))
+            m.d.comb += writer.share.eq(self.share)
+            with m.If(self.silent & self.i.payload.final):
+                m.d.comb += filler.i.payload.last.eq(0)
 
         started = Signal()
         with m.If(self.i.valid):

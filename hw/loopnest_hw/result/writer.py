@@ -4,18 +4,19 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import tokens
 from ..config import ADDRESS_BITS, LANES, LINE_BYTES, POSITION_BITS, WIDE_BITS, ChipConfig
-from ..descriptor import Output
+from ..descriptor import PIECE_FIBERS, Output
 from ..formal import FORMAL
 from ..format import CHUNK_LANES, ENTRY_BYTES, WORD_BYTES
 from ..kernel import kernel_layout
 from ..unary import lowest
 from .line_builder import PLACE_BITS, LineBuilder
+from .rooms import longest_fiber, shared_members
 
 ROOM_BITS = ADDRESS_BITS + 1
 
@@ -55,7 +56,9 @@ class Writer(wiring.Component):
 
     Compressed: the values are packed in order of arrival from ``result.values`` on, the block words
     from ``result.blocks`` on; the item with ``last`` writes the fiber's entry {first block, first
-    child, end of blocks, 0} at ``result.table + 16 * fiber``. Dense: lane l's value goes to
+    child, end of blocks, 0} at ``result.table + 16 * fiber``. With ``share.rows`` other PEs write
+    the same regions: a fiber then starts in another piece of a region (`Rooms`) unless the PE's
+    piece has room for the longest fiber. Dense: lane l's value goes to
     ``result.values + (fiber + 16 * coordinate + l) * bytes``. A narrow value is in the low bits.
 
     Values are written in chunks: the first 8 of a compressed item, then the others (the second
@@ -84,7 +87,10 @@ class Writer(wiring.Component):
     done : Out(1)
         The final item has arrived and all lines are output. Stays until reset.
     full : Out(FULL)
-        Something was dropped. Complete when `done` rises; stays until reset.
+        Something was dropped, or a fiber is longer than the longest one is said to be. Complete
+        when `done` rises; stays until reset.
+    share : In(kernel_layout(config).members["share"]), room : Out(PIECES)
+        With several PEs only: the descriptor's member of this name, and the PE's port of `Rooms`.
     blocks_counted : Out(range(3)), values_counted : Out(range(17))
         Numbers of block words and values of a compressed result that went to their builders in the
         previous cycle, including those that do not fit.
@@ -104,6 +110,7 @@ class Writer(wiring.Component):
                 "blocks_counted": Out(range(tokens.PAIR + 1)),
                 "values_counted": Out(range(LANES + 1)),
                 "busy": Out(1),
+                **shared_members(config),
             }
         )
 
@@ -221,10 +228,11 @@ class Writer(wiring.Component):
 
         finishes = Signal()
         go = Signal()
+        placed = Signal(init=1)  # the fiber has a place
         m.d.comb += [
             finishes.eq(block.final & last_chunk),
             # The builders' readies are registers, and fall only after a transfer.
-            go.eq(block_valid & values.i.ready & words.i.ready & entries.i.ready),
+            go.eq(block_valid & placed & values.i.ready & words.i.ready & entries.i.ready),
             block_done.eq(go & last_chunk),
             values.i.valid.eq(go & (taken.any() | finishes)),
             values.i.payload.offset.eq((index + Mux(upper & ~compressed, CHUNK_LANES, 0)) << scale),
@@ -262,6 +270,17 @@ class Writer(wiring.Component):
                 with m.If(block.last):
                     m.d.sync += [first_block.eq(block_count_next), first_child.eq(end_index)]
 
+        placed_now, overrun = self._pieces(
+            m,
+            starts=block_valid & compressed & has_lanes,
+            go=go,
+            ends=last_chunk & block.last,
+            has_lanes=has_lanes,
+            values=(value_count, first_child, span),
+            blocks=(block_count, first_block, Mux(last_chunk, words_here, 0)),
+        )
+        m.d.comb += placed.eq(placed_now)
+
         # The next block is assigned last: it overrides the rest of the previous one.
         m.d.comb += self.i.ready.eq(~block_valid | block_done)
         with m.If(self.i.ready):
@@ -285,12 +304,55 @@ class Writer(wiring.Component):
         flushed = Cat(builder.flushed for builder in builders).all()
         m.d.sync += self.done.eq(flushed & ~lines_left)
         m.d.comb += [
-            self.full.blocks.eq(words.full),
-            self.full.values.eq(values.full),
+            self.full.blocks.eq(words.full | overrun.blocks),
+            self.full.values.eq(values.full | overrun.values),
             self.full.table.eq(entries.full),
             self.busy.eq(block_valid | lines_left),
         ]
         return m
+
+    def _pieces(
+        self,
+        m: Module,
+        *,
+        starts: Value,
+        go: Value,
+        ends: Value,
+        has_lanes: Value,
+        values: tuple[Signal, Signal, Value],
+        blocks: tuple[Signal, Signal, Value],
+    ) -> tuple[Value, data.View]:
+        """Begin fibers in pieces of the regions where several PEs write them.
+
+        ``values`` and ``blocks``: the count so far, the fiber's first one, and how many are
+        written with ``go``. Return whether the fiber has a place, and in which regions one was too
+        long for its piece.
+        """
+        overrun = Signal(FULL)
+        if self._config.pes == 1:
+            return Value.cast(1), overrun
+        fresh = Signal(init=1)  # no lane of the fiber has been written
+        with m.If(go):
+            m.d.sync += fresh.eq(ends | fresh & ~has_lanes)
+        for port, longest, (count, first, written), too_long in (
+            (self.room.values, longest_fiber(self.share, blocks=False), values, overrun.values),
+            (self.room.blocks, longest_fiber(self.share, blocks=True), blocks, overrun.blocks),
+        ):
+            # What is left of the piece, less the longest fiber.
+            spare = Signal(signed(POSITION_BITS + 10), init=-1)
+            m.d.comb += port.ask.eq(starts & self.share.rows & fresh & (spare < 0))
+            with m.If(go):
+                m.d.sync += spare.eq(spare - written)
+            with m.If(port.granted):
+                m.d.sync += [
+                    spare.eq((PIECE_FIBERS - 1) * longest),
+                    # beyond every region, whatever its bits, if it saturates
+                    count.eq(Mux(port.start[-1], ~0, port.start)),
+                    first.eq(port.start),
+                ]
+            with m.If(self.share.rows & self.result.compressed & (spare + longest < 0)):
+                m.d.sync += too_long.eq(1)
+        return ~(self.room.values.ask | self.room.blocks.ask), overrun
 
     def _arbitrate(self, m: Module, builders: list[LineBuilder], platform: Any) -> None:
         """Output the builders' lines; a line that is offered holds until it is taken.
