@@ -20,6 +20,9 @@ ELSEWHERE = {
     "cache.epoch": "cache/test_cache.py",
     "cache.misses": "cache/test_cache.py",
     "cache.window": "cache/test_crossbar.py",
+    "dispatch.held": "dispatch/test_distributor.py",
+    "dispatch.level": "dispatch/test_weigher.py",
+    "dispatch.pairs": "dispatch/test_weigher.py",
     "leaf.lane": "leaf/test_lanes.py",
 }
 """Modules whose units are tested by another bench."""

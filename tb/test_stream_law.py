@@ -29,14 +29,18 @@ from loopnest_hw.cache.crossbar import Crossbar
 from loopnest_hw.cache.geometry import CacheConfig
 from loopnest_hw.cache.misses import Misses
 from loopnest_hw.cache.waiters import Waiters
+from loopnest_hw.chip.axi import read_clients
 from loopnest_hw.chip.command import CommandProcessor
 from loopnest_hw.chip.fetch import DescriptorFetch
 from loopnest_hw.chip.initialise import Initialiser
-from loopnest_hw.chip.memory_port import READ_CLIENTS, ReadPort, WritePort
+from loopnest_hw.chip.memory_port import ReadPort, WritePort
 from loopnest_hw.chip.registers import RegisterFile
 from loopnest_hw.chip.snapshot import SnapshotWriter
+from loopnest_hw.chip.write_arbiter import WriteArbiter
 from loopnest_hw.config import make_config
-from loopnest_hw.dispatcher import Dispatcher
+from loopnest_hw.dispatch.dispatcher import Dispatcher
+from loopnest_hw.dispatch.pairs import Pairs
+from loopnest_hw.dispatch.weigher import Weigher
 from loopnest_hw.leaf.addresser import Addresser
 from loopnest_hw.leaf.lanes import Lanes
 from loopnest_hw.leaf.leaf import Leaf
@@ -56,6 +60,9 @@ from loopnest_hw.stream.scanner import Scanner
 from tb.formal import Contract, prove_stream_law
 
 CONFIG = make_config("shrunk", "int8", multipliers=1, operands=2, streams=4, pool_lines=16)
+SEVERAL = replace(CONFIG, pes=3)
+
+SEVERAL = replace(CONFIG, pes=2)
 
 CACHE = CacheConfig(
     clients=2,
@@ -114,7 +121,19 @@ LAWS = {
         constant=["row"],
     ),
     "Dispatcher": Law(
-        unit=lambda: Dispatcher(CONFIG), outputs=["o", "request"], constant=["kernel"]
+        unit=lambda: Dispatcher(CONFIG), outputs=["o__0", "request"], constant=["kernel"]
+    ),
+    "Dispatcher of two PEs": Law(
+        unit=lambda: Dispatcher(SEVERAL),
+        outputs=["o__0", "o__1", "request"],
+        constant=["kernel"],
+    ),
+    "Pairs": Law(unit=lambda: Pairs(8), outputs=["o"], inputs=["i"]),
+    "Weigher": Law(
+        unit=lambda: Weigher(SEVERAL),
+        outputs=["request", "o"],
+        inputs=["i", "reply"],
+        constant=["kernel"],
     ),
     "Lanes": Law(
         unit=lambda: Lanes(CONFIG, 1),
@@ -159,9 +178,9 @@ LAWS = {
         constant=["open", "table", "blocks"],
     ),
     "StreamBank": Law(
-        unit=lambda: StreamBank(CONFIG, scanners=1, values=1, epilogue=True, lines=16),
-        outputs=["request", "scan__0__o", "value__0__o", "epilogue__o"],
-        inputs=["scan__0__i", "value__0__i", "epilogue__i"],
+        unit=lambda: StreamBank(CONFIG, scanners=1, values=1, words=2, lines=16),
+        outputs=["request", "scan__0__o", "value__0__o", "words__o"],
+        inputs=["scan__0__i", "value__0__i", "words__i"],
         constant=["scan__0__open", "scan__0__table", "scan__0__blocks"],
     ),
     "Table": Law(
@@ -225,7 +244,10 @@ LAWS = {
     "Initialiser": Law(
         unit=lambda: Initialiser(CONFIG), outputs=["o"], inputs=["i"], constant=["result"]
     ),
+    # A PE withdraws its line when it is reset.
+    "WriteArbiter": Law(unit=lambda: WriteArbiter(SEVERAL), outputs=["o"]),
     # Its clients may withdraw requests.
+    "ReadPort of a cache": Law(unit=lambda: ReadPort(SEVERAL), outputs=["bus__ar"]),
     "ReadPort": Law(unit=lambda: ReadPort(CONFIG), outputs=["bus__ar"]),
     "WritePort": Law(unit=lambda: WritePort(CONFIG), outputs=["bus__aw", "bus__w"], inputs=["i"]),
     # Clients of the cache may withdraw requests.
@@ -243,11 +265,11 @@ OUTPUT = r"Out\((stream\.Signature|axi_)|In\(AXI"
 
 OWN_BENCH = {
     *("Queue", "SkidBuffer", "Fork", "Joiner", "Expander", "ReplayBuffer", "Gather"),
-    *("Scatter", "Former", "Dot", "Assembler", "Filler"),
+    *("Scatter", "Former", "Dot", "Assembler", "Filler", "Distributor"),
 }
 """Units whose own bench contains the proof."""
 
-GRANTED = {"ReadPort": {f"reply__{n}" for n in range(READ_CLIENTS)}}
+GRANTED = {"ReadPort": {f"reply__{n}" for n in range(len(read_clients(CONFIG)))}}
 """Outputs whose ``ready`` is always high."""
 
 ALL_GRANTED = {"Replies"}

@@ -8,7 +8,7 @@ import inspect
 import json
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum, IntEnum
 from itertools import pairwise
 from typing import Any
@@ -24,11 +24,13 @@ from .descriptor import (
     Reduction,
     ResultMode,
     descriptor_lines,
+    kernel_fields,
     places,
 )
 from .registers import (
     COUNTERS,
     IDENTITY,
+    PE_SHIFT,
     REGISTERS,
     SNAPSHOT_BYTES,
     SNAPSHOT_LINES,
@@ -192,7 +194,13 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
     yield f"registers: {SNAPSHOT_BYTES} bytes each, little endian"
     yield "([what they cover](architecture.md#lists-of-kernels))."
     yield ""
+    yield "The counters of several PEs are added: a stage that is busy in four PEs counts four"
+    yield "cycles in each."
+    yield ""
     yield "## Error codes"
+    yield ""
+    yield "Of an error that one of several PEs finds, `error_where` has the PE's number from bit"
+    yield f"{PE_SHIFT} on."
     yield ""
     yield "| code | name | meaning |"
     yield "|---|---|---|"
@@ -214,6 +222,15 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
         field, low = place.field, place.shift
         bits = str(low) if field.bits == 1 else f"{low + field.bits - 1}:{low}"
         yield f"| {place.word} | {bits} | `{field.path}` | {field.doc} |"
+    yield ""
+    yield "A chip of several PEs has further fields"
+    yield "([what they mean](architecture.md#sharing-out-the-rows)):"
+    yield ""
+    yield "| bits | field | meaning |"
+    yield "|---|---|---|"
+    for field in kernel_fields(replace(config, pes=2)):
+        if field.path.startswith("share."):
+            yield f"| {field.bits} | `{field.path}` | {field.doc} |"
     for enum in FIELD_ENUMS:
         yield ""
         yield f"{enum.__name__}: " + ", ".join(f"{int(e)} `{e.name}`" for e in enum) + "."

@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .accumulate.accumulator import Accumulator
 from .accumulate.place import set_bits
-from .config import ChipConfig
+from .config import EPILOGUE_READS, ChipConfig
 from .descriptor import CellMode
-from .dispatcher import root
+from .dispatch.dispatcher import root
 from .kernel import inner_loops, kernel_layout
 from .leaf.leaf import Leaf
 from .queue import SkidBuffer
@@ -18,6 +18,7 @@ from .registers import STAGES, ErrorCode
 from .result.assembler import Assembler
 from .result.combiner import Combiner
 from .result.output import ResultPath
+from .result.rooms import PIECES
 from .row.expander import Expander
 from .row.front import RowFront
 from .row.replay import ReplayBuffer
@@ -47,6 +48,10 @@ class PE(wiring.Component):
 
     ``kernel`` is constant while the PE runs. At reset, none of its reads may be in flight.
 
+    One of several PEs (``config.pes``) gets a part of the nest's block tokens. With ``silent``, its
+    last token is null and ends no result fiber; ``room`` gives it pieces of the result's regions
+    (`result.rooms`).
+
     The accumulator's tables keep their contents at a reset, and are empty when ``done`` rises.
     Where they may hold anything, as at power-up or after a nest that was cut off, ``sweep`` has to
     clear them, one ``sweep_set`` per cycle, from the reset on.
@@ -67,6 +72,7 @@ class PE(wiring.Component):
                 "events": Out(EVENTS),
                 "sweep": In(1),
                 "sweep_set": In(set_bits(config)),
+                **shared_ports(config),
             }
         )
 
@@ -77,7 +83,7 @@ class PE(wiring.Component):
             config,
             scanners=config.scanners,
             values=config.operands,
-            epilogue=True,
+            words=2 * EPILOGUE_READS,
             lines=config.pool_lines,
         )
         connect(m, streams.request, flipped(self.request))
@@ -206,9 +212,12 @@ class PE(wiring.Component):
         connect(m, finished.o, result.i)
         connect(m, leaf.lookup, accumulator.lookup)
         connect(m, accumulator.found, leaf.found)
-        connect(m, result.request, streams.epilogue.i)
-        connect(m, streams.epilogue.o, result.reply)
+        connect(m, result.request, streams.words.i)
+        connect(m, streams.words.o, result.reply)
         connect(m, result.o, flipped(self.write))
+        if config.pes > 1:
+            connect(m, result.room, flipped(self.room))
+            m.d.comb += [result.share.eq(self.kernel.share), result.silent.eq(self.silent)]
 
         m.d.comb += [
             accumulator.sweep.eq(self.sweep),
@@ -303,6 +312,11 @@ class PE(wiring.Component):
             stage["drain"].eq(accumulator.drain_state),
             stage["write"].eq(result.state),
         ]
+
+
+def shared_ports(config: ChipConfig) -> dict[str, Any]:
+    """Return the ports that only one of several PEs has."""
+    return {"silent": In(1), "room": Out(PIECES)} if config.pes > 1 else {}
 
 
 def _state(expected: Any, port: Any) -> Any:

@@ -11,9 +11,14 @@ from .config import LINE_BYTES, ChipConfig, NumberFormat
 IDENTITY = 0x4C4E5354
 """Value of the identity register: "LNST"."""
 
+PE_SHIFT = 16
+"""From this bit on, a PE's error has the PE's number in its ``where``."""
+
 
 class ErrorCode(IntEnum):
-    """Cause of an error; each description defines its ``where``."""
+    """Cause of an error; each description defines its ``where``, to which a PE's error adds the
+    PE's number from bit 16 on (`PE_SHIFT`).
+    """
 
     NONE = 0
     BAD_DESCRIPTOR = 1
@@ -60,7 +65,11 @@ class Register:
 
 CONTROL = (
     ("identity", "r", "IDENTITY"),
-    ("configuration", "r", "operands, rows, log2 multipliers and number format, 8 bits each"),
+    (
+        "configuration",
+        "r",
+        "operands, rows, log2 multipliers, 8 bits each; number format, 3; PEs less one, 5 bits",
+    ),
     ("control", "rw", "bit 0: start; bit 1: soft reset; bit 2: interrupt enable"),
     (
         "status",
@@ -77,12 +86,13 @@ CONTROL = (
 def configuration_word(config: ChipConfig) -> int:
     """Return the value of the configuration register.
 
-    From the low byte: operands, rows, log2 of the multipliers, and the number format's place in
-    `NumberFormat` (0: int8, 1: bf16).
+    From the low byte: operands, rows, log2 of the multipliers; then 3 bits, the number format's
+    place in `NumberFormat` (0: int8, 1: bf16), and 5 bits, the number of PEs less one.
     """
     number_format = list(NumberFormat).index(config.dtype)
     log2_multipliers = config.multipliers.bit_length() - 1
-    fields = (config.operands, config.rows, log2_multipliers, number_format)
+    last = number_format | config.pes - 1 << 3
+    fields = (config.operands, config.rows, log2_multipliers, last)
     return int.from_bytes(bytes(fields), "little")
 
 

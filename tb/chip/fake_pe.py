@@ -3,7 +3,8 @@
 Their behaviour is set by fields of the descriptor that have another meaning in the real units:
 
 - the dispatcher reads ``row.0.size`` lines from ``dispatch.0.table`` on, in order, and sends a
-  block token for each, whose lanes are the line's lowest 16 bits;
+  block token for each to PE 0, whose lanes are the line's lowest 16 bits; every other PE gets only
+  the end;
 - the PE reads ``operand.0.start`` lines from ``operand.0.values`` on and writes each, inverted, to
   the same place from ``result.values`` on, in the order of arrival; then it writes a line whose
   lowest word is the sum of the tokens' lanes, and the next one the descriptor's words, all of them
@@ -176,7 +177,8 @@ class FakeDispatcher(wiring.Component):
         super().__init__(
             {
                 "kernel": In(kernel_layout(config)),
-                "o": Out(stream.Signature(tokens.joined(config, 1))),
+                "o": Out(stream.Signature(tokens.joined(config, 1))).array(config.pes),
+                "retired": In(stream.Signature(1)).array(config.pes),
                 "request": Out(stream.Signature(tokens.line_request(config))),
                 "reply": In(stream.Signature(tokens.line_reply(config))),
                 "error": Out(tokens.ERROR),
@@ -194,10 +196,16 @@ class FakeDispatcher(wiring.Component):
             last.eq(sent + 1 == kernel.row[0].size),
             self.request.payload.line.eq(kernel.dispatch[0].table[LINE_SHIFT:] + sent),
             self.reply.ready.eq(1),
-            self.o.payload.last.eq(last),
-            self.o.payload.count.eq(1),
-            self.o.payload.block[0].lanes.eq(lanes),
+            self.o[0].payload.last.eq(last),
+            self.o[0].payload.count.eq(1),
+            self.o[0].payload.block[0].lanes.eq(lanes),
         ]
+        m.d.comb += [retired.ready.eq(1) for retired in self.retired]
+        for p in range(1, self._config.pes):
+            over = Signal(name=f"over_{p}")
+            m.d.comb += [self.o[p].valid.eq(~over), self.o[p].payload.last.eq(1)]
+            with m.If(self.o[p].ready):
+                m.d.sync += over.eq(1)
         with m.FSM():
             with m.State("ASK"):
                 m.d.comb += self.request.valid.eq(1)
@@ -212,8 +220,8 @@ class FakeDispatcher(wiring.Component):
                         self.error.where.eq(kernel.dispatch[0].table + (sent << LINE_SHIFT)),
                     ]
             with m.State("SEND"):
-                m.d.comb += self.o.valid.eq(1)
-                with m.If(self.o.ready):
+                m.d.comb += self.o[0].valid.eq(1)
+                with m.If(self.o[0].ready):
                     m.d.sync += sent.eq(sent + 1)
                     m.next = "ASK"
                     with m.If(last):

@@ -293,7 +293,7 @@ CASES: dict[str, dict[str, Any]] = {
 def test_chip(simulator: str, case: str) -> None:
     """With a fake PE and dispatcher: memories of short and long latency, and one that stalls."""
     run_bench(
-        Chip(CONFIG, pe=FakePE(CONFIG), dispatcher=FakeDispatcher(CONFIG)),
+        Chip(CONFIG, pe=FakePE, dispatcher=FakeDispatcher),
         module=__name__,
         simulator=simulator,
         parameters=CASES[case] | {"case": case},

@@ -220,7 +220,7 @@ ICARUS_TRIALS = 4
 def test_command(simulator: str, case: str) -> None:
     few = {"trials": ICARUS_TRIALS} if simulator == "icarus" else {}
     run_bench(
-        Chip(CHIP, pe=FakePE(CHIP), dispatcher=FakeDispatcher(CHIP)),
+        Chip(CHIP, pe=FakePE, dispatcher=FakeDispatcher),
         module=__name__,
         simulator=simulator,
         parameters=CASES[case] | few,

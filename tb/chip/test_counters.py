@@ -7,6 +7,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.chip.counters import Counters
+from loopnest_hw.config import make_config
 from loopnest_hw.registers import COUNTERS, SNAPSHOT_LINES, STAGES
 from loopnest_hw.tokens import EVENTS
 from tb.harness import SIMULATORS, bench, run_bench
@@ -15,8 +16,6 @@ from tb.streams import encode
 CYCLES = 300
 EVENT_OF = {
     "leaf_steps": "leaf_step",
-    "lines_read": "line_read",
-    "lines_written": "line_written",
     "passes": "again",
     "evictions": "eviction",
     "pool_full": "pool_full",
@@ -24,6 +23,7 @@ EVENT_OF = {
     "result_values": "result_values",
 }
 LINES = ("line_read", "line_written")
+COUNTER_OF = {"busy": "cycles", "line_read": "lines_read", "line_written": "lines_written"}
 STATES = ("idle", "busy", "starved", "stalled")
 
 
@@ -61,27 +61,28 @@ async def counts(dut: Any) -> None:
         await RisingEdge(dut.clk)
         dut.clear.value = 0
         for _ in range(CYCLES + extra):  # a bit that changes each cycle shows
-            events = {event: rng.randrange(2) for event in EVENT_OF.values()}
-            events["multiplies"] = rng.randrange(17)
-            events["result_values"] = rng.randrange(17)
-            events["result_blocks"] = rng.randrange(3)
-            stage = [rng.randrange(4) for _ in STAGES]
-            busy = rng.randrange(2)
-            seen = {name: value for name, value in events.items() if name not in LINES}
-            dut.events.value = encode(EVENTS, seen | {"stage": stage})
-            for line in LINES:
-                getattr(dut, line).value = events[line]
-            dut.busy.value = busy
+            for n in range(bench.parameters["pes"]):
+                events = {event: rng.randrange(2) for event in EVENT_OF.values()}
+                events["multiplies"] = rng.randrange(17)
+                events["result_values"] = rng.randrange(17)
+                events["result_blocks"] = rng.randrange(3)
+                stage = [rng.randrange(4) for _ in STAGES]
+                getattr(dut, f"events__{n}").value = encode(EVENTS, events | {"stage": stage})
+                expected["multiplies"] += events["multiplies"]
+                for counter, event in EVENT_OF.items():
+                    expected[counter] += events[event]
+                for name, state in zip(STAGES, stage, strict=True):
+                    if STATES[state] != "idle":
+                        expected[f"{name}_{STATES[state]}"] += 1
+            for line in ("busy", *LINES):
+                happens = rng.randrange(2)
+                getattr(dut, line).value = happens
+                expected[COUNTER_OF[line]] += happens
             await RisingEdge(dut.clk)
-            expected["cycles"] += busy
-            expected["multiplies"] += events["multiplies"]
-            for counter, event in EVENT_OF.items():
-                expected[counter] += events[event]
-            for name, state in zip(STAGES, stage, strict=True):
-                if STATES[state] != "idle":
-                    expected[f"{name}_{STATES[state]}"] += 1
-        for name in ("events", *LINES):
-            getattr(dut, name).value = 0
+        for n in range(bench.parameters["pes"]):
+            getattr(dut, f"events__{n}").value = 0
+        for line in LINES:
+            getattr(dut, line).value = 0
         dut.busy.value = 0
         await ClockCycles(dut.clk, 3)
         found = {
@@ -94,6 +95,12 @@ async def counts(dut: Any) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_counters(simulator: str) -> None:
+@pytest.mark.parametrize("pes", [1, 3])
+def test_counters(simulator: str, pes: int) -> None:
     """Both simulators."""
-    run_bench(Counters(), module=__name__, simulator=simulator)
+    run_bench(
+        Counters(make_config("shrunk", pes=pes)),
+        module=__name__,
+        simulator=simulator,
+        parameters={"pes": pes},
+    )

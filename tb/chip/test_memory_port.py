@@ -1,19 +1,23 @@
 """`ReadPort` and `WritePort` against a memory that delays, reorders and fails."""
 
+from dataclasses import replace
 from typing import Any
 
 import cocotb
 import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from loopnest_hw.chip.memory_port import READ_CLIENTS, WRITES_OUTSTANDING, ReadPort, WritePort
+from loopnest_hw.chip.axi import read_clients, read_slot_bits
+from loopnest_hw.chip.memory_port import WRITES_OUTSTANDING, ReadPort, WritePort
 from loopnest_hw.config import make_config
 from loopnest_hw.tokens import LINE_WRITE, line_reply, line_request
 from tb.chip.axi_memory import AxiMemory
-from tb.harness import SIMULATORS, bench, run_bench
+from tb.harness import SIMULATORS, bench, run_bench, runs
 from tb.streams import Sink, Source
 
 CONFIG = make_config("shrunk", reads_outstanding=12)
+SEVERAL = replace(CONFIG, pes=2, cache_banks=32, cache_lines=256)
+CONFIGS = {config.pes: config for config in (CONFIG, SEVERAL)}
 READS = 150
 WRITES = 300
 
@@ -37,14 +41,18 @@ class Client:
         self._memory = memory
         self._rng = bench.rng()
         self._dut = dut
+        config = CONFIGS[bench.parameters["pes"]]
+        slot_bits = read_slot_bits(config)
+        self._slots = set(range(1 << slot_bits))
         self._source = Source(
             dut,
             f"request__{number}",
-            line_request(CONFIG),
+            line_request(config, slot_bits=slot_bits),
             bench.rng(),
             stall=bench.parameters["stall"],
         )
-        Sink(dut, f"reply__{number}", line_reply(CONFIG), bench.rng(), check=self._check)
+        reply = line_reply(config, slot_bits=slot_bits)
+        Sink(dut, f"reply__{number}", reply, bench.rng(), check=self._check)
         self._expected: dict[int, int] = {}
         self.answered = 0
         self.errors = 0
@@ -63,10 +71,10 @@ class Client:
             line = self._rng.randrange(1 << 27)
             if self._rng.random() < bench.parameters["errors"]:
                 self._memory.read_errors.add(line)
-            free = sorted(set(range(CONFIG.pool_lines)) - set(self._expected))
+            free = sorted(self._slots - set(self._expected))
             while not free:
                 await RisingEdge(self._dut.clk)
-                free = sorted(set(range(CONFIG.pool_lines)) - set(self._expected))
+                free = sorted(self._slots - set(self._expected))
             slot = self._rng.choice(free)
             self._expected[slot] = line
             await self._source.send({"line": line, "slot": slot})
@@ -76,7 +84,8 @@ class Client:
 async def reads(dut: Any) -> None:
     """All clients read at once; every answer goes to the client that requested it."""
     memory = make_memory(dut)
-    clients = [Client(dut, number, memory) for number in range(READ_CLIENTS)]
+    count = len(read_clients(CONFIGS[bench.parameters["pes"]]))
+    clients = [Client(dut, number, memory) for number in range(count)]
     await bench.start(dut)
     tasks = [cocotb.start_soon(client.run()) for client in clients]
     for task in tasks:
@@ -87,14 +96,14 @@ async def reads(dut: Any) -> None:
         await RisingEdge(dut.clk)
     await ClockCycles(dut.clk, 3)
     assert int(dut.idle.value) and memory.quiet
-    assert len(memory.reads) == READ_CLIENTS * READS
+    assert len(memory.reads) == count * READS
     assert bool(sum(client.errors for client in clients)) == bool(bench.parameters["errors"])
     assert memory.max_in_flight <= CONFIG.reads_outstanding
     if bench.parameters["latency"][0] > CONFIG.reads_outstanding:
         assert memory.max_in_flight == CONFIG.reads_outstanding
     elif not bench.parameters["stall"] and not bench.parameters["memory_stall"]:
         cycles = memory.read_cycles[-1] - memory.read_cycles[0] + 1
-        assert cycles == READ_CLIENTS * READS, "one read per cycle"
+        assert cycles == count * READS, "one read per cycle"
 
 
 @cocotb.test()
@@ -164,15 +173,20 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("simulator", SIMULATORS)
-def test_read_port(simulator: str, case: str) -> None:
+@pytest.mark.parametrize(
+    ("simulator", "case", "pes"),
+    runs(
+        [(case, pes) for case in CASES for pes in CONFIGS],
+        icarus=[*((case, CONFIG.pes) for case in CASES), ("slow", SEVERAL.pes)],
+    ),
+)
+def test_read_port(simulator: str, case: str, pes: int) -> None:
     """Reads."""
     run_bench(
-        ReadPort(CONFIG),
+        ReadPort(CONFIGS[pes]),
         module=__name__,
         simulator=simulator,
-        parameters=CASES[case],
+        parameters={"pes": pes, **CASES[case]},
         testcase="reads",
     )
 

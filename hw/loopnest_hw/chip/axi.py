@@ -3,9 +3,12 @@
 Signatures are written from the manager's side: what it drives is `Out`.
 """
 
+from enum import Enum, auto
+
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Member, Out
 
+from ..cache.geometry import CacheConfig
 from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
 
 CONTROL_ADDRESS_BITS = 12
@@ -50,9 +53,38 @@ AXI_LITE = wiring.Signature(
 """AXI4-Lite, without the protection bits, which the chip does not use."""
 
 
+class ReadClient(Enum):
+    """A unit that reads through the memory port."""
+
+    PE = auto()
+    DISPATCHER = auto()
+    CACHE = auto()
+    COMMAND = auto()
+
+
+def read_clients(config: ChipConfig) -> tuple[ReadClient, ...]:
+    """Return the clients of a chip's memory port, by number; the command processor is the last.
+
+    Several PEs and their dispatcher read through the cache.
+    """
+    if config.pes > 1:
+        return ReadClient.CACHE, ReadClient.COMMAND
+    return ReadClient.PE, ReadClient.DISPATCHER, ReadClient.COMMAND
+
+
+def read_slot_bits(config: ChipConfig) -> int:
+    """Return the bits of a slot at the memory port: a line of a pool, or the cache's ``{bank,
+    waiter}``.
+    """
+    if config.pes == 1:
+        return config.pool_bits
+    cache = CacheConfig.of(config)
+    return max(config.pool_bits, cache.bank_bits + cache.waiter_bits)
+
+
 def identifier_bits(config: ChipConfig) -> int:
     """Return the bits of an AXI4 identifier: a read's generation, its client's number, its slot."""
-    return 1 + CLIENT_BITS + config.pool_bits
+    return 1 + CLIENT_BITS + read_slot_bits(config)
 
 
 def axi_write(config: ChipConfig) -> wiring.Signature:

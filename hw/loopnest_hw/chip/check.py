@@ -58,6 +58,7 @@ class DescriptorCheck(wiring.Component):
             self._rings(),
             *(self._row(r) for r in range(self._config.rows)),
             *(self._shared(s) for s in range(self._config.scanners)),
+            *([self._share()] if self._config.pes > 1 else []),
         ]
         found = Signal(len(faults))
         m.d.sync += [found.eq(Cat(faults)), self.contradiction.eq(found.any())]
@@ -134,6 +135,17 @@ class DescriptorCheck(wiring.Component):
         faults = [ring.base > ring.last for ring in rings]
         faults += [ring.last >= after.base for ring, after in pairwise(rings)]
         return _any(faults)
+
+    def _share(self) -> Value:
+        """Return whether the PEs must not share out row 0."""
+        kernel = self.kernel
+        mode = kernel.row[0].result_mode
+        one_fiber = kernel.result.compressed | kernel.result.full
+        return kernel.share.rows & (
+            (mode == ResultMode.HOLD)
+            | (mode == ResultMode.KEY) & one_fiber
+            | (mode == ResultMode.FIBER) & (kernel.drain_stop > inner_loops(self._config, kernel))
+        )
 
     def _row(self, r: int) -> Value:
         row = self.kernel.row[r]

@@ -1,12 +1,15 @@
 """The performance counters of `registers.COUNTERS`."""
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LINE_BYTES
+from ..config import LINE_BYTES, ChipConfig
 from ..registers import COUNTERS, SNAPSHOT_BYTES, SNAPSHOT_LINES, STAGES
 from ..tokens import EVENTS, StageState
 
@@ -15,7 +18,7 @@ COUNTER_BITS = 48
 
 
 class Counters(wiring.Component):
-    """Counts events, with a delay of two cycles; wraps at 2^48.
+    """Counts events, with a delay of two cycles; wraps at 2^48. Those of all PEs are added.
 
     Members
     -------
@@ -23,8 +26,8 @@ class Counters(wiring.Component):
         Every counter is 0 in the next cycle.
     busy : In(1)
         Counter ``cycles`` counts this cycle.
-    events : In(EVENTS)
-        The PE's.
+    events : array of In(EVENTS)
+        The PEs'.
     line_read, line_written : In(1)
     value : array of Out(48), in the order of `registers.COUNTERS`
     mark : In(1)
@@ -33,12 +36,13 @@ class Counters(wiring.Component):
         The counters as lines of memory (`registers.SNAPSHOT_BYTES`); within the cycle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: ChipConfig) -> None:
+        self._config = config
         super().__init__(
             {
                 "clear": In(1),
                 "busy": In(1),
-                "events": In(EVENTS),
+                "events": In(EVENTS).array(config.pes),
                 "line_read": In(1),
                 "line_written": In(1),
                 "value": Out(COUNTER_BITS).array(len(COUNTERS)),
@@ -50,29 +54,35 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        events = Signal(EVENTS)
+        pes = range(self._config.pes)
+        events = [Signal(EVENTS, name=f"events_{n}") for n in pes]
         line_read = Signal()
         line_written = Signal()
         m.d.sync += [
-            events.eq(self.events),
+            *(event.eq(port) for event, port in zip(events, self.events, strict=True)),
             line_read.eq(self.line_read),
             line_written.eq(self.line_written),
         ]
 
-        amount: dict[str, Value] = {
-            "multiplies": events.multiplies,
-            "leaf_steps": events.leaf_step,
-            "lines_read": line_read,
-            "lines_written": line_written,
-            "passes": events.again,
-            "evictions": events.eviction,
-            "pool_full": events.pool_full,
-            "result_blocks": events.result_blocks,
-            "result_values": events.result_values,
-        }
+        def total(values: Iterable[Value]) -> Value:
+            return reduce(add, values)
+
+        amount: dict[str, Value] = {"lines_read": line_read, "lines_written": line_written}
+        for name, event in (
+            ("multiplies", "multiplies"),
+            ("leaf_steps", "leaf_step"),
+            ("passes", "again"),
+            ("evictions", "eviction"),
+            ("pool_full", "pool_full"),
+            ("result_blocks", "result_blocks"),
+            ("result_values", "result_values"),
+        ):
+            amount[name] = total(each[event] for each in events)
         for number, stage in enumerate(STAGES):
             for state in (StageState.BUSY, StageState.STARVED, StageState.STALLED):
-                amount[f"{stage}_{state.name.lower()}"] = events.stage[number] == state
+                amount[f"{stage}_{state.name.lower()}"] = total(
+                    each.stage[number] == state for each in events
+                )
         amount["cycles"] = self.busy
 
         for (name, _), value in zip(COUNTERS, self.value, strict=True):

@@ -13,12 +13,16 @@ from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
 from ..queue import Queue
 from ..stream.round_robin import RoundRobin
 from ..tokens import LINE_WRITE, line_reply, line_request
-from .axi import CLIENT_BITS, INCREMENTING, LINE_SIZE, axi_read, axi_write, identifier_bits
-
-READ_CLIENTS = 3
-"""Clients of the read port: the PE, the dispatcher and the command processor."""
-
-PE_CLIENT, DISPATCHER_CLIENT, COMMAND_CLIENT = range(READ_CLIENTS)
+from .axi import (
+    CLIENT_BITS,
+    INCREMENTING,
+    LINE_SIZE,
+    axi_read,
+    axi_write,
+    identifier_bits,
+    read_clients,
+    read_slot_bits,
+)
 
 WRITES_OUTSTANDING = 255
 """Writes that may be outstanding."""
@@ -31,7 +35,7 @@ LINE_SHIFT = LINE_SIZE
 
 
 class ReadPort(wiring.Component):
-    """Sends line requests of `READ_CLIENTS` clients as single-beat AXI4 reads.
+    """Sends line requests of the `axi.read_clients` as single-beat AXI4 reads.
 
     Clients are served in turn, one request per cycle in all; a request is on the bus in the cycle
     after its transfer. A read's identifier is ``{generation, client, slot}``, so requests in flight
@@ -45,9 +49,10 @@ class ReadPort(wiring.Component):
     Members
     -------
     request : array of streams of `tokens.line_request`, in
+        Slots have `axi.read_slot_bits`.
     reply : array of streams of `tokens.line_reply`, out
         ``ready`` is assumed.
-    accepted : Out(READ_CLIENTS)
+    accepted : Out
         Bit c: a request of client c is transferred in this cycle.
     idle : Out(1)
         No request is queued and no answer is outstanding.
@@ -65,12 +70,15 @@ class ReadPort(wiring.Component):
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
-        reply = stream.Signature(line_reply(config))
+        self._clients = len(read_clients(config))
+        self._slot_bits = read_slot_bits(config)
+        request = line_request(config, slot_bits=self._slot_bits)
+        self._reply = line_reply(config, slot_bits=self._slot_bits)
         super().__init__(
             {
-                "request": In(stream.Signature(line_request(config))).array(READ_CLIENTS),
-                "reply": Out(reply).array(READ_CLIENTS),
-                "accepted": Out(READ_CLIENTS),
+                "request": In(stream.Signature(request)).array(self._clients),
+                "reply": Out(stream.Signature(self._reply)).array(self._clients),
+                "accepted": Out(self._clients),
                 "idle": Out(1),
                 "due": Out(1),
                 "moves": Out(1),
@@ -85,7 +93,7 @@ class ReadPort(wiring.Component):
         address = data.StructLayout(
             {
                 "line": ADDRESS_BITS - LINE_SHIFT,
-                "slot": self._config.pool_bits,
+                "slot": self._slot_bits,
                 "client": CLIENT_BITS,
                 "generation": 1,
             }
@@ -97,7 +105,7 @@ class ReadPort(wiring.Component):
         generation = Signal()
         may_send = Signal()
         valid = Cat(request.valid for request in self.request)
-        m.submodules.arbiter = arbiter = RoundRobin(READ_CLIENTS)
+        m.submodules.arbiter = arbiter = RoundRobin(self._clients)
         m.d.comb += [
             may_send.eq(in_flight != self._config.reads_outstanding),
             arbiter.requests.eq(valid),
@@ -132,7 +140,7 @@ class ReadPort(wiring.Component):
         ]
 
         came = Signal()
-        answer = Signal(line_reply(self._config))
+        answer = Signal(self._reply)
         answer_to = Signal(CLIENT_BITS)
         answer_generation = Signal()
         arrived = Signal()

@@ -4,6 +4,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from amaranth.hdl import UnusedElaboratable
@@ -13,7 +14,9 @@ from ..accumulate.accumulator import Accumulator
 from ..cache.cache import Cache
 from ..cache.geometry import CacheConfig
 from ..chip.chip import Chip
-from ..config import ChipConfig, make_config
+from ..config import EPILOGUE_READS, ChipConfig, make_config
+from ..dispatch.dispatcher import Dispatcher
+from ..dispatch.weigher import Weigher
 from ..leaf.lane import Lane
 from ..leaf.leaf import Leaf
 from ..pe import PE
@@ -39,19 +42,25 @@ def _bank(config: ChipConfig) -> StreamBank:
         config,
         scanners=config.scanners,
         values=config.operands,
-        epilogue=True,
+        words=2 * EPILOGUE_READS,
         lines=config.pool_lines,
     )
 
 
 def _cache(config: ChipConfig) -> Cache:
-    """Return the cache of four PEs and their dispatcher."""
-    return Cache(CacheConfig(clients=5, slot_bits=config.pool_bits, banks=4, ports=1, sets=128))
+    """Return the cache of a chip with four PEs."""
+    return Cache(CacheConfig.of(replace(config, pes=4)))
+
+
+def _shared(unit: Unit) -> Unit:
+    """Return a unit of the dispatcher of four PEs."""
+    return lambda config: unit(replace(config, pes=4))
 
 
 UNITS: dict[str, Sequence[Unit]] = {
     "chip": (Chip,),
     "pe": (PE,),
+    "dispatch": (_shared(Dispatcher), _shared(Weigher)),
     "stream": (_bank, Scanner, BlockReader),
     "row": (Row, lambda config: RowFront(config, 1)),
     "leaf": (Leaf, Lane),
