@@ -44,24 +44,22 @@ class Work:
     bytes_read: int
     bytes_written: int
 
-    @property
-    def pe_roof(self) -> int:
-        """The PE roof: the minimum cycles of one PE, at one step, one line read and one written per
-        cycle.
+    def pe_roof(self, pes: int = 1) -> int:
+        """Return the PE roof: the minimum cycles of the PEs, at one step per cycle each, and one
+        line read and one written per cycle in all.
         """
-        return max(self.steps, self.lines_read, self.lines_written)
+        return max(-(-self.steps // pes), self.lines_read, self.lines_written)
 
     def roof(
         self,
         config: ChipConfig,
         *,
-        pes: int = 1,
         read_rate: float = LINE_BYTES,
         write_rate: float = LINE_BYTES,
     ) -> float:
         """Return the minimum cycles of a chip; the rates are in bytes per cycle."""
         return max(
-            self.useful_lanes / (pes * config.multipliers),
+            self.useful_lanes / (config.pes * config.multipliers),
             self.bytes_read / read_rate,
             self.bytes_written / write_rate,
         )

@@ -31,6 +31,8 @@ CHIPS = (
     "shrunk/bf16/multipliers=1",
     "shrunk/int8/multipliers=8",
     "shrunk/bf16/multipliers=16",
+    "shrunk/int8/pes=2",
+    "shrunk/bf16/pes=5",
     "tiny/bf16",
     "single/int8",
     "single/bf16",

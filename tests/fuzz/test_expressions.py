@@ -6,7 +6,7 @@ import pytest
 
 from loopnest_hw.config import LANES
 from tests.fuzz.expressions import check, make_case
-from tests.rtl.chips import Pair, on
+from tests.rtl.chips import SEVERAL, Pair, on
 
 RTL_CASES = 100
 MODEL_CASES = 400
@@ -14,7 +14,7 @@ PANEL_CASES = 150
 MAX_REFUSED = 0.05
 
 
-@on("shrunk/int8", "shrunk/bf16", "single/bf16")
+@on("shrunk/int8", SEVERAL, "shrunk/bf16", "single/bf16")
 def test_expressions_on_the_rtl(pair: Pair) -> None:
     done = [check(pair, make_case(seed, pair.dtype)) for seed in range(RTL_CASES)]
     assert done.count(False) <= MAX_REFUSED * len(done)

@@ -16,13 +16,16 @@ import scipy.sparse as sp
 import loopnest.program.execute
 from loopnest import Chip, Memory, Tensor
 from loopnest.kernel.lower import DESCRIPTOR, Kernel, lower
-from loopnest_hw.config import parse_overrides
+from loopnest_hw.config import LINE_BYTES, parse_overrides
 from loopnest_hw.descriptor import pack
 from loopnest_hw.registers import OFFSETS
 
 QUICK = Memory(latency=4, fill=0xA5)
 """The memory of most tests. What was never written is no zero."""
 
+
+SEVERAL = "shrunk/int8/pes=3"
+"""A chip of several PEs."""
 
 MAX_CHIPS = 32
 """Simulations of a pair that are kept by default, one for each memory."""
@@ -112,6 +115,12 @@ class Pair:
             assert counted == (golden.multiplies, golden.leaf_steps)
             pairs = zip(report.work, golden.work, strict=True)
             for run, (mine, model) in zip(report._runs, pairs, strict=True):
+                if run.config.pes > 1:
+                    # the cache saves reads, and each PE has its own unfinished lines
+                    assert LINE_BYTES * mine.lines_read >= model.bytes_read
+                    # the end of an empty nest is no fiber's
+                    assert LINE_BYTES * (mine.lines_written + 1) >= model.bytes_written
+                    continue
                 if run.kernel.fields.get("epilogue.enable"):
                     assert mine.lines_read >= model.lines_read  # biases and scales
                 else:

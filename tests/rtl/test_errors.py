@@ -15,7 +15,7 @@ from loopnest.kernel.backends import DONE, INTERRUPT_ENABLE, LATE, SOFT_RESET, S
 from loopnest.kernel.lower import Kernel, lower
 from loopnest_hw.descriptor import LeafMode, Op, ResultMode
 from loopnest_hw.registers import OFFSETS, ErrorCode
-from tests.rtl.chips import QUICK, Pair, altered, on, simulator
+from tests.rtl.chips import QUICK, SEVERAL, Pair, altered, on, simulator
 from tests.rtl.kernels import KINDS, check, random_operands
 
 BROKEN = (0x4000, 0x4020)
@@ -114,7 +114,7 @@ def test_the_budget_ends_a_kernel(pair: Pair, budget: int) -> None:
         check_next(pair, memory)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 def test_a_read_error(pair: Pair) -> None:
     """Each array in turn contains the line that answers with errors."""
     chip = pair.chip(FAILING)
@@ -130,7 +130,7 @@ def test_a_read_error(pair: Pair) -> None:
         check_next(pair, FAILING)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 def test_a_write_error(pair: Pair) -> None:
     def elsewhere(kernel: Kernel) -> dict[str, int]:
         size = kernel.fields["result.values_end"] - kernel.fields["result.values"]
@@ -143,7 +143,7 @@ def test_a_write_error(pair: Pair) -> None:
     check_next(pair, FAILING)
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 @pytest.mark.parametrize("statement", ["y[i] = A[i,j] + B[i,j]", "y[i] = A[i,j]"])
 def test_sums_that_leave_int32(pair: Pair, statement: str) -> None:
     most = np.iinfo(np.int32).max
@@ -154,7 +154,7 @@ def test_sums_that_leave_int32(pair: Pair, statement: str) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 def test_a_memory_that_stops_answering(pair: Pair) -> None:
     """The watchdog ends the run; after a soft reset the next one is correct, despite late
     answers.
@@ -183,7 +183,7 @@ def test_a_memory_that_stops_answering(pair: Pair) -> None:
         check_next(pair)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 def test_a_soft_reset_in_the_middle(pair: Pair) -> None:
     """Whenever a run is aborted, the next one is correct."""
     chip = simulator(pair.chip())
@@ -226,7 +226,7 @@ CORRUPTIONS: dict[str, tuple[str, int, Callable[[int], int], ErrorCode]] = {
 }
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 @pytest.mark.parametrize("what", CORRUPTIONS)
 def test_inconsistent_tensors(pair: Pair, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second row's words: two blocks of coordinates below 20."""

@@ -8,7 +8,7 @@ import loopnest.loops.result
 from loopnest import Memory
 from loopnest.kernel.lower import Kernel
 from loopnest_hw.descriptor import LeafMode
-from tests.rtl.chips import Bits, Pair, altered, on
+from tests.rtl.chips import SEVERAL, Bits, Pair, altered, on
 from tests.rtl.kernels import KINDS, Kind, check, random_operands, random_sizes
 
 TRIALS = 6
@@ -30,7 +30,7 @@ def run(pair: Pair, kind: Kind, seed: int, sizes: dict[str, int] | None = None) 
     check(kind, operands, pair.dtype, pair.run(kind.statement, **operands, **kind.arguments()))
 
 
-@on("shrunk/int8", "single/bf16", "shrunk/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16", "shrunk/bf16")
 @pytest.mark.parametrize("name", KINDS)
 def test_random_shapes(pair: Pair, name: str) -> None:
     kind = KINDS[name]
@@ -46,7 +46,7 @@ def test_the_large_preset(pair: Pair, name: str) -> None:
     run(pair, KINDS[name], 100, {"i": 21, "j": 45, "k": 35})
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 @pytest.mark.parametrize("name", KINDS)
 def test_timing_changes_no_bit(pair: Pair, name: str) -> None:
     kind = KINDS[name]
@@ -62,7 +62,7 @@ def test_timing_changes_no_bit(pair: Pair, name: str) -> None:
     assert len(cycles) > 3, "the timing did not change"
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 def test_a_million_columns(pair: Pair) -> None:
     n = 1 << 20
     rng = np.random.default_rng(1)

@@ -16,6 +16,8 @@ FIBERS = 12
 LEVEL_BLOCKS = 5
 POSITIONS = 4000
 OUTPUT = 1 << 22
+SHARED_ROOM = 64
+"""Room of a fiber of a result that several PEs write, in the descriptor's units."""
 
 
 def random_level(rng: np.random.Generator, image: Image, address: int, is_open: bool) -> None:
@@ -129,8 +131,29 @@ def random_kernel(rng: np.random.Generator, config: ChipConfig) -> tuple[Image, 
         d["result.blocks_end"] = d["result.blocks"] + int(rng.integers(60))
     if rng.random() < 0.2:
         d["result.values_end"] = d["result.values"] + int(rng.integers(200))
+    if config.pes > 1:
+        d |= random_share(rng, d, loops)
     d = renumber_scanners(rng, config, d)
     return image, unpack(config, pack(config, {k: int(v) for k, v in d.items()}))
+
+
+def random_share(rng: np.random.Generator, d: dict[str, int], loops: int) -> dict[str, int]:
+    """Return the ``share`` fields of a nest with so many loops, for most that can be shared."""
+    mode = d["row.0.result_mode"]
+    fibers = mode == ResultMode.FIBER and d["drain_stop"] < loops
+    keys = mode == ResultMode.KEY and not (d["result.compressed"] or d["result.full"])
+    if not (fibers or keys) or rng.random() < 0.2:
+        return {}
+    found = {
+        "share.rows": 1,
+        "share.quantum": int(rng.choice([0, 1, 4, 30])),
+        "share.credit": int(rng.choice([0, 1, 10, 60])),
+        "share.fiber_values": SHARED_ROOM,
+        "share.fiber_blocks": SHARED_ROOM,
+    }
+    if d["result.compressed"]:
+        found |= {"result.blocks_end": 3 * OUTPUT, "result.values_end": 8 * OUTPUT}
+    return found
 
 
 def renumber_scanners(

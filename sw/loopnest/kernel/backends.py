@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import pack, unpack
-from loopnest_hw.registers import COUNTERS, OFFSETS, SNAPSHOT_BYTES, ErrorCode
+from loopnest_hw.registers import COUNTERS, OFFSETS, PE_SHIFT, SNAPSHOT_BYTES, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
 from loopnest_sim.model.faults import ModelError
@@ -54,6 +54,17 @@ CAUSES = {
 }
 
 
+OF_PES = {
+    ErrorCode.RESULT_FULL,
+    ErrorCode.OVERFLOW,
+    ErrorCode.SLOTS,
+    ErrorCode.COORDINATE,
+    ErrorCode.TENSOR,
+    ErrorCode.KEYS,
+}
+"""Errors that PEs find: the PE's number is in their ``where``."""
+
+
 class ChipError(RuntimeError):
     """A kernel that the chip ended with an error.
 
@@ -64,6 +75,8 @@ class ChipError(RuntimeError):
         The cause in words.
     where : int
         Place of the error; its meaning for each code is in `loopnest_hw.registers.ErrorCode`.
+    pe : int
+        The PE that found it, if it is an error that PEs find.
     needed : int
         For `ErrorCode.RESULT_FULL`: the number of values of the compressed result.
     """
@@ -71,12 +84,13 @@ class ChipError(RuntimeError):
     def __init__(self, code: ErrorCode, where: int, needed: int = 0) -> None:
         self.code = code
         self.cause = CAUSES.get(code, "unknown error")
-        self.where = where
+        self.pe, self.where = divmod(where, 1 << PE_SHIFT) if code in OF_PES else (0, where)
         self.needed = needed
-        super().__init__(f"{code.name}: {self.cause} (where: {where:#x})")
+        place = f"where: {self.where:#x}" + (f", PE {self.pe}" if self.pe else "")
+        super().__init__(f"{code.name}: {self.cause} ({place})")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.where, self.needed)
+        return type(self), (self.code, self.pe << PE_SHIFT | self.where, self.needed)
 
 
 @dataclass(frozen=True)

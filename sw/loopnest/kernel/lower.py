@@ -31,6 +31,7 @@ from ..loops.plan import Plan
 from ..loops.streams import share_pool
 from ..loops.tables import keep_tables
 from .arena import DESCRIPTOR, Arena, Placed
+from .share import share_fields, shared_room
 
 MIN_CAPACITY = 1 << 16
 """Minimum capacity of a compressed result in entries, unless it cannot have that many."""
@@ -156,6 +157,7 @@ def lower(
         "result.size": result.span,
         "result.compressed": result.compressed,
         "result.start": 0 if result.part is None else result.part.start,
+        **share_fields(config, plan),
     }
     narrow = epilogue is not None and epilogue.narrow
     fields["result.output"] = Output.NARROW if narrow else Output.WIDE
@@ -206,11 +208,13 @@ def region_sizes(
     if not result.compressed:
         return {"values": result.places * size}
     entries = most if capacity is None else capacity
+    words = min(entries, result.fibers * -(-result.span // LANES))
+    values, blocks = shared_room(config, plan, entries, words)
     return {
         # at least one entry: the end of an empty nest is written as a fiber's
         "table": max(1, result.fibers) * ENTRY_BYTES,
-        "blocks": min(entries, result.fibers * -(-result.span // LANES)) * WORD_BYTES,
-        "values": entries * size,
+        "blocks": blocks * WORD_BYTES,
+        "values": values * size,
     }
 
 

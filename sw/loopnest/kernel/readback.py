@@ -79,16 +79,19 @@ def _read_compressed(
         read(fields["result.table"], result.fibers * OPEN_STRIDE * WORD_BYTES), np.dtype(np.uint32)
     )
     first, child, end = (table[k::OPEN_STRIDE].astype(np.int64) for k in range(3))
-    most = int(np.max(end, initial=0))
-    words = _view(read(fields["result.blocks"], most * WORD_BYTES), np.dtype(np.uint32))
+    blocks = end - first
+    words = _fibers(read, fields["result.blocks"], np.dtype(np.uint32), first, blocks)
     counts = np.bitwise_count(words & np.uint32(MASK)).astype(np.int64)
+    ends = np.cumsum(blocks)
     before = np.concatenate([[0], np.cumsum(counts)])
-    entries = int(np.max(child + before[end] - before[first], initial=0))
-    size = value_bytes(dtype, kernel.narrow)
+    children = before[ends] - before[ends - blocks]
     kind = numbers.storage_dtype(dtype, not kernel.narrow)
-    values = _view(read(fields["result.values"], entries * size), kind)
+    values = _fibers(read, fields["result.values"], kind, child, children)
 
-    array = CompressedLevel(table, words, OPEN_STRIDE)
+    # The fibers in the table's order, wherever the chip has written them.
+    table = np.zeros((result.fibers, OPEN_STRIDE), np.uint32)
+    table[:, 0], table[:, 1], table[:, 2] = ends - blocks, np.cumsum(children) - children, ends
+    array = CompressedLevel(table.reshape(-1), words, OPEN_STRIDE)
     wide = not kernel.narrow
     indices = plan.statement.result.indices
     shape = tuple(plan.sizes[i] for i in indices)
@@ -99,6 +102,32 @@ def _read_compressed(
         modes = tuple(indices.index(i) for i in loops)
         return Tensor(shape, native, arrays, values, dtype=dtype, wide=wide, mode_order=modes)
     return _split_keys(kernel, dtype, array, values, levels)
+
+
+def _fibers(
+    read: Read, address: int, kind: np.dtype, first: NDArray[np.int64], count: NDArray[np.int64]
+) -> NDArray:
+    """Return ``count`` items of each fiber, which are in memory from item ``first`` on."""
+    some = np.flatnonzero(count)
+    order = some[np.argsort(first[some], kind="stable")]
+    begin, end = first[order], first[order] + count[order]
+    # Fibers that follow each other are read at once.
+    gaps = np.flatnonzero(begin[1:] != end[:-1]) + 1
+    runs = zip(
+        begin[np.concatenate([[0], gaps])] if len(order) else [],
+        end[np.concatenate([gaps - 1, [len(order) - 1]])] if len(order) else [],
+        strict=True,
+    )
+    parts = [
+        _view(read(address + int(b) * kind.itemsize, int(e - b) * kind.itemsize), kind)
+        for b, e in runs
+    ]
+    items = np.concatenate([np.zeros(0, kind), *parts])
+    if (order == some).all():
+        return items
+    place = np.zeros(len(count), np.int64)
+    place[order] = np.cumsum(count[order]) - count[order]
+    return items[np.repeat(place - (np.cumsum(count) - count), count) + np.arange(len(items))]
 
 
 def _split_keys(

@@ -20,7 +20,7 @@ from loopnest_sim.memory import Memory
 from ..cost.estimate import START, start_cycles
 from ..kernel.backends import Counters
 from ..kernel.lower import Kernel
-from .timeline import make_timeline
+from .timeline import make_timeline, per_pe
 
 FULL = 0.75
 """Minimum average share of the multipliers used per step for which more multipliers would help."""
@@ -126,7 +126,7 @@ def _summary(kernels: Sequence[_Figures]) -> Bottleneck:
 
 def _measured(run: Run) -> _Figures:
     """Return the figures of a run, from its counters and their course over time."""
-    counted = run.counters.values
+    counted = per_pe(run.counters.values, run.config.pes)
     cycles = counted["cycles"]
     causes = {stage: float(counted[f"{stage}_busy"]) for stage in STAGES if stage != "accumulate"}
     # stages that all steps pass have the same busy cycles: it is the leaf unless another one is
@@ -150,7 +150,7 @@ def _measured(run: Run) -> _Figures:
         {cause: min(n, cycles) for cause, n in causes.items()},
         steps=steps,
         lanes=counted["multiplies"],
-        empty=counted["leaf_busy"] - steps,
+        empty=run.config.pes * counted["leaf_busy"] - steps,
     )
 
 
@@ -158,9 +158,11 @@ def _waits(run: Run) -> dict[str, float]:
     """Return the cycles in which the leaf waits, by cause, and those before its first step and
     after the last line of the result.
     """
-    timeline = make_timeline(run.counters)
+    timeline = make_timeline(run.counters, run.config.pes)
     if timeline is None:
-        counts = {name: np.array([n]) for name, n in run.counters.values.items()}
+        counts = {
+            name: np.array([n]) for name, n in per_pe(run.counters.values, run.config.pes).items()
+        }
     else:
         counts = dict(timeline.counts)
     length = counts["cycles"]

@@ -90,7 +90,7 @@ def draw(title: str, runs: Sequence[Run], works: Sequence[Work], path: str | Pat
 
     if path is not None:
         check_picture(path)
-    found = [make_timeline(run.counters) for run in runs]
+    found = [make_timeline(run.counters, run.config.pes) for run in runs]
     timelines = [timeline for timeline in found if timeline is not None]
     if len(timelines) < len(runs):
         raise ValueError("no cycles were counted: expected a run with backend='rtl'")
@@ -173,17 +173,18 @@ def _roofline(figure: Any, runs: Sequence[Run], works: Sequence[Work]) -> None:
     config, rate = runs[0].config, min(runs[0].memory.bytes_per_cycle, LINE_BYTES)
     pairs = enumerate(zip(runs, works, strict=True))
     points = [point for n, (run, work) in pairs if (point := _point(n + 1, run, work)) is not None]
-    ridge = config.multipliers / rate
+    speed = config.pes * config.multipliers
+    ridge = speed / rate
     x = np.array([ridge, *(p.least for p in points), *(p.moved for p in points)])
-    y = np.array([config.multipliers, *(p.speed for p in points)])
+    y = np.array([speed, *(p.speed for p in points)])
     limits = x.min() / 8, x.max() * 8
     line = np.array([limits[0], ridge, limits[1]])
-    roof = np.minimum(config.multipliers, line * rate)
-    bottom, top = min(y.min() / 6, roof[0]), config.multipliers * 3
+    roof = np.minimum(speed, line * rate)
+    bottom, top = min(y.min() / 6, roof[0]), speed * 3
     axis.loglog(line, roof, color=ROOF, linewidth=2.2)
     axis.fill_between(line, bottom, roof, color="#edf2f7")
-    label = f"{config.multipliers} multiplies a cycle"
-    axis.text(limits[1], config.multipliers * 1.1, label, ha="right", va="bottom", fontsize=11)
+    label = f"{speed} multiplies a cycle"
+    axis.text(limits[1], speed * 1.1, label, ha="right", va="bottom", fontsize=11)
     middle = np.sqrt(line[0] * ridge)
     label = f"{rate:g} bytes\na cycle "
     axis.text(middle, middle * rate, label, ha="right", va="bottom", fontsize=11)
@@ -202,7 +203,7 @@ def _roofline(figure: Any, runs: Sequence[Run], works: Sequence[Work]) -> None:
             )  # fmt: skip
     if len(points) <= MAX_LABELS:
         names = [f"kernel {p.number}: " if len(runs) > 1 else "" for p in points]
-        roofs = [min(config.multipliers, p.least * rate) for p in points]
+        roofs = [min(speed, p.least * rate) for p in points]
         texts = [
             f"{name}{p.speed:.3g} a cycle, {100 * p.speed / best:.3g} % of the roof"
             for name, p, best in zip(names, points, roofs, strict=True)

@@ -21,7 +21,7 @@ from ..lazy import lazy
 from .bottleneck import Bottleneck, Run, expected_bottleneck, find_bottleneck
 from .plain import plain
 from .plot import draw
-from .timeline import Timeline, make_timeline
+from .timeline import Timeline, make_timeline, per_pe
 from .trace import events
 from .work import golden_work, work_of
 
@@ -47,7 +47,8 @@ class RunReport:
     passes, evictions : int or None
         Further passes of result fibers, and evicted accumulator slots.
     stalls : mapping of str to (mapping of str to int)
-        For each stage, the cycles in which it was busy, starved or stalled.
+        For each stage, the cycles in which it was busy, starved or stalled; of several PEs, the
+        average.
     stored : tuple of str
         The dense operands that were stored without their zeros, ``"W: 80 % zeros, stored
         dense,compressed"``, and the indices of which coordinates were left out.
@@ -102,10 +103,12 @@ class RunReport:
 
     @property
     def pe_roof(self) -> int:
-        """Minimum cycles of one PE, at one step, one line read and one written per cycle. Steps and
-        lines of further passes count.
+        """Minimum cycles of the PEs, at one step per cycle each, and one line read and one written
+        per cycle in all. Steps and lines of further passes count.
         """
-        return sum(w.pe_roof for w in self.work)
+        return sum(
+            work.pe_roof(run.config.pes) for work, run in zip(self.work, self._runs, strict=True)
+        )
 
     @property
     def pe_roof_share(self) -> float | None:
@@ -130,7 +133,7 @@ class RunReport:
     @lazy
     def timelines(self) -> tuple[Timeline, ...]:
         """The counters of each kernel over the course of its run; empty without cycles."""
-        found = [make_timeline(run.counters) for run in self._runs]
+        found = [make_timeline(run.counters, run.config.pes) for run in self._runs]
         return tuple(timeline for timeline in found if timeline is not None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -245,7 +248,7 @@ def make_report(
     config: ChipConfig, memory: Memory, kernel: Kernel, counters: Counters
 ) -> RunReport:
     """Return the report of a finished kernel."""
-    counted = counters.values
+    counted = per_pe(counters.values, config.pes)
 
     def in_bytes(name: str) -> int | None:
         return counted[name] * LINE_BYTES if name in counted else None

@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.registers import COUNTERS
+from loopnest_hw.registers import COUNTERS, STAGES
 
 from ..kernel.backends import Counters
 
 NAMES = tuple(name for name, _ in COUNTERS)
+
+OF_STAGES = frozenset(
+    f"{stage}_{state}" for stage in STAGES for state in ("busy", "starved", "stalled")
+)
+"""Counters of the PEs' stages."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +27,18 @@ class Timeline:
     ----------
     ends : array of int64
         Cycles from the start to each window's end, ascending; the last one is the kernel's.
-    counts : mapping of str to (array of int64)
+    counts : mapping of str to array
         By the name of the counter (`loopnest_hw.registers.COUNTERS`): its increase in each window.
     """
 
     ends: NDArray[np.int64]
-    counts: Mapping[str, NDArray[np.int64]]
+    counts: Mapping[str, NDArray[Any]]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Cycles of each window."""
-        return self.counts["cycles"]
+        lengths: NDArray[np.int64] = self.counts["cycles"]
+        return lengths
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -39,8 +46,15 @@ class Timeline:
         return self.ends - self.lengths
 
 
-def make_timeline(counters: Counters) -> Timeline | None:
-    """Return a run's timeline, whose sums are its counters; None if nothing was sampled."""
+def per_pe(values: Mapping[str, int], pes: int) -> dict[str, int]:
+    """Return counters in which each stage's cycles are the average of the PEs, not their sum."""
+    return {name: n // pes if name in OF_STAGES else n for name, n in values.items()}
+
+
+def make_timeline(counters: Counters, pes: int = 1) -> Timeline | None:
+    """Return a run's timeline, whose sums are its counters; None if nothing was sampled. Each
+    stage's cycles are the average of the PEs.
+    """
     if counters.samples is None or counters.samples.shape[1] != len(NAMES):
         return None
     last = np.array([[counters.values[name] for name in NAMES]], np.uint32)
@@ -55,4 +69,6 @@ def make_timeline(counters: Counters) -> Timeline | None:
     rows = rows[np.append(np.diff(cycles) != 0, True)]
     counts = np.diff(rows, axis=0).astype(np.int64)  # the counters have 32 bits and wrap
     named = dict(zip(NAMES, counts.T, strict=True))
+    if pes > 1:
+        named |= {name: named[name] / pes for name in OF_STAGES}
     return Timeline(np.cumsum(named["cycles"]), named)

@@ -1,0 +1,69 @@
+"""How several PEs share a kernel: the descriptor's ``share`` fields, and the room that a result
+needs whose fibers they write in any order.
+"""
+
+from math import ceil
+
+from loopnest_hw.config import LANES, ChipConfig
+from loopnest_hw.descriptor import PIECE_FIBERS, ROOM_BLOCKS, ROOM_VALUES, ResultMode
+
+from ..loops.plan import Plan
+
+QUANTUM, CREDIT = 32, 384
+"""Weights (block words) of a chunk, and above which a PE gets no further one, in a nest of two
+loops. With less credit a PE waits for memory (measured with a latency of 100), with more they end
+at different times.
+"""
+
+DEEP_QUANTUM, DEEP_CREDIT = 8, 96
+"""The same in deeper nests, where a block word leads to whole fibers."""
+
+
+def shares_rows(config: ChipConfig, plan: Plan) -> bool:
+    """Return whether the PEs share out the outermost loop: no two of its coordinates are added."""
+    result = plan.result
+    outermost = plan.nest.rows[0].index
+    mode, _ = result.modes.get(outermost or "", (ResultMode.HOLD, 0))
+    if config.pes == 1 or mode is ResultMode.HOLD:
+        return False
+    if mode is ResultMode.FIBER:
+        return result.drain_stop < len(plan.nest.rows)
+    return not (result.compressed or result.full)
+
+
+def share_fields(config: ChipConfig, plan: Plan) -> dict[str, int]:
+    """Return the descriptor's ``share`` fields."""
+    if not shares_rows(config, plan):
+        return {}
+    deep = len(plan.nest.rows) > 2
+    values, blocks = _longest(plan)
+    return {
+        "share.rows": 1,
+        "share.quantum": DEEP_QUANTUM if deep else QUANTUM,
+        "share.credit": DEEP_CREDIT if deep else CREDIT,
+        "share.fiber_values": values,
+        "share.fiber_blocks": blocks,
+    }
+
+
+def shared_room(config: ChipConfig, plan: Plan, values: int, blocks: int) -> tuple[int, int]:
+    """Return the values and block words for which a compressed result of so many needs room.
+
+    A piece is left when less of it remains than the longest fiber may need, which is a part in
+    `PIECE_FIBERS`; the last piece of every PE may be empty.
+    """
+    if not shares_rows(config, plan):
+        return values, blocks
+    longest_values, longest_blocks = _longest(plan)
+    used = (PIECE_FIBERS - 1) / PIECE_FIBERS
+    pieces = config.pes * PIECE_FIBERS
+    return (
+        ceil(values / used) + pieces * ROOM_VALUES * longest_values,
+        ceil(blocks / used) + pieces * ROOM_BLOCKS * longest_blocks,
+    )
+
+
+def _longest(plan: Plan) -> tuple[int, int]:
+    """Return the most values and block words of a result fiber, in the descriptor's units."""
+    span = plan.result.span
+    return -(-span // ROOM_VALUES), -(-span // (LANES * ROOM_BLOCKS))

@@ -1,0 +1,122 @@
+"""Several PEs: what differs from one, which every other test on `SEVERAL` must not see."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import loopnest.program.execute
+from loopnest import Chip, ChipError, Memory, Tensor
+from loopnest.kernel.lower import Kernel, lower
+from loopnest.kernel.verilog import cached_verilog
+from loopnest_hw.export import TOP, lint_waivers
+from loopnest_hw.registers import ErrorCode
+from loopnest_sim.build import find_verilator, run_tool
+from tests.rtl.chips import QUICK, SEVERAL, Bits, Pair, on, simulator
+from tests.rtl.test_errors import check_next
+
+ROWS = 60
+STATEMENTS = {
+    "SpMV": "y[i] = A[i,j] * x[j]",
+    "SpMM": "C[i,j] = A[i,k] * X[k,j]",
+    "SpGEMM": "C[i,j] = A[i,k] * B[k,j]",
+    "sum": "C[i,j] = A[i,j] + B[i,j]",
+}
+
+
+def matrix(rng: np.random.Generator, columns: int, density: float) -> sp.csr_array:
+    array = rng.integers(1, 6, (ROWS, columns)) * (rng.random((ROWS, columns)) < density)
+    return sp.csr_array(array)
+
+
+@on(SEVERAL)
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_they_share_the_rows(pair: Pair, name: str) -> None:
+    """The bits of a chip with one PE, in clearly fewer cycles than one PE of the same kind."""
+    rng = np.random.default_rng(3)
+    operands: dict[str, Any] = {"A": matrix(rng, ROWS, 0.2), "B": matrix(rng, ROWS, 0.2)}
+    operands |= {"x": rng.integers(1, 6, ROWS), "X": rng.integers(1, 6, (ROWS, 24))}
+    statement = STATEMENTS[name]
+    used = {key: value for key, value in operands.items() if f"{key}[" in statement}
+    got = pair.run(statement, **used)
+    cycles = pair.report.cycles
+    alone = Chip(pair.preset, dtype=pair.dtype, backend="model", memory=QUICK)
+    assert Bits(got) == Bits(alone.compute(statement, **used))
+    one = Chip(pair.preset, dtype=pair.dtype, memory=QUICK, progress=False)
+    assert Bits(got) == Bits(one.compute(statement, **used))
+    assert one.report is not None and one.report.cycles is not None
+    assert cycles < 0.75 * one.report.cycles
+
+
+@on(SEVERAL)
+def test_room_runs_out_when_all_are_done(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second try knows the size of the whole result."""
+    capacities: list[int] = []
+
+    def small(config: Any, *args: Any, **options: Any) -> Kernel:
+        kernel = lower(config, *args, **options)
+        capacities.append(kernel.capacity)
+        return kernel
+
+    monkeypatch.setattr("loopnest.kernel.lower.CAPACITY", 0)
+    monkeypatch.setattr("loopnest.kernel.lower.MIN_CAPACITY", 1)
+    monkeypatch.setattr(loopnest.program.execute, "lower", small)
+    rng = np.random.default_rng(4)
+    A, B = matrix(rng, ROWS, 0.6), matrix(rng, ROWS, 0.6)
+    got = pair.chip().compute("C[i,j] = A[i,j] + B[i,j]", A=A, B=B)
+    assert np.array_equal(got.toarray(), (A + B).toarray())
+    assert capacities == [1, (A + B).nnz]
+
+
+@on(SEVERAL)
+def test_an_error_names_its_pe(pair: Pair) -> None:
+    """The last row overflows; it is in another block of rows, so another PE's, in each run."""
+    most = np.iinfo(np.int32).max
+    found = set()
+    for rows in (8, 24, 40):
+        array = np.ones((rows, 3), np.int64)
+        array[-1] = most - 1
+        A = Tensor.from_dense(array, dtype="int8", wide=True)
+        with pytest.raises(ChipError) as caught:
+            pair.chip().compute("y[i] = A[i,j]", A=A, order="ij")
+        error = caught.value
+        assert (error.code, error.where) == (ErrorCode.OVERFLOW, 0)
+        assert (f"PE {error.pe}" in str(error)) == (error.pe > 0)
+        found.add(error.pe)
+        check_next(pair)
+    assert found == {0, 1, 2}
+
+
+@on(SEVERAL)
+def test_a_failing_line_ends_the_run_whoever_reads_it(pair: Pair) -> None:
+    """A line of each operand, at the beginning and at the end."""
+    rng = np.random.default_rng(5)
+    A, x = matrix(rng, ROWS, 0.3), rng.integers(1, 6, ROWS)
+    kernels: list[Kernel] = []
+    chip = pair.chip()
+    chip.compute("y[i] = A[i,j] * x[j]", A=A, x=x)
+    assert chip.report is not None
+    kernels = [run.kernel for run in chip.report._runs]
+    for address, array in kernels[0].segments[1:]:
+        for at in (address, address + array.nbytes - 1):
+            line = at - at % 32
+            failing = pair.chip(Memory(latency=4, fill=0xA5, errors=(line, line + 32)))
+            with pytest.raises(ChipError) as caught:
+                failing.compute("y[i] = A[i,j] * x[j]", A=A, x=x)
+            assert caught.value.code in (ErrorCode.READ_ERROR, ErrorCode.WRITE_ERROR)
+            assert not simulator(failing).violations
+
+
+@on(SEVERAL)
+def test_the_verilog_is_clean(pair: Pair, tmp_path: Path) -> None:
+    """Verilator has nothing to say beyond the waivers, and the PEs share one module."""
+    text = cached_verilog(pair.model.config)
+    assert len(re.findall(r"^module pe\b", text, re.M)) == 1
+    (tmp_path / "loopnest.v").write_text(text)
+    (tmp_path / "loopnest.vlt").write_text(lint_waivers())
+    verilator = find_verilator()
+    command = [str(verilator.program), "--lint-only", "-Wall", "--top-module", TOP]
+    run_tool([*command, "loopnest.vlt", "loopnest.v"], tmp_path, verilator.environment)
