@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .accumulate.accumulator import Accumulator
 from .accumulate.place import set_bits
 from .config import EPILOGUE_READS, ChipConfig
-from .descriptor import CellMode
+from .descriptor import CellMode, ResultMode
 from .dispatch.dispatcher import root
 from .kernel import inner_loops, kernel_layout
 from .leaf.leaf import Leaf
@@ -48,9 +48,12 @@ class PE(wiring.Component):
 
     ``kernel`` is constant while the PE runs. At reset, none of its reads may be in flight.
 
-    One of several PEs (``config.pes``) gets a part of the nest's block tokens. With ``silent``, its
-    last token is null and ends no result fiber; ``room`` gives it pieces of the result's regions
-    (`result.rooms`).
+    Where row 0 selects the result's fibers, a nest without block tokens ends none, although its
+    only item becomes a null token.
+
+    One of several PEs (``config.pes``) gets a part of the nest's block tokens and then, if they
+    share the rows, a null token that ends no result fiber. An ``idle`` one gets that alone.
+    ``room`` gives it pieces of the result's regions (`result.rooms`).
 
     The accumulator's tables keep their contents at a reset, and are empty when ``done`` rises.
     Where they may hold anything, as at power-up or after a nest that was cut off, ``sweep`` has to
@@ -217,7 +220,8 @@ class PE(wiring.Component):
         connect(m, result.o, flipped(self.write))
         if config.pes > 1:
             connect(m, result.room, flipped(self.room))
-            m.d.comb += [result.share.eq(self.kernel.share), result.silent.eq(self.silent)]
+            m.d.comb += result.share.eq(self.kernel.share)
+        m.d.comb += result.silent.eq(self._silent(m))
 
         m.d.comb += [
             accumulator.sweep.eq(self.sweep),
@@ -313,10 +317,23 @@ class PE(wiring.Component):
             stage["write"].eq(result.state),
         ]
 
+    def _silent(self, m: Module) -> Value:
+        """Return whether the nest's last item on the result path ends no fiber."""
+        begun = Signal()
+        empty = Signal()  # the first item had no block: there is no other one
+        with m.If(self.blocks.valid & self.blocks.ready):
+            m.d.sync += begun.eq(1)
+            with m.If(~begun):
+                m.d.sync += empty.eq(self.blocks.payload.count == 0)
+        fibers = self.kernel.row[0].result_mode == ResultMode.FIBER
+        if self._config.pes == 1:
+            return fibers & empty
+        return Mux(self.kernel.share.rows, fibers, self.idle | (fibers & empty))
+
 
 def shared_ports(config: ChipConfig) -> dict[str, Any]:
     """Return the ports that only one of several PEs has."""
-    return {"silent": In(1), "room": Out(PIECES)} if config.pes > 1 else {}
+    return {"idle": In(1), "room": Out(PIECES)} if config.pes > 1 else {}
 
 
 def _state(expected: Any, port: Any) -> Any:

@@ -19,7 +19,7 @@ from loopnest_sim.model.fill import fill
 from loopnest_sim.model.write import write
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.result.gather_memory import GatherMemory
-from tb.result.items import noisy, paired, random_blocks, setting, to_items
+from tb.result.items import noisy, paired, random_blocks, setting, silenced, to_items
 from tb.result.test_epilogue import random_kernel, random_values
 from tb.result.test_writer import BLOCKS, MEMORY, TABLE, VALUES, Memory, new_image
 from tb.streams import Sink, Source
@@ -88,6 +88,8 @@ async def equals_the_models(dut: Any) -> None:
 
         dut.rst.value = 1
         dut.result.value = setting(config, "result", kernel)
+        silent = rng.random() < 0.5
+        dut.silent.value = silent
         # anywhere in the address space, of which the image has the first bytes
         gathers.offsets = tuple(rng.randrange(0, ADDRESS_SPACE, 4) for _ in range(2))
         moved = {
@@ -103,6 +105,9 @@ async def equals_the_models(dut: Any) -> None:
         assert int(dut.state.value) == StageState.IDLE.value
         states, lines = set(), 0
         items = paired(to_items(blocks), rng) if pairs else to_items(blocks)
+        if silent:
+            items = silenced(items)
+            items[-1]["last"] = 1  # it would end a fiber
         sending = cocotb.start_soon(source.send_all(noisy(items, rng)))
         for _ in range(40_000):
             await RisingEdge(dut.clk)

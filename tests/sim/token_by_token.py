@@ -50,6 +50,7 @@ class TokenByToken:
         self.operands = range(config.operands)
         self.steps = 0
         self.multiplies = 0
+        self.nothing = False
 
     def run(self) -> Blocks:
         """Return the result's blocks, in order, before the result path."""
@@ -162,6 +163,8 @@ class TokenByToken:
                         key = (key + moved) % 2**20
                     found.append(Token(position, present, fiber, key, 0, False))
             if not found:
+                # fibers that row 0 selects: there is none
+                self.nothing |= r == 0 and mode == ResultMode.FIBER
                 found = [replace(token, null=True)]
             found[-1] = replace(found[-1], stop=1 + token.stop)
             yield from found
@@ -263,6 +266,8 @@ class TokenByToken:
             for key, value in self.terms(token):
                 key %= 2**20 // len(copies)
                 copy[key] = self.plus(copy.get(key), value)
+            if self.nothing:
+                break
             if 1 + token.stop >= self.d["drain_stop"]:
                 sums: dict[int, Any] = {}
                 for copy in copies:
@@ -271,6 +276,8 @@ class TokenByToken:
                     copy.clear()
                 rows += self.blocks(sums, token.fiber)
                 fibers = 0
+        if not rows:
+            return Blocks.of([], [], [], [], last=[], final=[])
         coordinate, mask, value, fiber, ends = zip(*rows, strict=True)
         final = [False] * (len(rows) - 1) + [True]
         return Blocks.of(coordinate, mask, value, fiber, last=ends, final=final)

@@ -409,8 +409,8 @@ def test_a_result_as_a_mask(out):
     assert np.array_equal(dense(program.run(h=other)["y"]), [0, 1, 1])
 
 
-def test_a_mask_that_keeps_nothing_has_its_own_plan(tmp_path):
-    """There, an epilogue that makes 0 another value has no fiber to fill."""
+def test_a_mask_that_keeps_nothing(tmp_path):
+    """An epilogue that makes 0 another value has no fiber to fill."""
     text = Assignment(statement="X[i,j] = B[i,j] where M[i]", epilogue=Epilogue(bias=2.0))
     B = np.arange(6).reshape(2, 3)
     program = loopnest.compile(text, {"B": B, "M": np.ones(2)}, chip=INT8)
@@ -418,8 +418,20 @@ def test_a_mask_that_keeps_nothing_has_its_own_plan(tmp_path):
         expected = (B + 2) * np.array(mask)[:, None]
         assert np.array_equal(program.run(M=mask)["X"], expected)
     program.save(tmp_path / "net.lnp")
-    with pytest.raises(ValueError, match="M has no entries: expected some, for which the program"):
-        loopnest.load(tmp_path / "net.lnp", chip=INT8).run(M=[0, 0])
+    assert not loopnest.load(tmp_path / "net.lnp", chip=INT8).run(M=[0, 0])["X"].any()
+
+
+def test_a_computed_mask_that_keeps_nothing():
+    """In the same start as its use, where nothing can be planned again."""
+    layers = [
+        Assignment(statement="g[l] = h[l]", out="compressed"),
+        Assignment(statement="X[l,j] = B[l,j] where g[l]", epilogue=Epilogue(bias=2.0)),
+    ]
+    B = np.arange(6).reshape(2, 3)
+    program = loopnest.compile(layers, {"B": B, "h": sp.coo_array(np.ones(2))}, chip=INT8)
+    for h in ([1, 1], [0, 0], [0, 1], [0, 0]):
+        expected = (B + 2) * np.array(h)[:, None]
+        assert np.array_equal(program.run(h=sp.coo_array(np.array(h)))["X"], expected)
 
 
 def test_absent_results_of_a_maximum_are_not_positive():

@@ -234,7 +234,7 @@ def test_panels_of_a_run_are_stored_without_their_zeros(small):
         np.testing.assert_array_equal(program.run(E=given)["x"], given.sum(axis=0))
 
 
-def test_a_panel_in_which_a_mask_keeps_nothing_has_its_own_plan(small):
+def test_a_panel_in_which_a_mask_keeps_nothing(small):
     text = Assignment(statement="X[i,j] = B[i,j] where M[i]", epilogue=Epilogue(bias=2.0))
     B, M = drawn(1, 70, 3), np.ones(70)
     program = loopnest.compile(text, {"B": B, "M": M}, chip=INT8)

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, Module, ResetInserter, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from ..cache.cache import Cache
 from ..cache.geometry import CacheConfig
 from ..config import ChipConfig
-from ..descriptor import ResultMode
 from ..dispatch.dispatcher import Dispatcher
 from ..generate import SharedModule
 from ..pe import PE
@@ -222,7 +221,6 @@ class Chip(wiring.Component):
         m.submodules.write_arbiter = kernel_reset(arbiter)
         m.submodules.rooms = kernel_reset(rooms)
         share = command.kernel.share
-        fibers = command.kernel.row[0].result_mode == ResultMode.FIBER
         wiring.connect(m, arbiter.o, initialiser.i)
         m.d.comb += [
             command.pe_done.eq(done & arbiter.idle),
@@ -232,7 +230,7 @@ class Chip(wiring.Component):
         for n, pe in enumerate(pes):
             wiring.connect(m, pe.write, arbiter.i[n])
             wiring.connect(m, pe.room, rooms.pe[n])
-            m.d.comb += pe.silent.eq(Mux(share.rows, fibers, n != 0))
+            m.d.comb += pe.idle.eq(0 if n == 0 else ~share.rows)
 
     def _reads(
         self,

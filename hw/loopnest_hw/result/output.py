@@ -54,8 +54,8 @@ class ResultPath(wiring.Component):
     share, room
         As `Writer`'s; with several PEs only.
     silent : In(1)
-        With several PEs only: the final item ends no fiber, since the nest's last coordinate of
-        row 0 is another PE's.
+        The final item ends no fiber: the nest has no coordinate of row 0, or the last one is
+        another PE's.
     state : Out(tokens.StageState)
         The write stage: STALLED if a line waits for `o`, BUSY if a block or a line is inside,
         STARVED between the first block and `done`, else IDLE.
@@ -80,7 +80,7 @@ class ResultPath(wiring.Component):
                 "values_counted": Out(range(LANES + 1)),
                 "state": Out(tokens.StageState),
                 **shared_members(config),
-                **({"silent": In(1)} if config.pes > 1 else {}),
+                "silent": In(1),
             }
         )
 
@@ -112,8 +112,8 @@ class ResultPath(wiring.Component):
         if self._config.pes > 1:
             connect(m, writer.room, flipped(self.room))
             m.d.comb += writer.share.eq(self.share)
-            with m.If(self.silent & self.i.payload.final):
-                m.d.comb += filler.i.payload.last.eq(0)
+        with m.If(self.silent & self.i.payload.final):
+            m.d.comb += filler.i.payload.last.eq(0)
 
         started = Signal()
         with m.If(self.i.valid):

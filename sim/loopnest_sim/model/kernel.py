@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loopnest_hw.config import ChipConfig
+from loopnest_hw.descriptor import ResultMode
 from loopnest_hw.registers import ErrorCode
 
 from ..image import Image
@@ -105,10 +106,19 @@ def run_checked(
         result.write(finished)
 
     initialise(descriptor, image)
+    row = nest.rows[0]
     first = root(nest, descriptor["result.start"])
-    for tokens, blocks in leaf_chunks(nest, 0, first, image, watch, faults):
-        write(sums.feed(tokens, leaf_terms(nest, tokens, blocks, image, watch, counts)))
-    write(sums.finish())
+    ((_, outermost),) = joined_chunks(row, first, image, watch, faults)
+    faults.worked(1 + int(np.bitwise_count(outermost.lanes).sum()))
+    below = children(row, first, outermost, expand(row, first, outermost))
+    # Where row 0 selects the result's fibers and has no coordinate, none ends.
+    some = row.result_mode != ResultMode.FIBER or bool(outermost.lanes.any())
+    for tokens, blocks in leaf_chunks(nest, 1, below, image, watch, faults):
+        finished = sums.feed(tokens, leaf_terms(nest, tokens, blocks, image, watch, counts))
+        if some:
+            write(finished)
+    if some:
+        write(sums.finish())
     result.finish()
     overflow = counts.overflow or sums.overflow or result.overflow
     if overflow:

@@ -211,8 +211,7 @@ def region_sizes(
     words = min(entries, result.fibers * -(-result.span // LANES))
     values, blocks = shared_room(config, plan, entries, words)
     return {
-        # at least one entry: the end of an empty nest is written as a fiber's
-        "table": max(1, result.fibers) * ENTRY_BYTES,
+        "table": result.fibers * ENTRY_BYTES,
         "blocks": blocks * WORD_BYTES,
         "values": values * size,
     }

@@ -238,8 +238,7 @@ class Candidate:
     def plan(self, loops: tuple[str, ...]) -> Plan:
         """Return the plan for these loops."""
         config, target, mask = self.config, self.statement.result.indices, self.statement.mask
-        # if a mask keeps nothing, the only fiber is the end of the nest
-        full = self.full and (mask is None or self.operands[-1].nnz > 0)
+        full = self.full
         result = plan_result(target, loops, self.sizes, compressed=self.compressed, full=full)
         if full and mask is not None and not set(mask.access.indices) <= set(result.fiber_loops):
             raise OneKernelError(
@@ -254,7 +253,7 @@ class Candidate:
             self.sizes,
             operands,
             tuple(self.statement.accesses[n] for n in self.lane.columns),
-            fiber_loops(target, loops, self.compressed) if self.full else (),
+            fiber_loops(target, loops, self.compressed) if full else (),
             frozenset(c for c, n in enumerate(self.lane.columns) if n in self.hollow),
         )
         nest = storage.nest(

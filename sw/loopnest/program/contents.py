@@ -40,9 +40,6 @@ class Bound:
         In the order written, as the plans know them.
     compacted : bool
         Whether they are planned for with these entries only.
-    filled : bool
-        Whether an epilogue gives a value to coordinates without terms. Then a mask that keeps
-        nothing has a plan of its own.
     """
 
     text: str
@@ -50,7 +47,6 @@ class Bound:
     sizes: Mapping[str, int] | None
     operands: tuple[Operand, ...]
     compacted: bool
-    filled: bool
 
     @lazy
     def names(self) -> tuple[str | None, ...]:
@@ -181,8 +177,6 @@ class Contents:
                         f"was compiled for do not have: expected these"
                     )
                 cause = difference(old, new)
-                if bound.filled and name == bound.mask and old.nnz and not new.nnz:
-                    cause = "has no entries: expected some"
                 if cause is not None:
                     raise UnplannedError(f"{name} {cause}, for which the program was compiled")
                 values[old] = new

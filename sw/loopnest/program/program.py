@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..arguments import string
-from ..epilogue import Epilogue, keeps_zero
+from ..epilogue import Epilogue
 from ..expression.expected import Expected
 from ..expression.operand import Operand
 from ..expression.parser import parse
@@ -283,16 +283,9 @@ class Program(Runnable):
                 continue
             planned, source = plans.planned[item.result], item.source
             assert isinstance(source, Assignment)
-            prepared = planned.prepared
+            operands = planned.prepared.operands
             bound.append(
-                Bound(
-                    source.statement,
-                    source.semiring,
-                    source.sizes,
-                    prepared.operands,
-                    compacted=planned.compacted,
-                    filled=not keeps_zero(prepared.epilogue, prepared.semiring.zero),
-                )
+                Bound(source.statement, source.semiring, source.sizes, operands, planned.compacted)
             )
             made = tuple(step.result for step in planned.steps)
             kernels = [step for step in planned.steps if isinstance(step, KernelStep)]

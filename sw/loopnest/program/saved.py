@@ -28,7 +28,7 @@ from .start import Stage, Start
 from .steps import HostStep, KernelStep
 
 FORMAT = "loopnest program"
-VERSION = 4
+VERSION = 3
 """Of the files that `write_program` writes; others are refused."""
 
 HEADER = "program.json"
@@ -131,7 +131,6 @@ class _Writer:
             "sizes": self._encoder.encode(bound.sizes),
             "operands": list(map(self._operands.number, bound.operands)),
             "compacted": bound.compacted,
-            "filled": bound.filled,
         }
 
     def _stage(self, stage: Stage) -> dict[str, Any]:
@@ -312,7 +311,6 @@ class _Reader:
             self._decoder.decode(of["sizes"]),
             tuple(self._operands[n] for n in of["operands"]),
             of["compacted"],
-            of["filled"],
         )
 
     def _stage(self, of: Mapping[str, Any]) -> Stage:

@@ -61,7 +61,7 @@ class Scope:
     counts : Counts
         Of the operands and intermediates.
     left_out : set of str
-        The operands of which panels without entries were left out, or are planned for as such.
+        The operands of which panels without entries were left out.
     """
 
     config: ChipConfig

@@ -81,10 +81,6 @@ def joined(
     sizes = scope.sizes(statement)
     shape = [sizes[i] for i in statement.result.indices]
     axis = statement.result.indices.index(slices[0].index)
-    mask = None if statement.mask is None else statement.mask.access
-    if mask is not None and not keeps_zero(goal.epilogue, semiring.zero):
-        # a slice in which the mask keeps nothing has a plan of its own
-        scope.left_out.add(mask.name)
     found: list[tuple[Slice, Expected]] = []
     for part, (own, inner) in zip(slices, scope.slices(statement, slices), strict=True):
         kept = present(inner, own)

@@ -69,5 +69,5 @@ def _result_bytes(run: Run) -> int:
     size = value_bytes(run.config.dtype, kernel.narrow)
     if not result.compressed:
         return result.places * size
-    table = max(1, result.fibers) * ENTRY_WORDS  # the end of an empty nest is one
+    table = result.fibers * ENTRY_WORDS
     return WORD_BYTES * (table + counted["result_blocks"]) + size * counted["result_values"]
