@@ -47,8 +47,14 @@ class Work:
     def pe_roof(self, pes: int = 1) -> int:
         """Return the PE roof: the minimum cycles of the PEs, at one step per cycle each, and one
         line read and one written per cycle in all.
+
+        Several PEs read through a cache, and each writes lines of its own: for them, the lines are
+        those of the bytes that are moved at least.
         """
-        return max(-(-self.steps // pes), self.lines_read, self.lines_written)
+        if pes == 1:
+            return max(self.steps, self.lines_read, self.lines_written)
+        moved = max(self.bytes_read, self.bytes_written)
+        return max(-(-self.steps // pes), -(-moved // LINE_BYTES))
 
     def roof(
         self,

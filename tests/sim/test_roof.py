@@ -155,6 +155,8 @@ def test_roof_is_the_tightest_bound() -> None:
     )
     config = make_config()
     assert work.pe_roof() == 400
+    assert work.pe_roof(10) == 200
+    assert replace(work, steps=3001).pe_roof(10) == 301
     assert work.roof(config) == 250
     assert work.roof(replace(config, pes=10)) == 200
     assert work.roof(replace(config, pes=10), read_rate=640) == 25
