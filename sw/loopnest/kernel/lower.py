@@ -211,7 +211,8 @@ def region_sizes(
     words = min(entries, result.fibers * -(-result.span // LANES))
     values, blocks = shared_room(config, plan, entries, words)
     return {
-        "table": result.fibers * ENTRY_BYTES,
+        # at least one entry, for the end of an outer loop if an inner one has no coordinate
+        "table": max(1, result.fibers) * ENTRY_BYTES,
         "blocks": blocks * WORD_BYTES,
         "values": values * size,
     }

@@ -204,6 +204,9 @@ def plan_result(
     if full and not accumulate and not scalars:
         accumulate = True
     fibers = prod(sizes[i] for i in fiber)
+    if not fibers:
+        # The end of an outer loop's coordinate may be one, which must not be filled.
+        full = False
     if compressed and fibers * OPEN_STRIDE * WORD_BYTES >= 1 << (POSITION_BITS - 1):
         raise OneKernelError(
             f"order {''.join(loops)!r}: the result's position table has {fibers} entries: "

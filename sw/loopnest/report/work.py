@@ -69,5 +69,6 @@ def _result_bytes(run: Run) -> int:
     size = value_bytes(run.config.dtype, kernel.narrow)
     if not result.compressed:
         return result.places * size
-    table = result.fibers * ENTRY_WORDS
+    # if an inner loop has no coordinate, the end of an outer one's is written as a fiber's
+    table = max(1, result.fibers) * ENTRY_WORDS
     return WORD_BYTES * (table + counted["result_blocks"]) + size * counted["result_values"]
