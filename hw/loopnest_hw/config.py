@@ -240,9 +240,11 @@ class ChipConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # one PE of the large chip: every one-PE figure
+    # one PE, without a cache: every one-PE figure
     "single": {},
-    "small": {"pes": 4, "cache_lines": 2048, "cache_banks": 4},
+    # four PEs; a miss looks up its line twice, so the banks are more than the PEs
+    "small": {"pes": 4, "cache_lines": 2048, "cache_banks": 8},
+    # sixteen PEs at the same memory port
     "large": {
         "pes": 16,
         "cache_lines": 32768,
