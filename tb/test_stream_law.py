@@ -60,8 +60,6 @@ from loopnest_hw.stream.scanner import Scanner
 from tb.formal import Contract, prove_stream_law
 
 CONFIG = make_config("shrunk", "int8", multipliers=1, operands=2, streams=4, pool_lines=16)
-SEVERAL = replace(CONFIG, pes=3)
-
 SEVERAL = replace(CONFIG, pes=2)
 
 CACHE = CacheConfig(

@@ -176,6 +176,13 @@ class ChipConfig:
         check("watchdog", 16 <= self.watchdog <= 1 << 24, "16 to 2^24")
         check("reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256")
         check("pes", 1 <= self.pes <= 32, "1 to 32")
+        if self.pes > 1:
+            # half of the dispatcher's pool is for the weights
+            check(
+                "pool_lines",
+                self.pool_lines >= 8 * self.operands,
+                f"at least 8 for each of {self.operands} operands, with several PEs",
+            )
         check(
             "cache_banks",
             power_of_two(self.cache_banks) and 2 <= self.cache_banks <= 64,
@@ -220,7 +227,7 @@ class ChipConfig:
 
     @property
     def pool_bits(self) -> int:
-        """Bits of a pool slot's number: also the AXI read identifier of a stream's line."""
+        """Bits of a pool slot's number: with one PE, also part of the AXI read identifier."""
         return (self.pool_lines - 1).bit_length()
 
     @property

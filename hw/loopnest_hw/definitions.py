@@ -200,7 +200,7 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
     yield "## Error codes"
     yield ""
     yield "Of an error that one of several PEs finds, `error_where` has the PE's number from bit"
-    yield f"{PE_SHIFT} on."
+    yield f"{PE_SHIFT} on, but for `READ_ERROR` and for row 0's errors, which the dispatcher finds."
     yield ""
     yield "| code | name | meaning |"
     yield "|---|---|---|"

@@ -16,8 +16,9 @@ PE_SHIFT = 16
 
 
 class ErrorCode(IntEnum):
-    """Cause of an error; each description defines its ``where``, to which a PE's error adds the
-    PE's number from bit 16 on (`PE_SHIFT`).
+    """Cause of an error; each description defines its ``where``, to which an error that a PE
+    finds adds the PE's number from bit 16 on (`PE_SHIFT`), except for READ_ERROR. The dispatcher,
+    which finds those of row 0, has none.
     """
 
     NONE = 0

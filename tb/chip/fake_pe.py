@@ -201,11 +201,6 @@ class FakeDispatcher(wiring.Component):
             self.o[0].payload.block[0].lanes.eq(lanes),
         ]
         m.d.comb += [retired.ready.eq(1) for retired in self.retired]
-        for p in range(1, self._config.pes):
-            over = Signal(name=f"over_{p}")
-            m.d.comb += [self.o[p].valid.eq(~over), self.o[p].payload.last.eq(1)]
-            with m.If(self.o[p].ready):
-                m.d.sync += over.eq(1)
         with m.FSM():
             with m.State("ASK"):
                 m.d.comb += self.request.valid.eq(1)

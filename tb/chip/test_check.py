@@ -8,13 +8,14 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from loopnest_hw.chip.check import DescriptorCheck
-from loopnest_hw.config import make_config
+from loopnest_hw.config import ChipConfig, make_config
 from loopnest_hw.descriptor import CellMode, kernel_fields, pack
 from loopnest_sim.model.check import contradictions
 from tb.chip.descriptors import register, sound
 from tb.harness import SIMULATORS, bench, run_bench
 
 CONFIG = make_config("shrunk")
+SEVERAL = make_config("shrunk", pes=2)
 KERNELS = 600
 LATENCY = 2
 
@@ -23,22 +24,28 @@ LATENCY = 2
 async def random_kernels(dut: Any) -> None:
     """Valid descriptors, and some with up to two corrupted fields, one per cycle."""
     rng = bench.rng()
-    fields = list(kernel_fields(CONFIG))
+    config = make_config("shrunk", pes=bench.parameters["pes"])
+    fields = list(kernel_fields(config))
     judged = [f for f in fields if f.bits <= 3 or f.path.endswith(("size", "base", "last", "_end"))]
     await bench.start(dut)
     expected: list[bool] = []
     reasons: set[str] = set()
     for number in range(KERNELS):
-        kernel = sound(CONFIG, rng)
-        assert not list(contradictions(CONFIG, kernel))
+        kernel = sound(config, rng)
+        assert not list(contradictions(config, kernel))
+        if config.pes > 1 and rng.random() < 0.5:
+            # the ways in which the rows can be shared, and those in which they cannot
+            kernel["share.rows"] = 1
+            kernel["row.0.result_mode"] = rng.randrange(3)
+            kernel["row.0.result_step"] = rng.choice((0, 16))
         for _ in range(number % 3):
             field = rng.choice(rng.choice((fields, judged)))
             kernel[field.path] = rng.getrandbits(field.bits)
         if number % 7 == 0:  # at the end of memory, or behind it
             kernel["counters"] = (1 << 32) - 32 * rng.randrange(1, 12)
-        wrong = list(contradictions(CONFIG, kernel))
+        wrong = list(contradictions(config, kernel))
         reasons |= {reason.split("=")[0].split(":")[0] for reason in wrong}
-        dut.kernel.value = register(CONFIG, kernel)
+        dut.kernel.value = register(config, kernel)
         expected.append(bool(wrong))
         await RisingEdge(dut.clk)
         if number >= LATENCY:
@@ -49,9 +56,15 @@ async def random_kernels(dut: Any) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_check(simulator: str) -> None:
+@pytest.mark.parametrize("config", [CONFIG, SEVERAL], ids=["one", "several"])
+def test_check(simulator: str, config: ChipConfig) -> None:
     """Both simulators."""
-    run_bench(DescriptorCheck(CONFIG), module=__name__, simulator=simulator)
+    run_bench(
+        DescriptorCheck(config),
+        module=__name__,
+        simulator=simulator,
+        parameters={"pes": config.pes},
+    )
 
 
 def test_messages() -> None:

@@ -14,10 +14,10 @@ from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.result.writer import Writer
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.result.items import noisy, paired, random_blocks, silenced, to_blocks, to_items
-from tb.result.test_writer import BLOCKS, TABLE, VALUES, Device, make_kernel, new_image
+from tb.result.test_writer import BLOCKS, MEMORY, TABLE, VALUES, Device, make_kernel, new_image
 from tb.streams import encode
 
-MOST_PIECES = 32
+MAX_PIECES = 32
 """Pieces of each region; all fit."""
 
 
@@ -28,7 +28,7 @@ class Rooms:
         self._dut = dut
         self._rng = rng
         self.free = {
-            name: rng.sample(range(MOST_PIECES), MOST_PIECES) for name in ("values", "blocks")
+            name: rng.sample(range(MAX_PIECES), MAX_PIECES) for name in ("values", "blocks")
         }
         self.sizes = sizes
         self.granted: dict[str, list[int]] = {"values": [], "blocks": []}
@@ -101,6 +101,25 @@ async def in_pieces(dut: Any) -> None:
         # of a piece, all but the room of one fiber is used
         enough = -(-count // (pieces[name] - most[name])) + 1
         assert 1 < len(rooms.granted[name]) <= enough
+
+
+@cocotb.test()
+async def beyond_every_region(dut: Any) -> None:
+    """Pieces that begin at 2^32, when the pools are used up: nothing is written, which is told."""
+    device = Device(dut)
+    await bench.start(dut)
+    share = {"rows": 1, "fiber_values": 1 << 27, "fiber_blocks": 1 << 29}
+    dut.share.value = encode(kernel_layout(device.config).members["share"], share)
+    rooms = Rooms(dut, bench.rng(), sizes={"values": 1 << 32, "blocks": 1 << 32})
+    rooms.free = {"values": [1], "blocks": [1]}
+    item = {"mask": 0xFFFF, "value": [1] * 16, "fiber": 3}
+    items = [item | {"coordinate": n, "last": n == 8, "final": n == 8} for n in range(9)]
+    image = new_image(bench.rng())
+    memory, _ = await device.rtl_write(to_items(to_blocks(items)), make_kernel(), image)
+    assert int(dut.full.value) == 3
+    for begin, end in ((0, TABLE), (BLOCKS, MEMORY)):
+        size = end - begin
+        assert np.array_equal(memory.image.read(begin, size), image.read(begin, size))
 
 
 @cocotb.test()

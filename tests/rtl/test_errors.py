@@ -46,7 +46,7 @@ def matrices() -> dict[str, sp.csr_array]:
     return {"A": A, "B": sp.csr_array(A.T)}
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -66,7 +66,7 @@ def test_bad_descriptors(pair: Pair, fields: dict[str, int]) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 @pytest.mark.parametrize("what", ["blocks", "values"])
 def test_a_full_result(pair: Pair, what: str) -> None:
     """Nothing is written at or beyond the end of a region."""
@@ -104,7 +104,7 @@ def test_the_runtime_tries_again_with_more_capacity(
     assert capacities == [1, np.count_nonzero(expected)] * 2
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 @pytest.mark.parametrize("budget", [1, 50, 400])
 def test_the_budget_ends_a_kernel(pair: Pair, budget: int) -> None:
     for memory in (QUICK, Memory(latency=100, fill=0xA5)):
@@ -245,7 +245,7 @@ def test_inconsistent_tensors(pair: Pair, what: str, monkeypatch: pytest.MonkeyP
     check_next(pair)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 @pytest.mark.parametrize("operand", ["A", "B"])
 def test_a_result_that_overlaps_an_operand(pair: Pair, operand: str) -> None:
     """Its values are at the address of an operand's."""
@@ -262,7 +262,7 @@ def test_a_result_that_overlaps_an_operand(pair: Pair, operand: str) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 def test_regions_that_overlap(pair: Pair) -> None:
     def over(kernel: Kernel) -> dict[str, int]:
         return {"result.blocks_end": kernel.fields["result.values"] + 32}
@@ -274,7 +274,7 @@ def test_regions_that_overlap(pair: Pair) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 def test_keys_that_do_not_ascend(pair: Pair) -> None:
     """The elements of a row all have the key of the first, and the nest does not accumulate."""
     leaf = f"row.{pair.model.config.rows - 1}"
@@ -286,7 +286,7 @@ def test_keys_that_do_not_ascend(pair: Pair) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", "single/bf16")
+@on("shrunk/int8", SEVERAL, "single/bf16")
 def test_a_table_that_does_not_fit(pair: Pair) -> None:
     """Nothing is written beyond the table's region."""
 

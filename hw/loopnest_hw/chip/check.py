@@ -143,6 +143,7 @@ class DescriptorCheck(wiring.Component):
         one_fiber = kernel.result.compressed | kernel.result.full
         return kernel.share.rows & (
             (mode == ResultMode.HOLD)
+            | (kernel.row[0].result_step == 0)
             | (mode == ResultMode.KEY) & one_fiber
             | (mode == ResultMode.FIBER) & (kernel.drain_stop > inner_loops(self._config, kernel))
         )

@@ -188,7 +188,7 @@ class Chip(wiring.Component):
         return pes
 
     def _errors(self, m: Module, pes: list[Any], command: CommandProcessor) -> None:
-        """Report the error of the first PE that has one.
+        """Report the error of the first PE that has one, with its number.
 
         A result that does not fit is reported when all PEs are done, so that `result_values` tells
         how large it is.
@@ -198,10 +198,10 @@ class Chip(wiring.Component):
         for n, pe in reversed(list(enumerate(pes))):
             early = (pe.error.code == ErrorCode.RESULT_FULL) & unfinished
             with m.If((pe.error.code != ErrorCode.NONE) & ~early):
-                m.d.comb += [
-                    command.pe_error.code.eq(pe.error.code),
-                    command.pe_error.where.eq(pe.error.where | n << PE_SHIFT),
-                ]
+                m.d.comb += command.pe_error.eq(pe.error)
+                # A failed read has no place but a descriptor's.
+                with m.If(pe.error.code != ErrorCode.READ_ERROR):
+                    m.d.comb += command.pe_error.where.eq(pe.error.where | n << PE_SHIFT)
 
     def _writes(
         self,

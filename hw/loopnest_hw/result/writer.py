@@ -198,7 +198,9 @@ class Writer(wiring.Component):
 
         # Values before this chunk, block words before this block, and both at the fiber's start.
         value_count = Signal(_INDEX_BITS)
-        block_count = Signal(POSITION_BITS)
+        # With several PEs, a piece may begin at 2^32, which is beyond every region.
+        count_bits = POSITION_BITS + (self._config.pes > 1)
+        block_count = Signal(count_bits)
         first_child = Signal(POSITION_BITS)
         first_block = Signal(POSITION_BITS)
 
@@ -209,7 +211,7 @@ class Writer(wiring.Component):
         index = Signal(_INDEX_BITS)
         end_index = Signal(_INDEX_BITS + 1)
         span = Signal(range(LANES + 1))
-        block_count_next = Signal(POSITION_BITS)
+        block_count_next = Signal(count_bits)
         packed_count = Mux(upper, Cat(count[:3], count[4]), Mux(two_chunks, CHUNK_LANES, count))
         dense_span = Mux(
             upper,
@@ -253,7 +255,9 @@ class Writer(wiring.Component):
             entries.i.valid.eq(go & last_chunk & (compressed & block.last | block.final)),
             entries.i.payload.offset.eq(block.fiber << 4),
             entries.i.payload.end.eq((block.fiber << 4) + ENTRY_BYTES),
-            entries.i.payload.data.eq(Cat(first_block, first_child, block_count_next)),
+            entries.i.payload.data.eq(
+                Cat(first_block, first_child, block_count_next[:POSITION_BITS])
+            ),
             entries.i.payload.strobe.eq(compressed & block.last),
             entries.i.payload.final.eq(block.final),
         ]
@@ -346,8 +350,7 @@ class Writer(wiring.Component):
             with m.If(port.granted):
                 m.d.sync += [
                     spare.eq((PIECE_FIBERS - 1) * longest),
-                    # beyond every region, whatever its bits, if it saturates
-                    count.eq(Mux(port.start[-1], ~0, port.start)),
+                    count.eq(port.start),
                     first.eq(port.start),
                 ]
             with m.If(self.share.rows & self.result.compressed & (spare + longest < 0)):

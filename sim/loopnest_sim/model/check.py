@@ -129,7 +129,7 @@ def _share(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
         yield f"share.rows: a result fiber ends with a stop of {kernel['drain_stop']}, above row 0"
     if mode == ResultMode.KEY and (kernel["result.compressed"] or kernel["result.full"]):
         yield "share.rows: coordinates of row 0 are in one result fiber, compressed or full"
-    if mode == ResultMode.HOLD:
+    if mode == ResultMode.HOLD or not kernel["row.0.result_step"]:
         yield "share.rows: coordinates of row 0 are added"
 
 

@@ -23,8 +23,8 @@ def shares_rows(config: ChipConfig, plan: Plan) -> bool:
     """Return whether the PEs share out the outermost loop: no two of its coordinates are added."""
     result = plan.result
     outermost = plan.nest.rows[0].index
-    mode, _ = result.modes.get(outermost or "", (ResultMode.HOLD, 0))
-    if config.pes == 1 or mode is ResultMode.HOLD:
+    mode, step = result.modes.get(outermost or "", (ResultMode.HOLD, 0))
+    if config.pes == 1 or mode is ResultMode.HOLD or not step:
         return False
     if mode is ResultMode.FIBER:
         return result.drain_stop < len(plan.nest.rows)

@@ -71,6 +71,11 @@ class Run:
     kernel: Kernel
     counters: Counters
 
+    @property
+    def pes(self) -> int:
+        """PEs that run the nest."""
+        return self.config.pes if self.kernel.fields.get("share.rows") else 1
+
 
 @dataclass(frozen=True)
 class _Figures:
@@ -115,6 +120,9 @@ def _summary(kernels: Sequence[_Figures]) -> Bottleneck:
     cycles = sum(figures.cycles for figures in group)
     share = float(sum(figures.causes[cause] for figures in group) / cycles)
     text = TEXTS[cause](group, _percent(share))
+    alone = [figures.run for figures in group if figures.run.pes < figures.run.config.pes]
+    if alone:
+        text += f"; one of {alone[0].config.pes} PEs runs the nest, whose rows cannot be shared"
     if len(group) == len(kernels) > 1:
         text += f" (in all {len(kernels)} kernels)"
     elif len(kernels) > 1:
@@ -126,7 +134,7 @@ def _summary(kernels: Sequence[_Figures]) -> Bottleneck:
 
 def _measured(run: Run) -> _Figures:
     """Return the figures of a run, from its counters and their course over time."""
-    counted = per_pe(run.counters.values, run.config.pes)
+    counted = per_pe(run.counters.values, run.pes)
     cycles = counted["cycles"]
     causes = {stage: float(counted[f"{stage}_busy"]) for stage in STAGES if stage != "accumulate"}
     # stages that all steps pass have the same busy cycles: it is the leaf unless another one is
@@ -150,7 +158,7 @@ def _measured(run: Run) -> _Figures:
         {cause: min(n, cycles) for cause, n in causes.items()},
         steps=steps,
         lanes=counted["multiplies"],
-        empty=run.config.pes * counted["leaf_busy"] - steps,
+        empty=run.counters.values["leaf_busy"] - steps,
     )
 
 
@@ -158,11 +166,9 @@ def _waits(run: Run) -> dict[str, float]:
     """Return the cycles in which the leaf waits, by cause, and those before its first step and
     after the last line of the result.
     """
-    timeline = make_timeline(run.counters, run.config.pes)
+    timeline = make_timeline(run.counters, run.pes)
     if timeline is None:
-        counts = {
-            name: np.array([n]) for name, n in per_pe(run.counters.values, run.config.pes).items()
-        }
+        counts = {name: np.array([n]) for name, n in per_pe(run.counters.values, run.pes).items()}
     else:
         counts = dict(timeline.counts)
     length = counts["cycles"]

@@ -90,7 +90,7 @@ def draw(title: str, runs: Sequence[Run], works: Sequence[Work], path: str | Pat
 
     if path is not None:
         check_picture(path)
-    found = [make_timeline(run.counters, run.config.pes) for run in runs]
+    found = [make_timeline(run.counters, run.pes) for run in runs]
     timelines = [timeline for timeline in found if timeline is not None]
     if len(timelines) < len(runs):
         raise ValueError("no cycles were counted: expected a run with backend='rtl'")

@@ -48,7 +48,7 @@ class RunReport:
         Further passes of result fibers, and evicted accumulator slots.
     stalls : mapping of str to (mapping of str to int)
         For each stage, the cycles in which it was busy, starved or stalled; of several PEs, the
-        average.
+        average over those that run the nest.
     stored : tuple of str
         The dense operands that were stored without their zeros, ``"W: 80 % zeros, stored
         dense,compressed"``, and the indices of which coordinates were left out.
@@ -133,7 +133,7 @@ class RunReport:
     @lazy
     def timelines(self) -> tuple[Timeline, ...]:
         """The counters of each kernel over the course of its run; empty without cycles."""
-        found = [make_timeline(run.counters, run.config.pes) for run in self._runs]
+        found = [make_timeline(run.counters, run.pes) for run in self._runs]
         return tuple(timeline for timeline in found if timeline is not None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -248,7 +248,8 @@ def make_report(
     config: ChipConfig, memory: Memory, kernel: Kernel, counters: Counters
 ) -> RunReport:
     """Return the report of a finished kernel."""
-    counted = per_pe(counters.values, config.pes)
+    run = Run(config, memory, kernel, counters)
+    counted = per_pe(counters.values, run.pes)
 
     def in_bytes(name: str) -> int | None:
         return counted[name] * LINE_BYTES if name in counted else None
@@ -269,7 +270,7 @@ def make_report(
             if f"{stage}_busy" in counted
         },
         stored=kernel.plan.stored,
-        _runs=(Run(config, memory, kernel, counters),),
+        _runs=(run,),
     )
 
 

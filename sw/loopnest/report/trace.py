@@ -29,7 +29,7 @@ def events(statement: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     begins, ends = [], []
     for number, run in enumerate(runs):
-        timeline = make_timeline(run.counters, run.config.pes)
+        timeline = make_timeline(run.counters, run.pes)
         if timeline is None or run.counters.begin is None:
             raise ValueError("no cycles were counted: expected a run with backend='rtl'")
         begin, cycles = run.counters.begin, int(timeline.ends[-1])
