@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import loopnest.loops.result
 from loopnest import Chip, Memory, RunReport
 from loopnest.kernel.backends import Counters
+from loopnest.report.bottleneck import find_bottleneck
 from loopnest.report.plot import windows
 from loopnest.report.timeline import NAMES, Timeline, make_timeline
 
@@ -199,3 +200,37 @@ def test_windows() -> None:
     assert found.edges.tolist() == [0, 200, 400, 600, 800, 1000, 1200, 1400, 1600]
     assert found.counts["leaf_steps"].tolist() == pytest.approx([50, 50, 200, 200, 100, 20, 20, 20])
     assert len(windows([timeline([], 5, 5)]).edges) == 6
+
+
+@pytest.mark.parametrize(
+    ("statement", "counted", "cause", "text"),
+    [
+        (
+            "y[i] = A[i,j] * x[j]",
+            {"lines_written": 940, "leaf_busy": 1200, "leaf_starved": 2000},
+            "write rate",
+            "memory bandwidth: writes, at 32 bytes a cycle, take 94 % of the cycles",
+        ),
+        (
+            "y[j] = A[i,j]",
+            {"leaf_busy": 960, "leaf_steps": 960, "multiplies": 3840},
+            "leaf",
+            "4.0 of 4 multipliers used in a step; one of 4 PEs runs the nest, whose rows cannot be "
+            "shared",
+        ),
+    ],
+)
+def test_bottleneck_of_several_pes(
+    statement: str, counted: dict[str, int], cause: str, text: str
+) -> None:
+    """The stages' cycles are the average of the PEs that run the nest."""
+    chip = Chip("single", pes=4, backend="model")
+    operands = {"A": np.ones((40, 40)), "x": np.ones(40)}
+    used = {name: operands[name] for name in operands if f"{name}[" in statement}
+    chip.compute(statement, order="ij", **used)
+    assert chip.report is not None
+    (run,) = chip.report._runs
+    values = dict.fromkeys(NAMES, 0) | {"cycles": 1000} | counted
+    found = find_bottleneck([replace(run, counters=Counters(values))])
+    assert found is not None and found.cause == cause
+    assert found.text.endswith(text)

@@ -20,11 +20,11 @@ from .overlap import FOUND
 class CommandProcessor(wiring.Component):
     """Fetches, checks and runs the descriptors from ``kernels`` on, up to the one marked last.
 
-    The PE and the dispatcher are in reset (``hold``) except while a kernel runs; then ``kernel`` is
-    stable. The next descriptor is read ahead while a kernel runs: its lines share the read port, so
-    they cost the kernel at most one cycle each. What is wrong with it is reported in its turn. When
-    the PE is done, the next descriptor moves into ``kernel``, and its kernel starts when every read
-    and write of the last one has its response. A kernel of the list must not write the list.
+    The PEs and the dispatcher are in reset (``hold``) except while a kernel runs; then ``kernel``
+    is stable. The next descriptor is read ahead while a kernel runs: its lines share the read port,
+    so they cost the kernel at most one cycle each. What is wrong with it is reported in its turn.
+    When the PE is done, the next descriptor moves into ``kernel``, and its kernel starts when every
+    read and write of the last one has its response. A kernel of the list must not write the list.
 
     Where a descriptor names a place for the counters, they are written there after the kernel's
     result, unless the kernel ends with an error.
@@ -56,7 +56,7 @@ class CommandProcessor(wiring.Component):
     clear : Out(1)
         A run starts: counters and sticky errors are cleared.
     hold : Out(1)
-        Reset of the PE and the dispatcher.
+        Reset of the PEs and the dispatcher.
     kernel : Out(kernel_layout)
     request, reply : streams of line reads
         A reply is always accepted. A waiting request is withdrawn if the run ends with
@@ -68,7 +68,7 @@ class CommandProcessor(wiring.Component):
     stop : Out(1)
         It is given up.
     pe_done : In(1)
-        The PE is done, and all its lines are at the memory port.
+        The PEs are done, and all their lines are at the memory port.
     pe_error, dispatcher_error : In(ERROR)
     overlap, next_overlap : In
         `OverlapWatch.found` and ``next_found``.

@@ -213,9 +213,11 @@ def _expected(run: Run) -> _Figures:
 
 
 def _rates(run: Run, read: float, written: float) -> dict[str, float]:
-    """Return the cycles that the memory takes for lines, if it is slower than its port."""
-    rate = run.memory.bytes_per_cycle
-    if rate >= LINE_BYTES:
+    """Return the cycles that the memory takes for lines, if it is slower than its port or several
+    PEs share the port.
+    """
+    rate = min(run.memory.bytes_per_cycle, LINE_BYTES)
+    if rate == LINE_BYTES and run.pes == 1:
         return {}
     return {"read rate": read * LINE_BYTES / rate, "write rate": written * LINE_BYTES / rate}
 
@@ -249,7 +251,7 @@ def _stage(what: str, stage: str) -> Callable[[Sequence[_Figures], str], str]:
 
 def _rate(what: str) -> Callable[[Sequence[_Figures], str], str]:
     def text(group: Sequence[_Figures], share: str) -> str:
-        rate = group[0].run.memory.bytes_per_cycle
+        rate = min(group[0].run.memory.bytes_per_cycle, LINE_BYTES)
         return f"memory bandwidth: {what}, at {rate:g} bytes a cycle, take {share} of the cycles"
 
     return text
