@@ -41,6 +41,21 @@ def error_of(chip: Chip, statement: str, **operands: Any) -> tuple[ErrorCode, in
     return caught.value.code, caught.value.where
 
 
+def small_capacities(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let results begin with a capacity of one entry; return the list of all that are tried."""
+    capacities: list[int] = []
+
+    def small(config: Any, *args: Any, **options: Any) -> Kernel:
+        kernel = lower(config, *args, **options)
+        capacities.append(kernel.capacity)
+        return kernel
+
+    monkeypatch.setattr("loopnest.kernel.lower.CAPACITY", 0)
+    monkeypatch.setattr("loopnest.kernel.lower.MIN_CAPACITY", 1)
+    monkeypatch.setattr(loopnest.program.execute, "lower", small)
+    return capacities
+
+
 def matrices() -> dict[str, sp.csr_array]:
     A = sp.csr_array(np.arange(400).reshape(20, 20) % 5)
     return {"A": A, "B": sp.csr_array(A.T)}
@@ -87,16 +102,7 @@ def test_a_full_result(pair: Pair, what: str) -> None:
 def test_the_runtime_tries_again_with_more_capacity(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    capacities: list[int] = []
-
-    def small(config: Any, *args: Any, **options: Any) -> Kernel:
-        kernel = lower(config, *args, **options)
-        capacities.append(kernel.capacity)
-        return kernel
-
-    monkeypatch.setattr("loopnest.kernel.lower.CAPACITY", 0)
-    monkeypatch.setattr("loopnest.kernel.lower.MIN_CAPACITY", 1)
-    monkeypatch.setattr(loopnest.program.execute, "lower", small)
+    capacities = small_capacities(monkeypatch)
     operands = matrices()
     expected = (operands["A"] + operands["B"]).toarray()
     got = pair.run("C[i,j] = A[i,j] + B[i,j]", **operands)

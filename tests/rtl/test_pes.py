@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-import loopnest.program.execute
 from loopnest import Chip, ChipError, Memory, Tensor
-from loopnest.kernel.lower import Kernel, lower
 from loopnest.kernel.verilog import cached_verilog
 from loopnest_hw.export import TOP, lint_waivers
 from loopnest_hw.registers import ErrorCode
 from loopnest_sim.build import find_verilator, run_tool
 from tests.rtl.chips import QUICK, SEVERAL, Bits, Pair, on, simulator
-from tests.rtl.test_errors import check_next
+from tests.rtl.test_errors import check_next, small_capacities
 
 ROWS = 60
 STATEMENTS = {
@@ -54,16 +52,7 @@ def test_they_share_the_rows(pair: Pair, name: str) -> None:
 @on(SEVERAL)
 def test_room_runs_out_when_all_are_done(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second try knows the size of the whole result."""
-    capacities: list[int] = []
-
-    def small(config: Any, *args: Any, **options: Any) -> Kernel:
-        kernel = lower(config, *args, **options)
-        capacities.append(kernel.capacity)
-        return kernel
-
-    monkeypatch.setattr("loopnest.kernel.lower.CAPACITY", 0)
-    monkeypatch.setattr("loopnest.kernel.lower.MIN_CAPACITY", 1)
-    monkeypatch.setattr(loopnest.program.execute, "lower", small)
+    capacities = small_capacities(monkeypatch)
     rng = np.random.default_rng(4)
     A, B = matrix(rng, ROWS, 0.6), matrix(rng, ROWS, 0.6)
     got = pair.chip().compute("C[i,j] = A[i,j] + B[i,j]", A=A, B=B)
@@ -95,7 +84,6 @@ def test_a_failing_line_ends_the_run_whoever_reads_it(pair: Pair) -> None:
     """A line of each operand, at the beginning and at the end."""
     rng = np.random.default_rng(5)
     A, x = matrix(rng, ROWS, 0.3), rng.integers(1, 6, ROWS)
-    kernels: list[Kernel] = []
     chip = pair.chip()
     chip.compute("y[i] = A[i,j] * x[j]", A=A, x=x)
     assert chip.report is not None

@@ -11,7 +11,7 @@ from ..queue import Queue
 from ..tokens import WEIGHT_BITS
 
 MAX_CHUNKS = 32
-"""Chunks that a PE may hold (a queue of this depth, which holds 2 more)."""
+"""Chunks that a PE may hold: the depth of a queue, which holds 2 more if it is in memory."""
 
 SENT = data.StructLayout({"valid": 1, "tokens": range(LANES + 1), "weight": WEIGHT_BITS})
 """A chunk that is sent to the PE: its number of tokens, 1 to 16, and its weight."""

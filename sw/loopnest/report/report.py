@@ -106,9 +106,14 @@ class RunReport:
         """Minimum cycles of the PEs, at one step per cycle each, and one line read and one written
         per cycle in all. Steps and lines of further passes count.
         """
-        return sum(
-            work.pe_roof(run.config.pes) for work, run in zip(self.work, self._runs, strict=True)
-        )
+        return self._pe_roof(self.work)
+
+    def golden_pe_roof(self) -> int:
+        """Return the PE roof in one pass, from the tensors alone (`golden_work`)."""
+        return self._pe_roof(self.golden_work())
+
+    def _pe_roof(self, work: Sequence[Work]) -> int:
+        return sum(w.pe_roof(run.config.pes) for w, run in zip(work, self._runs, strict=True))
 
     @property
     def pe_roof_share(self) -> float | None:
