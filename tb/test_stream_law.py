@@ -244,9 +244,17 @@ LAWS = {
     ),
     # A PE withdraws its line when it is reset.
     "WriteArbiter": Law(unit=lambda: WriteArbiter(SEVERAL), outputs=["o"]),
-    # Its clients may withdraw requests.
-    "ReadPort of a cache": Law(unit=lambda: ReadPort(SEVERAL), outputs=["bus__ar"]),
-    "ReadPort": Law(unit=lambda: ReadPort(CONFIG), outputs=["bus__ar"]),
+    # Its clients may withdraw requests. It drops an answer only when it gives up what is in flight.
+    "ReadPort of a cache": Law(
+        unit=lambda: ReadPort(SEVERAL),
+        outputs=["bus__ar", "reply__1"],
+        assume=lambda unit: ~unit.forget,
+    ),
+    "ReadPort": Law(
+        unit=lambda: ReadPort(CONFIG),
+        outputs=["bus__ar", "reply__2"],
+        assume=lambda unit: ~unit.forget,
+    ),
     "WritePort": Law(unit=lambda: WritePort(CONFIG), outputs=["bus__aw", "bus__w"], inputs=["i"]),
     # Clients of the cache may withdraw requests.
     "Crossbar": Law(unit=lambda: Crossbar(CACHE), outputs=["o__0", "o__1"]),
@@ -267,13 +275,13 @@ OWN_BENCH = {
 }
 """Units whose own bench contains the proof."""
 
-GRANTED = {"ReadPort": {f"reply__{n}" for n in range(len(read_clients(CONFIG)))}}
+GRANTED = {"ReadPort": {f"reply__{n}" for n in range(len(read_clients(CONFIG)) - 1)}}
 """Outputs whose ``ready`` is always high."""
 
 ALL_GRANTED = {"Replies"}
 """Units all of whose outputs have a ``ready`` that is always high."""
 
-PARTS = {"PE", "ResultPath", "Cache"}
+PARTS = {"PE", "ResultPath", "Cache", "MemoryInterface", "WritePath"}
 """Units whose outputs are those of their parts, which are proved here. (So are the chip's outputs,
 which are not declared as streams.)
 """

@@ -106,14 +106,18 @@ class ChipConfig:
     stream_depth : int
         Steps that a read stream may be requested ahead of their use.
     reads_outstanding : int
-        Line reads in flight at the memory port.
+        Line reads in flight at each memory port.
     pes : int
         Processing elements, 1 to 32. They share out the outermost loop (`dispatch`). With more than
-        one, a cache is between them and the memory port.
+        one, a cache is between them and the memory ports.
+    memory_ports : int
+        AXI4 ports to memory, each with a line read and a line write per cycle: 1, or 2 with several
+        PEs. Of two, port p carries the lines whose number modulo 2 is p.
     cache_lines : int
         Lines of that cache, a power of two.
     cache_banks : int
-        Banks of that cache, a power of two: line reads that it serves per cycle.
+        Banks of that cache, a power of two, at least 2 for each memory port: line reads that it
+        serves per cycle.
     watchdog : int
         Cycles without a transfer, while one is outstanding, after which the run ends with a memory
         timeout.
@@ -139,6 +143,7 @@ class ChipConfig:
     reads_outstanding: int = 128
     watchdog: int = 1 << 16
     pes: int = 1
+    memory_ports: int = 1
     cache_lines: int = 2048
     cache_banks: int = 4
 
@@ -176,6 +181,8 @@ class ChipConfig:
         check("watchdog", 16 <= self.watchdog <= 1 << 24, "16 to 2^24")
         check("reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256")
         check("pes", 1 <= self.pes <= 32, "1 to 32")
+        most = min(self.pes, 2)
+        check("memory_ports", 1 <= self.memory_ports <= most, f"up to {most} with pes={self.pes}")
         if self.pes > 1:
             # half of the dispatcher's pool is for the weights
             check(
@@ -185,8 +192,8 @@ class ChipConfig:
             )
         check(
             "cache_banks",
-            power_of_two(self.cache_banks) and 2 <= self.cache_banks <= 64,
-            "a power of two from 2 to 64",
+            power_of_two(self.cache_banks) and 2 * self.memory_ports <= self.cache_banks <= 64,
+            f"a power of two from {2 * self.memory_ports} to 64",
         )
         least = 2 * CACHE_WAYS * self.cache_banks
         check(
@@ -214,6 +221,11 @@ class ChipConfig:
     def dispatcher_lines(self) -> int:
         """Pool lines of the dispatcher, which reads an entry for each row if there are more PEs."""
         return self.pool_lines if self.pes > 1 else min(DISPATCHER_LINES, self.pool_lines)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the memory ports can read, and write, in a cycle."""
+        return LINE_BYTES * self.memory_ports
 
     @property
     def slot_bits(self) -> int:
@@ -251,13 +263,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "single": {},
     # four PEs; a miss looks up its line twice, so the banks are more than the PEs
     "small": {"pes": 4, "cache_lines": 2048, "cache_banks": 8},
-    # sixteen PEs at the same memory port
-    "large": {
-        "pes": 16,
-        "cache_lines": 32768,
-        "cache_banks": 16,
-        "reads_outstanding": 256,
-    },
+    # sixteen PEs at two memory ports
+    "large": {"pes": 16, "memory_ports": 2, "cache_lines": 32768, "cache_banks": 32},
     # sized for an ECP5, and for simulation in Icarus and of units
     "tiny": {"slots": 128, "fibers_in_flight": 4},
     # for tests only: small queues and memories make rare paths common
@@ -271,8 +278,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stream_depth": 1,
         "reads_outstanding": 4,
         "watchdog": 4096,
-        "cache_lines": 16,
-        "cache_banks": 2,
+        "cache_lines": 32,
+        "cache_banks": 4,
     },
 }
 """The presets by name: their differences from the defaults."""

@@ -191,8 +191,10 @@ def compile_verilog(
     make_variables: Sequence[str] = (),
     headers: Sequence[Path] = (),
     together: bool = False,
+    prefix: str = "Vtop",
 ) -> None:
-    """Compile Verilog into `directory` by Verilator; it leaves only the program there.
+    """Compile Verilog into `directory` by Verilator; it leaves only what it found there, and the
+    output.
 
     The makefile names no files outside the folder, since make does not support spaces in names.
 
@@ -207,18 +209,24 @@ def compile_verilog(
     sources : sequence of Path
         Verilog and C++ files, absolute.
     top : str
-        Name of the top module. The C++ class is ``Vtop`` for every design.
+        Name of the top module.
     output : str
-        File name of the program.
+        File name of the program, or of the archive, ``{prefix}__ALL.a``, if the options are not for
+        a program; the class's header is left with that.
     make_variables : sequence of str
         ``NAME=value`` for the generated makefile: compiler flags.
     headers : sequence of Path
         C++ headers that Verilator's library includes, in addition to the compiler's own.
     together : bool
         Whether to compile the generated C++ as one file, by ``OPT_FAST``.
+    prefix : str
+        Name of the C++ class.
     """
     verilator = find_verilator()
     kept = {item.name for item in directory.iterdir()} | {output}
+    archive = output == f"{prefix}__ALL.a"
+    if archive:
+        kept.add(f"{prefix}.h")
     (directory / ROOT).symlink_to(verilator.root)
     environment = {"VERILATOR_ROOT": ROOT}
     for source in sources:
@@ -226,8 +234,9 @@ def compile_verilog(
             shutil.copyfile(source, directory / source.name)
     program = f"{ROOT}/{verilator.program.relative_to(verilator.root)}"
     command = [
-        *(program, "--Mdir", ".", "--prefix", "Vtop", "--top-module", top),
-        *("-o", output, *options, *(source.name for source in sources)),
+        *(program, "--Mdir", ".", "--prefix", prefix, "--top-module", top),
+        *(() if archive else ("-o", output)),
+        *(*options, *(source.name for source in sources)),
     ]
     run_tool(command, directory, environment)
     for file in headers:
@@ -237,15 +246,15 @@ def compile_verilog(
     make += [f"VK_PCH_H={HEADER}", "VK_PCH_I_FAST=", "VK_PCH_I_SLOW="]
     kinds = ["fast"] if together else ["fast", "slow"]
     if together:  # the makefile does the same by a Python script
-        classes = sorted(directory.glob("Vtop*.cpp"))
+        classes = sorted(directory.glob(f"{prefix}*.cpp"))
         text = "".join(f'#include "{item.name}"\n' for item in classes)
-        (directory / "Vtop__ALL.cpp").write_text(text)
+        (directory / f"{prefix}__ALL.cpp").write_text(text)
 
     def share(scratch: Path) -> None:
         compiled = [f"{HEADER}.{kind}.gch" for kind in kinds]
         text = "".join(f'#include "{name}"\n' for name in HEADERS)
         (directory / HEADER).write_text(text)
-        text = f"include Vtop.mk\nshared: $(VK_GLOBAL_OBJS) {' '.join(compiled)}\n"
+        text = f"include {prefix}.mk\nshared: $(VK_GLOBAL_OBJS) {' '.join(compiled)}\n"
         (directory / "shared.mk").write_text(text)
         run_tool([*make, "-f", "shared.mk", "shared"], directory, environment)
         for name in (HEADER, *compiled, *(item.name for item in directory.glob("verilated*.o"))):
@@ -263,7 +272,7 @@ def compile_verilog(
         else:
             (directory / item.name).symlink_to(item)
     make += [f"CXX=c++ -include {HEADER}", f"VM_PARALLEL_BUILDS={int(not together)}"]
-    run_tool([*make, "-f", "Vtop.mk"], directory, environment)
+    run_tool([*make, "-f", f"{prefix}.mk", output], directory, environment)
     for item in directory.iterdir():
         if item.name not in kept:
             item.unlink()

@@ -1,9 +1,11 @@
-"""The simulated memory behind a chip's AXI4 port."""
+"""The simulated memory behind a chip's AXI4 ports."""
 
 from dataclasses import dataclass
 from math import inf
 from numbers import Integral, Real
 from typing import Any
+
+from loopnest_hw.config import LINE_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +19,8 @@ class Memory:
     latency : int
         Minimum cycles from a read's acceptance to its data, and from a write's to its response.
     bytes_per_cycle : float
-        Bandwidth of reads and, separately, of writes; the port itself carries 32.
+        Bandwidth of reads and, separately, of writes, of each memory port; the port itself carries
+        32.
     stall : float
         Probability that a channel stalls in a cycle.
     reorder : bool
@@ -48,6 +51,10 @@ class Memory:
     fill: int = 0
     errors: tuple[int, int] | None = None
     window: tuple[int, int] | None = None
+
+    def rate(self, ports: int) -> float:
+        """Return the bytes that so many ports read, and write, in a cycle at most."""
+        return ports * min(self.bytes_per_cycle, LINE_BYTES)
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, expected: str, error: type[Exception] = ValueError) -> None:

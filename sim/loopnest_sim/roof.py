@@ -44,30 +44,32 @@ class Work:
     bytes_read: int
     bytes_written: int
 
-    def pe_roof(self, pes: int = 1) -> int:
+    def pe_roof(self, config: ChipConfig) -> int:
         """Return the PE roof: the minimum cycles of the PEs, at one step per cycle each, and one
-        line read and one written per cycle in all.
+        line read and one written per cycle at each memory port.
 
         Several PEs read through a cache, and each writes lines of its own: for them, the lines are
         those of the bytes that are moved at least.
         """
-        if pes == 1:
+        if config.pes == 1:
             return max(self.steps, self.lines_read, self.lines_written)
         moved = max(self.bytes_read, self.bytes_written)
-        return max(-(-self.steps // pes), -(-moved // LINE_BYTES))
+        return max(-(-self.steps // config.pes), -(-moved // config.memory_bytes))
 
     def roof(
         self,
         config: ChipConfig,
         *,
-        read_rate: float = LINE_BYTES,
-        write_rate: float = LINE_BYTES,
+        read_rate: float | None = None,
+        write_rate: float | None = None,
     ) -> float:
-        """Return the minimum cycles of a chip; the rates are in bytes per cycle."""
+        """Return the minimum cycles of a chip; the rates are in bytes per cycle, by default its
+        memory ports'.
+        """
         return max(
             self.useful_lanes / (config.pes * config.multipliers),
-            self.bytes_read / read_rate,
-            self.bytes_written / write_rate,
+            self.bytes_read / (read_rate or config.memory_bytes),
+            self.bytes_written / (write_rate or config.memory_bytes),
         )
 
 

@@ -42,8 +42,9 @@ PROTOCOL_RULES = (
     "a beat is not of 32 bytes",
     "a burst is not incrementing",
     "wlast does not mark the burst's last beat",
+    "a line of the other memory port was requested",
 )
-"""Rules of AXI4 that the memory checks, by their number in harness.cpp."""
+"""Rules of AXI4 and of the ports that the memory checks, by their number in memory.h."""
 
 MEMORY_FIELDS = (
     *("latency", "reorder", "seed", "fill"),
@@ -72,7 +73,7 @@ class _State(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Traffic:
-    """Transfers of the memory port since the start."""
+    """Transfers of the memory ports since the start."""
 
     lines_read: int
     lines_written: int
@@ -95,8 +96,9 @@ class Simulator:
     ----------
     verilog_text : str
         The design. Its top module has ``clk``, ``rst``, ``irq``, an AXI4-Lite port ``s_axil_*`` of
-        32 bits and an AXI4 port ``m_axi_*`` with 32 bits of address and 256 of data. It may have
-        wires ``counters__0``, ``counters__1``, ... of 32 bits to sample (`samples`).
+        32 bits and an AXI4 port ``m_axi_*`` with 32 bits of address and 256 of data, or two of
+        them, ``m0_axi_*`` and ``m1_axi_*``, for every second line each. It may have wires
+        ``counters__0``, ``counters__1``, ... of 32 bits to sample (`samples`).
     top : str
         Name of the top module.
     memory : Memory, optional
@@ -316,7 +318,7 @@ class Simulator:
 
     @property
     def traffic(self) -> Traffic:
-        """The memory port's transfers."""
+        """The memory ports' transfers."""
         state = self._state()
         return Traffic(state.lines_read, state.lines_written, state.bytes_written)
 

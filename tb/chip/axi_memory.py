@@ -39,6 +39,8 @@ class AxiMemory:
         other.
     stall : float
         Probability that a channel is not ready, or does not answer, in a cycle.
+    refuses : bool
+        Whether the device may not be ready for a read's answer. It is always ready for a write's.
 
     Attributes
     ----------
@@ -50,6 +52,8 @@ class AxiMemory:
         Line numbers in order of the requests (reads) and of the completed transfers (writes).
     max_in_flight : int
         Maximum number of reads in flight.
+    refused : int
+        Cycles in which a read's answer waited for the device.
     mute : bool
         It accepts and answers nothing.
     mute_writes : bool
@@ -64,12 +68,14 @@ class AxiMemory:
         *,
         latency: tuple[int, int] = (1, 1),
         stall: float = 0.0,
+        refuses: bool = False,
     ) -> None:
         self._dut = dut
         self._prefix = prefix
         self._rng = rng
         self.latency = latency
         self.stall = stall
+        self.refuses = refuses
         self.lines: dict[int, int] = {}
         self.read_errors: set[int] = set()
         self.write_errors: set[int] = set()
@@ -78,6 +84,7 @@ class AxiMemory:
         self.writes: list[int] = []
         self.write_cycles: list[int] = []
         self.max_in_flight = 0
+        self.refused = 0
         self.mute = False
         self.mute_writes = False
         self.cycle = 0
@@ -196,8 +203,12 @@ class AxiMemory:
                 self._port(name).value = value
 
     def _answer_read(self) -> None:
-        """Answer one read that is due; the chip always takes it."""
-        assert self._value("rready")
+        """Answer one read that is due."""
+        if not self._value("rready"):
+            assert self.refuses
+            if self._value("rvalid"):
+                self.refused += 1
+                return
         due = [a for a in self._pending_reads.values() if a.due <= self.cycle]
         answers = due and not self.mute and self._rng.random() >= self.stall
         chosen = self._rng.choice(due) if answers else None

@@ -22,8 +22,7 @@ EVENT_OF = {
     "result_blocks": "result_blocks",
     "result_values": "result_values",
 }
-LINES = ("line_read", "line_written")
-COUNTER_OF = {"busy": "cycles", "line_read": "lines_read", "line_written": "lines_written"}
+LINES = ("lines_read", "lines_written")
 STATES = ("idle", "busy", "starved", "stalled")
 
 
@@ -74,10 +73,12 @@ async def counts(dut: Any) -> None:
                 for name, state in zip(STAGES, stage, strict=True):
                     if STATES[state] != "idle":
                         expected[f"{name}_{STATES[state]}"] += 1
-            for line in ("busy", *LINES):
-                happens = rng.randrange(2)
-                getattr(dut, line).value = happens
-                expected[COUNTER_OF[line]] += happens
+            dut.busy.value = busy = rng.randrange(2)
+            expected["cycles"] += busy
+            for line in LINES:
+                happen = rng.randrange(1 + bench.parameters["ports"])
+                getattr(dut, line).value = happen
+                expected[line] += happen
             await RisingEdge(dut.clk)
         for n in range(bench.parameters["pes"]):
             getattr(dut, f"events__{n}").value = 0
@@ -95,12 +96,12 @@ async def counts(dut: Any) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-@pytest.mark.parametrize("pes", [1, 3])
-def test_counters(simulator: str, pes: int) -> None:
+@pytest.mark.parametrize(("pes", "ports"), [(1, 1), (3, 2)])
+def test_counters(simulator: str, pes: int, ports: int) -> None:
     """Both simulators."""
     run_bench(
-        Counters(make_config("shrunk", pes=pes)),
+        Counters(make_config("shrunk", pes=pes, memory_ports=ports)),
         module=__name__,
         simulator=simulator,
-        parameters={"pes": pes},
+        parameters={"pes": pes, "ports": ports},
     )

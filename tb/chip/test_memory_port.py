@@ -31,6 +31,7 @@ def make_memory(dut: Any) -> AxiMemory:
         bench.rng(),
         latency=tuple(parameters["latency"]),
         stall=parameters["memory_stall"],
+        refuses=True,
     )
 
 
@@ -52,7 +53,9 @@ class Client:
             stall=bench.parameters["stall"],
         )
         reply = line_reply(config, slot_bits=slot_bits)
-        Sink(dut, f"reply__{number}", reply, bench.rng(), check=self._check)
+        command = number == len(read_clients(config)) - 1
+        refuses = bench.parameters["refuses"] if command else 0.0
+        Sink(dut, f"reply__{number}", reply, bench.rng(), refuses, check=self._check)
         self._expected: dict[int, int] = {}
         self.answered = 0
         self.errors = 0
@@ -98,6 +101,7 @@ async def reads(dut: Any) -> None:
     assert int(dut.idle.value) and memory.quiet
     assert len(memory.reads) == count * READS
     assert bool(sum(client.errors for client in clients)) == bool(bench.parameters["errors"])
+    assert bool(memory.refused) == bool(bench.parameters["refuses"])
     assert memory.max_in_flight <= CONFIG.reads_outstanding
     if bench.parameters["latency"][0] > CONFIG.reads_outstanding:
         assert memory.max_in_flight == CONFIG.reads_outstanding
@@ -165,11 +169,12 @@ async def no_response(dut: Any) -> None:
     assert len(memory.writes) == WRITES_OUTSTANDING
 
 
+SMOOTH = {"stall": 0, "memory_stall": 0, "latency": (1, 1), "errors": 0, "refuses": 0}
 CASES = {
-    "fast": {"stall": 0, "memory_stall": 0, "latency": (1, 1), "errors": 0},
-    "far": {"stall": 0, "memory_stall": 0, "latency": (40, 60), "errors": 0.1},
-    "slow": {"stall": 0, "memory_stall": 0.5, "latency": (1, 30), "errors": 0.1},
-    "idle": {"stall": 0.7, "memory_stall": 0, "latency": (1, 30), "errors": 0},
+    "fast": SMOOTH,
+    "far": SMOOTH | {"latency": (40, 60), "errors": 0.1},
+    "slow": SMOOTH | {"memory_stall": 0.5, "latency": (1, 30), "errors": 0.1, "refuses": 0.5},
+    "idle": SMOOTH | {"stall": 0.7, "latency": (1, 30)},
 }
 
 

@@ -109,7 +109,7 @@ def test_spgemm(multipliers: int, seed: int) -> None:
     assert work.bytes_written == 30 * 12 + 4 * count + 4 * C.nnz
     lines = [-(-16 * 30 // 32), -(-4 * count // 32), -(-4 * C.nnz // 32)]
     assert work.lines_written == sum(lines)
-    assert work.pe_roof() == max(leaf_steps, work.lines_read, work.lines_written)
+    assert work.pe_roof(config) == max(leaf_steps, work.lines_read, work.lines_written)
 
 
 def count_steps(columns: list[int], leaf: LeafMode, *, accumulate: bool = True) -> int:
@@ -154,10 +154,14 @@ def test_roof_is_the_tightest_bound() -> None:
         bytes_written=320,
     )
     config = make_config()
-    assert work.pe_roof() == 400
-    assert work.pe_roof(10) == 200
-    assert replace(work, steps=3001).pe_roof(10) == 301
+    assert work.pe_roof(config) == 400
+    ten = replace(config, pes=10)
+    two_ports = replace(ten, memory_ports=2)
+    assert work.pe_roof(ten) == 200
+    assert work.pe_roof(two_ports) == 100
+    assert replace(work, steps=3001).pe_roof(ten) == 301
     assert work.roof(config) == 250
-    assert work.roof(replace(config, pes=10)) == 200
-    assert work.roof(replace(config, pes=10), read_rate=640) == 25
+    assert work.roof(ten) == 200
+    assert work.roof(two_ports) == 100
+    assert work.roof(ten, read_rate=640) == 25
     assert work.roof(replace(config, pes=20), read_rate=640, write_rate=4) == 80

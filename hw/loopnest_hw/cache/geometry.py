@@ -90,12 +90,13 @@ class CacheConfig:
         The banks' waiters are twice the reads that may be outstanding, since some of them wait for
         the line of another one.
         """
-        waiters = -(-2 * config.reads_outstanding // config.cache_banks)
+        outstanding = config.memory_ports * config.reads_outstanding
+        waiters = -(-2 * outstanding // config.cache_banks)
         return cls(
             clients=config.pes + 1,
             slot_bits=config.pool_bits,
             banks=config.cache_banks,
-            ports=1,
+            ports=config.memory_ports,
             sets=config.cache_lines // (config.cache_banks * CACHE_WAYS),
             ways=CACHE_WAYS,
             waiters=1 << (min(max(waiters, MIN_WAITERS), MAX_WAITERS) - 1).bit_length(),

@@ -63,7 +63,7 @@ class ReadClient(Enum):
 
 
 def read_clients(config: ChipConfig) -> tuple[ReadClient, ...]:
-    """Return the clients of a chip's memory port, by number; the command processor is the last.
+    """Return the clients of each memory port, by number; the command processor is the last.
 
     Several PEs and their dispatcher read through the cache.
     """
@@ -73,7 +73,7 @@ def read_clients(config: ChipConfig) -> tuple[ReadClient, ...]:
 
 
 def read_slot_bits(config: ChipConfig) -> int:
-    """Return the bits of a slot at the memory port: a line of a pool, or the cache's ``{bank,
+    """Return the bits of a slot at a memory port: a line of a pool, or the cache's ``{bank,
     waiter}``.
     """
     if config.pes == 1:
@@ -132,9 +132,19 @@ def axi_read(config: ChipConfig) -> wiring.Signature:
     )
 
 
-def manager_ports(prefix: str, signature: wiring.Signature) -> dict[str, Member]:
-    """Return the manager's side of a bus as single members, named ``prefix_signal``."""
-    return {f"{prefix}_{name}": member for name, member in signature.members.items()}
+def memory_prefixes(config: ChipConfig) -> tuple[str, ...]:
+    """Return the names of the memory buses, by port."""
+    return ("m_axi",) if config.memory_ports == 1 else ("m0_axi", "m1_axi")
+
+
+def memory_ports(config: ChipConfig) -> dict[str, Member]:
+    """Return the memory buses' signals as single members, ``m_axi_awid`` and so on."""
+    return {
+        f"{prefix}_{name}": member
+        for prefix in memory_prefixes(config)
+        for signature in (axi_write(config), axi_read(config))
+        for name, member in signature.members.items()
+    }
 
 
 def subordinate_ports(prefix: str, signature: wiring.Signature) -> dict[str, Member]:

@@ -17,31 +17,25 @@ from ..registers import PE_SHIFT, ErrorCode
 from ..result.rooms import Rooms
 from .axi import (
     AXI_LITE,
-    CLIENT_BITS,
-    ReadClient,
-    axi_read,
-    axi_write,
-    manager_ports,
-    read_clients,
-    read_slot_bits,
+    memory_ports,
+    memory_prefixes,
     subordinate_ports,
 )
 from .command import CommandProcessor
 from .counters import Counters
-from .initialise import Initialiser
-from .memory_port import ReadPort, WritePort
-from .overlap import OverlapWatch
+from .memory_interface import MemoryInterface
 from .registers import RegisterFile
 from .snapshot import SnapshotWriter
 from .sweep import Sweep
-from .write_arbiter import WriteArbiter
+from .write_path import WritePath
 
 
 class Chip(wiring.Component):
     """A chip that is controlled over AXI4-Lite, and reads and writes memory over AXI4.
 
-    The memory bus carries whole lines only, one beat each. Reads have identifiers of their own and
-    may be answered in any order; writes have identifier 0.
+    The memory buses carry whole lines only, one beat each. Reads have identifiers of their own and
+    may be answered in any order; writes have identifier 0. Of two buses, each carries every second
+    line.
 
     Several PEs and the dispatcher read through a `Cache`. It is empty when a kernel starts: what
     earlier kernels or the host have written is never in it, and `OverlapWatch` sees the first read
@@ -58,7 +52,8 @@ class Chip(wiring.Component):
     irq : Out(1)
         The run has ended, while the interrupt is enabled.
     s_axil_* : AXI4-Lite, in
-    m_axi_* : AXI4, out
+    m_axi_*, or m0_axi_* and m1_axi_* : AXI4, out
+        The memory ports (`axi.memory_prefixes`).
     """
 
     def __init__(
@@ -75,8 +70,7 @@ class Chip(wiring.Component):
             {
                 "irq": Out(1),
                 **subordinate_ports("s_axil", AXI_LITE),
-                **manager_ports("m_axi", axi_write(config)),
-                **manager_ports("m_axi", axi_read(config)),
+                **memory_ports(config),
             }
         )
 
@@ -85,20 +79,23 @@ class Chip(wiring.Component):
         m.submodules.registers = registers = RegisterFile(self._config)
         m.submodules.command = command = CommandProcessor(self._config)
         m.submodules.counters = counters = Counters(self._config)
-        m.submodules.reads = reads = ReadPort(self._config)
-        m.submodules.writes = writes = WritePort(self._config)
+        m.submodules.memory = memory = MemoryInterface(self._config)
+        m.submodules.write_path = write_path = WritePath(self._config)
         kernel_reset = ResetInserter(command.hold)
         pes = self._pes(m, command.hold)
         dispatcher = self._dispatcher
         m.submodules.dispatcher = kernel_reset(dispatcher)
-        initialiser = Initialiser(self._config)
-        m.submodules.initialiser = kernel_reset(initialiser)
         m.submodules.snapshot = snapshot = SnapshotWriter()
         m.submodules.sweep = sweep = Sweep(self._config)
 
         self._connect(m, "s_axil", registers.bus)
-        self._connect(m, "m_axi", reads.bus)
-        self._connect(m, "m_axi", writes.bus)
+        for p, prefix in enumerate(memory_prefixes(self._config)):
+            self._connect(m, prefix, memory.read_bus[p])
+            self._connect(m, prefix, memory.write_bus[p])
+            wiring.connect(m, write_path.o[p], memory.write[p])
+        wiring.connect(m, command.request, memory.command_request)
+        wiring.connect(m, memory.command_reply, command.reply)
+        wiring.connect(m, snapshot.o, write_path.counters)
         m.d.comb += [
             self.irq.eq(registers.irq),
             command.start.eq(registers.start),
@@ -111,38 +108,30 @@ class Chip(wiring.Component):
             registers.error.eq(command.error),
             registers.completed.eq(command.completed),
             dispatcher.kernel.eq(command.kernel),
-            initialiser.result.eq(command.kernel.result),
             sweep.running.eq(~command.hold),
             sweep.ended.eq(command.ended),
             command.dispatcher_error.eq(dispatcher.error),
-            command.reads_idle.eq(reads.idle),
-            command.writes_idle.eq(writes.idle),
-            command.write_error.eq(writes.error),
-            command.bus_due.eq(reads.due | writes.due),
-            command.bus_moves.eq(reads.moves | writes.moves),
-            command.bus_clean.eq(reads.clean & writes.clean),
-            reads.forget.eq(command.forget),
-            writes.forget.eq(command.forget),
-            writes.clear.eq(command.clear),
-        ]
-        m.submodules.overlap = overlap = OverlapWatch(self._config)
-        m.d.comb += [
-            overlap.result.eq(command.kernel.result),
-            overlap.counters.eq(command.kernel.counters),
-            overlap.running.eq(~command.hold),
-            overlap.clear.eq(command.clear),
-            overlap.read.eq(reads.bus.arvalid & reads.bus.arready),
-            overlap.address.eq(reads.bus.araddr),
-            overlap.descriptor.eq(
-                reads.bus.arid.bit_select(read_slot_bits(self._config), CLIENT_BITS)
-                == read_clients(self._config).index(ReadClient.COMMAND)
-            ),
-            command.overlap.eq(overlap.found),
-            command.next_overlap.eq(overlap.next_found),
+            memory.running.eq(~command.hold),
+            memory.clear.eq(command.clear),
+            memory.result.eq(command.kernel.result),
+            memory.counters.eq(command.kernel.counters),
+            memory.forget.eq(command.forget),
+            command.overlap.eq(memory.overlap),
+            command.next_overlap.eq(memory.next_overlap),
+            command.reads_idle.eq(memory.reads_idle),
+            command.writes_idle.eq(memory.writes_idle),
+            command.write_error.eq(memory.write_error),
+            command.bus_due.eq(memory.due),
+            command.bus_moves.eq(memory.moves),
+            command.bus_clean.eq(memory.clean),
+            write_path.result.eq(command.kernel.result),
+            write_path.hold.eq(command.hold),
+            command.pe_done.eq(Cat(pe.done for pe in pes).all() & write_path.done),
         ]
         for n, pe in enumerate(pes):
             wiring.connect(m, dispatcher.o[n], pe.blocks)
             wiring.connect(m, pe.retired, dispatcher.retired[n])
+            wiring.connect(m, pe.write, write_path.pe[n])
             m.d.comb += [
                 pe.kernel.eq(command.kernel),
                 pe.sweep.eq(sweep.clear),
@@ -151,13 +140,11 @@ class Chip(wiring.Component):
             with m.If(~command.hold):
                 m.d.comb += counters.events[n].eq(pe.events)
         self._errors(m, pes, command)
-        self._writes(m, pes, command, initialiser, kernel_reset)
-        self._reads(m, pes, command, reads, counters)
-        # No line of the PE is left when the counters' follow.
-        with m.If(command.hold):
-            wiring.connect(m, snapshot.o, writes.i)
-        with m.Else():
-            wiring.connect(m, initialiser.o, writes.i)
+        if len(pes) == 1:
+            self._read_directly(m, pes[0], memory)
+        else:
+            self._read_through_cache(m, pes, command.hold, memory)
+            self._share_result(m, pes, command.kernel.share, kernel_reset)
 
         m.d.comb += [
             snapshot.start.eq(command.ended),
@@ -171,8 +158,10 @@ class Chip(wiring.Component):
             counters.busy.eq(command.busy),
         ]
         m.d.comb += [c.eq(v) for c, v in zip(registers.counters, counters.value, strict=True)]
-        # Lines are counted at the memory port, without the counters'.
-        m.d.comb += counters.line_written.eq(writes.accepted & ~command.hold)
+        # Lines are counted at the memory ports, without the command processor's and the counters'.
+        m.d.comb += counters.lines_read.eq(memory.lines_read)
+        with m.If(~command.hold):
+            m.d.comb += counters.lines_written.eq(memory.lines_written)
         return m
 
     def _pes(self, m: Module, hold: Value) -> list[Any]:
@@ -203,84 +192,50 @@ class Chip(wiring.Component):
                 with m.If(pe.error.code != ErrorCode.READ_ERROR):
                     m.d.comb += command.pe_error.where.eq(pe.error.where | n << PE_SHIFT)
 
-    def _writes(
-        self,
-        m: Module,
-        pes: list[Any],
-        command: CommandProcessor,
-        initialiser: Initialiser,
-        kernel_reset: Any,
-    ) -> None:
-        """Connect the PEs' writes to the initialiser, and the rooms of their results."""
-        done = Cat(pe.done for pe in pes).all() & initialiser.done
-        if len(pes) == 1:
-            wiring.connect(m, pes[0].write, initialiser.i)
-            m.d.comb += command.pe_done.eq(done)
-            return
-        arbiter, rooms = WriteArbiter(self._config), Rooms(self._config)
-        m.submodules.write_arbiter = kernel_reset(arbiter)
+    def _share_result(self, m: Module, pes: list[Any], share: Any, kernel_reset: Any) -> None:
+        """Give several PEs room for their parts of the result."""
+        rooms = Rooms(self._config)
         m.submodules.rooms = kernel_reset(rooms)
-        share = command.kernel.share
-        wiring.connect(m, arbiter.o, initialiser.i)
         m.d.comb += [
-            command.pe_done.eq(done & arbiter.idle),
             rooms.fiber_values.eq(share.fiber_values),
             rooms.fiber_blocks.eq(share.fiber_blocks),
         ]
         for n, pe in enumerate(pes):
-            wiring.connect(m, pe.write, arbiter.i[n])
             wiring.connect(m, pe.room, rooms.pe[n])
             m.d.comb += pe.idle.eq(0 if n == 0 else ~share.rows)
 
-    def _reads(
-        self,
-        m: Module,
-        pes: list[Any],
-        command: CommandProcessor,
-        reads: ReadPort,
-        counters: Counters,
-    ) -> None:
-        """Connect the units to the read port, the PEs and the dispatcher through the cache.
+    def _read_directly(self, m: Module, pe: Any, memory: MemoryInterface) -> None:
+        """Connect the single PE and the dispatcher to the memory port."""
+        for unit, request, reply in zip(
+            (pe, self._dispatcher), memory.request[0], memory.reply[0], strict=True
+        ):
+            wiring.connect(m, unit.request, request)
+            wiring.connect(m, reply, unit.reply)
 
-        In the first cycle of ``hold`` the PEs and the dispatcher still present requests. The port
-        must not accept them: from the next cycle on the bus counts as drained.
-        """
-        clients: dict[ReadClient, Any] = {ReadClient.COMMAND: command}
-        if len(pes) == 1:
-            clients |= {ReadClient.PE: pes[0], ReadClient.DISPATCHER: self._dispatcher}
-        else:
-            m.submodules.cache = cache = Cache(CacheConfig.of(self._config))
-            m.d.comb += cache.flush.eq(command.hold)
-            for unit, request, reply in zip(
-                (*pes, self._dispatcher), cache.request, cache.reply, strict=True
-            ):
-                wiring.connect(m, unit.request, request)
-                wiring.connect(m, reply, unit.reply)
-        read_lines = []
-        for number, client in enumerate(read_clients(self._config)):
-            port, answers = reads.request[number], reads.reply[number]
-            running = Value.cast(1) if client is ReadClient.COMMAND else ~command.hold
-            if client is ReadClient.CACHE:
-                request, reply = cache.memory[0], cache.fill[0]
-                slot = Cat(request.payload.waiter, request.payload.bank)
-                answered = Cat(reply.payload.waiter, reply.payload.bank)
-            else:
-                request, reply = clients[client].request, clients[client].reply
-                slot, answered = request.payload.slot, reply.payload.slot
-            if client is not ReadClient.COMMAND:
-                read_lines.append(reads.accepted[number])
+    def _read_through_cache(
+        self, m: Module, pes: list[Any], hold: Value, memory: MemoryInterface
+    ) -> None:
+        """Connect the PEs and the dispatcher to the cache, and that to the memory ports."""
+        m.submodules.cache = cache = Cache(CacheConfig.of(self._config))
+        m.d.comb += cache.flush.eq(hold)
+        for unit, request, reply in zip(
+            (*pes, self._dispatcher), cache.request, cache.reply, strict=True
+        ):
+            wiring.connect(m, unit.request, request)
+            wiring.connect(m, reply, unit.reply)
+        for p, (miss, fill) in enumerate(zip(cache.memory, cache.fill, strict=True)):
+            request, reply = memory.request[p][0], memory.reply[p][0]
             m.d.comb += [
-                port.valid.eq(request.valid & running),
-                port.payload.line.eq(request.payload.line),
-                port.payload.slot.eq(slot),
-                request.ready.eq(port.ready & running),
-                reply.valid.eq(answers.valid & running),
-                reply.payload.data.eq(answers.payload.data),
-                reply.payload.error.eq(answers.payload.error),
-                answered.eq(answers.payload.slot),
-                answers.ready.eq(1),
+                request.valid.eq(miss.valid),
+                request.payload.line.eq(miss.payload.line),
+                request.payload.slot.eq(Cat(miss.payload.waiter, miss.payload.bank)),
+                miss.ready.eq(request.ready),
+                fill.valid.eq(reply.valid),
+                fill.payload.data.eq(reply.payload.data),
+                fill.payload.error.eq(reply.payload.error),
+                Cat(fill.payload.waiter, fill.payload.bank).eq(reply.payload.slot),
+                reply.ready.eq(1),
             ]
-        m.d.comb += counters.line_read.eq(Cat(read_lines).any())
 
     def _connect(self, m: Module, prefix: str, bus: Any) -> None:
         """Connect a unit's bus to the chip's ports ``prefix_*``."""

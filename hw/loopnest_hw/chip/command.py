@@ -33,7 +33,7 @@ class CommandProcessor(wiring.Component):
     complete, then ``done`` rises. ``abort`` does the same, but clears ``done`` and ``error`` at its
     end.
 
-    If the bus transfers nothing for ``config.watchdog`` cycles while a transfer is outstanding, the
+    If a bus transfers nothing for ``config.watchdog`` cycles while a transfer is outstanding, the
     run ends with `ErrorCode.TIMEOUT`. Further runs end with it immediately, until all answers have
     arrived or an ``abort`` makes the ports forget them. (The ports can forget again only after the
     answers forgotten before have arrived: a memory that never answers requires a hardware reset.) A
@@ -72,8 +72,10 @@ class CommandProcessor(wiring.Component):
     pe_error, dispatcher_error : In(ERROR)
     overlap, next_overlap : In
         `OverlapWatch.found` and ``next_found``.
-    reads_idle, writes_idle, write_error, bus_due, bus_moves, bus_clean : In(1)
+    reads_idle, writes_idle, write_error, bus_clean : In(1)
         The memory ports' state.
+    bus_due, bus_moves : In(memory_ports)
+        That of each port: a transfer is due, something is transferred.
     forget : Out(1)
         The memory ports give up outstanding transfers.
     """
@@ -106,8 +108,8 @@ class CommandProcessor(wiring.Component):
                 "reads_idle": In(1),
                 "writes_idle": In(1),
                 "write_error": In(1),
-                "bus_due": In(1),
-                "bus_moves": In(1),
+                "bus_due": In(config.memory_ports),
+                "bus_moves": In(config.memory_ports),
                 "bus_clean": In(1),
                 "forget": Out(1),
             }
@@ -129,14 +131,7 @@ class CommandProcessor(wiring.Component):
         aborted = Signal()
         budget = Signal(32)
         drained = Signal()
-        waited = Signal(range(self._config.watchdog + 1))
-        dead = Signal()
-        with m.If(~self.bus_due | self.bus_moves):
-            m.d.sync += [waited.eq(0), dead.eq(0)]
-        with m.Else():
-            m.d.sync += waited.eq(waited + 1)
-            with m.If(waited == self._config.watchdog - 1):
-                m.d.sync += dead.eq(1)
+        dead = self._dead_bus(m)
         m.d.comb += [
             # All lines of a descriptor are requested, and those of the counters written, even if
             # the run ends meanwhile.
@@ -280,3 +275,18 @@ class CommandProcessor(wiring.Component):
             )
             m.d.comb += Assert(~fetch.busy | requesting.any())
         return m
+
+    def _dead_bus(self, m: Module) -> Signal:
+        """Return whether a bus has moved nothing for too long."""
+        dead = Signal()
+        buses = Signal(self._config.memory_ports)
+        m.d.comb += dead.eq(buses.any())
+        for p, bus in enumerate(buses):
+            waited = Signal(range(self._config.watchdog + 1), name=f"waited_{p}")
+            with m.If(~self.bus_due[p] | self.bus_moves[p]):
+                m.d.sync += [waited.eq(0), bus.eq(0)]
+            with m.Else():
+                m.d.sync += waited.eq(waited + 1)
+                with m.If(waited == self._config.watchdog - 1):
+                    m.d.sync += bus.eq(1)
+        return dead

@@ -30,7 +30,7 @@ class Counters(wiring.Component):
         Counter ``cycles`` counts this cycle.
     events : array of In(EVENTS)
         The PEs'.
-    line_read, line_written : In(1)
+    lines_read, lines_written : In
     value : array of Out(48), in the order of `registers.COUNTERS`
     mark : In(1)
         ``line`` shows the value that ``cycles`` has in this cycle, until the next mark.
@@ -45,8 +45,8 @@ class Counters(wiring.Component):
                 "clear": In(1),
                 "busy": In(1),
                 "events": In(EVENTS).array(config.pes),
-                "line_read": In(1),
-                "line_written": In(1),
+                "lines_read": In(range(config.memory_ports + 1)),
+                "lines_written": In(range(config.memory_ports + 1)),
                 "value": Out(COUNTER_BITS).array(len(COUNTERS)),
                 "mark": In(1),
                 "number": In(range(SNAPSHOT_LINES)),
@@ -58,18 +58,18 @@ class Counters(wiring.Component):
         m = Module()
         pes = range(self._config.pes)
         events = [Signal(EVENTS, name=f"events_{n}") for n in pes]
-        line_read = Signal()
-        line_written = Signal()
+        lines_read = Signal.like(self.lines_read)
+        lines_written = Signal.like(self.lines_written)
         m.d.sync += [
             *(event.eq(port) for event, port in zip(events, self.events, strict=True)),
-            line_read.eq(self.line_read),
-            line_written.eq(self.line_written),
+            lines_read.eq(self.lines_read),
+            lines_written.eq(self.lines_written),
         ]
 
         def total(values: Iterable[Value]) -> Value:
             return reduce(add, values)
 
-        amount: dict[str, Value] = {"lines_read": line_read, "lines_written": line_written}
+        amount: dict[str, Value] = {"lines_read": lines_read, "lines_written": lines_written}
         for name, event in (
             ("multiplies", "multiplies"),
             ("leaf_steps", "leaf_step"),

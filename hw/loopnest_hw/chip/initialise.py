@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Assert, Const, Module, Mux, Signal
+from amaranth.hdl import Assert, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,26 +15,35 @@ from .axi import LINE_SIZE
 
 
 class Initialiser(wiring.Component):
-    """Passes the PE's writes on; with ``result.initialise``, those that fill the region come first.
+    """Passes a memory port's writes on; with ``result.initialise``, those that fill the region come
+    first.
 
     The table of a compressed result is filled with zeros, the values of a dense one with
     ``result.background``, up to the region's last byte. One line per cycle leaves; meanwhile the
-    PE's writes wait, so that they take effect after it. Without ``initialise`` nothing waits.
+    PEs' writes wait, so that they take effect after it. Without ``initialise`` nothing waits.
 
     A kernel lasts from a reset of this unit to the next one.
+
+    Parameters
+    ----------
+    config : ChipConfig
+    port : int
+        The memory port: lines have this number modulo ``config.memory_ports``.
 
     Members
     -------
     result : In
         The descriptor's member of this name, constant from the first cycle after the reset on.
     i : In(stream.Signature(tokens.LINE_WRITE))
-        The PE's writes.
+        The PEs' writes through this port.
     o : Out(stream.Signature(tokens.LINE_WRITE))
     done : Out(1)
-        Every line of the region has left.
+        Every line of the region that is this port's has left.
     """
 
-    def __init__(self, config: ChipConfig) -> None:
+    def __init__(self, config: ChipConfig, port: int = 0) -> None:
+        self._port = port
+        self._ports = config.memory_ports
         super().__init__(
             {
                 "result": In(kernel_layout(config).members["result"]),
@@ -54,18 +63,22 @@ class Initialiser(wiring.Component):
         started = Signal()
         filled = Signal()
         line = Signal(LINE_WRITE.members["line"])
-        rest = Signal(LINE_SIZE)  # bytes of the region in its last line, if it ends within one
+        first, last = Signal.like(line), Signal.like(line)
+        # bytes of the region in its last line, if it ends within one of this port
+        rest = Signal(LINE_SIZE)
         at_end = Signal()
         fills = Signal()
         m.d.comb += [
-            rest.eq(end[:LINE_SIZE]),
-            at_end.eq(line == end[LINE_SIZE:]),
+            first.eq(self._next(begin[LINE_SIZE:])),
+            last.eq(self._next(end[LINE_SIZE:])),
+            rest.eq(Mux(last == end[LINE_SIZE:], end[:LINE_SIZE], 0)),
+            at_end.eq(line == last),
             fills.eq(started & ~filled & ~(at_end & (rest == 0))),
             self.done.eq(~result.initialise | (started & ~fills)),
         ]
         m.d.sync += started.eq(result.initialise)
         with m.If(~started):
-            m.d.sync += line.eq(begin[LINE_SIZE:])
+            m.d.sync += line.eq(first)
         with m.If(fills):
             m.d.comb += [
                 self.o.valid.eq(1),
@@ -76,7 +89,7 @@ class Initialiser(wiring.Component):
                 ),
             ]
             with m.If(self.o.ready):
-                m.d.sync += [line.eq(line + 1), filled.eq(at_end)]
+                m.d.sync += [line.eq(line + self._ports), filled.eq(at_end)]
         with m.Elif(self.done):
             m.d.comb += [
                 self.o.valid.eq(self.i.valid),
@@ -86,3 +99,7 @@ class Initialiser(wiring.Component):
         if platform == FORMAL:
             m.d.comb += Assert(~started | result.initialise)
         return m
+
+    def _next(self, line: Value) -> Value:
+        """Return the first line of this port from ``line`` on."""
+        return line if self._ports == 1 else line + (line[0] ^ self._port)

@@ -1,4 +1,4 @@
-"""The chip's AXI4 memory ports: line reads of several clients, and line writes.
+"""An AXI4 memory port of the chip: line reads of several clients, and line writes.
 
 The two share nothing, so reads never wait on writes.
 """
@@ -40,8 +40,9 @@ class ReadPort(wiring.Component):
     Clients are served in turn, one request per cycle in all; a request is on the bus in the cycle
     after its transfer. A read's identifier is ``{generation, client, slot}``, so requests in flight
     at once must differ in client or slot; answers may come in any order. At most
-    ``reads_outstanding`` are in flight. An answer is passed on one cycle after it arrives and is
-    never refused: clients have a place for what they requested.
+    ``reads_outstanding`` are in flight. An answer is passed on one cycle after it arrives. Clients
+    have a place for what they requested, so they refuse no answer; the command processor may, if it
+    gets one from another port in the same cycle: the bus waits meanwhile.
 
     A client may withdraw a request (it does so when reset); a request that was transferred is sent
     and answered in any case.
@@ -51,7 +52,7 @@ class ReadPort(wiring.Component):
     request : array of streams of `tokens.line_request`, in
         Slots have `axi.read_slot_bits`.
     reply : array of streams of `tokens.line_reply`, out
-        ``ready`` is assumed.
+        ``ready`` is assumed but for the last client's, the command processor's.
     accepted : Out
         Bit c: a request of client c is transferred in this cycle.
     idle : Out(1)
@@ -136,23 +137,26 @@ class ReadPort(wiring.Component):
             bus.arburst.eq(INCREMENTING),
             bus.arvalid.eq(queue.o.valid),
             queue.o.ready.eq(bus.arready),
-            bus.rready.eq(1),
         ]
 
         came = Signal()
+        refused = Signal()
         answer = Signal(self._reply)
         answer_to = Signal(CLIENT_BITS)
         answer_generation = Signal()
+        current = Signal()
         arrived = Signal()
         late = Signal()
         m.d.comb += [
-            arrived.eq(came & (answer_generation == generation)),
-            late.eq(came & ~arrived),
+            refused.eq(self.reply[-1].valid & ~self.reply[-1].ready),
+            bus.rready.eq(~refused),
+            current.eq(came & (answer_generation == generation)),
+            arrived.eq(current & ~refused),
+            late.eq(came & ~current),
             self.due.eq(bus.arvalid | ~self.idle),
-            self.moves.eq((bus.arvalid & bus.arready) | bus.rvalid),
+            self.moves.eq((bus.arvalid & bus.arready) | (bus.rvalid & bus.rready)),
             self.clean.eq(lost == 0),
         ]
-        m.d.sync += came.eq(bus.rvalid)
         with m.If(self.forget):
             m.d.sync += [
                 generation.eq(~generation),
@@ -164,7 +168,9 @@ class ReadPort(wiring.Component):
                 in_flight.eq(in_flight + self.accepted.any() - arrived),
                 lost.eq(lost - late),
             ]
-        with m.If(bus.rvalid):
+        with m.If(~refused):
+            m.d.sync += came.eq(bus.rvalid)
+        with m.If(bus.rvalid & ~refused):
             m.d.sync += [
                 answer.data.eq(bus.rdata),
                 answer.error.eq(bus.rresp[1]),
@@ -172,7 +178,7 @@ class ReadPort(wiring.Component):
             ]
         for number, reply in enumerate(self.reply):
             m.d.comb += [
-                reply.valid.eq(arrived & (answer_to == number)),
+                reply.valid.eq(current & (answer_to == number)),
                 reply.payload.eq(answer),
             ]
         m.d.comb += self.idle.eq(in_flight == 0)

@@ -76,6 +76,11 @@ class Run:
         """PEs that run the nest."""
         return self.config.pes if self.kernel.fields.get("share.rows") else 1
 
+    @property
+    def rate(self) -> float:
+        """Bytes that the memory ports read, and write, in a cycle at most."""
+        return self.memory.rate(self.config.memory_ports)
+
 
 @dataclass(frozen=True)
 class _Figures:
@@ -214,12 +219,12 @@ def _expected(run: Run) -> _Figures:
 
 def _rates(run: Run, read: float, written: float) -> dict[str, float]:
     """Return the cycles that the memory takes for lines, if it is slower than its port or several
-    PEs share the port.
+    PEs share the ports.
     """
-    rate = min(run.memory.bytes_per_cycle, LINE_BYTES)
-    if rate == LINE_BYTES and run.pes == 1:
+    if run.rate == run.config.memory_bytes and run.pes == 1:
         return {}
-    return {"read rate": read * LINE_BYTES / rate, "write rate": written * LINE_BYTES / rate}
+    cycles = LINE_BYTES / run.rate
+    return {"read rate": read * cycles, "write rate": written * cycles}
 
 
 def _joins(kernel: Kernel) -> float:
@@ -251,7 +256,7 @@ def _stage(what: str, stage: str) -> Callable[[Sequence[_Figures], str], str]:
 
 def _rate(what: str) -> Callable[[Sequence[_Figures], str], str]:
     def text(group: Sequence[_Figures], share: str) -> str:
-        rate = min(group[0].run.memory.bytes_per_cycle, LINE_BYTES)
+        rate = group[0].run.rate
         return f"memory bandwidth: {what}, at {rate:g} bytes a cycle, take {share} of the cycles"
 
     return text

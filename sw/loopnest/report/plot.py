@@ -170,7 +170,7 @@ def _lines(axis: Any, run: Windows, series: Mapping[str, tuple[str, int, str]], 
 def _roofline(figure: Any, runs: Sequence[Run], works: Sequence[Work]) -> None:
     """Plot the roofline of multipliers and memory, and the kernels."""
     axis = figure.subplots()
-    config, rate = runs[0].config, min(runs[0].memory.bytes_per_cycle, LINE_BYTES)
+    config, rate = runs[0].config, runs[0].rate
     pairs = enumerate(zip(runs, works, strict=True))
     points = [point for n, (run, work) in pairs if (point := _point(n + 1, run, work)) is not None]
     speed = config.pes * config.multipliers

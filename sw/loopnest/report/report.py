@@ -88,11 +88,7 @@ class RunReport:
         and result moved once.
         """
         return sum(
-            work.roof(
-                run.config,
-                read_rate=run.memory.bytes_per_cycle,
-                write_rate=run.memory.bytes_per_cycle,
-            )
+            work.roof(run.config, read_rate=run.rate, write_rate=run.rate)
             for work, run in zip(self.work, self._runs, strict=True)
         )
 
@@ -104,7 +100,7 @@ class RunReport:
     @property
     def pe_roof(self) -> int:
         """Minimum cycles of the PEs, at one step per cycle each, and one line read and one written
-        per cycle in all. Steps and lines of further passes count.
+        per cycle at each memory port. Steps and lines of further passes count.
         """
         return self._pe_roof(self.work)
 
@@ -113,7 +109,7 @@ class RunReport:
         return self._pe_roof(self.golden_work())
 
     def _pe_roof(self, work: Sequence[Work]) -> int:
-        return sum(w.pe_roof(run.config.pes) for w, run in zip(work, self._runs, strict=True))
+        return sum(w.pe_roof(run.config) for w, run in zip(work, self._runs, strict=True))
 
     @property
     def pe_roof_share(self) -> float | None:
