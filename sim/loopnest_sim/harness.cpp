@@ -81,7 +81,7 @@ class Simulation {
         top_->clk = 0;
         top_->eval();
 #ifdef SOCKETS
-        sockets_ = std::make_unique<Sockets>(context_, *top_);
+        sockets_ = std::make_unique<Sockets>(context_, *top_, settings.threads);
 #endif
         reset();
     }

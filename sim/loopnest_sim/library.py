@@ -12,7 +12,7 @@ from .wrapper import WRAPPER, memory_ports, shared_module, wrap
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 MEMORY = Path(__file__).with_name("memory.h")
-SOCKETS = Path(__file__).with_name("sockets.h")
+SOCKETS = [Path(__file__).with_name(name) for name in ("sockets.h", "workers.h")]
 """What `HARNESS` includes."""
 
 MODULE_CLASS = "Vmodule"
@@ -29,7 +29,7 @@ OPTIONS = (
 )
 """Verilator's options."""
 
-PROGRAM = ("--exe", "-LDFLAGS", "-shared -Wl,-Bsymbolic")
+PROGRAM = ("--exe", "-LDFLAGS", "-shared -Wl,-Bsymbolic -pthread")
 """Further options for what is linked."""
 
 FLAGS = ("OPT_FAST=-Os", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
@@ -72,7 +72,7 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
     included = [MEMORY]
     if parts:
         options += ("-CFLAGS", "-DSOCKETS", "-LDFLAGS", MODULE_ARCHIVE)
-        included.append(SOCKETS)
+        included += SOCKETS
         verilog_text = f"{parts.design}\n{wrap(verilog_text, top, parts.events)}"
     else:
         verilog_text = f"{verilog_text}\n{wrap(verilog_text, top)}"

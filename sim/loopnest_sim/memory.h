@@ -22,7 +22,7 @@ constexpr uint32_t kRooms = 16;         // ranges that writes may be confined to
 struct Settings {
     uint64_t latency, reorder, seed, fill;
     uint64_t error_first, error_end, window_first, window_end;
-    uint64_t waves_first, waves_last;
+    uint64_t waves_first, waves_last, threads;
     double bytes_per_cycle, stall;
 };
 

@@ -49,7 +49,7 @@ PROTOCOL_RULES = (
 MEMORY_FIELDS = (
     *("latency", "reorder", "seed", "fill"),
     *("error_first", "error_end", "window_first", "window_end"),
-    *("waves_first", "waves_last"),
+    *("waves_first", "waves_last", "threads"),
 )
 STATE_FIELDS = (
     *("cycle", "irq", "lines_read", "lines_written", "bytes_written"),
@@ -107,6 +107,9 @@ class Simulator:
         Records all signals to this file, in all cycles after the reset or in these: as FST if
         zlib's header is installed, otherwise as VCD; the suffix is set accordingly (see `waves`).
         One cycle is one nanosecond in the file.
+    threads : int, optional
+        Threads that simulate the instances of a module of which there are several. By default one
+        for each eight of them, but no more than there are cores.
 
     Raises
     ------
@@ -123,6 +126,7 @@ class Simulator:
         top: str = "chip",
         memory: Memory | None = None,
         waves: WavesLike | None = None,
+        threads: int | None = None,
     ) -> None:
         self.memory = memory or Memory()
         recorded = Waves(Path()) if waves is None else make_waves(waves)
@@ -145,6 +149,7 @@ class Simulator:
             window_end=window_end,
             waves_first=recorded.first,
             waves_last=recorded.last,
+            threads=threads or 0,
             bytes_per_cycle=self.memory.bytes_per_cycle,
             stall=self.memory.stall,
         )

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -11,24 +12,32 @@
 #include "ports.h"
 #include "verilated.h"
 #include "verilated_syms.h"
+#include "workers.h"
 
 // All instances. A cycle is `clock`, then `settle`.
 class Sockets {
   public:
-    Sockets(VerilatedContext& context, Vtop& top) : top_(top) {
+    // With 0 threads, there is one for each `kPerThread` instances, as far as there are cores.
+    Sockets(VerilatedContext& context, Vtop& top, uint32_t threads) : top_(top) {
 #define EVENT(name) top_events_.push_back({&top.name});
         OUTPUT_EVENTS
 #undef EVENT
         for (const auto& [name, scope] : *context.scopeNameMap())
             if (scope->varFind(SOCKET_VARIABLE))
-                instances_.push_back(std::make_unique<Instance>(*scope, top_events_.data()));
+                instances_.push_back(std::make_unique<Instance>(context, *scope, top_events_.data()));
+        if (!threads) threads = std::min(std::thread::hardware_concurrency(), count() / kPerThread);
+        workers_ = std::make_unique<Workers>(threads);
     }
 
     // The edge at which the clock of all models rises.
     void clock() {
         top_.clk = 1;
-        top_.eval();
-        for (auto& instance : instances_) instance->clock();
+        workers_->run(count() + 1, [this](uint32_t i) {
+            if (i == 0)
+                top_.eval();
+            else
+                instances_[i - 1]->clock();
+        });
     }
 
     // Pass on what changed at the ports until nothing does; the clock falls.
@@ -36,7 +45,7 @@ class Sockets {
         top_.clk = 0;
         bool first = true, changed = true;
         while (changed) {
-            for (auto& instance : instances_) instance->enter(first);
+            workers_->run(count(), [&](uint32_t i) { instances_[i]->enter(first); });
             for (auto& instance : instances_) instance->leave();
             changed = first;
             for (Event& event : top_events_) changed |= event.fire();
@@ -46,6 +55,10 @@ class Sockets {
     }
 
   private:
+    static constexpr uint32_t kPerThread = 8;
+
+    uint32_t count() const { return static_cast<uint32_t>(instances_.size()); }
+
     // An input of a model whose change lets the ports of a group take their new values.
     struct Event {
         CData* signal;
@@ -77,8 +90,8 @@ class Sockets {
 
     class Instance {
       public:
-        Instance(const VerilatedScope& scope, Event* top_events)
-            : model_(std::make_unique<Vmodule>(&context_, "")) {
+        Instance(VerilatedContext& context, const VerilatedScope& scope, Event* top_events)
+            : model_(std::make_unique<Vmodule>(&context, scope.name())) {
             Vmodule& model = *model_;
 #define EVENT(name) events_.push_back({&model.name});
             INPUT_EVENTS
@@ -112,13 +125,13 @@ class Sockets {
         }
 
       private:
-        VerilatedContext context_;
         std::unique_ptr<Vmodule> model_;
         std::vector<Event> events_;
         std::vector<Link> inputs_, outputs_;
     };
 
     Vtop& top_;
+    std::unique_ptr<Workers> workers_;
     std::vector<Event> top_events_;
     std::vector<std::unique_ptr<Instance>> instances_;
 };

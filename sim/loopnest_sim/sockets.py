@@ -10,6 +10,7 @@ port comes from a variable that changes with an event of the port's group. An ev
 an input of the model.
 """
 
+import re
 from dataclasses import dataclass
 
 from .wrapper import WRAPPER, Port, module_ports, module_text
@@ -31,7 +32,7 @@ class Split:
     events : tuple of str
         Inputs that the module around the design needs.
     module : str
-        The Verilog of the module, with `MODULE` around it.
+        The Verilog of the module and of those below it, with `MODULE` around it.
     header : str
         C++ macros: lists of the ports and of the groups.
     """
@@ -57,9 +58,24 @@ def split(verilog_text: str, name: str) -> Split:
     return Split(
         design=verilog_text.replace(text, _socket(name, inputs, outputs)),
         events=tuple(_event(group) for group in _groups(outputs)),
-        module=f"{verilog_text}\n{_module(name, inputs, outputs)}",
+        module=f"{_with_submodules(verilog_text, name)}\n{_module(name, inputs, outputs)}",
         header=_header(inputs, outputs),
     )
+
+
+def _with_submodules(verilog_text: str, name: str) -> str:
+    """Return the text of a module and of those below it, which other designs may have too."""
+    texts = {
+        text.split("(", 1)[0].split()[1]: text
+        for text in re.findall(r"^module .*?^endmodule", verilog_text, re.M | re.S)
+    }
+    found, todo = {name}, [name]
+    while todo:
+        below = set(re.findall(r"^ +(\S+) \S+ \($", texts[todo.pop()], re.M))
+        new = (below & texts.keys()) - found
+        found |= new
+        todo += new
+    return "\n".join(text for module, text in texts.items() if module in found)
 
 
 def _group(port: Port) -> str:

@@ -1,10 +1,13 @@
 """A small chip for the simulator's tests: it copies lines, and has the ports of a real one."""
 
+from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import fifo, wiring
+from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
+from loopnest_hw.generate import SharedModule
 
 START, SOURCE, TARGET, LINES, ERRORS, SCRATCH = range(0, 24, 4)
 """Register offsets. ``START`` starts with bit 0, clears the interrupt with bit 1."""
@@ -14,16 +17,44 @@ LIMIT = 512
 """Lines in flight."""
 
 
+class Buffer(wiring.Component):
+    """Four items between two streams; while it is empty an item passes within the cycle, and while
+    it is full it takes one if one leaves.
+    """
+
+    i: In(stream.Signature(256))
+    o: Out(stream.Signature(256))
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        items = [Signal(256, name=f"item_{n}") for n in range(4)]
+        count = Signal(range(5))
+        m.d.comb += [
+            self.o.valid.eq(self.i.valid | (count != 0)),
+            self.o.payload.eq(Mux(count == 0, self.i.payload, items[0])),
+            self.i.ready.eq((count != 4) | self.o.ready),
+        ]
+        put, get = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+        m.d.sync += count.eq(count + put - get)
+        with m.If(get):
+            m.d.sync += [item.eq(after) for item, after in pairwise(items)]
+        for n, item in enumerate(items):
+            with m.If(put & (count == n + get)):
+                m.d.sync += item.eq(self.i.payload)
+        return m
+
+
 class Copier(wiring.Component):
     """Copies ``lines`` lines; read n has identifier ``n % IDENTIFIERS``.
 
     Lines are written in the order of their answers; ``SCRATCH`` counts the answers that came out of
     the requests' order. `fault` breaks the AXI4 port on purpose. Counters to sample: cycles between
-    start and interrupt, and lines written.
+    start and interrupt, and lines written. `shared`: the buffers are instances of one module.
     """
 
-    def __init__(self, fault: str = "") -> None:
+    def __init__(self, fault: str = "", *, shared: bool = False) -> None:
         self.fault = fault
+        self.shared = shared
         ports: dict[str, Any] = {"irq": Out(1)}
         for name, width in {"awaddr": 12, "wdata": 32, "wstrb": 4, "araddr": 12}.items():
             ports[f"s_axil_{name}"] = In(width)
@@ -125,9 +156,13 @@ class Copier(wiring.Component):
 
     def _write(self, m: Module, values: dict[int, Signal], answered: Signal) -> None:
         """Write an answer's line to its place."""
-        m.submodules.addresses = addresses = fifo.SyncFIFOBuffered(width=32, depth=8)
-        m.submodules.data = data = fifo.SyncFIFOBuffered(width=256, depth=8)
-        room = addresses.w_rdy & data.w_rdy
+        if self.shared:
+            buffer = Buffer()
+            buffers: list[Any] = [SharedModule(buffer, "buffer", reset=Const(0)) for _ in range(2)]
+        else:
+            buffers = [Buffer(), Buffer()]
+        m.submodules.addresses, m.submodules.data = addresses, data = buffers
+        room = addresses.i.ready & data.i.ready
         take = self.m_axi_rvalid & room
         # the number of this identifier's answers before: it gives the line's number
         counts = [Signal(28, name=f"count_{i}") for i in range(IDENTIFIERS)]
@@ -142,23 +177,46 @@ class Copier(wiring.Component):
             m.d.sync += [count.eq(0) for count in counts]
         m.d.comb += [
             self.m_axi_rready.eq(room),
-            addresses.w_en.eq(take),
-            addresses.w_data.eq(values[TARGET] + (number << 5)),
-            data.w_en.eq(take),
-            data.w_data.eq(self.m_axi_rdata),
-            self.m_axi_awvalid.eq(addresses.r_rdy),
-            self.m_axi_awaddr.eq(addresses.r_data),
+            addresses.i.valid.eq(take),
+            addresses.i.payload.eq(values[TARGET] + (number << 5)),
+            data.i.valid.eq(take),
+            data.i.payload.eq(self.m_axi_rdata),
+            self.m_axi_awvalid.eq(addresses.o.valid),
+            self.m_axi_awaddr.eq(addresses.o.payload),
             self.m_axi_awsize.eq(5),
             self.m_axi_awburst.eq(1),
-            addresses.r_en.eq(self.m_axi_awready),
-            self.m_axi_wvalid.eq(data.r_rdy),
-            self.m_axi_wdata.eq(data.r_data),
+            addresses.o.ready.eq(self.m_axi_awready),
+            self.m_axi_wvalid.eq(data.o.valid),
+            self.m_axi_wdata.eq(data.o.payload),
             # byte 31 of each line is not written
             self.m_axi_wstrb.eq((1 << 31) - 1),
             self.m_axi_wlast.eq(1),
-            data.r_en.eq(self.m_axi_wready),
+            data.o.ready.eq(self.m_axi_wready),
         ]
         with m.If(take):
             m.d.sync += answered.eq(answered + 1)
             with m.If(self.m_axi_rid[:4] != answered[:4]):
                 m.d.sync += values[SCRATCH].eq(values[SCRATCH] + 1)
+
+
+class TwoPorts(wiring.Component):
+    """A copier that uses the first of its two memory ports for all lines."""
+
+    def __init__(self) -> None:
+        self._copier = Copier()
+        members = self._copier.signature.members
+        ports = {n: member for n, member in members.items() if not n.startswith("m_axi_")}
+        for name, member in members.items():
+            if name.startswith("m_axi_"):
+                signal = name.removeprefix("m_axi_")
+                ports |= {f"m{port}_axi_{signal}": member for port in range(2)}
+        super().__init__(ports)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.copier = copier = self._copier
+        for name, member in copier.signature.members.items():
+            outer = getattr(self, name.replace("m_axi_", "m0_axi_"))
+            inner = getattr(copier, name)
+            m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+        return m

@@ -109,7 +109,7 @@ def test_spgemm(multipliers: int, seed: int) -> None:
     assert work.bytes_written == 30 * 12 + 4 * count + 4 * C.nnz
     lines = [-(-16 * 30 // 32), -(-4 * count // 32), -(-4 * C.nnz // 32)]
     assert work.lines_written == sum(lines)
-    assert work.pe_roof(config) == max(leaf_steps, work.lines_read, work.lines_written)
+    assert work.pe_roof(memory.config) == max(leaf_steps, work.lines_read, work.lines_written)
 
 
 def count_steps(columns: list[int], leaf: LeafMode, *, accumulate: bool = True) -> int:
