@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from loopnest import ChipError, Epilogue, Memory
+from loopnest.expression import virtual
 from loopnest.expression.notation import Access, Binary, Expression, Negate, Statement, accesses
 from loopnest.expression.parser import parse
 from loopnest.expression.split import OneKernelError
+from loopnest.expression.virtual import MIN_WEIGHT
 from loopnest.formats import panels
 from loopnest.formats.panels import PANEL
 from loopnest_hw.config import LANES
@@ -36,8 +38,10 @@ VIEWS = 0.35
 MASKS = 0.25
 REPEATS = 0.25
 PANELS = 0.3
+HEAVY = 0.3
 """Shares of the cases with a semiring other than (+, x), with views, with masks, with a tensor
-that occurs more than once, and with panels so small that indices have several.
+that occurs more than once, with panels so small that indices have several, and with heavy rows in
+small matrices: those of more than one block or entry.
 """
 
 
@@ -97,7 +101,21 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
     panel = PANEL
     if not plain and np.random.default_rng([seed, 4]).random() < PANELS:
         panel = LANES
-    case = Case(dtype, text, operands, order, out, epilogue, semiring, memory=memory, panel=panel)
+    heavy = MIN_WEIGHT
+    if not plain and np.random.default_rng([seed, 5]).random() < HEAVY:
+        heavy = 1
+    case = Case(
+        dtype,
+        text,
+        operands,
+        order,
+        out,
+        epilogue,
+        semiring,
+        memory=memory,
+        panel=panel,
+        heavy=heavy,
+    )
     if not plain and statement.result.indices and other.random() < MASKS:
         return _masked(other, case, [sizes[i] for i in statement.result.indices])
     return case
@@ -114,9 +132,10 @@ def run_seed(pair: Pair, seed: int, *, rtl: bool = True) -> str:
 
 
 def check(pair: Pair, case: Case, *, rtl: bool = True) -> bool:
-    """Compute the case, with its panels (`_check`)."""
+    """Compute the case, with its panels and heavy rows (`_check`)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(panels, "PANEL", case.panel)
+        patch.setattr(virtual, "MIN_WEIGHT", case.heavy)
         return _check(pair, case, rtl=rtl)
 
 

@@ -90,7 +90,7 @@ def _rows(scope: Scope, goal: Goal, plan: Plan) -> _Rows | None:
     row, summed = plan.loops[:2]
     target = goal.statement.result.indices
     layout = None if COMPRESSED in goal.levels else result.layout(target, plan.sizes)
-    if layout != row_major(len(target)) or row != target[0] or summed in target:
+    if layout != row_major(len(target)) or row not in target[:1] or summed in target:
         return None
     terms = terms_of(goal.statement.expression)
     if len(terms) > 1 or not all(isinstance(f, Access) for f in factors_of(terms[0].expression)):
