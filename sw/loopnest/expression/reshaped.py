@@ -1,4 +1,4 @@
-"""A tensor that is not computed yet, with its elements, or the first of them, in another shape.
+"""A tensor that is not computed yet, with its elements in another shape.
 
 Where its dense levels are in the order of the modes, that is the same memory: nothing is moved.
 """
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Tensor, sparse_levels
@@ -21,7 +20,7 @@ def row_major(order: int) -> Layout:
 
 
 class Reshaped(Expected):
-    """An operand in another shape, of as many elements or of fewer: then of the first ones.
+    """An operand in another shape of as many elements.
 
     Attributes
     ----------
@@ -30,7 +29,7 @@ class Reshaped(Expected):
     """
 
     def __init__(self, name: str, base: Expected, shape: Sequence[int]) -> None:
-        assert prod(shape) <= prod(base.shape)
+        assert prod(shape) == prod(base.shape)
         alike = base.given == row_major(len(base.shape))
         super().__init__(
             name,
@@ -48,21 +47,20 @@ class Reshaped(Expected):
         """Return another operand in this shape."""
         source = base.source
         if not isinstance(source, Tensor):
-            first = source.reshape(-1)[: prod(self.shape)]
-            return Operand(self.name, first.reshape(self.shape), self.dtype)
+            return Operand(self.name, source.reshape(self.shape), self.dtype)
         rank = len(self.shape)
         if (source.levels, source.mode_order) == row_major(source.order):
             levels, none = row_major(rank)[0], [None] * rank
-            values = source.values[: prod(self.shape)]
-            found = Tensor(self.shape, levels, none, values, dtype=source.dtype, wide=source.wide)
+            found = Tensor(
+                self.shape, levels, none, source.values, dtype=source.dtype, wide=source.wide
+            )
         else:
             by_mode, stored = source.stored_entries()
-            kept = _first(by_mode, base.shape, self.shape)
             found = Tensor.from_stored(
                 self.shape,
                 sparse_levels(rank) if COMPRESSED in source.levels else (DENSE,) * rank,
-                moved([c[kept] for c in by_mode], base.shape, self.shape),
-                stored[kept],
+                moved(by_mode, base.shape, self.shape),
+                stored,
                 dtype=source.dtype,
                 wide=source.wide,
             )
@@ -71,15 +69,42 @@ class Reshaped(Expected):
     def _moved(self, base: Expected) -> Coordinates:
         found = base.coordinates()
         assert found is not None
-        kept = _first(found, base.shape, self.shape)
-        return moved([c[kept] for c in found], base.shape, self.shape)
+        return moved(found, base.shape, self.shape)
 
 
-def _first(by_mode: Coordinates, old: Sequence[int], new: Sequence[int]) -> NDArray[np.bool_]:
-    """Return which entries are among the first elements, of which another shape has as many."""
-    if not old:
-        return np.ones(1, np.bool_)
-    return np.ravel_multi_index([np.asarray(c, np.int64) for c in by_mode], old) < prod(new)
+class LastRows(Reshaped):
+    """The last rows of a dense result, whose levels are in the order of the modes."""
+
+    def __init__(self, base: Expected, rows: int) -> None:
+        assert base.given == row_major(len(base.shape)) and rows <= base.shape[0]
+        Expected.__init__(
+            self,
+            base.name,
+            (rows, *base.shape[1:]),
+            base.dtype,
+            None,
+            layout=base.given,
+            wide=base.wide,
+            bounds=base.bounds,
+            in_memory=base.in_memory,
+        )
+        self.base = base
+
+    @property
+    def skipped(self) -> int:
+        """The number of elements in front of them."""
+        return prod(self.base.shape) - prod(self.shape)
+
+    def apply(self, base: Operand) -> Operand:
+        """Return these rows of another operand."""
+        tensor = base.source
+        assert isinstance(tensor, Tensor)
+        rows = tensor.dense_values()[base.shape[0] - self.shape[0] :]
+        levels, none = row_major(tensor.order)[0], [None] * tensor.order
+        found = Tensor(
+            self.shape, levels, none, rows.reshape(-1), dtype=tensor.dtype, wide=tensor.wide
+        )
+        return Operand(self.name, found, self.dtype)
 
 
 def moved(by_mode: Coordinates, old: Sequence[int], new: Sequence[int]) -> Coordinates:

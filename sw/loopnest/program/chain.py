@@ -10,7 +10,7 @@ from loopnest_hw.format import WORD_BYTES
 
 from ..expression.difference import DENSER
 from ..expression.operand import Operand
-from ..expression.reshaped import Reshaped, row_major
+from ..expression.reshaped import LastRows, Reshaped, row_major
 from ..expression.stored import Stored
 from ..expression.view import View
 from ..kernel.lists import region_bytes
@@ -154,7 +154,7 @@ def _in_place(step: KernelStep, operand: Operand, stored: Stored) -> bool:
     """Return whether a kernel writes its result as another one reads it."""
     plan = step.plan
     written = plan.result.layout(plan.statement.result.indices, plan.sizes)
-    if written is None:
+    if written is None or isinstance(unviewed(operand), LastRows):
         return False
     if isinstance(unviewed(operand), Reshaped):
         return written == row_major(len(written[0])) and (

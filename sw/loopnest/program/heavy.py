@@ -1,12 +1,12 @@
 """Kernels of a matrix with heavy rows, which several PEs cannot share out evenly.
 
 ``y[i] = A[i,j] * x[j]`` becomes two kernels. In the first one A has virtual rows
-(`expression.virtual`), and so has its result, whose first rows are y but for the heavy ones. The
+(`expression.virtual`), and so has its result, whose last rows are y but for the heavy ones. The
 second one adds up the virtual rows' wide results, in their order, and writes the heavy rows of y
 where they belong; it visits no other one:
 
     part1[i] = A[i,j] * x[j]
-    y[i] = ones1[i,v] * part1[v+1000]
+    y[i] = ones1[i,v] * part1[v]
 
 A result has this form if it is dense and wide, has the heavy rows' index outermost, as the
 outermost loop, and each of its rows is summed over the second loop, which walks a compressed level
@@ -22,7 +22,7 @@ import numpy as np
 from ..expression.expected import Expected
 from ..expression.notation import Access, Binary, Place, Statement, named_apart
 from ..expression.operand import Operand
-from ..expression.reshaped import Reshaped, row_major
+from ..expression.reshaped import LastRows, row_major
 from ..expression.split import OneKernelError, factors_of, terms_of
 from ..expression.stored import Stored
 from ..expression.view import View
@@ -132,10 +132,9 @@ def _adding(
     index = next(name for name in names if name not in goal.statement.indices)
     parts = len(virtual.of)
     ones = Access(scope.name("ones"), (row, index))
-    at = ((index, 1),), virtual.first
-    places = (Place(*at), *(Place(((i, 1),), 0) for i in others))
-    shown = ",".join([f"{index}+{virtual.first}", *others])
-    view = Access(f"{partial.name}[{shown}]", (index, *others), places)
+    shown = index, *others
+    places = tuple(Place(((i, 1),), 0) for i in shown)
+    view = Access(f"{partial.name}[{','.join(shown)}]", shown, places)
     dtype = scope.config.dtype
     of_row = Tensor.from_coo(
         [virtual.of, np.arange(parts)],
@@ -162,7 +161,7 @@ def _adding(
     if placed is None or plan.nest.columns[column].levels != (COMPRESSED, COMPRESSED):
         return None
     found = _result(scope, goal.statement, plan, goal, in_memory=goal.as_written)
-    base = Reshaped(result.name, partial, shape)
+    base = LastRows(partial, sizes[row])
     return KernelStep(replace(plan, result=placed), None, found, base=base)
 
 
