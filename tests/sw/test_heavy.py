@@ -181,6 +181,9 @@ def test_a_program_plans_again_where_other_rows_are_heavy(tmp_path):
         for v in (x, vector(seed=9)):
             assert program.run(A=B, x=v)["s"] == (B @ v) @ w
     program = loopnest.compile(SPMV, {"A": A, "x": x}, chip=INT8)
+    (stage,) = program.contents.stages
+    (own,) = (region for region in stage.image.regions if region.operand.name == "A")
+    assert own.entries == A.nnz  # no other run brings more
     program.save(tmp_path / "program.lnp")
     loaded = loopnest.load(tmp_path / "program.lnp", chip=INT8)
     for v in (x, vector(seed=9), x):

@@ -100,11 +100,11 @@ def divide_rows(operand: Operand, stored: Stored, *, by_blocks: bool) -> Virtual
             mode_order=stored.mode_order,
         )
     )
-    made.zeros = operand.zeros
+    made.zeros, made.fixed = operand.zeros, True
     heavy = len(np.unique(of))
     rows_and_parts = f"{heavy} heavy row{'s' * (heavy > 1)} first, in {len(of)} part"
     note = f"{operand.name}: {rows_and_parts}{'s' * (len(of) > 1)}"
-    made.left_out = (*operand.left_out, note)
+    made.notes = (*operand.notes, note)
     return VirtualRows(made, of, first)
 
 

@@ -97,17 +97,17 @@ class Plan:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """What operands are stored without, in words, each once: zeros of dense ones, coordinates
-        of indices.
+        """How operands are stored otherwise than given, in words, each once: without zeros, without
+        coordinates of indices, with rows divided.
         """
         columns = zip(self.operands, self.nest.columns, strict=True)
-        notes = (
+        zeros = (
             f"{operand.name}: {100 * operand.zeros:.3g} % zeros, stored {','.join(stored.levels)}"
             for operand, stored in columns
             if operand.zeros is not None
         )
-        left_out = (note for operand in self.operands for note in operand.left_out)
-        return tuple(dict.fromkeys((*left_out, *notes)))
+        notes = (note for operand in self.operands for note in operand.notes)
+        return tuple(dict.fromkeys((*notes, *zeros)))
 
 
 def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, int]:

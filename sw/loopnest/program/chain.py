@@ -117,15 +117,16 @@ def _packed(
     fixed: Collection[int],
 ) -> Packed:
     """Return how an operand is brought: one that is known may be denser in another run unless it is
-    ``fixed``, one that is computed may have any entry.
+    `Operand.fixed` or among the ``fixed``, one that is computed may have any entry.
     """
     shape = unviewed(operand).shape
+    given = operand if operand.origin is None else operand.origin[0]
     whole = prod(shape)
     entries = DENSER * operand.nnz
     if not operand.known:
         most = whole * 2 * WORD_BYTES
         entries = whole if most <= MAX_REGION else entries + MIN_CAPACITY
-    elif operand.identity in fixed or (operand.origin and operand.origin[0].identity in fixed):
+    elif operand.fixed or not {operand.identity, given.identity}.isdisjoint(fixed):
         entries = operand.nnz
     return Packed(operand, shape, levels, modes, operand.wide, neutral, min(entries, whole), None)
 
