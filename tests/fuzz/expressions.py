@@ -12,7 +12,6 @@ from loopnest.expression import virtual
 from loopnest.expression.notation import Access, Binary, Expression, Negate, Statement, accesses
 from loopnest.expression.parser import parse
 from loopnest.expression.split import OneKernelError
-from loopnest.expression.virtual import MIN_WEIGHT
 from loopnest.formats import panels
 from loopnest.formats.panels import PANEL
 from loopnest_hw.config import LANES
@@ -20,6 +19,7 @@ from loopnest_hw.registers import ErrorCode
 from tests.rtl.chips import Pair
 
 from .cases import Case, Given, as_array, entries_of
+from .heavy import heavy_case
 from .patterns import LEVELS, random_array, random_format, random_size
 from .reference import RINGS, SUBTRACTING, kept_rows, reference, zero_of
 from .repeats import mask_of_operands, repeat_tensors, share_operand
@@ -38,10 +38,9 @@ VIEWS = 0.35
 MASKS = 0.25
 REPEATS = 0.25
 PANELS = 0.3
-HEAVY = 0.3
+HEAVY = 0.1
 """Shares of the cases with a semiring other than (+, x), with views, with masks, with a tensor
-that occurs more than once, with panels so small that indices have several, and with heavy rows in
-small matrices: those of more than one block or entry.
+that occurs more than once, with panels so small that indices have several, and with heavy rows.
 """
 
 
@@ -101,21 +100,10 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
     panel = PANEL
     if not plain and np.random.default_rng([seed, 4]).random() < PANELS:
         panel = LANES
-    heavy = MIN_WEIGHT
-    if not plain and np.random.default_rng([seed, 5]).random() < HEAVY:
-        heavy = 1
-    case = Case(
-        dtype,
-        text,
-        operands,
-        order,
-        out,
-        epilogue,
-        semiring,
-        memory=memory,
-        panel=panel,
-        heavy=heavy,
-    )
+    case = Case(dtype, text, operands, order, out, epilogue, semiring, memory=memory, panel=panel)
+    heavy = np.random.default_rng([seed, 5])
+    if not plain and heavy.random() < HEAVY:
+        return heavy_case(heavy, case)
     if not plain and statement.result.indices and other.random() < MASKS:
         return _masked(other, case, [sizes[i] for i in statement.result.indices])
     return case
