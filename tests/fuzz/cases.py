@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from loopnest import Epilogue, Memory, Tensor
+from loopnest.expression.virtual import MIN_WEIGHT
 from loopnest.formats.panels import PANEL
 from loopnest_hw.config import NumberFormat
 from tests.rtl.chips import QUICK
@@ -92,6 +93,8 @@ class Case:
         Timing of the RTL's memory.
     panel : int
         Coordinates of a panel.
+    heavy : int
+        Weight of a matrix from which it may have heavy rows.
     """
 
     dtype: str
@@ -105,6 +108,7 @@ class Case:
     complement: bool = False
     memory: Memory = QUICK
     panel: int = PANEL
+    heavy: int = MIN_WEIGHT
 
     @property
     def exact(self) -> bool:
@@ -136,6 +140,7 @@ class Case:
         parts += [self.semiring] if self.semiring != "plus_times" else []
         parts += [f"{'not ' * self.complement}mask: {self.mask}"] if self.mask is not None else []
         parts += [f"panels of {self.panel}"] if self.panel != PANEL else []
+        parts += [f"heavy rows from a weight of {self.heavy}"] if self.heavy < MIN_WEIGHT else []
         return "; ".join([*parts, str(self.memory)])
 
     def __repr__(self) -> str:

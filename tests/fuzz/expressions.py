@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from loopnest import ChipError, Epilogue, Memory
+from loopnest.expression import virtual
 from loopnest.expression.notation import Access, Binary, Expression, Negate, Statement, accesses
 from loopnest.expression.parser import parse
 from loopnest.expression.split import OneKernelError
@@ -18,6 +19,7 @@ from loopnest_hw.registers import ErrorCode
 from tests.rtl.chips import Pair
 
 from .cases import Case, Given, as_array, entries_of
+from .heavy import heavy_case
 from .patterns import LEVELS, random_array, random_format, random_size
 from .reference import RINGS, SUBTRACTING, kept_rows, reference, zero_of
 from .repeats import mask_of_operands, repeat_tensors, share_operand
@@ -36,8 +38,9 @@ VIEWS = 0.35
 MASKS = 0.25
 REPEATS = 0.25
 PANELS = 0.3
+HEAVY = 0.1
 """Shares of the cases with a semiring other than (+, x), with views, with masks, with a tensor
-that occurs more than once, and with panels so small that indices have several.
+that occurs more than once, with panels so small that indices have several, and with heavy rows.
 """
 
 
@@ -98,6 +101,9 @@ def make_case(seed: int, dtype: str, *, plain: bool = False) -> Case:
     if not plain and np.random.default_rng([seed, 4]).random() < PANELS:
         panel = LANES
     case = Case(dtype, text, operands, order, out, epilogue, semiring, memory=memory, panel=panel)
+    heavy = np.random.default_rng([seed, 5])
+    if not plain and heavy.random() < HEAVY:
+        return heavy_case(heavy, case)
     if not plain and statement.result.indices and other.random() < MASKS:
         return _masked(other, case, [sizes[i] for i in statement.result.indices])
     return case
@@ -114,9 +120,10 @@ def run_seed(pair: Pair, seed: int, *, rtl: bool = True) -> str:
 
 
 def check(pair: Pair, case: Case, *, rtl: bool = True) -> bool:
-    """Compute the case, with its panels (`_check`)."""
+    """Compute the case, with its panels and heavy rows (`_check`)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(panels, "PANEL", case.panel)
+        patch.setattr(virtual, "MIN_WEIGHT", case.heavy)
         return _check(pair, case, rtl=rtl)
 
 

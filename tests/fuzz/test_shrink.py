@@ -32,7 +32,8 @@ def test_what_is_left_is_what_fails() -> None:
         assert failure_of(run, case) is not None
         sizes = [given.array.size for given in case.operands.values()]
         stored = [np.count_nonzero(given.array) for given in case.operands.values()]
-        assert max(sizes) <= 2 and sum(stored) == 1, case
+        # of a view, A[2*l] - A[l] is negative with three elements at the earliest
+        assert max(sizes) <= 3 and sum(stored) == 1, case
         assert len(re.findall("[A-Z]", case.statement)) <= 3, case
         assert (case.order, case.out, case.epilogue, case.mask) == (None,) * 4, case
         assert (case.semiring, case.memory.latency) == ("plus_times", 4)

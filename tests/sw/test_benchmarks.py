@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Memory
 from loopnest.benchmarks import __main__ as command
-from loopnest.benchmarks import compiled, convolution, graphs, layer, plans, sizes, skipping
+from loopnest.benchmarks import compiled, convolution, graphs, heavy, layer, plans, sizes, skipping
 from loopnest.benchmarks.bounds import (
     AsFastest,
     AtShorter,
@@ -106,6 +106,17 @@ def test_inner_products_of_long_and_short_are_right(monkeypatch):
     outcomes = list(run_cases(Chip(backend="model"), skipping.skipping_cases()))
     assert len(outcomes) == 3 and all(outcome.right for outcome in outcomes)
     assert [outcome.multiplies for outcome in outcomes] == [10, 10, 500]
+
+
+def test_heavy_rows_are_right(monkeypatch):
+    monkeypatch.setattr(heavy, "SIZE", 16_000)
+    chip = Chip(backend="model")
+    for case, outcome in zip(
+        heavy.heavy_cases(), run_cases(chip, heavy.heavy_cases()), strict=True
+    ):
+        assert outcome.right
+        explained = chip.explain(case.statement, order=case.order, **case.operands)
+        assert len(explained.plans) == 1 + ("whole" not in case.name)
 
 
 def test_operands_of_several_panels(monkeypatch):

@@ -4,7 +4,9 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
+from loopnest import Chip
 from loopnest.cost import counts
 from loopnest.expression.operand import Operand
 from loopnest.expression.parser import parse
@@ -54,3 +56,21 @@ def test_joins_are_counted_once(monkeypatch):
     make_plan(CONFIG, statement, operands, compressed=False, skip_zeros=True)
     assert 24 < len(planned) < 8 * 24 * 0.6
     assert len(counted) < 12 * len(planned)
+
+
+@pytest.mark.parametrize(
+    ("density", "loops"),
+    [(0.4, ("i", "j")), (0.1, ("j", "i"))],
+)
+def test_rows_that_pes_can_share_are_outermost_where_that_costs_about_the_same(density, loops):
+    """The order does not depend on their number."""
+    A = sp.random_array((200, 200), density=density, rng=1, format="csr")
+    for pes in (1, 4):
+        chip = Chip("single", backend="model", pes=pes)
+        plan, by_rows, by_columns = (
+            chip.explain("y[i] = A[i,j] * x[j]", A=A, x=np.ones(200), order=order).plans[0]
+            for order in (None, "ij", "ji")
+        )
+        assert by_rows.result.shared("i") and not by_columns.result.shared("j")
+        assert by_columns.cycles < by_rows.cycles and plan.loops == loops
+        assert (by_rows.cycles < 1.1 * by_columns.cycles) == (loops == by_rows.loops)

@@ -258,7 +258,7 @@ def test_programs(small, tmp_path):
     with pytest.raises(ValueError, match=r"A: .* leaves out coordinates"):
         loaded.run(A=other)
     with_x = loopnest.compile(steps[:1], {"A": other, "x": x}, chip=INT8)
-    assert not with_x.contents.bound[0].compacted
+    assert not with_x.contents.bound[0].fixed
     np.testing.assert_array_equal(with_x.run(x=x[::-1])["h"], other @ x[::-1])
 
 

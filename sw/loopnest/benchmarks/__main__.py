@@ -25,6 +25,7 @@ from .cases import Case, dense_case, matrix_cases
 from .contractions import run_contractions
 from .convolution import convolution_cases
 from .graphs import CountedChip, GraphOutcome, graph_outcomes
+from .heavy import heavy_cases
 from .layer import layer_cases
 from .matrices import matrix_names
 from .orders import order_cases
@@ -34,7 +35,7 @@ from .plans import plan_cases
 from .sizes import SIZES, size_cases
 from .skipping import skipping_cases
 
-WITHOUT_FILES = ("dense", "layer", "convolution", "skipping", "plans")
+WITHOUT_FILES = ("dense", "layer", "convolution", "skipping", "heavy", "plans")
 """Names of the cases that need no matrices."""
 
 ORDERS = "orders"
@@ -158,6 +159,8 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
         yield from convolution_cases(chip.config)
     if not names or "skipping" in names:
         yield from skipping_cases()
+    if not names or "heavy" in names:
+        yield from heavy_cases()
     if not names or "plans" in names:
         yield from plan_cases()
     yield from size_cases(names)
@@ -202,7 +205,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "names",
         nargs="*",
-        help="matrices by name, 'dense', 'layer', 'convolution', 'skipping'; default all; "
+        help="matrices by name, 'dense', 'layer', 'convolution', 'skipping', 'heavy'; default all; "
         "with 'orders', all loop orders; with 'graphs', graph algorithms; with 'picks', "
         "all loop orders of random statements; with 'contractions', all ways to take the factors "
         "of random products; 'wide-spmv', 'wide-spgemm', 'wide-gather': millions of rows",

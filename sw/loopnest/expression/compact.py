@@ -128,7 +128,7 @@ def find_compaction(
         key = (id(operand.source), *(i if i in kept else None for i in access.indices))
         if key not in made:
             made[key] = _taken(operand, access, kept)
-            made[key].left_out = tuple(
+            made[key].notes = tuple(
                 f"index {i}: {len(kept[i]):,} of {sizes[i]:,} coordinates, those that are stored"
                 for i in access.indices
                 if i in kept

@@ -70,7 +70,7 @@ class Expected(Operand):
         self._find, self._find_scale = coordinates, scale
         self._layout = layout
         self._wide, self._bounds, self._in_memory = wide, bounds, in_memory
-        self.zeros, self.origin, self.left_out = None, None, ()
+        self.zeros, self.origin, self.notes = None, None, ()
         self._profiles, self._totals = {}, {}
 
     def learn(self, sample: NDArray | None, bound: float | None) -> None:

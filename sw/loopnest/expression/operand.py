@@ -38,11 +38,17 @@ class Operand:
     ----------
     zeros : float or None
         Of a dense operand that is stored compressed (`without`), the share that is left out.
-    left_out : tuple of str
-        Of which of its indices coordinates are left out (`compact`), in words.
+    notes : tuple of str
+        Of which of its indices coordinates are left out (`compact`), and whether rows are divided
+        (`virtual`), in words.
     origin : (Operand, float) or None
         That operand, and the value that is left out.
+    fixed : bool
+        Whether no run brings another one: it is made of a user's, for whose entries alone the
+        kernels are right.
     """
+
+    fixed = False
 
     def __init__(self, name: str, source: Any, dtype: NumberFormat) -> None:
         self.name = name
@@ -54,7 +60,7 @@ class Operand:
             check_real(name, source)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.source.shape)
         self.zeros: float | None = None
-        self.left_out: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.origin: tuple[Operand, float] | None = None
         self._profiles: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
         self._totals: dict[tuple[tuple[str, ...], tuple[int, ...]], Profile] = {}
@@ -240,7 +246,7 @@ class Operand:
     def with_source(self, source: Any) -> "Operand":
         """Return an operand of that name with another source."""
         found = Operand(self.name, source, self.dtype)
-        found.left_out = self.left_out
+        found.notes = self.notes
         return found
 
     def profile(self, stored: Stored) -> Profile:

@@ -72,6 +72,41 @@ class Reshaped(Expected):
         return moved(found, base.shape, self.shape)
 
 
+class LastRows(Reshaped):
+    """The last rows of a dense result, whose levels are in the order of the modes."""
+
+    def __init__(self, base: Expected, rows: int) -> None:
+        assert base.given == row_major(len(base.shape)) and rows <= base.shape[0]
+        Expected.__init__(
+            self,
+            base.name,
+            (rows, *base.shape[1:]),
+            base.dtype,
+            None,
+            layout=base.given,
+            wide=base.wide,
+            bounds=base.bounds,
+            in_memory=base.in_memory,
+        )
+        self.base = base
+
+    @property
+    def skipped(self) -> int:
+        """The number of elements in front of them."""
+        return prod(self.base.shape) - prod(self.shape)
+
+    def apply(self, base: Operand) -> Operand:
+        """Return these rows of another operand."""
+        tensor = base.source
+        assert isinstance(tensor, Tensor)
+        rows = tensor.dense_values()[base.shape[0] - self.shape[0] :]
+        levels, none = row_major(tensor.order)[0], [None] * tensor.order
+        found = Tensor(
+            self.shape, levels, none, rows.reshape(-1), dtype=tensor.dtype, wide=tensor.wide
+        )
+        return Operand(self.name, found, self.dtype)
+
+
 def moved(by_mode: Coordinates, old: Sequence[int], new: Sequence[int]) -> Coordinates:
     """Return the coordinates, by mode, of entries of a tensor in another shape."""
     if not old:

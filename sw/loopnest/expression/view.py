@@ -76,7 +76,7 @@ class View(Operand):
     def __init__(self, base: Operand, access: Access, sizes: Mapping[str, int]) -> None:
         self.name, self.dtype, self.source = access.name, base.dtype, base.source
         self.base = base
-        self.zeros, self.origin, self.left_out = None, None, ()
+        self.zeros, self.origin, self.notes = None, None, ()
         self._profiles, self._totals, self._without, self._stored_as = {}, {}, {}, {}
         self.access, self.sizes = access, sizes
         assert access.places is not None

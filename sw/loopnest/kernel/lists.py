@@ -61,6 +61,8 @@ class Ready:
     sampled : Sampled
     base : Placed, int or None
         Likewise the tensor of which the result is a part: it is written there.
+    skipped : int
+        Bytes of the other kernel's result in front of that tensor.
     """
 
     plan: Plan
@@ -68,6 +70,7 @@ class Ready:
     operands: tuple[Placed | int, ...]
     sampled: Sampled
     base: Placed | int | None = None
+    skipped: int = 0
 
 
 def single(kernel: Kernel) -> KernelList:
@@ -135,7 +138,8 @@ def lower_list(
         operands = tuple(placed[o] if isinstance(o, int) else o for o in ready.operands)
         base, is_last = ready.base, n == len(kernels) - 1
         if base is not None:
-            results[n] = results[base] if isinstance(base, int) else base.values
+            whole = results[base] if isinstance(base, int) else base.values
+            results[n] = whole + ready.skipped
         copies, budget = ready.sampled.copies, ready.sampled.budget
         listed = Listed(arena, results[n], is_last, copies, budget, base is not None)
         kernel = lower(config, ready.plan, operands, epilogue=ready.epilogue, listed=listed)

@@ -5,7 +5,7 @@ needs whose fibers they write in any order.
 from math import ceil
 
 from loopnest_hw.config import LANES, ChipConfig
-from loopnest_hw.descriptor import PIECE_FIBERS, ROOM_BLOCKS, ROOM_VALUES, ResultMode
+from loopnest_hw.descriptor import PIECE_FIBERS, ROOM_BLOCKS, ROOM_VALUES
 
 from ..loops.plan import Plan
 
@@ -20,15 +20,8 @@ DEEP_QUANTUM, DEEP_CREDIT = 8, 96
 
 
 def shares_rows(config: ChipConfig, plan: Plan) -> bool:
-    """Return whether the PEs share out the outermost loop: no two of its coordinates are added."""
-    result = plan.result
-    outermost = plan.nest.rows[0].index
-    mode, step = result.modes.get(outermost or "", (ResultMode.HOLD, 0))
-    if config.pes == 1 or mode is ResultMode.HOLD or not step:
-        return False
-    if mode is ResultMode.FIBER:
-        return result.drain_stop < len(plan.nest.rows)
-    return not (result.compressed or result.full)
+    """Return whether the PEs share out the outermost loop."""
+    return config.pes > 1 and plan.result.shared(plan.nest.rows[0].index)
 
 
 def share_fields(config: ChipConfig, plan: Plan) -> dict[str, int]:

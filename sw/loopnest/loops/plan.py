@@ -51,6 +51,11 @@ SKIPPING = 0.05
 """Share by which operands stored without their zeros raise the cost: what is saved has to be more
 than the estimate may err."""
 
+ALONE = 0.1
+"""Share by which an outermost loop that PEs cannot share out raises the cost, on one PE too: an
+order may not depend on their number.
+"""
+
 FREE_TABLE = 1 << 24
 """Bytes up to which a result's position table counts nothing."""
 
@@ -92,17 +97,17 @@ class Plan:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """What operands are stored without, in words, each once: zeros of dense ones, coordinates
-        of indices.
+        """How operands are stored otherwise than given, in words, each once: without zeros, without
+        coordinates of indices, with rows divided.
         """
         columns = zip(self.operands, self.nest.columns, strict=True)
-        notes = (
+        zeros = (
             f"{operand.name}: {100 * operand.zeros:.3g} % zeros, stored {','.join(stored.levels)}"
             for operand, stored in columns
             if operand.zeros is not None
         )
-        left_out = (note for operand in self.operands for note in operand.left_out)
-        return tuple(dict.fromkeys((*left_out, *notes)))
+        notes = (note for operand in self.operands for note in operand.notes)
+        return tuple(dict.fromkeys((*notes, *zeros)))
 
 
 def index_sizes(statement: Statement, operands: Sequence[Operand]) -> dict[str, int]:
@@ -271,6 +276,7 @@ class Candidate:
         cycles = expected.cycles + start_cycles(expected, self.latency)
         score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
+        score *= 1 + ALONE * (not result.shared(nest.rows[0].index))
         tensors = [o for o in moved if o.given is not None]
         converting = sum(CONVERTING_TENSOR * o.nnz + HOST_TRIP * o.in_memory for o in tensors)
         rows = in_rows(len(target))

@@ -133,6 +133,15 @@ class ResultPlan:
             return None
         return tuple(kinds), tuple(indices.index(i) for i in loops)
 
+    def shared(self, outermost: str | None) -> bool:
+        """Return whether several PEs share out the coordinates of the outermost loop: no two of
+        them are added.
+        """
+        mode, step = self.modes.get(outermost or "", (ResultMode.HOLD, 0))
+        if mode is ResultMode.KEY and (self.compressed or self.full):
+            return False
+        return mode is not ResultMode.HOLD and step > 0
+
     @property
     def fiber_step(self) -> int:
         """Positions from one fiber to the next."""

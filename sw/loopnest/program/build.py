@@ -29,6 +29,7 @@ from ..loops.planner import make_plan
 from ..loops.streams import LATENCY
 from ..memory import capacity, check_result, refusal, result_bytes
 from ..named import named
+from .heavy import divided
 from .panelled import panelled
 from .predict import expected_result
 from .prepare import Prepared
@@ -43,12 +44,12 @@ from .steps import KernelStep, Step
 class Planned:
     """A statement and the steps that compute it; the last one's result is the statement's.
 
-    ``compacted``: they are right only for operands with these entries.
+    ``fixed`` are the tensors for whose entries alone they are right.
     """
 
     prepared: Prepared
     steps: tuple[Step, ...]
-    compacted: bool
+    fixed: frozenset[str]
 
     @property
     def result(self) -> Operand:
@@ -99,7 +100,7 @@ def build(
     if compaction is None:
         goal = Goal(statement, chosen, epilogue, as_written=as_written, row_major=row_major)
         found = _compute(scope, goal)
-        return Planned(prepared, needed(scope.steps, [found]), bool(scope.left_out))
+        return Planned(prepared, needed(scope.steps, [found]), _fixed(scope, prepared))
     shape = tuple(sizes[i] for i in statement.result.indices)
     if COMPRESSED not in chosen:
         check_result(str(statement), shape, WORD_BYTES * prod(shape))
@@ -118,7 +119,20 @@ def build(
     what = "put back the coordinates that no operand stores"
     only = replace(compaction, named={})
     scope.on_host(what, [result], whole, partial(_expand, only, shape, chosen, semiring))
-    return Planned(prepared, needed(scope.steps, [whole]), True)
+    return Planned(prepared, needed(scope.steps, [whole]), _tensors(statement))
+
+
+def _tensors(statement: Statement) -> frozenset[str]:
+    return frozenset(access.tensor for access in statement.accesses)
+
+
+def _fixed(scope: Scope, prepared: Prepared) -> frozenset[str]:
+    """Return the tensors for whose entries alone the steps are right."""
+    pairs = zip(prepared.statement.accesses, prepared.operands, strict=True)
+    own = {operand: access.tensor for access, operand in pairs}
+    if scope.left_out or not scope.bound <= own.keys():
+        return _tensors(prepared.statement)
+    return frozenset(own[operand] for operand in scope.bound)
 
 
 @named
@@ -172,7 +186,8 @@ def _compute(scope: Scope, goal: Goal) -> Expected:
             raise error from None
     shape = tuple(plan.sizes[i] for i in statement.result.indices)
     check_result(str(statement), shape, result_bytes(plan))
-    return _kernel(scope, goal, plan, may_fail=True)
+    found = divided(scope, goal, plan, _plan)
+    return _kernel(scope, goal, plan, may_fail=True) if found is None else found
 
 
 def _plan(

@@ -10,7 +10,7 @@ from loopnest_hw.format import WORD_BYTES
 
 from ..expression.difference import DENSER
 from ..expression.operand import Operand
-from ..expression.reshaped import Reshaped, row_major
+from ..expression.reshaped import LastRows, Reshaped, row_major
 from ..expression.stored import Stored
 from ..expression.view import View
 from ..kernel.lists import region_bytes
@@ -117,15 +117,16 @@ def _packed(
     fixed: Collection[int],
 ) -> Packed:
     """Return how an operand is brought: one that is known may be denser in another run unless it is
-    ``fixed``, one that is computed may have any entry.
+    `Operand.fixed` or among the ``fixed``, one that is computed may have any entry.
     """
     shape = unviewed(operand).shape
+    given = operand if operand.origin is None else operand.origin[0]
     whole = prod(shape)
     entries = DENSER * operand.nnz
     if not operand.known:
         most = whole * 2 * WORD_BYTES
         entries = whole if most <= MAX_REGION else entries + MIN_CAPACITY
-    elif operand.identity in fixed or (operand.origin and operand.origin[0].identity in fixed):
+    elif operand.fixed or not {operand.identity, given.identity}.isdisjoint(fixed):
         entries = operand.nnz
     return Packed(operand, shape, levels, modes, operand.wide, neutral, min(entries, whole), None)
 
@@ -154,7 +155,7 @@ def _in_place(step: KernelStep, operand: Operand, stored: Stored) -> bool:
     """Return whether a kernel writes its result as another one reads it."""
     plan = step.plan
     written = plan.result.layout(plan.statement.result.indices, plan.sizes)
-    if written is None:
+    if written is None or isinstance(unviewed(operand), LastRows):
         return False
     if isinstance(unviewed(operand), Reshaped):
         return written == row_major(len(written[0])) and (

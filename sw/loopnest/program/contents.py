@@ -38,15 +38,15 @@ class Bound:
         As in `Assignment`.
     operands : tuple of Operand
         In the order written, as the plans know them.
-    compacted : bool
-        Whether they are planned for with these entries only.
+    fixed : frozenset of str
+        The tensors that are planned for with these entries only.
     """
 
     text: str
     semiring: str
     sizes: Mapping[str, int] | None
     operands: tuple[Operand, ...]
-    compacted: bool
+    fixed: frozenset[str]
 
     @lazy
     def names(self) -> tuple[str | None, ...]:
@@ -171,10 +171,10 @@ class Contents:
             for name, old, new in zip(names, bound.operands, prepared.operands, strict=True):
                 if name not in changed:
                     continue
-                if bound.compacted:
+                if name in bound.fixed:
                     raise UnplannedError(
                         f"{name}: {bound.text!r} leaves out coordinates that the tensors which it "
-                        f"was compiled for do not have: expected these"
+                        f"was compiled for do not have, or divides rows of theirs: expected these"
                     )
                 cause = difference(old, new)
                 if cause is not None:

@@ -20,7 +20,7 @@ class Given(Operand):
     def __init__(self, name: str, shape: Sequence[int], dtype: NumberFormat) -> None:
         self.name, self.dtype, self.source = name, dtype, None
         self.shape = tuple(shape)
-        self.zeros, self.origin, self.left_out = None, None, ()
+        self.zeros, self.origin, self.notes = None, None, ()
         self._layout: Layout | None = None
         self._sparse = self._wide = False
         self._entries = 0

@@ -48,7 +48,7 @@ def place(planned: Planned, part: Part, base: Operand | None) -> Planned:
         bounds=(min(low for low, _ in bounds), max(high for _, high in bounds)),
         in_memory=True,
     )
-    if isinstance(step, KernelStep):
+    if isinstance(step, KernelStep) and step.base is None:
         written = _written(step, part, base)
         if written is not None:
             plan = replace(step.plan, result=written)

@@ -285,7 +285,7 @@ class Program(Runnable):
             assert isinstance(source, Assignment)
             operands = planned.prepared.operands
             bound.append(
-                Bound(source.statement, source.semiring, source.sizes, operands, planned.compacted)
+                Bound(source.statement, source.semiring, source.sizes, operands, planned.fixed)
             )
             made = tuple(step.result for step in planned.steps)
             kernels = [step for step in planned.steps if isinstance(step, KernelStep)]

@@ -28,7 +28,7 @@ from .start import Stage, Start
 from .steps import HostStep, KernelStep
 
 FORMAT = "loopnest program"
-VERSION = 5
+VERSION = 6
 """Of the files that `write_program` writes; others are refused."""
 
 HEADER = "program.json"
@@ -130,7 +130,7 @@ class _Writer:
             "semiring": bound.semiring,
             "sizes": self._encoder.encode(bound.sizes),
             "operands": list(map(self._operands.number, bound.operands)),
-            "compacted": bound.compacted,
+            "fixed": sorted(bound.fixed),
         }
 
     def _stage(self, stage: Stage) -> dict[str, Any]:
@@ -310,7 +310,7 @@ class _Reader:
             of["semiring"],
             self._decoder.decode(of["sizes"]),
             tuple(self._operands[n] for n in of["operands"]),
-            of["compacted"],
+            frozenset(of["fixed"]),
         )
 
     def _stage(self, of: Mapping[str, Any]) -> Stage:

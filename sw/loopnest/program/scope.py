@@ -62,6 +62,8 @@ class Scope:
         Of the operands and intermediates.
     left_out : set of str
         The operands of which panels without entries were left out.
+    bound : set of Operand
+        Those for whose entries alone the kernels are right.
     """
 
     config: ChipConfig
@@ -74,6 +76,7 @@ class Scope:
     pieces: int = 1
     counts: Counts = field(default_factory=Counts)
     left_out: set[str] = field(default_factory=set)
+    bound: set[Operand] = field(default_factory=set)
     _slices: dict[tuple[Operand, Access, tuple[Slice, ...]], list[Operand]] = field(
         default_factory=dict
     )

@@ -9,6 +9,7 @@ from loopnest_hw.config import ChipConfig
 from loopnest_hw.format import WORD_BYTES
 
 from ..expression.operand import Operand
+from ..expression.reshaped import LastRows
 from ..formats import numbers
 from ..formats.tensor import Tensor
 from ..kernel.arena import DESCRIPTOR, Placed
@@ -157,6 +158,7 @@ class _Layout:
                 tuple(map(found, columns)),
                 sampled,
                 None if base is None else found(base),
+                _skipped(step) if base is not None and base < 0 else 0,
             )
             for step, columns, base, sampled in zip(
                 self.steps, self.columns, self.bases, self.sampled, strict=True
@@ -170,6 +172,11 @@ class _Layout:
             [(DESCRIPTOR, descriptors), *arena.segments],
             arena.end,
         )
+
+
+def _skipped(step: KernelStep) -> int:
+    """Return the bytes in front of a base in the result of the kernel that computes it."""
+    return WORD_BYTES * step.base.skipped if isinstance(step.base, LastRows) else 0
 
 
 def _lay_out(

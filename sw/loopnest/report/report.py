@@ -51,7 +51,8 @@ class RunReport:
         average over those that run the nest.
     stored : tuple of str
         The dense operands that were stored without their zeros, ``"W: 80 % zeros, stored
-        dense,compressed"``, and the indices of which coordinates were left out.
+        dense,compressed"``, the indices of which coordinates were left out, and the operands whose
+        heavy rows were divided.
     """
 
     statement: str
