@@ -181,8 +181,8 @@ class Simulation {
         contents_.failing_write = write ? contents_.state.lines_written + write : 0;
     }
 
-    // From now on the memory takes and answers nothing, or does so again.
-    void mute(bool on) { contents_.mute = on; }
+    // From now on the memory takes and answers nothing at the ports of these bits.
+    void mute(uint32_t ports) { contents_.mute = ports; }
 
     const State& state() {
         contents_.state.irq = top_->irq;
@@ -259,7 +259,7 @@ EXPORT void loopnest_run(void* s, uint64_t cycles) { static_cast<Simulation*>(s)
 EXPORT void loopnest_step(void* s, uint64_t cycles) {
     static_cast<Simulation*>(s)->advance(cycles);
 }
-EXPORT void loopnest_mute(void* s, int on) { static_cast<Simulation*>(s)->mute(on); }
+EXPORT void loopnest_mute(void* s, uint32_t ports) { static_cast<Simulation*>(s)->mute(ports); }
 EXPORT void loopnest_confine(void* s, const uint64_t* limits, uint32_t count) {
     static_cast<Simulation*>(s)->confine(limits, count);
 }

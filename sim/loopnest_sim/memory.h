@@ -203,7 +203,7 @@ class Contents {
     State state{};
     Storage storage;
     Random random;
-    bool mute = false;
+    uint32_t mute = 0;  // bit p: port p takes and answers nothing
     uint64_t failing_read = 0, failing_write = 0;
 
     bool stalls() { return stall_ && random.next() < stall_; }
@@ -314,9 +314,9 @@ class Port {
         if (read_taken_ || !bus_.rvalid) next_read();
         if (response_taken_ || !bus_.bvalid) next_response();
         Contents& c = contents_;
-        bus_.arready = !c.mute && !reads_.full() && !c.stalls();
-        bus_.awready = !c.mute && !writes_.full() && !responses_.full() && !c.stalls();
-        bus_.wready = !c.mute && !beats_.full() && write_bandwidth_.enough() && !c.stalls();
+        bus_.arready = !mute() && !reads_.full() && !c.stalls();
+        bus_.awready = !mute() && !writes_.full() && !responses_.full() && !c.stalls();
+        bus_.wready = !mute() && !beats_.full() && write_bandwidth_.enough() && !c.stalls();
     }
 
     // Check, after the edge, that what was offered and not taken is offered still.
@@ -335,6 +335,8 @@ class Port {
     }
 
   private:
+    bool mute() const { return contents_.mute >> number_ & 1; }
+
     Beat shown_beat() const {
         Beat beat;
         memcpy(beat.data, &bus_.wdata, kLine);
@@ -379,7 +381,7 @@ class Port {
     // Put the next read beat on the bus, if one is due.
     void next_read() {
         bus_.rvalid = 0;
-        if (contents_.mute) return;
+        if (mute()) return;
         if (!burst_.beats) {
             const uint32_t chosen = choose();
             if (chosen == reads_.size() || contents_.stalls()) return;
@@ -418,9 +420,8 @@ class Port {
 
     void next_response() {
         bus_.bvalid = 0;
-        if (contents_.mute || !responses_.size() || responses_[0].due > contents_.state.cycle ||
-            contents_.stalls())
-            return;
+        const bool due = responses_.size() && responses_[0].due <= contents_.state.cycle;
+        if (mute() || !due || contents_.stalls()) return;
         const Response response = responses_.take(0);
         bus_.bid = response.id;
         bus_.bresp = response.code;

@@ -235,9 +235,9 @@ class Simulator:
         """
         self._call("reset")
 
-    def mute(self, on: bool) -> None:
-        """Make the memory stop accepting and answering requests, or resume."""
-        self._call("mute", ctypes.c_int(on))
+    def mute(self, on: bool, ports: Sequence[int] = (0, 1)) -> None:
+        """Make the memory stop accepting and answering requests at these ports, or resume."""
+        self._call("mute", ctypes.c_uint32(sum(on << port for port in ports)))
 
     def confine(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Count bytes written outside up to 16 ranges ``[first, end)`` as `violations`.

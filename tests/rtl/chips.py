@@ -27,6 +27,9 @@ QUICK = Memory(latency=4, fill=0xA5)
 SEVERAL = "shrunk/int8/pes=3"
 """A chip of several PEs."""
 
+TWO_PORTS = f"{SEVERAL}/memory_ports=2"
+"""One with two memory ports."""
+
 MAX_CHIPS = 32
 """Simulations of a pair that are kept by default, one for each memory."""
 

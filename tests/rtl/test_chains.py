@@ -17,7 +17,7 @@ from loopnest.loops.result import Part
 from loopnest.program.program import Program
 from loopnest_hw.registers import OFFSETS, ErrorCode
 
-from .chips import SEVERAL, Bits, Pair, on, simulator
+from .chips import TWO_PORTS, Bits, Pair, on, simulator
 
 LAYERS = 4
 
@@ -75,7 +75,7 @@ def by_statements(chip: Chip, program: Program, inputs: dict[str, Any]) -> dict[
     return known
 
 
-@on("shrunk/int8", "shrunk/bf16", SEVERAL)
+@on("shrunk/int8", "shrunk/bf16", TWO_PORTS)
 @pytest.mark.parametrize("latency", [4, 100])
 def test_a_network_in_one_start(pair: Pair, latency: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice, with other inputs, in a memory that holds anything: bit for bit the golden model."""

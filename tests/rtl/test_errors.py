@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from loopnest.kernel.backends import DONE, INTERRUPT_ENABLE, LATE, SOFT_RESET, S
 from loopnest.kernel.lower import Kernel, lower
 from loopnest_hw.descriptor import LeafMode, Op, ResultMode
 from loopnest_hw.registers import OFFSETS, ErrorCode
-from tests.rtl.chips import QUICK, SEVERAL, Pair, altered, on, simulator
+from tests.rtl.chips import QUICK, TWO_PORTS, Pair, altered, on, simulator
 from tests.rtl.kernels import KINDS, check, random_operands
 
 BROKEN = (0x4000, 0x4020)
@@ -61,7 +62,7 @@ def matrices() -> dict[str, sp.csr_array]:
     return {"A": A, "B": sp.csr_array(A.T)}
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -81,7 +82,7 @@ def test_bad_descriptors(pair: Pair, fields: dict[str, int]) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 @pytest.mark.parametrize("what", ["blocks", "values"])
 def test_a_full_result(pair: Pair, what: str) -> None:
     """Nothing is written at or beyond the end of a region."""
@@ -110,7 +111,7 @@ def test_the_runtime_tries_again_with_more_capacity(
     assert capacities == [1, np.count_nonzero(expected)] * 2
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 @pytest.mark.parametrize("budget", [1, 50, 400])
 def test_the_budget_ends_a_kernel(pair: Pair, budget: int) -> None:
     for memory in (QUICK, Memory(latency=100, fill=0xA5)):
@@ -120,7 +121,7 @@ def test_the_budget_ends_a_kernel(pair: Pair, budget: int) -> None:
         check_next(pair, memory)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 def test_a_read_error(pair: Pair) -> None:
     """Each array in turn contains the line that answers with errors."""
     chip = pair.chip(FAILING)
@@ -136,7 +137,7 @@ def test_a_read_error(pair: Pair) -> None:
         check_next(pair, FAILING)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 def test_a_write_error(pair: Pair) -> None:
     def elsewhere(kernel: Kernel) -> dict[str, int]:
         size = kernel.fields["result.values_end"] - kernel.fields["result.values"]
@@ -149,7 +150,7 @@ def test_a_write_error(pair: Pair) -> None:
     check_next(pair, FAILING)
 
 
-@on("shrunk/int8", SEVERAL)
+@on("shrunk/int8", TWO_PORTS)
 @pytest.mark.parametrize("statement", ["y[i] = A[i,j] + B[i,j]", "y[i] = A[i,j]"])
 def test_sums_that_leave_int32(pair: Pair, statement: str) -> None:
     most = np.iinfo(np.int32).max
@@ -160,19 +161,21 @@ def test_sums_that_leave_int32(pair: Pair, statement: str) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 def test_a_memory_that_stops_answering(pair: Pair) -> None:
-    """The watchdog ends the run; after a soft reset the next one is correct, despite late
-    answers.
+    """The watchdog ends the run, also if one port alone stops; after a soft reset the next one is
+    correct, despite late answers.
     """
     chip = simulator(pair.chip())
     check_next(pair)
+    ports = [(0, 1), (0,), (1,)] if pair.model.config.memory_ports == 2 else [(0,)]
     # the other chip's watchdog waits much longer
-    for cycles in (0, 3, 40, 77, 100) if pair.preset == "shrunk" else (40,):
+    times = (0, 3, 40, 77, 100) if pair.preset == "shrunk" else (40,)
+    for cycles, dead in product(times, ports):
         chip.set_register(OFFSETS["status"], DONE)
         chip.set_register(OFFSETS["control"], START | INTERRUPT_ENABLE)
         chip.step(cycles)
-        chip.mute(True)
+        chip.mute(True, dead)
         chip.run_until_interrupt(1 << 20)
         assert chip.register(OFFSETS["error"]) == ErrorCode.TIMEOUT
         chip.set_register(OFFSETS["control"], SOFT_RESET)
@@ -189,7 +192,7 @@ def test_a_memory_that_stops_answering(pair: Pair) -> None:
         check_next(pair)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 def test_a_soft_reset_in_the_middle(pair: Pair) -> None:
     """Whenever a run is aborted, the next one is correct."""
     chip = simulator(pair.chip())
@@ -232,7 +235,7 @@ CORRUPTIONS: dict[str, tuple[str, int, Callable[[int], int], ErrorCode]] = {
 }
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 @pytest.mark.parametrize("what", CORRUPTIONS)
 def test_inconsistent_tensors(pair: Pair, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second row's words: two blocks of coordinates below 20."""
@@ -251,7 +254,7 @@ def test_inconsistent_tensors(pair: Pair, what: str, monkeypatch: pytest.MonkeyP
     check_next(pair)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 @pytest.mark.parametrize("operand", ["A", "B"])
 def test_a_result_that_overlaps_an_operand(pair: Pair, operand: str) -> None:
     """Its values are at the address of an operand's."""
@@ -268,7 +271,7 @@ def test_a_result_that_overlaps_an_operand(pair: Pair, operand: str) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 def test_regions_that_overlap(pair: Pair) -> None:
     def over(kernel: Kernel) -> dict[str, int]:
         return {"result.blocks_end": kernel.fields["result.values"] + 32}
@@ -280,7 +283,7 @@ def test_regions_that_overlap(pair: Pair) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 def test_keys_that_do_not_ascend(pair: Pair) -> None:
     """The elements of a row all have the key of the first, and the nest does not accumulate."""
     leaf = f"row.{pair.model.config.rows - 1}"
@@ -292,7 +295,7 @@ def test_keys_that_do_not_ascend(pair: Pair) -> None:
     check_next(pair)
 
 
-@on("shrunk/int8", SEVERAL, "single/bf16")
+@on("shrunk/int8", TWO_PORTS, "single/bf16")
 def test_a_table_that_does_not_fit(pair: Pair) -> None:
     """Nothing is written beyond the table's region."""
 

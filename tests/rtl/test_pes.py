@@ -13,7 +13,7 @@ from loopnest.kernel.verilog import cached_verilog
 from loopnest_hw.export import TOP, lint_waivers
 from loopnest_hw.registers import ErrorCode
 from loopnest_sim.build import find_verilator, run_tool
-from tests.rtl.chips import QUICK, SEVERAL, Bits, Pair, on, simulator
+from tests.rtl.chips import QUICK, SEVERAL, TWO_PORTS, Bits, Pair, on, simulator
 from tests.rtl.test_errors import check_next, small_capacities
 
 ROWS = 60
@@ -30,7 +30,7 @@ def matrix(rng: np.random.Generator, columns: int, density: float) -> sp.csr_arr
     return sp.csr_array(array)
 
 
-@on(SEVERAL)
+@on(SEVERAL, TWO_PORTS)
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_they_share_the_rows(pair: Pair, name: str) -> None:
     """The bits of a chip with one PE, in clearly fewer cycles than one PE of the same kind."""
