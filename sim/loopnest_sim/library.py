@@ -20,6 +20,9 @@ OPTIONS = (
 )
 """Verilator's options."""
 
+TRACED = ("--trace-max-width", "0")
+"""Options for waves: registers of any width are recorded."""
+
 FLAGS = ("OPT_FAST=-Os", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 """The C++ compiler's options: for code that runs in every cycle, for the start, and for Verilator's
 library. Small code is faster: a chip's code exceeds the caches.
@@ -52,7 +55,7 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
     trace : str, optional
         ``fst`` or ``vcd`` for a library that can record waves.
     """
-    options = (*OPTIONS, *((f"--trace-{trace}",) if trace else ()))
+    options = (*OPTIONS, *((f"--trace-{trace}", *TRACED) if trace else ()))
     variables = (*FLAGS, FST_LIBRARIES) if trace == "fst" else FLAGS
     headers = (LZ4,) if trace == "fst" else ()
     version = find_verilator().version

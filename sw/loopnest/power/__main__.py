@@ -1,0 +1,145 @@
+"""Energy of a PE by unit and by event: ``make power LIBERTY=cells.lib``.
+
+Workloads run on the simulated chip; the values of the registers in a window of each run are
+replayed through the PE, mapped as by ``make timing``. It prints and writes what each part of the PE
+takes; with ``--fit``, also the energy of each event, which reports of runs use.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from loopnest_hw.config import PRESETS, NumberFormat, parse_overrides
+from loopnest_hw.export import pe_verilog
+from loopnest_hw.power.mapping import Mapped, map_design
+from loopnest_hw.power.memories import load_sram
+from loopnest_hw.power.parts import PARTS
+from loopnest_hw.power.replay import WORD_BITS
+from loopnest_hw.program import program
+from loopnest_hw.timing import DEFAULT_LIBERTY, TARGET_PERIOD_NS, read_liberty
+from loopnest_hw.yosys import find_yosys, run
+
+from .fit import Energies, error, fit
+from .measure import PIECE_WORDS, Measured, measure
+from .record import Settings, record
+from .workloads import IDLE, WORKLOADS, find
+
+WINDOW = 2048
+"""Cycles of a window."""
+
+TOP = "pe"
+
+
+@program
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    options = _parse(arguments)
+    console = Console()
+    try:
+        settings = Settings(options.preset, options.dtype, parse_overrides(options.set))
+        config = settings.config
+        if config.pes > 1:
+            raise ValueError(f"preset {options.preset!r}: expected one PE; figures are of each")
+        names = options.workloads or [IDLE, *(workload.name for workload in WORKLOADS)]
+        for name in names:
+            if name != IDLE:
+                find(name)
+        liberty = read_liberty(options.liberty)
+        options.output.mkdir(parents=True, exist_ok=True)
+        mapped = map_design(pe_verilog(config, TOP), TOP, liberty, options.output / "mapped")
+        windows = []
+        for name in names:
+            recorded = record(name, settings, options.cycles + 1, options.output)
+            windows.append(measure(recorded, mapped, options.period))
+            console.print(f"{name}: {windows[-1].total * 1e12 / windows[-1].cycles:.1f} pJ a cycle")
+    except (RuntimeError, ValueError, OSError) as failure:
+        print(f"power: {failure}", file=sys.stderr)
+        return 1
+    found = _figures(options, settings, mapped)
+    found["windows"] = [window.to_dict() for window in windows]
+    console.print(_table(windows, per_multiply=False), _table(windows, per_multiply=True))
+    if options.fit:
+        found["energies"] = _fit(console, windows)
+    file = options.output.with_suffix(".json")
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    console.print(f"{file}")
+    return 0
+
+
+def _figures(options: argparse.Namespace, settings: Settings, mapped: Mapped) -> dict[str, Any]:
+    """Return what was measured, and with what."""
+    library = mapped.library
+    yosys = run([find_yosys(), "--version"], Path.cwd()).split("(")[0].strip()
+    return {
+        "preset": settings.preset,
+        "dtype": settings.dtype,
+        "configuration": asdict(settings.config) | {"dtype": settings.dtype},
+        "library": library.name,
+        "voltage": library.voltage,
+        "period_ns": options.period,
+        "versions": {"yosys": yosys, "numpy": np.__version__},
+        "sources": [
+            f"logic: {library.name}, {library.voltage} V, registers of runs replayed through the "
+            f"mapped PE ({yosys}); not placed, without glitches and clock tree",
+            f"SRAM: {load_sram().source}",
+        ],
+    }
+
+
+def _table(windows: Sequence[Measured], *, per_multiply: bool) -> Table:
+    """Return the table of energies by part."""
+    of = "multiply" if per_multiply else "cycle"
+    table = Table(title=f"pJ a {of}", title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for part in (*PARTS, "total"):
+        table.add_column(part, justify="right")
+    for window in windows:
+        count = window.multiplies if per_multiply else window.cycles
+        if count:
+            parts = [float(window.parts[part].sum()) for part in PARTS]
+            values = [energy * 1e12 / count for energy in (*parts, window.total)]
+            table.add_row(window.name, *(f"{value:.2f}" for value in values))
+    return table
+
+
+def _fit(console: Console, windows: Sequence[Measured]) -> Energies:
+    """Fit the events' energies; print the error of each window."""
+    fitted = {IDLE, *(workload.name for workload in WORKLOADS if workload.fitted)}
+    energies = fit([window for window in windows if window.name in fitted])
+    for window in windows:
+        what = "fitted" if window.name in fitted else "check"
+        console.print(f"{window.name}: {error(energies, window):+.1%} ({what})")
+    return energies
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loopnest.power", description=__doc__)
+    parser.add_argument("--preset", choices=PRESETS, default="single")
+    parser.add_argument("--dtype", choices=[f.value for f in NumberFormat], default="bf16")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=NUMBER", help="override a parameter"
+    )
+    parser.add_argument("--liberty", type=Path, default=DEFAULT_LIBERTY)
+    parser.add_argument("--output", type=Path, default=Path("build/power"), help="folder")
+    parser.add_argument("--cycles", type=int, default=WINDOW, help="of each window")
+    parser.add_argument("--period", type=float, default=TARGET_PERIOD_NS, help="of the clock, ns")
+    parser.add_argument("--fit", action="store_true", help="fit the energy of each event")
+    parser.add_argument("workloads", nargs="*", help=f"{IDLE!r} and others by name; default all")
+    options = parser.parse_args(arguments)
+    piece = PIECE_WORDS * WORD_BITS
+    if options.cycles < piece or options.period <= 0:
+        parser.error(f"expected at least {piece} cycles, and a period above 0")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
