@@ -240,9 +240,7 @@ def _cell(group: Group, scales: _Scales, templates: dict[str, Group]) -> Cell:
     )
 
 
-def _energies(
-    pin: str, power: Group, scales: _Scales, templates: dict[str, Group]
-) -> list[Energy]:
+def _energies(pin: str, power: Group, scales: _Scales, templates: dict[str, Group]) -> list[Energy]:
     """Return the energies of an ``internal_power`` group."""
     both = power.first("power")
     rise, fall = power.first("rise_power") or both, power.first("fall_power") or both

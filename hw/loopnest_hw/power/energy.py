@@ -23,10 +23,8 @@ from .replay import (
     Words,
     clocked,
     cycle_mask,
-    data_words,
     enables,
     next_cycle,
-    state_words,
 )
 
 PARTS = ("logic", "clock", "leakage")
@@ -185,8 +183,10 @@ class _Sum:
                 for related in entry.related:
                     rise, fall = self._table(cells, entry, related)
                     means.append((rise + fall) / 2)
-                    caused = toggles if related == kind.clock else toggles & self._toggles(
-                        cells.pins[related]
+                    caused = (
+                        toggles
+                        if related == kind.clock
+                        else toggles & self._toggles(cells.pins[related])
                     )
                     caused = caused & _condition(kind, entry.when, after)
                     weights.append(np.bitwise_count(caused).sum(axis=1, dtype=np.int64))

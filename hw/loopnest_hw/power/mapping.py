@@ -43,8 +43,7 @@ def map_design(verilog: str, top: str, liberty: str, folder: Path) -> Mapped:
     """
     library = read_library(liberty)
     folder.mkdir(parents=True, exist_ok=True)
-    texts = [verilog, top, liberty, inspect.getsource(timing), inspect.getsource(memory_cells)]
-    key = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    key = _key(verilog, top, liberty)
     marker = folder / KEY
     if not marker.exists() or marker.read_text() != key:
         marker.unlink(missing_ok=True)
@@ -56,3 +55,9 @@ def map_design(verilog: str, top: str, liberty: str, folder: Path) -> Mapped:
     netlist = read_netlist(folder / "netlist.json", top, library)
     order = levels(netlist)
     return Mapped(library, netlist, order, Analysis(netlist, library, order))
+
+
+def _key(verilog: str, top: str, liberty: str) -> str:
+    """Return what a mapping depends on, as a hash."""
+    texts = [verilog, top, liberty, inspect.getsource(timing), inspect.getsource(memory_cells)]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -49,7 +49,9 @@ def load_sram() -> Sram:
     return Sram(data["source"], read, write)
 
 
-def accesses(memory: Memory, values: Words, cycles: int, piece_words: int) -> tuple[Numbers, Numbers]:
+def accesses(
+    memory: Memory, values: Words, cycles: int, piece_words: int
+) -> tuple[Numbers, Numbers]:
     """Return the words read and written in each piece of a window. A write of a part of a word
     counts as that part.
     """

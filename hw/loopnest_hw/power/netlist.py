@@ -81,9 +81,7 @@ class _Module:
     names: dict[int, list[str]] = field(default_factory=dict)
 
 
-def read_netlist(
-    path: Path, top: str, library: Library, *, all_names: bool = False
-) -> Netlist:
+def read_netlist(path: Path, top: str, library: Library, *, all_names: bool = False) -> Netlist:
     """Return the netlist of Yosys's ``write_json``, mapped to the library; with ``all_names``,
     names are kept of all nets.
 
@@ -104,9 +102,7 @@ def _bits(bits: list[Any]) -> list[int]:
     return [bit if isinstance(bit, int) else ONE if bit == "1" else ZERO for bit in bits]
 
 
-def _module(
-    name: str, module: dict[str, Any], library: Library, all_names: bool
-) -> _Module:
+def _module(name: str, module: dict[str, Any], library: Library, all_names: bool) -> _Module:
     """Read a module, its cells by kind."""
     ports = {port: (p["direction"], _bits(p["bits"])) for port, p in module["ports"].items()}
     found = _Module(2, ports)
@@ -124,7 +120,9 @@ def _module(
         elif kind in library.cells:
             rows[kind].append(pins)
             if library.cells[kind].is_flip_flop:
-                starts.update(bit for pin in library.cells[kind].outputs for bit in pins.get(pin, []))
+                starts.update(
+                    bit for pin in library.cells[kind].outputs for bit in pins.get(pin, [])
+                )
         elif kind.startswith("$"):
             raise ValueError(f"{name}, {cell}: {kind} is not mapped to the library")
         else:
@@ -166,17 +164,21 @@ class _Flattener:
         same = self._resolve()
         ports = {
             direction: {
-                name: same[numbers[bits]] for name, (kind, bits) in module.ports.items() if kind == direction
+                name: same[numbers[bits]]
+                for name, (kind, bits) in module.ports.items()
+                if kind == direction
             }
             for direction in ("input", "output")
         }
         cells = []
         for kind, parts in self._parts.items():
-            pins = {pin: np.concatenate([columns[pin] for columns, _ in parts]) for pin in parts[0][0]}
+            pins = {
+                pin: np.concatenate([columns[pin] for columns, _ in parts]) for pin in parts[0][0]
+            }
             pins = {pin: np.where(nets < 0, -1, same[nets]) for pin, nets in pins.items()}
             size = [len(next(iter(columns.values()))) for columns, _ in parts]
             units = np.repeat([unit for _, unit in parts], size)
-            for pin, nets in pins.items():
+            for nets in pins.values():
                 open_pins = np.nonzero(nets < 0)[0]
                 nets[open_pins] = self._next + np.arange(len(open_pins))
                 self._next += len(open_pins)

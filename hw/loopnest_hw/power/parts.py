@@ -1,7 +1,9 @@
 """The parts of a PE that energy is given for, and the units that belong to each."""
 
-from .energy import Window
+import numpy as np
+
 from .cells import Numbers
+from .energy import Window
 from .netlist import Netlist
 
 UNITS = {
@@ -26,12 +28,10 @@ def part_of(path: str) -> str:
 
 def by_part(netlist: Netlist, window: Window, memories: Numbers) -> dict[str, Numbers]:
     """Return the energy of each part in each piece of a window, in joules."""
-    pieces = memories.shape[1]
-    found = {part: memories[0] * 0 for part in PARTS}
+    found = {part: np.zeros(memories.shape[1]) for part in PARTS}
     for unit, path in enumerate(netlist.units):
         found[part_of(path)] += window.parts["logic"][unit]
     for part in ("clock", "leakage"):
         found[part] = window.parts[part].sum(axis=0)
     found["SRAM"] = memories.sum(axis=0)
-    assert all(len(energy) == pieces for energy in found.values())
     return found

@@ -56,8 +56,8 @@ def start(netlist: Netlist, order: list[Level], find: Find, words: int) -> Start
             state[cells.pins[pin][unknown[index]]] = True
     missing = starts[~known[starts] & ~state[starts]]
     if len(missing):
-        names = [_text(netlist, int(net)) for net in missing[:5]]
-        raise ValueError(f"{len(missing)} values were not recorded, such as {', '.join(names)}")
+        some = ", ".join(_text(netlist, int(net)) for net in missing[:5])
+        raise ValueError(f"{len(missing)} values were not recorded, such as {some}")
     evaluate(netlist, order, values)
     inferred = sum(len(places) for places in unknown.values())
     if inferred:
@@ -79,9 +79,7 @@ def _text(netlist: Netlist, net: int) -> str:
     return f"{netlist.units[unit]}/{name}"
 
 
-def _complete(
-    netlist: Netlist, values: Words, known: np.ndarray
-) -> dict[int, np.ndarray]:
+def _complete(netlist: Netlist, values: Words, known: np.ndarray) -> dict[int, np.ndarray]:
     """Give flip-flops' outputs without a name the values of the other output.
 
     Returns, by the number of the cells' kind, the flip-flops of which neither has one.
@@ -91,7 +89,7 @@ def _complete(
         if not cells.kind.is_flip_flop:
             continue
         state, inverse = cells.kind.state
-        outputs = {pin: function for pin, function in cells.kind.outputs.items()}
+        outputs = cells.kind.outputs
         has = {pin: known[cells.pins[pin]] for pin in outputs}
         for pin, function in outputs.items():
             for other, other_function in outputs.items():

@@ -24,7 +24,7 @@ def fit(windows: Sequence[Measured]) -> Energies:
     energies: dict[str, Numbers] = {
         part: np.concatenate([w.parts[part] for w in windows]) * 1e12 for part in windows[0].parts
     }
-    weight = 1 / sum(energies.values())
+    weight = 1 / np.sum(list(energies.values()), axis=0)
     found: Energies = {}
     for part, energy in energies.items():
         scale = np.maximum(counts.max(axis=0), 1)

@@ -93,9 +93,7 @@ def record(name: str, settings: Settings, cycles: int, folder: Path) -> Recorded
     return _recorded(name, file, length, multiplies)
 
 
-def _run(
-    name: str, settings: Settings, waves: tuple[Path, int, int]
-) -> tuple[Path, int, int, int]:
+def _run(name: str, settings: Settings, waves: tuple[Path, int, int]) -> tuple[Path, int, int, int]:
     """Run a workload; return the file, the first cycle, cycles and multiplies."""
     workload = find(name)
     operands = workload.operands(np.random.default_rng(SEED))

@@ -29,31 +29,39 @@ class Workload:
     fitted: bool = True
 
 
-def _sparse(
-    shape: tuple[int, int], density: float, generator: np.random.Generator
-) -> sp.csr_array:
+def _values(size: int, generator: np.random.Generator) -> np.ndarray:
+    """Return values of up to seven bits and a sign, which both number formats represent."""
+    return generator.integers(1, 100, size) * generator.choice([-1.0, 1.0], size)
+
+
+def _sparse(shape: tuple[int, int], density: float, generator: np.random.Generator) -> sp.csr_array:
     return sp.random_array(
         shape,
         density=density,
         format="csr",
         rng=generator,
-        data_sampler=lambda size: generator.integers(1, 100, size) * generator.choice([-1.0, 1.0], size),
+        data_sampler=lambda size: _values(size, generator),
     )
 
 
 def _dense(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    return generator.integers(1, 100, shape) * generator.choice([-1.0, 1.0], shape)
+    return _values(int(np.prod(shape)), generator).reshape(shape)
 
 
 def _vector(size: int, count: int, generator: np.random.Generator) -> sp.coo_array:
     places = np.sort(generator.choice(size, count, replace=False))
-    return sp.coo_array((_dense((count,), generator), (places,)), shape=(size,))
+    return sp.coo_array((_values(count, generator), (places,)), shape=(size,))
+
+
+def _band(size: int, generator: np.random.Generator) -> sp.csr_array:
+    """Return a matrix with nine diagonals."""
+    offsets = range(-4, 5)
+    diagonals = [_values(size - abs(offset), generator) for offset in offsets]
+    return sp.csr_array(sp.diags_array(diagonals, offsets=offsets))
 
 
 WORKLOADS = (
-    Workload(
-        "dense GEMM", MATMUL, lambda g: {"A": _dense((48, 48), g), "B": _dense((48, 48), g)}
-    ),
+    Workload("dense GEMM", MATMUL, lambda g: {"A": _dense((48, 48), g), "B": _dense((48, 48), g)}),
     Workload(
         "pruned layer",
         MATMUL,
@@ -98,9 +106,7 @@ WORKLOADS = (
         "SpMV of a band",
         "y[i] = A[i,j] * x[j]",
         lambda g: {
-            "A": sp.csr_array(
-                sp.diags_array([_dense((700 - abs(k),), g) for k in range(-4, 5)], offsets=range(-4, 5))
-            ),
+            "A": _band(700, g),
             "x": _dense((700,), g),
         },
         fitted=False,
@@ -134,7 +140,6 @@ WORKLOADS = (
         fitted=False,
     ),
 )
-"""The integers have up to seven bits, which bf16 represents; int8 takes them as they are."""
 
 
 def find(name: str) -> Workload:

@@ -6,7 +6,7 @@ mapped PE (`loopnest.power`).
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -136,19 +136,21 @@ def _notes(config: ChipConfig, chip: Mapping[str, Any]) -> list[str]:
     notes = ["not measured: control and dispatcher"]
     if config.pes > 1:
         notes.append(
-            f"{config.pes} PEs: each as the one that was measured; the cache is its memories by the "
-            f"table, without tags and crossbar"
+            f"{config.pes} PEs: each as the one that was measured; the cache is that of its data, "
+            "without tags and crossbar"
         )
+    measured = chip["configuration"]
     other = [
-        f"{f.name}={getattr(config, f.name)}"
-        for f in fields(config)
-        if f.name in chip["configuration"] and chip["configuration"][f.name] != getattr(config, f.name)
+        f"{name}={value}"
+        for name, value in asdict(config).items()
+        if name not in ("dtype", "pes") and measured.get(name, value) != value
     ]
     if chip["dtype"] != config.dtype.value:
         other.insert(0, config.dtype.value)
     if other:
-        measured = f"{chip['preset']}, {chip['dtype']}"
-        notes.append(f"figures of {measured}, not scaled for {', '.join(other)}")
+        notes.append(
+            f"figures of {chip['preset']}, {chip['dtype']}, not scaled for {', '.join(other)}"
+        )
     return notes
 
 

@@ -42,7 +42,9 @@ def _clocked() -> str:
         f'{edge}_constraint (scalar) {{ values ("0.05"); }} ' for edge in ("rise", "fall")
     )
     setup = f'timing () {{ related_pin : "CK"; timing_type : setup_rising; {limits}}}'
-    power = 'internal_power () { rise_power (scalar) { values ("2.0"); } fall_power (scalar) { values ("3.0"); } }'
+    energies = (("rise_power", 2.0), ("fall_power", 3.0))
+    tables = " ".join(f'{edge} (scalar) {{ values ("{fj}"); }}' for edge, fj in energies)
+    power = f"internal_power () {{ {tables} }}"
     clock = _input("CK", f"clock : true; {power}")
     output = _output("IQ", "CK", 1.5, "timing_type : rising_edge; ")
     state = '    ff (IQ, IQN) { clocked_on : "CK"; next_state : "D"; }\n'
@@ -60,7 +62,7 @@ def _gate() -> str:
 
 
 def library(*, gates: bool = False) -> str:
-    """Return the library: an inverter, a buffer, a NAND gate, a flip-flop and maybe a clock gate."""
+    """Return the library: inverter, buffer, NAND gate, flip-flop and maybe a clock gate."""
     return (
         "/* a comment */\nlibrary (small) {\n"
         "  delay_model : table_lookup;\n  nom_voltage : 1.1;\n"
@@ -70,7 +72,10 @@ def library(*, gates: bool = False) -> str:
         + "".join(
             f"  {kind}_threshold_pct_{edge} : {percent};\n"
             for kind, percent in (
-                ("input", 50), ("output", 50), ("slew_lower", 30), ("slew_upper", 70)
+                ("input", 50),
+                ("output", 50),
+                ("slew_lower", 30),
+                ("slew_upper", 70),
             )
             for edge in ("rise", "fall")
         )

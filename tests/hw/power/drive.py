@@ -7,9 +7,7 @@ from loopnest_hw.power.replay import Words, pack
 from loopnest_hw.power.start import start
 
 
-def toggling(
-    bits: int, cycles: int, activity: float, generator: np.random.Generator
-) -> np.ndarray:
+def toggling(bits: int, cycles: int, activity: float, generator: np.random.Generator) -> np.ndarray:
     """Return signals that are one half of the time and toggle with this probability in a cycle."""
     toggles = generator.random((bits, cycles)) < activity
     toggles[:, 0] = generator.random(bits) < 0.5
@@ -29,9 +27,7 @@ def replayed(mapped: Mapped, inputs: dict[str, Words], words: int) -> Words:
     return start(mapped.netlist, mapped.order, find, words).values
 
 
-def random_inputs(
-    mapped: Mapped, cycles: int, activity: float, seed: int = 1
-) -> dict[str, Words]:
+def random_inputs(mapped: Mapped, cycles: int, activity: float, seed: int = 1) -> dict[str, Words]:
     """Return words of all inputs but the clock; the reset is 0."""
     names = [name for name in mapped.netlist.inputs if name not in ("clk", "rst")]
     bits = toggling(len(names), cycles, activity, np.random.default_rng(seed))

@@ -82,8 +82,8 @@ def test_units(case: Case) -> None:
     replay.evaluate(case.flat, order, flat)
     expected = Analysis(case.flat, case.mapped.library, order).energy(flat, CYCLES - 1, 2.0)
     assert abs(window.total() / expected.total() - 1) < 0.01
-    units = {case.mapped.netlist.units[unit] for unit in np.nonzero(window.parts["logic"].sum(axis=1))[0]}
-    assert units == {"", "product"}
+    (units,) = np.nonzero(window.parts["logic"].sum(axis=1))
+    assert {case.mapped.netlist.units[unit] for unit in units} == {"", "product"}
     for part in ("clock", "leakage"):
         assert window.parts[part].sum() == pytest.approx(expected.parts[part].sum(), rel=0.01)
 
