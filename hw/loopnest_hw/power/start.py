@@ -5,13 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .netlist import ONE, Netlist, split_bit
-from .replay import Level, Words, clocked, data_words, enables, evaluate, start_nets
+from .netlist import ONE, Cells, Netlist, split_bit
+from .replay import (
+    Level,
+    Words,
+    clocked,
+    data_words,
+    enables,
+    evaluate,
+    pack,
+    start_nets,
+    state_words,
+)
 
 Find = Callable[[str, str, int], Words | None]
 """Takes a unit's path, a signal's name and a bit; returns the bit's value in each cycle."""
 
-ROUNDS = 64
+ROUNDS = 10
 """Rounds in which values that were not recorded must follow from those that were."""
 
 
@@ -117,12 +127,7 @@ def _infer(
                 cells.kind, {p: n[places] for p, n in cells.pins.items()}, cells.unit[places]
             )
             outputs = part.kind.outputs.items()
-            state = values[part.pins[next(iter(part.kind.outputs))]]
-            if part.kind.outputs[next(iter(part.kind.outputs))] == part.kind.state[1]:
-                state = ~state
-            clock = clocked(part, edges)
-            after = clock & data_words(part, values) | ~clock & state
-            new = _delayed(after, state)
+            state, new = state_words(part, values), _held(part, values, clocked(part, edges))
             changed |= bool((new != state).any())
             for pin, function in outputs:
                 values[part.pins[pin]] = ~new if function == part.kind.state[1] else new
@@ -131,10 +136,17 @@ def _infer(
         evaluate(netlist, order, values)
 
 
-def _delayed(after: Words, state: Words) -> Words:
-    """Return the values one cycle later; the first cycle keeps its value."""
-    one = np.uint64(1)
-    found = after << one
-    found[:, 1:] |= after[:, :-1] >> np.uint64(63)
-    found[:, 0] |= state[:, 0] & one
-    return found
+def _held(part: Cells, values: Words, clock: Words) -> Words:
+    """Return the states of flip-flops: after each clock edge the data before it, held until the
+    next. Before the first edge the state is not known, and 0.
+    """
+    bits = [
+        np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
+        for words in (data_words(part, values), np.ascontiguousarray(clock))
+    ]
+    cycles = np.arange(bits[0].shape[1])
+    last = np.maximum.accumulate(np.where(bits[1] == 1, cycles, -1), axis=1)
+    loaded = np.take_along_axis(bits[0], np.maximum(last, 0), axis=1) & (last >= 0)
+    state = np.zeros_like(loaded)
+    state[:, 1:] = loaded[:, :-1]
+    return pack(state)

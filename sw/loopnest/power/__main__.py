@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from loopnest_hw.config import PRESETS, NumberFormat, parse_overrides
-from loopnest_hw.export import pe_verilog
 from loopnest_hw.power.mapping import Mapped, map_design
 from loopnest_hw.power.memories import load_sram
 from loopnest_hw.power.parts import PARTS
@@ -30,13 +29,11 @@ from loopnest_hw.yosys import find_yosys, run
 
 from .fit import Energies, error, fit
 from .measure import PIECE_WORDS, Measured, measure
-from .record import Settings, record
+from .record import TOP, Recorder, Settings
 from .workloads import IDLE, WORKLOADS, find
 
 WINDOW = 2048
 """Cycles of a window."""
-
-TOP = "pe"
 
 
 @program
@@ -55,12 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 find(name)
         liberty = read_liberty(options.liberty)
         options.output.mkdir(parents=True, exist_ok=True)
-        mapped = map_design(pe_verilog(config, TOP), TOP, liberty, options.output / "mapped")
+        recorder = Recorder(settings, options.output)
+        mapped = map_design(recorder.pe_verilog, TOP, liberty, options.output / "mapped")
         windows = []
         for name in names:
-            recorded = record(name, settings, options.cycles + 1, options.output)
-            windows.append(measure(recorded, mapped, options.period))
-            console.print(f"{name}: {windows[-1].total * 1e12 / windows[-1].cycles:.1f} pJ a cycle")
+            window = measure(recorder.record(name, options.cycles), mapped, options.period)
+            windows.append(window)
+            rate = window.total * 1e12 / window.cycles
+            note = f"{window.wrong:.4%} of the registers' values wrong"
+            console.print(f"{name}: {window.cycles:,} cycles, {rate:.1f} pJ a cycle; {note}")
     except (RuntimeError, ValueError, OSError) as failure:
         print(f"power: {failure}", file=sys.stderr)
         return 1

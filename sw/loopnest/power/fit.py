@@ -32,7 +32,7 @@ def fit(windows: Sequence[Measured]) -> Energies:
         found[part] = {
             name: round(float(pj), 4)
             for name, pj in zip(EVENTS, solution / scale, strict=True)
-            if pj > 0
+            if pj >= 0.001
         }
     return found
 
@@ -41,4 +41,4 @@ def error(energies: Mapping[str, Mapping[str, float]], window: Measured) -> floa
     """Return the relative error of a window's total energy by its events."""
     counts = {name: float(window.events[name].sum()) for name in EVENTS}
     total = sum(event_energy(energies[part], counts) for part in energies)
-    return total / window.total - 1
+    return total * 1e-12 / window.total - 1

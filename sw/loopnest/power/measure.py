@@ -18,6 +18,9 @@ from .record import Recorded
 PIECE_WORDS = 4
 """Words of 64 cycles in a piece, whose energy the fit takes as one equation."""
 
+WRONG = 1e-3
+"""Share of the registers' values that may be wrong."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -31,12 +34,19 @@ class Measured:
         Energy of each part by piece, in joules.
     events : mapping of str to array
         The counters' increase by piece.
+    inferred : int
+        Registers that were not recorded, and follow from the others.
+    wrong : float
+        Of the values of all registers in all cycles, the share that does not follow from the cycle
+        before: registers whose state before the window is not known.
     """
 
     name: str
     cycles: int
     parts: Mapping[str, Numbers]
     events: Mapping[str, Numbers]
+    inferred: int = 0
+    wrong: float = 0.0
 
     @property
     def total(self) -> float:
@@ -61,6 +71,8 @@ class Measured:
                 if self.multiplies
                 else None
             ),
+            "inferred_registers": self.inferred,
+            "wrong_register_values": self.wrong,
             "counters": {name: int(counts.sum()) for name, counts in self.events.items()},
         }
 
@@ -71,25 +83,29 @@ def measure(recorded: Recorded, mapped: Mapped, period_ns: float) -> Measured:
     Raises
     ------
     ValueError
-        If the replay is wrong: a register's recorded value does not follow from the cycle before.
+        If the replay is wrong: of too many registers, the recorded value does not follow from the
+        cycle before.
     """
-    recording = recorded.recording
+    recording, netlist = recorded.recording, mapped.netlist
+    started = start(netlist, mapped.order, recorded.find, recording.words)
+    values = started.values[:, recorded.warm // WORD_BITS :]
+    recorded_cycles = recording.cycles - recorded.warm
     # the last recorded cycle ends the window's last one
-    cycles = recording.cycles - 1
-    started = start(mapped.netlist, mapped.order, recorded.find, recording.words)
-    values = started.values
-    wrong = list(mismatches(mapped.netlist, values, recording.cycles))
-    if wrong:
-        net, count = max(wrong, key=lambda entry: entry[1])
-        unit, signal = mapped.netlist.names.get(net, [(0, "without a name")])[0]
-        where = f"{mapped.netlist.units[unit]}/{signal}"
+    cycles = recorded_cycles - 1
+    wrong = dict(mismatches(netlist, values, recorded_cycles))
+    registers = sum(len(cells.unit) for cells in netlist.cells if cells.kind.is_flip_flop)
+    share = sum(wrong.values()) / (registers * cycles)
+    if share > WRONG:
+        net = max(wrong, key=lambda net: wrong[net])
+        unit, signal = netlist.names.get(net, [(0, "without a name")])[0]
         raise ValueError(
             f"{recorded.name}: {len(wrong)} registers do not follow from the cycle before, such as "
-            f"{where} in {count} cycles"
+            f"{netlist.units[unit]}/{signal} in {wrong[net]} cycles"
         )
     window = mapped.analysis.energy(values, cycles, period_ns, PIECE_WORDS)
-    memories = memory_energy(mapped.netlist, values, cycles, PIECE_WORDS)
+    memories = memory_energy(netlist, values, cycles, PIECE_WORDS)
     piece = PIECE_WORDS * WORD_BITS
     limits = [*range(0, cycles, piece), cycles]
     events = {name: np.diff(total).astype(float) for name, total in recorded.totals(limits).items()}
-    return Measured(recorded.name, cycles, by_part(mapped.netlist, window, memories), events)
+    parts = by_part(netlist, window, memories)
+    return Measured(recorded.name, cycles, parts, events, started.inferred, share)
