@@ -81,8 +81,8 @@ timing: $(READY) ## estimate area and clock of the PE with OpenSTA (LIBERTY=cell
 	$(BIN)/python -m loopnest_hw.timing --preset $(PRESET) --dtype $(DTYPE)$(if $(LIBERTY), --liberty $(LIBERTY))
 
 power: $(READY) ## measure the energy of the PE by replaying runs (LIBERTY=cells.lib PRESET= DTYPE= WORKLOADS=)
-	$(BIN)/python -m loopnest.power --preset $(PRESET) --dtype $(DTYPE) --output $(OUT)/power --fit \
-	    $(if $(LIBERTY),--liberty $(LIBERTY)) $(WORKLOADS)
+	$(BIN)/python -m loopnest.power --preset $(PRESET) --dtype $(DTYPE) --output $(OUT)/power \
+	    $(if $(LIBERTY),--liberty $(LIBERTY)) $(or $(WORKLOADS),--fit)
 
 # the smallest preset, which the open tools' largest FPGA has room for
 fpga: PRESET = tiny

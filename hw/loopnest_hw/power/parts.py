@@ -26,6 +26,14 @@ def part_of(path: str) -> str:
     return next(part for part, starts in UNITS.items() if path.startswith(starts))
 
 
+def clock_by_part(netlist: Netlist, window: Window) -> dict[str, float]:
+    """Return the energy of the clock in each part of the logic, in joules."""
+    found = dict.fromkeys(UNITS, 0.0)
+    for unit, path in enumerate(netlist.units):
+        found[part_of(path)] += float(window.parts["clock"][unit].sum())
+    return found
+
+
 def by_part(netlist: Netlist, window: Window, memories: Numbers) -> dict[str, Numbers]:
     """Return the energy of each part in each piece of a window, in joules."""
     found = {part: np.zeros(memories.shape[1]) for part in PARTS}

@@ -8,7 +8,7 @@ takes; with ``--fit``, also the energy of each event, which reports of runs use.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,13 @@ from loopnest_hw.program import program
 from loopnest_hw.timing import DEFAULT_LIBERTY, TARGET_PERIOD_NS, read_liberty
 from loopnest_hw.yosys import find_yosys, run
 
-from .fit import Energies, error, fit
+from ..report import energy
+from .fit import error, fit
 from .measure import PIECE_WORDS, Measured, measure
 from .record import TOP, Recorder, Settings
 from .workloads import IDLE, WORKLOADS, find
+
+FIGURES = Path(energy.__file__).with_name("energy.json")
 
 WINDOW = 2048
 """Cycles of a window."""
@@ -68,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found["windows"] = [window.to_dict() for window in windows]
     console.print(_table(windows, per_multiply=False), _table(windows, per_multiply=True))
     if options.fit:
-        found["energies"] = _fit(console, windows)
+        found |= _fit(console, windows)
+        if options.publish:
+            publish(found, FIGURES)
     file = options.output.with_suffix(".json")
     file.write_text(json.dumps(found, indent=1) + "\n")
     console.print(f"{file}")
@@ -111,14 +116,28 @@ def _table(windows: Sequence[Measured], *, per_multiply: bool) -> Table:
     return table
 
 
-def _fit(console: Console, windows: Sequence[Measured]) -> Energies:
-    """Fit the events' energies; print the error of each window."""
-    fitted = {IDLE, *(workload.name for workload in WORKLOADS if workload.fitted)}
+def publish(found: Mapping[str, Any], file: Path) -> None:
+    """Put a chip's energies into the file that reports read, in place of those of its preset."""
+    chips = json.loads(file.read_text())["chips"]
+    key = found["preset"], found["dtype"]
+    chips = [chip for chip in chips if (chip["preset"], chip["dtype"]) != key]
+    chips.append({name: value for name, value in found.items() if name != "windows"})
+    file.write_text(json.dumps({"chips": chips}, indent=1) + "\n")
+
+
+def _fit(console: Console, windows: Sequence[Measured]) -> dict[str, Any]:
+    """Fit the events' energies; print the error of each window, and return both.
+
+    An idle chip's PE is in reset, as it is in no cycle of a run.
+    """
+    fitted = {workload.name for workload in WORKLOADS if workload.fitted}
     energies = fit([window for window in windows if window.name in fitted])
-    for window in windows:
-        what = "fitted" if window.name in fitted else "check"
-        console.print(f"{window.name}: {error(energies, window):+.1%} ({what})")
-    return energies
+    errors = {w.name: round(error(energies, w), 4) for w in windows if w.name != IDLE}
+    for name, share in errors.items():
+        console.print(f"{name}: {share:+.1%} ({'fitted' if name in fitted else 'check'})")
+    fits = {name: share for name, share in errors.items() if name in fitted}
+    checks = {name: share for name, share in errors.items() if name not in fitted}
+    return {"energies": energies, "errors_of_fit": fits, "errors_of_checks": checks}
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -133,8 +152,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cycles", type=int, default=WINDOW, help="of each window")
     parser.add_argument("--period", type=float, default=TARGET_PERIOD_NS, help="of the clock, ns")
     parser.add_argument("--fit", action="store_true", help="fit the energy of each event")
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help=f"with --fit, put them into {FIGURES.name} of reports",
+    )
     parser.add_argument("workloads", nargs="*", help=f"{IDLE!r} and others by name; default all")
     options = parser.parse_args(arguments)
+    if options.fit and options.workloads:
+        parser.error("--fit: expected all workloads")
+    if options.publish and not options.fit:
+        parser.error("--publish: expected --fit")
     piece = PIECE_WORDS * WORD_BITS
     if options.cycles < piece or options.period <= 0:
         parser.error(f"expected at least {piece} cycles, and a period above 0")

@@ -1,7 +1,7 @@
 """Replays a recorded window through the mapped PE: energy and counters of its pieces."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from loopnest_hw.power.cells import Numbers
 from loopnest_hw.power.mapping import Mapped
 from loopnest_hw.power.memories import memory_energy
-from loopnest_hw.power.parts import by_part
+from loopnest_hw.power.parts import by_part, clock_by_part
 from loopnest_hw.power.replay import WORD_BITS, mismatches
 from loopnest_hw.power.start import start
 
@@ -34,6 +34,8 @@ class Measured:
         Energy of each part by piece, in joules.
     events : mapping of str to array
         The counters' increase by piece.
+    clocks : mapping of str to float
+        Energy of the clock in each part of the logic, in joules.
     inferred : int
         Registers that were not recorded, and follow from the others.
     wrong : float
@@ -45,6 +47,7 @@ class Measured:
     cycles: int
     parts: Mapping[str, Numbers]
     events: Mapping[str, Numbers]
+    clocks: Mapping[str, float] = field(default_factory=dict)
     inferred: int = 0
     wrong: float = 0.0
 
@@ -66,6 +69,9 @@ class Measured:
             "cycles": self.cycles,
             "multiplies": self.multiplies,
             "pj_per_cycle": {part: pj / self.cycles for part, pj in sums.items()},
+            "clock_pj_per_cycle": {
+                part: energy * 1e12 / self.cycles for part, energy in self.clocks.items()
+            },
             "pj_per_multiply": (
                 {part: pj / self.multiplies for part, pj in sums.items()}
                 if self.multiplies
@@ -108,4 +114,5 @@ def measure(recorded: Recorded, mapped: Mapped, period_ns: float) -> Measured:
     limits = [*range(0, cycles, piece), cycles]
     events = {name: np.diff(total).astype(float) for name, total in recorded.totals(limits).items()}
     parts = by_part(netlist, window, memories)
-    return Measured(recorded.name, cycles, parts, events, started.inferred, share)
+    clocks = clock_by_part(netlist, window)
+    return Measured(recorded.name, cycles, parts, events, clocks, started.inferred, share)
