@@ -35,6 +35,8 @@ from .workloads import IDLE, WORKLOADS, find
 
 FIGURES = Path(energy.__file__).with_name("energy.json")
 
+TABLE_WIDTH = 140
+
 WINDOW = 2048
 """Cycles of a window."""
 
@@ -43,7 +45,7 @@ WINDOW = 2048
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = _parse(arguments)
-    console = Console()
+    console = Console(width=max(Console().width, TABLE_WIDTH))
     try:
         settings = Settings(options.preset, options.dtype, parse_overrides(options.set))
         config = settings.config
@@ -106,13 +108,13 @@ def _table(windows: Sequence[Measured], *, per_multiply: bool) -> Table:
     table = Table(title=f"pJ a {of}", title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for part in (*PARTS, "total"):
-        table.add_column(part, justify="right")
+        table.add_column(part, justify="right", no_wrap=True)
     for window in windows:
         count = window.multiplies if per_multiply else window.cycles
         if count:
             parts = [float(window.parts[part].sum()) for part in PARTS]
             values = [energy * 1e12 / count for energy in (*parts, window.total)]
-            table.add_row(window.name, *(f"{value:.2f}" for value in values))
+            table.add_row(window.name, *(f"{value:.1f}" for value in values))
     return table
 
 

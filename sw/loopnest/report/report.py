@@ -273,10 +273,15 @@ class RunReport:
 
 def _energy_text(energy: RunEnergy) -> str:
     """Return the energy in uJ, and in pJ of a multiply."""
-    text = f"{energy.total * 1e6:,.3g} uJ"
+    text = f"{_digits(energy.total * 1e6)} uJ"
     if energy.per_multiply is not None:
-        text += f", {energy.per_multiply:,.3g} pJ a multiply"
+        text += f", {_digits(energy.per_multiply)} pJ a multiply"
     return text
+
+
+def _digits(value: float) -> str:
+    """Return a number with three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def make_report(
