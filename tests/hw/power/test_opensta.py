@@ -62,4 +62,4 @@ def test_power(unit: wiring.Component, activity: float, tmp_path: Path) -> None:
     power = (window.total() - clock_loads) / ((CYCLES - 1) * PERIOD_NS * 1e-9)
     expected = opensta(tmp_path, activity)
     print(f"{power * 1e6:.3f} uW, OpenSTA {expected * 1e6:.3f} uW")
-    assert abs(power / expected - 1) < 0.10
+    assert abs(power / expected - 1) < 0.02

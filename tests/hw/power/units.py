@@ -53,20 +53,21 @@ class Multiplier(wiring.Component):
         with m.If(self.load):
             m.d.sync += [a.eq(self.a), b.eq(self.b)]
         m.d.comb += [product.a.eq(a), product.b.eq(b)]
-        m.d.sync += self.o.eq(product.o ^ product.a)
+        m.d.sync += self.o.eq(product.o ^ product.same)
         return m
 
 
 class Product(wiring.Component):
-    """A product of two numbers."""
+    """A product of two numbers, and one of them as it is."""
 
     a: In(6)
     b: In(6)
     o: Out(12)
+    same: Out(6)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.d.comb += self.o.eq(self.a * self.b)
+        m.d.comb += [self.o.eq(self.a * self.b), self.same.eq(self.a)]
         return m
 
 
