@@ -53,9 +53,9 @@ def test_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     found = report.energy
     assert found is not None
     assert found.parts == pytest.approx(
-        {"lanes": 2000e-12, "clock": 101_000e-12, "DRAM": 15 * 256 * 3.9e-12}
+        {"lanes": 2000e-12, "clock": 101_000e-12, "DRAM": 15 * 256 * 3.9e-12}, rel=1e-6, abs=0
     )
-    assert found.total == pytest.approx(sum(found.parts.values()))
+    assert found.total == pytest.approx(sum(found.parts.values()), rel=1e-6, abs=0)
     assert found.per_multiply == pytest.approx(found.total * 1e12 / 400)
     assert found.sources[0] == "measured"
     assert any("HBM2: 3.9 pJ a bit: O'Connor" in source for source in found.sources)
@@ -72,7 +72,7 @@ def test_dram(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, (pj, source) in DRAM.items():
         found = report.energy_with(name)
         assert found is not None
-        assert found.parts["DRAM"] == pytest.approx(256 * pj * 1e-12)
+        assert found.parts["DRAM"] == pytest.approx(256 * pj * 1e-12, rel=1e-6, abs=0)
         assert source in found.sources[-1]
         assert found.per_multiply is None
     with pytest.raises(ValueError, match=r"dram 'SRAM': expected one of HBM2"):
@@ -84,7 +84,7 @@ def test_other_chips(monkeypatch: pytest.MonkeyPatch) -> None:
     figures(monkeypatch, clock={"cycles": 1.0})
     found = counted("small", cycles=1000, fetch_busy=7, lines_read=3).energy
     assert found is not None
-    assert found.parts["clock"] == pytest.approx(4000e-12)
+    assert found.parts["clock"] == pytest.approx(4000e-12, rel=1e-6, abs=0)
     assert found.parts["cache"] > 0
     assert any(source.startswith("4 PEs") for source in found.sources)
     tiny = counted("tiny", cycles=1000).energy

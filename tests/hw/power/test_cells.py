@@ -34,13 +34,13 @@ def test_library() -> None:
     assert found.name == "small" and found.voltage == 1.1
     assert set(found.cells) == {"INV", "BUF", "NAND2", "DFF", "GATE"}
     nand = found.cells["NAND2"]
-    assert nand.inputs == pytest.approx({"A": 1.5e-15, "B": 1.5e-15})
+    assert nand.inputs == pytest.approx({"A": 1.5e-15, "B": 1.5e-15}, rel=1e-6, abs=0)
     assert nand.outputs == {"Y": "(!(A B))"}
-    assert nand.leakage == pytest.approx(15e-9)
+    assert nand.leakage == pytest.approx(15e-9, rel=1e-6, abs=0)
     assert [entry.related for entry in nand.energies] == [("A",), ("B",)]
     # 0.6 fJ, by slew (ns) and load (fF)
     energy = nand.energies[0].rise.at(np.array([0.1]), np.array([10e-15]))
-    assert energy == pytest.approx(0.6e-15 * 1.25, rel=1e-4)
+    assert energy == pytest.approx(0.6e-15 * 1.25, rel=1e-4, abs=0)
     flip_flop, gate = found.cells["DFF"], found.cells["GATE"]
     assert flip_flop.is_flip_flop and not flip_flop.is_gate
     assert (flip_flop.clock, flip_flop.data, flip_flop.state) == ("CK", "D", ("IQ", "IQN"))

@@ -74,6 +74,8 @@ def test_units(case: Case) -> None:
     whole = start(case.mapped.netlist, case.mapped.order, find, case.words)
     assert whole.inferred == 12  # the registers of the factors; the others are outputs
     # before the factors are first loaded, the inferred registers may differ
+    wrong = dict(mismatches(case.mapped.netlist, whole.values, CYCLES))
+    assert max(wrong.values(), default=0) < 10
     window = case.mapped.analysis.energy(whole.values, CYCLES - 1, 2.0)
     flat = np.zeros((case.flat.nets, case.words), np.uint64)
     for net, words in case.nets.items():
@@ -85,7 +87,8 @@ def test_units(case: Case) -> None:
     (units,) = np.nonzero(window.parts["logic"].sum(axis=1))
     assert {case.mapped.netlist.units[unit] for unit in units} == {"", "product"}
     for part in ("clock", "leakage"):
-        assert window.parts[part].sum() == pytest.approx(expected.parts[part].sum(), rel=0.01)
+        ratio = window.parts[part].sum() / expected.parts[part].sum()
+        assert ratio == pytest.approx(1, rel=0.01)
 
 
 def test_pieces(case: Case) -> None:
