@@ -75,7 +75,10 @@ def test_dram(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.parts["DRAM"] == pytest.approx(256 * pj * 1e-12, rel=1e-6, abs=0)
         assert source in found.sources[-1]
         assert found.per_multiply is None
-    with pytest.raises(ValueError, match=r"dram 'SRAM': expected one of HBM2"):
+    given = report.energy_with(40.0)
+    assert given is not None and given.sources[-1] == "DRAM: 40.0 pJ a bit: as given"
+    assert given.parts["DRAM"] == pytest.approx(256 * 40e-12, rel=1e-6, abs=0)
+    with pytest.raises(ValueError, match=r"dram 'SRAM': expected pJ a bit, or one of HBM2"):
         report.energy_with("SRAM")
 
 

@@ -33,9 +33,7 @@ EVENTS = (
 
 DRAM = {
     "HBM2": (3.9, "O'Connor et al., Fine-Grained DRAM, MICRO 2017"),
-    "GDDR5": (14.0, "O'Connor et al., Fine-Grained DRAM, MICRO 2017"),
-    "LPDDR2": (40.0, "Malladi et al., Towards Energy-Proportional Datacenter Memory, ISCA 2012"),
-    "DDR3": (70.0, "Malladi et al., Towards Energy-Proportional Datacenter Memory, ISCA 2012"),
+    "DDR": (30.0, "Horowitz, ISSCC 2014: 1.3 to 2.6 nJ for 64 bits"),
 }
 """Memories: pJ for each bit that is read or written, and the source."""
 
@@ -92,16 +90,19 @@ def event_energy(energies: Mapping[str, float], counts: Mapping[str, float]) -> 
     return sum(pj * counts[event] for event, pj in energies.items())
 
 
-def run_energy(runs: Sequence[Run], dram: str = DEFAULT_DRAM) -> RunEnergy | None:
+def run_energy(runs: Sequence[Run], dram: str | float = DEFAULT_DRAM) -> RunEnergy | None:
     """Return the energy of a run's kernels; None if their cycles were not counted.
+
+    ``dram`` is a name of `DRAM`, or pJ a bit.
 
     Raises
     ------
     ValueError
         For an unknown DRAM.
     """
-    if dram not in DRAM:
-        raise ValueError(f"dram {dram!r}: expected one of {', '.join(DRAM)}")
+    if isinstance(dram, str) and dram not in DRAM:
+        raise ValueError(f"dram {dram!r}: expected pJ a bit, or one of {', '.join(DRAM)}")
+    pj, source = DRAM[dram] if isinstance(dram, str) else (dram, "as given")
     if any("cycles" not in run.counters.values for run in runs):
         return None
     parts: dict[str, float] = {}
@@ -117,10 +118,9 @@ def run_energy(runs: Sequence[Run], dram: str = DEFAULT_DRAM) -> RunEnergy | Non
             parts["cache"] = parts.get("cache", 0.0) + _cache_energy(run.config, counts)
         lines = run.counters.values["lines_read"] + run.counters.values["lines_written"]
         bits = 8 * LINE_BYTES * lines
-        parts["DRAM"] = parts.get("DRAM", 0.0) + bits * DRAM[dram][0] * 1e-12
+        parts["DRAM"] = parts.get("DRAM", 0.0) + bits * pj * 1e-12
         notes += [*chip["sources"], *_notes(run.config, chip)]
-    pj, source = DRAM[dram]
-    notes.append(f"{dram}: {pj} pJ a bit: {source}")
+    notes.append(f"{dram if isinstance(dram, str) else 'DRAM'}: {pj} pJ a bit: {source}")
     multiplies = sum(run.counters.values["multiplies"] for run in runs)
     return RunEnergy(parts, multiplies, tuple(dict.fromkeys(notes)))
 

@@ -141,8 +141,8 @@ class RunReport:
         """The energy of the chip and of its memory, HBM2; None without cycles."""
         return self.energy_with(DEFAULT_DRAM)
 
-    def energy_with(self, dram: str) -> RunEnergy | None:
-        """Return the energy with another memory (`energy.DRAM`): ``"LPDDR2"``, for example.
+    def energy_with(self, dram: str | float) -> RunEnergy | None:
+        """Return the energy with another memory: a name of `energy.DRAM`, or its pJ a bit.
 
         Raises
         ------
