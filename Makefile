@@ -3,6 +3,8 @@
 PRESET ?= single
 DTYPE ?= bf16
 LIBERTY ?=
+# names of workloads of `make power`, in quotes; all of them if empty
+WORKLOADS ?=
 # ECP5 device of `make fpga`
 DEVICE ?= 85k
 # folder with *.mtx.gz files, and more arguments of `make bench`
@@ -34,7 +36,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim driver models test coverage mutate fuzz bench verilog diagrams lint timing fpga waves clean
+.PHONY: help sim driver models test coverage mutate fuzz bench verilog diagrams lint timing power fpga waves clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +79,10 @@ lint: $(READY) ## check style and types
 
 timing: $(READY) ## estimate area and clock of the PE with OpenSTA (LIBERTY=cells.lib PRESET= DTYPE=)
 	$(BIN)/python -m loopnest_hw.timing --preset $(PRESET) --dtype $(DTYPE)$(if $(LIBERTY), --liberty $(LIBERTY))
+
+power: $(READY) ## measure the energy of the PE by replaying runs (LIBERTY=cells.lib PRESET= DTYPE= WORKLOADS=)
+	$(BIN)/python -m loopnest.power --preset $(PRESET) --dtype $(DTYPE) --output $(OUT)/power \
+	    $(if $(LIBERTY),--liberty $(LIBERTY)) $(or $(WORKLOADS),--fit)
 
 # the smallest preset, which the open tools' largest FPGA has room for
 fpga: PRESET = tiny

@@ -142,11 +142,11 @@ def clock_gates(library: str) -> str:
     return f"clockgate -liberty cells.lib -min_net_size {GATED_FLIP_FLOPS}; "
 
 
-def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
+def synthesize(verilog: Path, top: str, folder: Path, *, json_netlist: bool = False) -> list[Area]:
     """Map a design to the library ``cells.lib`` in `folder`.
 
-    Writes ``netlist.v`` and ``memories.lib``; returns the area of every unit, the top first, below
-    it by hierarchy.
+    Writes ``netlist.v`` and ``memories.lib``, and ``netlist.json`` if asked for; returns the area
+    of every unit, the top first, below it by hierarchy.
     """
     yosys = find_yosys()
     library = (folder / "cells.lib").read_text(errors="replace")
@@ -192,6 +192,7 @@ def synthesize(verilog: Path, top: str, folder: Path) -> list[Area]:
         "setundef -zero; splitnets -ports; opt_clean -purge; "
         "tee -q -o area.json stat -json; "
         "write_verilog -noattr -noexpr -nohex -nodec netlist.v"
+        f"{'; write_json netlist.json' if json_netlist else ''}"
     )
     run([yosys, "-q", "-p", script], folder)
     statistics = json.loads((folder / "area.json").read_text())

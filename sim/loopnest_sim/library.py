@@ -32,6 +32,9 @@ OPTIONS = (
 PROGRAM = ("--exe", "-LDFLAGS", "-shared -Wl,-Bsymbolic -pthread")
 """Further options for what is linked."""
 
+TRACED = ("--trace-max-width", "0")
+"""Options for waves: registers of any width are recorded."""
+
 FLAGS = ("OPT_FAST=-Os", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 """The C++ compiler's options: for code that runs in every cycle, for the start, and for Verilator's
 library. Small code is faster: a chip's code exceeds the caches.
@@ -67,7 +70,7 @@ def build_simulator(verilog_text: str, *, top: str, trace: str | None = None) ->
     """
     module = shared_module(verilog_text, top)
     parts = split(verilog_text, module) if module and not trace else None
-    options = (*OPTIONS, *PROGRAM, *((f"--trace-{trace}",) if trace else ()))
+    options = (*OPTIONS, *PROGRAM, *((f"--trace-{trace}", *TRACED) if trace else ()))
     options += ("-CFLAGS", f"-DMEMORY_PORTS={memory_ports(verilog_text, top)}")
     included = [MEMORY]
     if parts:

@@ -19,6 +19,7 @@ from ..kernel.backends import Counters
 from ..kernel.lower import Kernel
 from ..lazy import lazy
 from .bottleneck import Bottleneck, Run, expected_bottleneck, find_bottleneck
+from .energy import DEFAULT_DRAM, RunEnergy, run_energy
 from .plain import plain
 from .plot import draw
 from .timeline import Timeline, make_timeline, per_pe
@@ -133,6 +134,21 @@ class RunReport:
         return expected_bottleneck(self._runs)
 
     @lazy
+    def energy(self) -> RunEnergy | None:
+        """The energy of the chip and of its memory, HBM2; None without cycles."""
+        return self.energy_with(DEFAULT_DRAM)
+
+    def energy_with(self, dram: str | float) -> RunEnergy | None:
+        """Return the energy with another memory: a name of `energy.DRAM`, or its pJ a bit.
+
+        Raises
+        ------
+        ValueError
+            For an unknown one.
+        """
+        return run_energy(self._runs, dram)
+
+    @lazy
     def timelines(self) -> tuple[Timeline, ...]:
         """The counters of each kernel over the course of its run; empty without cycles."""
         found = [make_timeline(run.counters, run.pes) for run in self._runs]
@@ -149,6 +165,7 @@ class RunReport:
         found = own | {name: getattr(self, name) for name in derived}
         found["bottleneck"] = None if self.bottleneck is None else self.bottleneck.to_dict()
         found["expected_bottleneck"] = self.expected_bottleneck.to_dict()
+        found["energy"] = None if self.energy is None else self.energy.to_dict()
         found["kernels"] = [
             {
                 "statement": str(run.kernel.plan.statement),
@@ -241,9 +258,27 @@ class RunReport:
         for stage, states in self.stalls.items():
             text = ", ".join(f"{states[state]:,} {state}" for state in STATES)
             table.add_row(f"{stage} stage", text)
+        if self.energy is not None:
+            table.add_row("energy", _energy_text(self.energy))
+            parts = sorted(self.energy.parts.items(), key=lambda part: -part[1])
+            shares = [f"{part} {joules / self.energy.total:.0%}" for part, joules in parts[:4]]
+            table.add_row("of which", ", ".join(shares))
         for note in self.stored:
             table.add_row(*note.split(": ", 1))
         return table
+
+
+def _energy_text(energy: RunEnergy) -> str:
+    """Return the energy in uJ, and in pJ of a multiply."""
+    text = f"{_digits(energy.total * 1e6)} uJ"
+    if energy.per_multiply is not None:
+        text += f", {_digits(energy.per_multiply)} pJ a multiply"
+    return text
+
+
+def _digits(value: float) -> str:
+    """Return a number with three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def make_report(

@@ -1,0 +1,1 @@
+"""Power of a mapped netlist from the values of its registers."""

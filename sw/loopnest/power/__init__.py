@@ -1,0 +1,1 @@
+"""Energy of runs, measured by replaying their registers through the mapped netlist."""
