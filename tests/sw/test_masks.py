@@ -1,12 +1,14 @@
 """Masks: results are kept where a tensor has an entry, or where it has none."""
 
 import itertools
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Tensor
+from loopnest.expression.split import OneKernelError
 
 ROWS, COLUMNS, DEPTH = 20, 37, 30
 RNG = np.random.default_rng(5)
@@ -157,6 +159,46 @@ def test_a_bias_where_whole_rows_are_kept(rows, out):
         np.testing.assert_array_equal(dense(got), expected)
         # with loop k outside the mask's, the product is computed first
         assert len(CHIPS["bf16"].report._kernels) == 1 + (order == "kij")
+
+
+@pytest.mark.parametrize("rows", [[], [1], [0, 1, 2]])
+@pytest.mark.parametrize("text", ["-A[l,k+3,i]", "-B[l,k,i]", "B[l,k,i] + A[l,k,i]"])
+def test_a_bias_in_every_order(text, rows):
+    """A mask without entries ends no fiber in row 0, but would in each coordinate of another loop:
+    found by the fuzzer.
+    """
+    A = RNG.integers(-3, 4, (3, 7, 5))
+    B = sp.coo_array(A[:, 3:])
+    A = A if "+3" in text else A[:, :4]
+    kept = np.isin(np.arange(3), rows) * 1.0
+    value = dense(B) * (1 if "+ A" in text else -1) + (A if "+ A" in text else 0)
+    named = {name: array for name, array in {"A": A, "B": B}.items() if f"{name}[" in text}
+    for order in (None, *itertools.permutations("lki")):
+        arguments = {"order": order, "epilogue": Epilogue(bias=2.0), "M": kept, **named}
+        try:
+            got = CHIPS["int8"].compute(f"X[l,k,i] = {text} where M[l]", **arguments)
+        except OneKernelError as error:
+            assert order is not None and order[0] != "l"
+            assert "expected the loops of the mask M[l] outermost" in str(error)
+        else:
+            np.testing.assert_array_equal(dense(got), (value + 2) * kept[:, None, None])
+
+
+@pytest.mark.parametrize("where", ["l,k,n", "l,n", "k,n"])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5])
+def test_a_bias_where_scanners_are_few(where, share):
+    """No level of the mask becomes dense: its fibers would be empty where it keeps nothing."""
+    chip = Chip("shrunk", dtype="int8", backend="model", streams=7)
+    a = values(3, 4, 3, 5, density=0.5)
+    kept = RNG.random([a.shape["lkni".index(i)] for i in where.split(",")]) < share
+    keep = np.einsum(f"{where.replace(',', '')},lkni->lkni", kept, np.ones(a.shape))
+    for order in (None, "lkni", "nkli", "klni"):
+        arguments = {"order": order, "epilogue": Epilogue(bias=np.arange(5.0)), "M": kept}
+        with suppress(OneKernelError) if order else nullcontext():
+            got = chip.compute(
+                f"X[l,k,n,i] = A[l,k,n,i] where M[{where}]", A=sp.coo_array(a), **arguments
+            )
+            np.testing.assert_array_equal(dense(got), (a + np.arange(5)) * keep)
 
 
 def test_explain_shows_it():

@@ -80,6 +80,19 @@ def test_a_sparse_part_of_a_base_is_put_there_by_the_host():
     assert "HostStep" in kinds(one) and np.array_equal(one(), joined(b=sparse) @ W)
 
 
+def test_a_masked_part_of_a_base_is_put_there_by_the_host():
+    """An epilogue fills the rows that the mask keeps; in the others the base would stay."""
+    F = RNG.integers(1, 4, SHAPE)
+    whole = Assignment(statement="X0[h,t,d] = F[h,t,d]", part=Part(SHAPE, (0, 0, 0), (0, 1, 2)))
+    text, bias = "X[h,t,d] = B[h,t,d] where M[h]", Epilogue(bias=2.0)
+    last = Assignment(statement=text, part=SECOND, base="X0", epilogue=bias)
+    one = loopnest.compile([whole, last], {"F": F, "B": B, "M": np.ones(3)}, chip=CHIP)
+    for mask in ([1.0, 1, 1], [0.0, 1, 0], [0.0, 0, 0]):
+        expected = F.copy()
+        expected[:, 6:] = (B + 2) * np.array(mask, int)[:, None, None]
+        assert np.array_equal(one.run(M=np.array(mask))["X"], expected)
+
+
 def test_a_base_of_the_host_is_written_in_each_run():
     """A zero that an epilogue drops is a zero, not what the run before has written."""
     narrow = Epilogue(out="narrow")

@@ -242,14 +242,9 @@ class Candidate:
 
     def plan(self, loops: tuple[str, ...]) -> Plan:
         """Return the plan for these loops."""
-        config, target, mask = self.config, self.statement.result.indices, self.statement.mask
-        full = self.full
+        config, target, full = self.config, self.statement.result.indices, self.full
         result = plan_result(target, loops, self.sizes, compressed=self.compressed, full=full)
-        if full and mask is not None and not set(mask.access.indices) <= set(result.fiber_loops):
-            raise OneKernelError(
-                f"order {''.join(loops)!r}: an epilogue that makes 0 another value visits whole "
-                f"rows: expected the loops of the mask {mask.access} outermost"
-            )
+        self._check_mask(loops, result)
         operands = tuple(self.operands[n] for n in self.lane.columns)
         storage = Storage(
             config,
@@ -300,6 +295,22 @@ class Candidate:
             fits=fits(config, result, expected),
             semiring=self.semiring,
         )
+
+    def _check_mask(self, loops: tuple[str, ...], result: ResultPlan) -> None:
+        """Refuse an order in which fibers would be filled that the mask leaves out.
+
+        The mask has to keep whole fibers. One that keeps nothing ends none only in row 0: within
+        another loop, the end of each coordinate of that loop would be a fiber's.
+        """
+        mask = self.statement.mask
+        if not self.full or mask is None:
+            return
+        kept = mask.access.indices
+        if loops[0] not in kept or not set(kept) <= set(result.fiber_loops):
+            raise OneKernelError(
+                f"order {''.join(loops)!r}: an epilogue that makes 0 another value visits whole "
+                f"rows: expected the loops of the mask {mask.access} outermost"
+            )
 
 
 def _repacked(operand: Operand, stored: Stored) -> bool:

@@ -68,7 +68,8 @@ class Storage:
         By column.
     visited : tuple of str
         Loops in which every coordinate has to be visited: no operand except a mask may skip any.
-        The mask has no empty fibers, so that no fiber begins where the mask keeps nothing.
+        The mask has compressed levels only and so no empty fiber, whose end would be a result
+        fiber's.
     compressed : frozenset of int
         Columns whose operands have compressed levels only (`empty_fibers`).
     """
@@ -137,6 +138,8 @@ class Storage:
         for compress in (False, True):
             found: list[tuple[int, int, str]] = []
             for c, (operand, access) in enumerate(zip(self.operands, self.accesses, strict=True)):
+                if self.visited and c == self.lane.mask:
+                    continue
                 try:
                     stored = operand.stored(access, self.loops, compress=compress)
                 except OneKernelError:

@@ -70,7 +70,9 @@ def _written(step: KernelStep, part: Part, base: Operand | None) -> ResultPlan |
     if step.epilogue is not None and step.epilogue.reads_memory:
         return None  # its arrays are read by the positions of fibers
     if base is not None:
-        visited = plan.result.full or not any(COMPRESSED in c.levels for c in plan.nest.columns)
+        # an epilogue that makes 0 another value fills the fibers that a mask keeps
+        filled = plan.result.full and plan.mask is None
+        visited = filled or not any(COMPRESSED in c.levels for c in plan.nest.columns)
         stale = base.known and step.epilogue is not None
         if base.wide != step.result.wide or base.sparse or stale or not visited:
             return None
