@@ -57,15 +57,21 @@ def test_every_matrix_is_run_and_right(folder, dtype, capsys):
     runs = json.loads(output.read_text())["runs"]
     assert [run["name"] for run in runs] == [
         "SpMV arrow",
+        "SpMM arrow",
         "SpMV complex",
+        "SpMM complex",
         "SpGEMM complex",
         f"SpMV {SAM[0]}",
+        f"SpMM {SAM[0]}",
         "SAM's pair",
         f"SpGEMM {SAM[0]}, {SAM[1]}",
         f"SpMV {SAM[1]}",
+        f"SpMM {SAM[1]}",
         "SpMV square",
+        "SpMM square",
         "SpGEMM square",
         "SpMV wide",
+        "SpMM wide",
         "SpGEMM wide",
     ]
     assert all(run["right"] and run["pe_roof"] > 0 and run["cycles"] is None for run in runs)

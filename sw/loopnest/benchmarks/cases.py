@@ -23,6 +23,9 @@ DENSE = 128
 DENSE_SHARE = 0.95
 """Of the multiplier slots."""
 
+COLUMNS = 64
+"""Of the dense matrix in SpMM."""
+
 NO_SQUARE = ("arrow",)
 """Matrices whose square is dense."""
 
@@ -87,13 +90,20 @@ def spmv_case(name: str, A: sp.csr_array) -> Case:
     )
 
 
+def spmm_case(name: str, A: sp.csr_array) -> Case:
+    """Return a matrix times a dense one of `COLUMNS` columns."""
+    X = nonzeros((A.shape[1], COLUMNS), np.random.default_rng(SEED))
+    return product(f"SpMM {name}", A, X, OfRoof(ROOF_SHARE))
+
+
 def matrix_cases(folder: Path, wanted: Sequence[str]) -> Iterator[Case]:
-    """Yield SpMV and SpGEMM of the folder's matrices; of all of them if none is named."""
+    """Yield SpMV, SpMM and SpGEMM of the folder's matrices; of all of them if none is named."""
     for name in matrix_names(folder):
         if wanted and name not in wanted:
             continue
         A = load_matrix(folder, name)
         yield spmv_case(name, A)
+        yield spmm_case(name, A)
         if name in NO_SQUARE or name == SAM[1]:
             continue
         bound = OfRoof(ROOF_SHARES.get(name, ROOF_SHARE))
