@@ -8,11 +8,11 @@
 
 enum { ADDRESS = 0x40000, LATENCY = 100, IDLE_CYCLES = 200, LIMIT = 10000 };
 
-/* As harness.cpp: what it is told of its memory, and its state. */
+/* As memory.h of the simulator: what it is told, and its state. */
 struct settings {
     uint64_t latency, reorder, seed, fill;
     uint64_t error_first, error_end, window_first, window_end;
-    uint64_t waves_first, waves_last;
+    uint64_t waves_first, waves_last, threads;
     double bytes_per_cycle, stall;
 };
 struct state {
