@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include <unistd.h>
+
 // The caller of `run` works too. A thread looks for the next loop for a while before it sleeps, since
 // a cycle of a simulation has several.
 class Workers {
@@ -29,7 +31,7 @@ class Workers {
 
     // Call `body` with 0 to `count - 1`, in any order.
     void run(uint32_t count, const std::function<void(uint32_t)>& body) {
-        if (threads_.empty()) {
+        if (threads_.empty() || getpid() != process_) {  // a forked process has no such threads
             for (uint32_t i = 0; i < count; ++i) body(i);
             return;
         }
@@ -69,6 +71,7 @@ class Workers {
         }
     }
 
+    const pid_t process_ = getpid();
     std::vector<std::thread> threads_;
     std::mutex mutex_;
     std::condition_variable wake_;

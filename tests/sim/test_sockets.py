@@ -1,5 +1,8 @@
 """Designs with several instances of a module that is compiled by itself, and two memory ports."""
 
+import os
+import signal
+import time
 from functools import cache
 from typing import Any
 
@@ -47,6 +50,25 @@ def test_instances_of_a_shared_module(behaviour: dict[str, Any]) -> None:
             found.append((cycles, again, copy(sim), content, sim.traffic, sim.register(SCRATCH)))
             found[-1] += (sim.samples.tolist(), sim.violations)
     assert found[0] == found[1] == found[2]
+
+
+def test_a_forked_process() -> None:
+    """It has a copy of the simulation, and none of its threads."""
+    with Simulator(design(True), top="copier", threads=3) as sim:
+        copy(sim)
+        expected = copy(sim)
+        child = os.fork()
+        if not child:
+            os._exit(copy(sim) != expected)
+        for _ in range(300):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(child, signal.SIGKILL)
+        assert ended and status == 0
+        assert copy(sim) == expected
 
 
 def test_two_designs_share_a_module() -> None:
