@@ -27,9 +27,12 @@ def test_committed(name: str) -> None:
 
 
 def test_every_folder_has_one() -> None:
-    """Every folder but `arith`, whose units have no streams, has a diagram, which is linked."""
+    """Every folder of units has a diagram, which is linked, but `arith`, whose units have no
+    streams.
+    """
     hardware = Path(loopnest_hw.__file__).parent
-    folders = {path.parent.name for path in hardware.glob("*/__init__.py")} - {"arith", "diagrams"}
+    folders = {path.parent.name for path in hardware.glob("*/__init__.py")}
+    folders -= {"arith", "diagrams", "power"}
     assert folders | {"pe"} == set(UNITS)
     assert {path.stem for path in (ROOT / FOLDER).iterdir()} == set(UNITS)
     text = (ROOT / "docs" / "architecture.md").read_text()
