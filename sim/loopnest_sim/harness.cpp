@@ -87,6 +87,8 @@ class Simulation {
     }
 
     ~Simulation() {
+        // the models take their names out of the thread's context, which may be another simulation's
+        Verilated::threadContextp(&context_);
         top_->final();
 #if VM_TRACE
         if (trace_) trace_->close();

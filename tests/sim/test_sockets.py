@@ -52,6 +52,15 @@ def test_instances_of_a_shared_module(behaviour: dict[str, Any]) -> None:
     assert found[0] == found[1] == found[2]
 
 
+def test_several_simulations_end_in_any_order() -> None:
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        sims = [Simulator(design(True), top="copier") for _ in order]
+        cycles = {copy(sim) for sim in sims}
+        for number in order:
+            sims[number].close()
+        assert len(cycles) == 1
+
+
 def test_a_forked_process() -> None:
     """It has a copy of the simulation, and none of its threads."""
     with Simulator(design(True), top="copier", threads=3) as sim:
