@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 from .build import BuildError, build_once, compile_verilog, digest, find_verilator
+from .modules import memory_ports, shared_module
 from .sockets import MODULE, split
 from .waves import FST_LIBRARIES, LZ4
-from .wrapper import WRAPPER, memory_ports, shared_module, wrap
+from .wrapper import WRAPPER, wrap
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 MEMORY = Path(__file__).with_name("memory.h")

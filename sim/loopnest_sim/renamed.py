@@ -8,8 +8,8 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-_MODULE = re.compile(r"^module (\S+?) ?\(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
-_INSTANCE = re.compile(r"^  (\S+) +(\S+) +\($", re.MULTILINE)
+from loopnest_hw.modules import INSTANCE, MODULE
+
 _SIGNAL = re.compile(
     r"^  (?:input |output )?(?:wire |reg )?(?:\[\d+:0\] )?(\\\S+|\w+) ?"
     r"(?:\[\d+:0\] ?)?(?: = [^;]+)?;",
@@ -94,12 +94,12 @@ def _by_stem(names: list[str]) -> dict[str, list[str]]:
 
 def _modules(text: str) -> dict[str, _Module]:
     """Return the modules of a text by name."""
-    found = {match[1].removeprefix("\\"): match[0] for match in _MODULE.finditer(text)}
+    found = {match[1].removeprefix("\\"): match[0] for match in MODULE.finditer(text)}
     modules = {}
     for name, body in found.items():
         instances = {
             instance.removeprefix("\\"): module.removeprefix("\\")
-            for module, instance in _INSTANCE.findall(body)
+            for module, instance in INSTANCE.findall(body)
             if module.removeprefix("\\") in found
         }
         signals = [signal.removeprefix("\\") for signal in _SIGNAL.findall(body)]

@@ -10,10 +10,13 @@ port comes from a variable that changes with an event of the port's group. An ev
 an input of the model.
 """
 
-import re
 from dataclasses import dataclass
 
-from .wrapper import WRAPPER, Port, module_ports, module_text
+from loopnest_hw.modules import INSTANCE
+from loopnest_hw.modules import MODULE as MODULES
+
+from .modules import Port, module_ports, module_text
+from .wrapper import WRAPPER
 
 MODULE = "loopnest_module"
 """Name of the module around the one that is compiled by itself."""
@@ -58,24 +61,21 @@ def split(verilog_text: str, name: str) -> Split:
     return Split(
         design=verilog_text.replace(text, _socket(name, inputs, outputs)),
         events=tuple(_event(group) for group in _groups(outputs)),
-        module=f"{_with_submodules(verilog_text, name)}\n{_module(name, inputs, outputs)}",
+        module=f"{_with_submodules(verilog_text, name)}{_module(name, inputs, outputs)}",
         header=_header(inputs, outputs),
     )
 
 
 def _with_submodules(verilog_text: str, name: str) -> str:
     """Return the text of a module and of those below it, which other designs may have too."""
-    texts = {
-        text.split("(", 1)[0].split()[1]: text
-        for text in re.findall(r"^module .*?^endmodule", verilog_text, re.M | re.S)
-    }
+    texts = {match[1]: match[0] for match in MODULES.finditer(verilog_text)}
     found, todo = {name}, [name]
     while todo:
-        below = set(re.findall(r"^ +(\S+) \S+ \($", texts[todo.pop()], re.M))
+        below = {instance[1] for instance in INSTANCE.finditer(texts[todo.pop()])}
         new = (below & texts.keys()) - found
         found |= new
         todo += new
-    return "\n".join(text for module, text in texts.items() if module in found)
+    return "".join(text for module, text in texts.items() if module in found)
 
 
 def _group(port: Port) -> str:
@@ -117,7 +117,7 @@ def _socket(name: str, inputs: list[Port], outputs: list[Port]) -> str:
             f"  reg {p.width}{_plain(p)}_next /*verilator public_flat_rw*/;",
             f"  {_on(event)} {p.name} <= {_plain(p)}_next;",
         ]
-    return "\n".join([*lines, "endmodule"])
+    return "\n".join([*lines, "endmodule", ""])
 
 
 def _module(name: str, inputs: list[Port], outputs: list[Port]) -> str:

@@ -12,9 +12,9 @@ import pytest
 from loopnest_hw.generate import to_verilog
 from loopnest_sim.build import BuildError
 from loopnest_sim.memory import Memory
+from loopnest_sim.modules import memory_ports, shared_module
 from loopnest_sim.simulator import Simulator
 from loopnest_sim.sockets import split
-from loopnest_sim.wrapper import memory_ports, shared_module
 from tests.sim.copier import LINES, SCRATCH, SOURCE, START, TARGET, Copier, TwoPorts
 
 FROM, TO, COUNT = 0x1000, 0x9000, 300

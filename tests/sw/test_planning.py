@@ -62,7 +62,7 @@ def test_joins_are_counted_once(monkeypatch):
     ("density", "loops"),
     [(0.4, ("i", "j")), (0.1, ("j", "i"))],
 )
-def test_rows_that_pes_can_share_are_outermost_where_that_costs_about_the_same(density, loops):
+def test_a_shared_outermost_loop_is_picked_if_it_costs_little_more(density, loops):
     """The order does not depend on their number."""
     A = sp.random_array((200, 200), density=density, rng=1, format="csr")
     for pes in (1, 4):

@@ -141,7 +141,7 @@ class Chip(wiring.Component):
                 m.d.comb += counters.events[n].eq(pe.events)
         self._errors(m, pes, command)
         if len(pes) == 1:
-            self._read_directly(m, pes[0], memory)
+            self._connect_readers(m, pes, memory.request[0], memory.reply[0])
         else:
             self._read_through_cache(m, pes, command.hold, memory)
             self._share_result(m, pes, command.kernel.share, kernel_reset)
@@ -204,11 +204,9 @@ class Chip(wiring.Component):
             wiring.connect(m, pe.room, rooms.pe[n])
             m.d.comb += pe.idle.eq(0 if n == 0 else ~share.rows)
 
-    def _read_directly(self, m: Module, pe: Any, memory: MemoryInterface) -> None:
-        """Connect the single PE and the dispatcher to the memory port."""
-        for unit, request, reply in zip(
-            (pe, self._dispatcher), memory.request[0], memory.reply[0], strict=True
-        ):
+    def _connect_readers(self, m: Module, pes: list[Any], requests: Any, replies: Any) -> None:
+        """Connect the PEs and the dispatcher to what they read through."""
+        for unit, request, reply in zip((*pes, self._dispatcher), requests, replies, strict=True):
             wiring.connect(m, unit.request, request)
             wiring.connect(m, reply, unit.reply)
 
@@ -218,11 +216,7 @@ class Chip(wiring.Component):
         """Connect the PEs and the dispatcher to the cache, and that to the memory ports."""
         m.submodules.cache = cache = Cache(CacheConfig.of(self._config))
         m.d.comb += cache.flush.eq(hold)
-        for unit, request, reply in zip(
-            (*pes, self._dispatcher), cache.request, cache.reply, strict=True
-        ):
-            wiring.connect(m, unit.request, request)
-            wiring.connect(m, reply, unit.reply)
+        self._connect_readers(m, pes, cache.request, cache.reply)
         for p, (miss, fill) in enumerate(zip(cache.memory, cache.fill, strict=True)):
             request, reply = memory.request[p][0], memory.reply[p][0]
             m.d.comb += [
