@@ -40,7 +40,7 @@ EPILOGUE_READS = 4
 """Neighbouring lanes whose biases and scales the epilogue reads in one request."""
 
 CACHE_WAYS = 4
-"""Ways of the cache that several PEs share."""
+"""Ways of the cache."""
 
 MAX_LOG2_COPIES = 2
 """Largest setting of the descriptor's ``copies``: the accumulator keeps up to ``2**2`` copies of a
@@ -110,9 +110,12 @@ class ChipConfig:
     pes : int
         Processing elements, 1 to 32. They share out the outermost loop (`dispatch`). With more than
         one, a cache is between them and the memory ports.
+    cache : int
+        1: a single PE reads through the cache, too. Loop orders, and with them the last bits of
+        sums, are those of any number of PEs with a cache.
     memory_ports : int
-        AXI4 ports to memory, each with a line read and a line write per cycle: 1, or 2 with several
-        PEs. Of two, port p carries the lines whose number modulo 2 is p.
+        AXI4 ports to memory, each with a line read and a line write per cycle: 1, or 2 behind a
+        cache. Of two, port p carries the lines whose number modulo 2 is p.
     cache_lines : int
         Lines of that cache, a power of two.
     cache_banks : int
@@ -143,6 +146,7 @@ class ChipConfig:
     reads_outstanding: int = 128
     watchdog: int = 1 << 16
     pes: int = 1
+    cache: int = 0
     memory_ports: int = 1
     cache_lines: int = 2048
     cache_banks: int = 4
@@ -181,8 +185,10 @@ class ChipConfig:
         check("watchdog", 16 <= self.watchdog <= 1 << 24, "16 to 2^24")
         check("reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256")
         check("pes", 1 <= self.pes <= 32, "1 to 32")
-        most = min(self.pes, 2)
-        check("memory_ports", 1 <= self.memory_ports <= most, f"up to {most} with pes={self.pes}")
+        check("cache", 0 <= self.cache <= 1, "0 or 1")
+        most = 2 if self.cached else 1
+        behind = "" if self.cached else " without a cache"
+        check("memory_ports", 1 <= self.memory_ports <= most, f"1 to {most}{behind}")
         if self.pes > 1:
             # half of the dispatcher's pool is for the weights
             check(
@@ -201,6 +207,11 @@ class ChipConfig:
             power_of_two(self.cache_lines) and least <= self.cache_lines <= 1 << 20,
             f"a power of two from {least} to 2^20",
         )
+
+    @property
+    def cached(self) -> bool:
+        """Whether the PEs read through a cache."""
+        return self.pes > 1 or self.cache == 1
 
     @property
     def scanners(self) -> int:
@@ -262,9 +273,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     # one PE, without a cache: every one-PE figure
     "single": {},
     # four PEs; a miss looks up its line twice, so the banks are more than the PEs
-    "small": {"pes": 4, "cache_lines": 2048, "cache_banks": 8},
+    "small": {"pes": 4, "cache": 1, "cache_lines": 2048, "cache_banks": 8},
     # sixteen PEs at two memory ports
-    "large": {"pes": 16, "memory_ports": 2, "cache_lines": 32768, "cache_banks": 32},
+    "large": {
+        "pes": 16,
+        "cache": 1,
+        "memory_ports": 2,
+        "cache_lines": 32768,
+        "cache_banks": 32,
+    },
     # sized for an ECP5, and for simulation in Icarus and of units
     "tiny": {"slots": 128, "fibers_in_flight": 4},
     # for tests only: small queues and memories make rare paths common

@@ -48,10 +48,9 @@ class Work:
         """Return the PE roof: the minimum cycles of the PEs, at one step per cycle each, and one
         line read and one written per cycle at each memory port.
 
-        Several PEs read through a cache, and each writes lines of its own: for them, the lines are
-        those of the bytes that are moved at least.
+        Through a cache, the lines are those of the bytes that are moved at least.
         """
-        if config.pes == 1:
+        if not config.cached:
             return max(self.steps, self.lines_read, self.lines_written)
         moved = max(self.bytes_read, self.bytes_written)
         return max(-(-self.steps // config.pes), -(-moved // config.memory_bytes))

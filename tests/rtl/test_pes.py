@@ -49,6 +49,15 @@ def test_they_share_the_rows(pair: Pair, name: str) -> None:
     assert cycles < 0.75 * one.report.cycles
 
 
+@on("shrunk/int8/cache=1/memory_ports=2")
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_one_pe_behind_a_cache(pair: Pair, name: str) -> None:
+    rng = np.random.default_rng(3)
+    operands: dict[str, Any] = {"A": matrix(rng, ROWS, 0.2), "B": matrix(rng, ROWS, 0.2)}
+    operands |= {"x": rng.integers(1, 6, ROWS), "X": rng.integers(1, 6, (ROWS, 24))}
+    pair.run(STATEMENTS[name], **{k: v for k, v in operands.items() if f"{k}[" in STATEMENTS[name]})
+
+
 @on(SEVERAL)
 def test_room_runs_out_when_all_are_done(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second try knows the size of the whole result."""

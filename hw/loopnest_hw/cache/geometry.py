@@ -85,7 +85,7 @@ class CacheConfig:
 
     @classmethod
     def of(cls, config: ChipConfig) -> "CacheConfig":
-        """Return the cache of a chip with several PEs: the last client is the dispatcher.
+        """Return a chip's cache: the last client is the dispatcher.
 
         The banks' waiters are twice the reads that may be outstanding, since some of them wait for
         the line of another one.

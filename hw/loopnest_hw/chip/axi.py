@@ -65,9 +65,9 @@ class ReadClient(Enum):
 def read_clients(config: ChipConfig) -> tuple[ReadClient, ...]:
     """Return the clients of each memory port, by number; the command processor is the last.
 
-    Several PEs and their dispatcher read through the cache.
+    Where there is a cache, the PEs and their dispatcher read through it.
     """
-    if config.pes > 1:
+    if config.cached:
         return ReadClient.CACHE, ReadClient.COMMAND
     return ReadClient.PE, ReadClient.DISPATCHER, ReadClient.COMMAND
 
@@ -76,7 +76,7 @@ def read_slot_bits(config: ChipConfig) -> int:
     """Return the bits of a slot at a memory port: a line of a pool, or the cache's ``{bank,
     waiter}``.
     """
-    if config.pes == 1:
+    if not config.cached:
         return config.pool_bits
     cache = CacheConfig.of(config)
     return max(config.pool_bits, cache.bank_bits + cache.waiter_bits)

@@ -37,7 +37,7 @@ class Chip(wiring.Component):
     may be answered in any order; writes have identifier 0. Of two buses, each carries every second
     line.
 
-    Several PEs and the dispatcher read through a `Cache`. It is empty when a kernel starts: what
+    Several PEs and the dispatcher, and one PE if so configured, read through a `Cache`. It is empty when a kernel starts: what
     earlier kernels or the host have written is never in it, and `OverlapWatch` sees the first read
     of every line.
 
@@ -140,10 +140,11 @@ class Chip(wiring.Component):
             with m.If(~command.hold):
                 m.d.comb += counters.events[n].eq(pe.events)
         self._errors(m, pes, command)
-        if len(pes) == 1:
-            self._connect_readers(m, pes, memory.request[0], memory.reply[0])
-        else:
+        if self._config.cached:
             self._read_through_cache(m, pes, command.hold, memory)
+        else:
+            self._connect_readers(m, pes, memory.request[0], memory.reply[0])
+        if len(pes) > 1:
             self._share_result(m, pes, command.kernel.share, kernel_reset)
 
         m.d.comb += [

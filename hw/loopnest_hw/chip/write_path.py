@@ -60,7 +60,7 @@ class WritePath(wiring.Component):
             m.d.comb += initialiser.result.eq(self.result)
             done.append(initialiser.done)
             if config.pes == 1:
-                wiring.connect(m, wiring.flipped(self.pe[0]), initialiser.i)
+                self._pass(m, p, self.pe[0], initialiser.i)
             else:
                 arbiter = WriteArbiter(config)
                 m.submodules[f"arbiter_{p}"] = kernel_reset(arbiter)

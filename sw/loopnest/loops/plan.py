@@ -51,9 +51,9 @@ SKIPPING = 0.05
 """Share by which operands stored without their zeros raise the cost: what is saved has to be more
 than the estimate may err."""
 
-ALONE = 0.1
-"""Share by which an outermost loop that PEs cannot share out raises the cost, on one PE too: an
-order may not depend on their number.
+ALONE = 3.0
+"""Share by which an outermost loop that PEs cannot share out raises the cost behind a cache, for a
+single PE too: an order may not depend on their number.
 """
 
 FREE_TABLE = 1 << 24
@@ -271,7 +271,8 @@ class Candidate:
         cycles = expected.cycles + start_cycles(expected, self.latency)
         score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
-        score *= 1 + ALONE * (not result.shared(nest.rows[0].index))
+        if config.cached and not result.shared(nest.rows[0].index):
+            score *= 1 + ALONE
         tensors = [o for o in moved if o.given is not None]
         converting = sum(CONVERTING_TENSOR * o.nnz + HOST_TRIP * o.in_memory for o in tensors)
         rows = in_rows(len(target))

@@ -114,7 +114,7 @@ def run_energy(runs: Sequence[Run], dram: str | float = DEFAULT_DRAM) -> RunEner
         counts["cycles"] *= run.config.pes
         for part, energies in chip["energies"].items():
             parts[part] = parts.get(part, 0.0) + event_energy(energies, counts) * 1e-12
-        if run.config.pes > 1:
+        if run.config.cached:
             parts["cache"] = parts.get("cache", 0.0) + _cache_energy(run.config, counts)
         lines = run.counters.values["lines_read"] + run.counters.values["lines_written"]
         bits = 8 * LINE_BYTES * lines
@@ -135,15 +135,14 @@ def _notes(config: ChipConfig, chip: Mapping[str, Any]) -> list[str]:
     """Return what the figures leave out for a configuration."""
     notes = ["not measured: control and dispatcher"]
     if config.pes > 1:
-        notes.append(
-            f"{config.pes} PEs: each as the one that was measured; the cache is that of its data, "
-            "without tags and crossbar"
-        )
+        notes.append(f"{config.pes} PEs: each as the one that was measured")
+    if config.cached:
+        notes.append("the cache is that of its data, without tags and crossbar")
     measured = chip["configuration"]
     other = [
         f"{name}={value}"
         for name, value in asdict(config).items()
-        if name not in ("dtype", "pes") and measured.get(name, value) != value
+        if name not in ("dtype", "pes", "cache") and measured.get(name, value) != value
     ]
     if chip["dtype"] != config.dtype.value:
         other.insert(0, config.dtype.value)
