@@ -190,7 +190,7 @@ class ChipConfig:
         behind = "" if self.cached else " without a cache"
         check("memory_ports", 1 <= self.memory_ports <= most, f"1 to {most}{behind}")
         if self.pes > 1:
-            # half of the dispatcher's pool is for the weights
+            # most of the dispatcher's pool is for the weights
             check(
                 "pool_lines",
                 self.pool_lines >= 8 * self.operands,

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES, LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.descriptor import CellMode
-from loopnest_hw.dispatch.dispatcher import Dispatcher
+from loopnest_hw.dispatch.dispatcher import Dispatcher, scanned_lines
 from loopnest_hw.format import BLOCK_MASK_BITS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from loopnest_hw.registers import ErrorCode
 from loopnest_sim.model.gather import lines_read
 from loopnest_sim.model.join import Joined, Word, join
 from loopnest_sim.model.scanner import scan
-from loopnest_sim.model.weigh import chunks, entries, lane_weight, weighed_level
+from loopnest_sim.model.weigh import WIDE_QUANTUM, chunks, part_weight, steps, weighed_level
 from tb.dispatch.kernels import complete, inner_fields, share_fields
 from tb.dispatch.retiring import RetiringPE
 from tb.harness import SIMULATORS, bench, run_bench
@@ -137,23 +137,32 @@ class Nest:
         """Compute the expected chunks of each block, and the lines read for them."""
         words = self._image.view("<u4")
         read: list[int] = []
+        unweighed = self._config.pes
         self.chunks: list[tuple[Joined, int, int]] = []
         """Block, lanes and weight, in order."""
         for block in self.blocks:
             if not self.shared:
                 self.chunks.append((block, block.lanes, 0))
                 continue
-            weights = {}
-            for lane, place in entries(self._config, self.fields, block, self.child).items():
-                weights[lane] = 1
-                if place is not None:
-                    read += place
-                    first, end = (int(words[at % self._image.size // WORD_BYTES]) for at in place)
-                    weights[lane] = lane_weight(first, end)
-            parts = chunks(weights, self.fields["share.quantum"])
+            weighed = []
+            for n, (step, places) in enumerate(steps(self._config, self.fields, block, self.child)):
+                weight = 0
+                for place in places:
+                    if place is None:
+                        weight += 1
+                        continue
+                    if n >= unweighed:
+                        read += place
+                    weight += part_weight(*(int(words[self._word(at)]) for at in place))
+                weighed.append((step, weight))
+            parts = chunks(weighed, self.fields["share.quantum"], unweighed)
             self.chunks += [(block, lanes, weight) for lanes, weight in parts]
+            unweighed = max(0, unweighed - len(weighed))
         self.lines = lines_read(np.array(read, np.uint32)).tolist()
         self._weights = {(b.coordinate, lanes): weight for b, lanes, weight in self.chunks}
+
+    def _word(self, address: int) -> int:
+        return address % self._image.size // WORD_BYTES
 
     def weight(self, block: dict[str, Any]) -> int:
         """Return the weight of a chunk that was received."""
@@ -234,9 +243,9 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
         count += sum(len(pe.sink.received) for pe in pes)
         assert int(dut.error.value) == nest.error
         if config.pes > 1:
-            half = config.dispatcher_lines // 2
+            words = scanned_lines(config)
             read = zip(memory.lines, memory.slots, strict=True)
-            assert [line for line, slot in read if slot >= half] == nest.lines
+            assert [line for line, slot in read if slot >= words] == nest.lines
             weighed.add(nest.weighs)
         errors.add(nest.error)
     assert count >= 2 * NESTS
@@ -246,7 +255,18 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
 
 @cocotb.test()
 async def rate(dut: Any) -> None:
-    """Two rows of a packed table per cycle, 100 cycles of memory latency, a chunk of 4 each."""
+    """Two rows of a packed table per cycle, with 100 cycles of memory latency."""
+    await check_rate(dut, 4, 2.0)
+
+
+@cocotb.test()
+async def wide_rate(dut: Any) -> None:
+    """Steps of four lanes, one per cycle: the words' ring has lines for nine tenths of them."""
+    await check_rate(dut, WIDE_QUANTUM, 3.5)
+
+
+async def check_rate(dut: Any, quantum: int, per_cycle: float) -> None:
+    """Assert that the PEs get so many rows per cycle in chunks of this quantum."""
     config = CONFIGS[bench.parameters["name"]]
     if config.pes == 1 or config.fifo_depth < 100:
         return
@@ -267,16 +287,17 @@ async def rate(dut: Any) -> None:
         "operand.0.used": 1,
         "row.1.cell.0.mode": CellMode.SCAN,
         "share.rows": 1,
-        "share.quantum": 4,
+        "share.quantum": quantum,
         "share.credit": 0xFFFF,
     }
     await restart(dut, register(config, complete(config, fields)))
     for pe in pes:
         await pe.end()
-    cycles = sorted(cycle for pe in pes for cycle in pe.sink.cycles)[: size // 4]
+    cycles = sorted(cycle for pe in pes for cycle in pe.sink.cycles)
+    cycles = cycles[config.pes : -config.pes]  # without those that are not weighed, and the ends
     taken = cycles[-1] - cycles[0]
     dut._log.info("%d rows in %d cycles, the first one in cycle %d", size, taken, cycles[0])
-    assert taken <= size // 2 * 1.05
+    assert taken <= size / per_cycle * 1.05
 
 
 @cocotb.test()

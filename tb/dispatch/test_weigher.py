@@ -14,7 +14,7 @@ from loopnest_hw.dispatch.weigher import WORDS, Weigher
 from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.tokens import chunk, gather_reply, gather_request, joined
 from loopnest_sim.model.join import Joined
-from loopnest_sim.model.weigh import chunks, entries, lane_weight, weighed_level
+from loopnest_sim.model.weigh import WIDE_QUANTUM, chunks, part_weight, steps, weighed_level
 from tb.dispatch.kernels import complete, inner_fields, share_fields
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source
@@ -142,6 +142,7 @@ def expected(
     """Return the chunks and the addresses read."""
     out: list[Item] = []
     read: list[int] = []
+    unweighed = config.pes if fields["share.rows"] else 0
     for item in items:
         if not item["count"]:
             out.append({"item": item, "weight": 0})
@@ -150,15 +151,16 @@ def expected(
         kept = Joined(
             block["coordinate"], block["lanes"], tuple(block["mask"]), tuple(block["rank"])
         )
-        places = entries(config, fields, kept, item["child"])
-        read += [address for place in places.values() if place is not None for address in place]
-        weights = {
-            lane: 1 if place is None else lane_weight(memory.word(place[0]), memory.word(place[1]))
-            for lane, place in places.items()
-        }
+        weighed = []
+        for n, (step, places) in enumerate(steps(config, fields, kept, item["child"])):
+            if n >= unweighed:
+                read += [address for place in places if place is not None for address in place]
+            words = [None if p is None else [memory.word(at) for at in p] for p in places]
+            weighed.append((step, sum(1 if w is None else part_weight(*w) for w in words)))
         parts = [(block["lanes"], 0)]
         if fields["share.rows"]:
-            parts = list(chunks(weights, fields["share.quantum"]))
+            parts = list(chunks(weighed, fields["share.quantum"], unweighed))
+            unweighed = max(0, unweighed - len(weighed))
         for n, (lanes, weight) in enumerate(parts):
             last = item["last"] and n == len(parts) - 1
             part = item | {"block": [block | {"lanes": lanes}], "last": int(last)}
@@ -194,6 +196,7 @@ async def nests(dut: Any, timing: tuple[int, float]) -> None:
     await bench.start(dut)
     levels: Counter[bool] = Counter()
     sizes: Counter[bool] = Counter()
+    widths: Counter[bool] = Counter()
     for _ in range(bench.count(NESTS)):
         fields = nest_fields(config, rng)
         items = nest_items(config, rng, [None] * rng.choice([0, 1, BLOCKS]))
@@ -209,15 +212,20 @@ async def nests(dut: Any, timing: tuple[int, float]) -> None:
         got = [without_undefined(out) for out in sink.received]
         assert got == [without_undefined(out) for out in want]
         assert memory.read == read
-        levels[weighed_level(config, fields) is not None] += 1
+        level = weighed_level(config, fields)
+        levels[level is not None] += 1
+        widths[
+            level is not None and level.contiguous and fields["share.quantum"] >= WIDE_QUANTUM
+        ] += 1
         sizes[len(want) > len(items)] += 1
-    assert min(levels[False], levels[True], sizes[False], sizes[True]) >= 1, (levels, sizes)
+    seen = [counted[key] for counted in (levels, sizes, widths) for key in (False, True)]
+    assert min(seen) >= 1, (levels, sizes, widths)
 
 
 @cocotb.test()
-@cocotb.parametrize(lanes=[1, 2, 16], quantum=[1, 0xFFFF], shared=[True, False])
+@cocotb.parametrize(lanes=[1, 2, 16], quantum=[1, 16, 0xFFFF], shared=[True, False])
 async def rates(dut: Any, lanes: int, quantum: int, shared: bool) -> None:
-    """Two lanes per cycle, or a block with fewer, at a latency of 100 cycles."""
+    """Two lanes per cycle, or four, or a block with fewer, at a latency of 100 cycles."""
     config = CONFIGS[bench.parameters["name"]]
     if config.fifo_depth < 100:
         return
@@ -243,12 +251,14 @@ async def rates(dut: Any, lanes: int, quantum: int, shared: bool) -> None:
         item["last"] = 0
     items = [item for item in items if item["count"]]
     cocotb.start_soon(source.send_all(items))
-    steps = max(1, lanes // 2) if shared else 1
-    count = RATE_BLOCKS * (steps if quantum == 1 else 1)
-    await sink.wait_for(count)
-    assert memory.steps == RATE_BLOCKS * steps
-    assert bool(memory.read) == shared
-    taken = sink.cycles[-1] - sink.cycles[0]
-    whole = steps if quantum > 1 else 1  # cycles per chunk
-    dut._log.info("%d cycles between %d chunks, first one in %d", taken, count, sink.cycles[0])
-    assert taken == (count - 1) * whole
+    want, read = expected(config, fields, items, memory)
+    await sink.wait_for(len(want))
+    width = 1 if not shared else 4 if quantum >= WIDE_QUANTUM else 2
+    counts = [
+        -(-out["item"]["block"][0]["lanes"].bit_count() // width) if shared else 1 for out in want
+    ]
+    assert memory.steps == sum(counts) and memory.read == read
+    weighed = config.pes if shared else 0  # the first chunk of which this is known
+    taken = sink.cycles[-1] - sink.cycles[weighed]
+    dut._log.info("%d cycles for %d steps, first one in %d", taken, sum(counts), sink.cycles[0])
+    assert taken == sum(counts[weighed + 1 :])

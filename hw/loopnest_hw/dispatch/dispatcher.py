@@ -22,8 +22,9 @@ class Dispatcher(wiring.Component):
     It has one scanner for each operand, on a line pool of its own. One block per cycle.
 
     With one PE, ``o[0]`` is the joiner's output, and ``retired`` is ignored. With more, the blocks
-    are weighed (`Weigher`) and handed out (`Distributor`). Then half of the pool is the ring of the
-    words that the weigher reads; the scanners' streams share the other half equally.
+    are weighed (`Weigher`) and handed out (`Distributor`). Then most of the pool is the ring of the
+    words that the weigher reads; the scanners' streams share the rest equally, a quarter or two
+    lines each.
     """
 
     def __init__(self, config: ChipConfig) -> None:
@@ -55,7 +56,8 @@ class Dispatcher(wiring.Component):
         connect(m, flipped(self.reply), streams.reply)
         if config.pes > 1:
             self._share(m, front.o, streams.words)
-            rings = [*equal_rings(2 * config.operands, lines // 2), (lines // 2, lines - 1)]
+            scanned = scanned_lines(config)
+            rings = [*equal_rings(2 * config.operands, scanned), (scanned, lines - 1)]
         else:
             connect(m, front.o, flipped(self.o[0]))
             m.d.comb += self.retired[0].ready.eq(1)
@@ -108,6 +110,11 @@ class Dispatcher(wiring.Component):
         for p in range(self._config.pes):
             connect(m, distributor.o[p], flipped(self.o[p]))
             connect(m, flipped(self.retired[p]), distributor.retired[p])
+
+
+def scanned_lines(config: ChipConfig) -> int:
+    """Return the pool lines of the scanners' streams, where there are several PEs."""
+    return max(config.dispatcher_lines // 4, 4 * config.operands)
 
 
 def root(m: Module, config: ChipConfig, kernel: Any) -> Signal:

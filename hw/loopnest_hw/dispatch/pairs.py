@@ -1,4 +1,4 @@
-"""Walks the lanes of blocks, two at a time."""
+"""Walks the lanes of blocks, one or two pairs at a time."""
 
 from typing import Any
 
@@ -9,25 +9,28 @@ from amaranth.lib.wiring import In, Out
 from ..config import LANES
 from ..unary import at_least
 
-PAIR_LANES = 2
-"""Lanes of a step."""
+PARTS = 2
+"""Parts of a step."""
 
 
 def lanes_of(shape: ShapeLike) -> data.StructLayout:
-    """A block's lanes, and what rides along. With ``whole`` they are one step."""
-    return data.StructLayout({"lanes": LANES, "whole": 1, "rider": shape})
+    """A block's lanes, and what rides along. With ``whole`` they are one step; with ``wide`` a part
+    of a step is two lanes, otherwise one.
+    """
+    return data.StructLayout({"lanes": LANES, "whole": 1, "wide": 1, "rider": shape})
 
 
 def pair_of(shape: ShapeLike) -> data.StructLayout:
-    """A step: its ``lanes``, of which ``one[0]`` is the lowest one and ``one[1]`` the other.
+    """A step: its ``lanes``, and the ``first`` and ``last`` one of each part.
 
-    ``one`` is 0 for a lane that the step does not have, and for a whole block. ``end``: the block's
+    These are 0 for a part that the step does not have, and for a whole block. ``end``: the block's
     last step.
     """
     return data.StructLayout(
         {
             "lanes": LANES,
-            "one": data.ArrayLayout(LANES, PAIR_LANES),
+            "first": data.ArrayLayout(LANES, PARTS),
+            "last": data.ArrayLayout(LANES, PARTS),
             "end": 1,
             "rider": shape,
         }
@@ -35,7 +38,7 @@ def pair_of(shape: ShapeLike) -> data.StructLayout:
 
 
 class Pairs(wiring.Component):
-    """Turns each block into steps of its two lowest remaining lanes.
+    """Turns each block into steps of its two lowest remaining lanes or, if it is ``wide``, of four.
 
     One step per cycle; a block without lanes, or a ``whole`` one, is one step. The latency is one
     cycle.
@@ -55,18 +58,27 @@ class Pairs(wiring.Component):
         block = Signal(lanes_of(self._shape), reset_less=True)
         step = self.o.payload
         lanes = block.lanes  # those that remain
-        before = at_least(m, "before", lanes, PAIR_LANES)[:-1]
+        *before, total = at_least(m, "before", lanes, 2 * PARTS)
         rest = Signal(LANES)
         m.d.comb += [
-            rest.eq(lanes & Cat(number[PAIR_LANES] for number in before)),
+            rest.eq(
+                lanes & Cat(Mux(block.wide, number[2 * PARTS], number[PARTS]) for number in before)
+            ),
             step.end.eq(block.whole | ~rest.any()),
             step.lanes.eq(Mux(block.whole, lanes, lanes & ~rest)),
             step.rider.eq(block.rider),
             self.i.ready.eq(~self.o.valid | (self.o.ready & step.end)),
         ]
-        for n in range(PAIR_LANES):
-            here = Cat(number[n] & ~number[n + 1] for number in before)
-            m.d.comb += step.one[n].eq(Mux(block.whole, 0, lanes & here))
+        ranked = [
+            lanes & Cat(number[n] & ~number[n + 1] for number in before) for n in range(2 * PARTS)
+        ]
+        for n in range(PARTS):
+            low, high = ranked[2 * n : 2 * n + 2]
+            last = Mux(total[2 * n + 2], high, low)
+            m.d.comb += [
+                step.first[n].eq(Mux(block.whole, 0, Mux(block.wide, low, ranked[n]))),
+                step.last[n].eq(Mux(block.whole, 0, Mux(block.wide, last, ranked[n]))),
+            ]
         with m.If(self.i.ready):
             m.d.sync += [self.o.valid.eq(self.i.valid), block.eq(self.i.payload)]
         with m.Elif(self.o.ready):

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..accumulate.priority import number as number_of
 from ..config import ADDRESS_BITS, COORDINATE_BITS, LANES, LINE_BYTES, POSITION_BITS, ChipConfig
 from ..format import OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from ..kernel import kernel_layout
@@ -14,10 +15,15 @@ from ..register import payload_register
 from ..tokens import WEIGHT_BITS, chunk, gather_reply, gather_request, joined
 from ..unary import below, one_of
 from .level import WeighedLevel
-from .pairs import PAIR_LANES, Pairs
+from .pairs import PARTS, Pairs
 
-WORDS = 2 * PAIR_LANES
-"""Words read per step: the first block word and the end of each lane's fiber."""
+WORDS = 2 * PARTS
+"""Words read per step: of each part, the first block word of the first lane's fiber, and the end of
+the last one's.
+"""
+
+WIDE_QUANTUM = 16
+"""Quantum from which parts are of two lanes."""
 
 END_BYTES = 2 * WORD_BYTES
 """Place of the end in a position entry, and of the next entry of a packed table."""
@@ -25,8 +31,8 @@ END_BYTES = 2 * WORD_BYTES
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 END_SHIFT = (END_BYTES - 1).bit_length()
 
-LANE_WEIGHT_BITS = WEIGHT_BITS - 1
-"""Bits of a lane's weight, which saturates, so that two of them can be added."""
+PART_WEIGHT_BITS = WEIGHT_BITS - 1
+"""Bits of a part's weight, which saturates, so that two of them can be added."""
 
 PLACED = data.StructLayout(
     {"present": LANES, "counted": LANES, "base": POSITION_BITS, "number": COORDINATE_BITS}
@@ -39,20 +45,23 @@ lanes below it, if it is ``present``.
 class Weigher(wiring.Component):
     """Splits each block into chunks, and weighs them.
 
-    A lane's weight is the number of block words of the fiber that the first loop below row 0 scans
-    for it (`WeighedLevel`), at least 1 and at most ``2**15 - 1``. A table that runs backwards
-    counts as an empty fiber, and so does an absent operand. Only words that the scanner itself
-    reads later are read. If there is no such level, nothing is read and every lane weighs 1.
+    Lanes are taken in steps of two parts, ascending. A part is a lane; it is two lanes if
+    ``share.quantum`` is `WIDE_QUANTUM` or more and the fibers lie one behind the other, in a packed
+    table that row 0 does not scan. A part's weight is the number of block words of the fibers that
+    the first loop below row 0 scans (`WeighedLevel`), from its first lane's to its last one's, at
+    least 1 and at most ``2**15 - 1``. A table that runs backwards counts as an empty fiber, and so
+    does an absent operand. Only words that the scanner itself reads later are read. If there is no
+    such level, nothing is read and every part weighs 1.
 
-    Lanes are taken two at a time, ascending. A chunk ends when its weight, which saturates, has
-    reached ``share.quantum``, or with its block. ``item.last`` is set in the last block's last
-    chunk. If the PEs do not share out the rows (``share.rows`` is 0), a block is one chunk, whose
-    weight is 0.
+    A chunk ends when its weight, which saturates, has reached ``share.quantum``, or with its block.
+    But the first steps of a nest, one for each PE, are not weighed: each is a chunk whose weight is
+    the quantum. So the PEs look positions up while the first words to weigh are read.
+    ``item.last`` is set in the last block's last chunk. If the PEs do not share out the rows
+    (``share.rows`` is 0), a block is one chunk, whose weight is 0.
 
-    Two lanes per cycle, or a block with fewer, as long as replies arrive at that rate;
-    ``config.fifo_depth`` blocks wait for theirs. From a block to its first request it takes four
-    cycles, from its last reply to its last chunk four. ``kernel`` must be constant from two cycles
-    before the first block on.
+    A step per cycle, as long as replies arrive at that rate; ``config.fifo_depth`` blocks wait for
+    theirs. From a block to its first request it takes four cycles, from its last reply to its last
+    chunk four. ``kernel`` must be constant from two cycles before the first block on.
 
     Golden function: `loopnest_sim.model.weigh.chunks`.
     """
@@ -76,8 +85,11 @@ class Weigher(wiring.Component):
         m.submodules.asking = asking = Pairs(PLACED)
         m.submodules.waiting = waiting = Queue(joined(config, 1), config.fifo_depth)
         m.submodules.cutting = cutting = Pairs(joined(config, 1))
+        wide = Signal()
+        contiguous = level.o.operand.any() & ~level.o.ranked & ~level.o.open
         m.d.comb += [
             level.kernel.eq(self.kernel),
+            wide.eq(contiguous & (self.kernel.share.quantum >= WIDE_QUANTUM)),
             # Every block goes both ways: its steps are requested now, and taken with the replies.
             asking.i.valid.eq(self.i.valid & waiting.i.ready),
             waiting.i.valid.eq(self.i.valid & asking.i.ready),
@@ -92,6 +104,7 @@ class Weigher(wiring.Component):
             m.d.comb += [
                 pairs.i.payload.lanes.eq(Mux(item.count == 0, 0, item.block[0].lanes)),
                 pairs.i.payload.whole.eq(~self.kernel.share.rows),
+                pairs.i.payload.wide.eq(wide),
             ]
         self._ask(m, asking.o, level.o)
         self._cut(m, cutting.o, self._weigh(m))
@@ -119,10 +132,11 @@ class Weigher(wiring.Component):
         request = payload_register(m, self.request)
         advance = Signal()
         number_valid = Signal()
-        number_present = Signal(PAIR_LANES)
+        number_present = Signal(PARTS)
         base = Signal(POSITION_BITS, reset_less=True)
         position_valid = Signal()
-        position_present = Signal(PAIR_LANES)
+        position_present = Signal(PARTS)
+        unweighed = self._unweighed(m, "asked", pairs.valid & pairs.ready)
         m.d.comb += [
             advance.eq(~self.request.valid | self.request.ready),
             pairs.ready.eq(advance),
@@ -130,7 +144,9 @@ class Weigher(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 number_valid.eq(pairs.valid),
-                number_present.eq(Cat((placed.present & one).any() for one in step.one)),
+                number_present.eq(
+                    Cat((placed.present & one).any() & ~unweighed for one in step.first)
+                ),
                 base.eq(placed.base + placed.number),
                 position_valid.eq(number_valid),
                 position_present.eq(number_present),
@@ -138,13 +154,16 @@ class Weigher(wiring.Component):
                 request.valid.eq(Cat(bit.replicate(2) for bit in position_present)),
             ]
         table = Cat(Const(0, LINE_SHIFT - END_SHIFT), level.table[LINE_SHIFT:])
-        for n in range(PAIR_LANES):
+        for n in range(PARTS):
             lower = Signal(LANES, name=f"lower_{n}")
             number = Signal(range(LANES), name=f"number_{n}", reset_less=True)
             position = Signal(POSITION_BITS, name=f"position_{n}", reset_less=True)
+            # Entries from that of the first lane to that of the last one's end.
+            entries = Signal(range(LANES + 1), name=f"entries_{n}", reset_less=True)
+            entries_then = Signal(range(LANES + 1), name=f"entries_then_{n}", reset_less=True)
             first = Signal(ADDRESS_BITS - END_SHIFT, name=f"first_{n}")
             m.d.comb += [
-                lower.eq(placed.counted & below(step.one[n])),
+                lower.eq(placed.counted & below(step.first[n])),
                 first.eq(
                     table
                     + Mux(level.open, position << (OPEN_STRIDE // PACKED_STRIDE - 1), position)
@@ -154,48 +173,58 @@ class Weigher(wiring.Component):
                 m.d.sync += [
                     number.eq(sum(lower[lane] for lane in range(LANES))),
                     position.eq(base + number),
+                    entries.eq(number_of(step.last[n], 4) - number_of(step.first[n], 4) + 1),
+                    entries_then.eq(entries),
                     request.address[2 * n].eq(Cat(Const(0, END_SHIFT), first)),
                     request.address[2 * n + 1].eq(
-                        Cat(Const(0, END_SHIFT), (first + 1)[: len(first)])
+                        Cat(Const(0, END_SHIFT), (first + entries_then)[: len(first)])
                     ),
                 ]
 
+    def _unweighed(self, m: Module, name: str, step: Value) -> Value:
+        """Return whether this ``step`` is not weighed: one of the first ones."""
+        left = Signal(range(self._config.pes + 1), init=self._config.pes, name=name)
+        some = left.any() & self.kernel.share.rows
+        with m.If(step & some):
+            m.d.sync += left.eq(left - 1)
+        return some
+
     def _weigh(self, m: Module) -> Any:
-        """Return the stream of the steps' weights: of the lower lane alone, and of both lanes."""
+        """Return the stream of the steps' weights: of the lower part alone, and of both."""
         weights = stream.Signature(
-            data.StructLayout({"lower": LANE_WEIGHT_BITS, "both": WEIGHT_BITS})
+            data.StructLayout({"lower": PART_WEIGHT_BITS, "both": WEIGHT_BITS})
         ).create(path=["weights"])
         # The difference, and then the sum, take a cycle each.
         lengths_valid = Signal()
         lengths_ready = Signal()
-        lanes = []
+        parts = []
         m.d.comb += [
             lengths_ready.eq(~weights.valid | weights.ready),
             self.reply.ready.eq(~lengths_valid | lengths_ready),
         ]
         with m.If(self.reply.ready):
             m.d.sync += lengths_valid.eq(self.reply.valid)
-        for n in range(PAIR_LANES):
+        for n in range(PARTS):
             first, end = self.reply.payload[2 * n], self.reply.payload[2 * n + 1]
             length = Signal(len(end), name=f"length_{n}", reset_less=True)
             backwards = Signal(name=f"backwards_{n}", reset_less=True)
             with m.If(self.reply.ready):
                 m.d.sync += Cat(length, backwards).eq(end - first)
-            lane = Signal(LANE_WEIGHT_BITS, name=f"lane_{n}")
+            part = Signal(PART_WEIGHT_BITS, name=f"part_{n}")
             with m.If(backwards | ~length.any()):
-                m.d.comb += lane.eq(1)
-            with m.Elif(length[LANE_WEIGHT_BITS:].any()):
-                m.d.comb += lane.eq(-1)
+                m.d.comb += part.eq(1)
+            with m.Elif(length[PART_WEIGHT_BITS:].any()):
+                m.d.comb += part.eq(-1)
             with m.Else():
-                m.d.comb += lane.eq(length)
-            lanes.append(lane)
+                m.d.comb += part.eq(length)
+            parts.append(part)
         result = Signal.like(weights.payload, name="weight", reset_less=True)
         m.d.comb += weights.payload.eq(result)
         with m.If(lengths_ready):
             m.d.sync += [
                 weights.valid.eq(lengths_valid),
-                result.lower.eq(lanes[0]),
-                result.both.eq(sum(lanes)),
+                result.lower.eq(parts[0]),
+                result.both.eq(sum(parts)),
             ]
         return weights
 
@@ -221,11 +250,15 @@ class Weigher(wiring.Component):
             # below 0, or 0
             cut.eq(step.end | still_missing[-1] | ~still_missing.any()),
         ]
-        with m.If(step.one[1].any()):
-            m.d.comb += added.eq(weights.payload.both)
-        with m.Elif(step.one[0].any()):
-            m.d.comb += added.eq(weights.payload.lower)
         takes = pairs.valid & weights.valid & free
+        unweighed = self._unweighed(m, "taken", takes)
+        with m.If(step.first[0].any()):
+            with m.If(unweighed):
+                m.d.comb += added.eq(self.kernel.share.quantum)
+            with m.Elif(step.first[1].any()):
+                m.d.comb += added.eq(weights.payload.both)
+            with m.Else():
+                m.d.comb += added.eq(weights.payload.lower)
         with m.If(free):
             m.d.sync += [
                 self.o.valid.eq(takes & cut),

@@ -10,19 +10,29 @@ from loopnest_hw.format import OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from .expand import Cell, ResultCell, Token, expand
 from .join import Joined
 
-MAX_LANE_WEIGHT = (1 << 15) - 1
+MAX_PART_WEIGHT = (1 << 15) - 1
 MAX_WEIGHT = (1 << 16) - 1
-STEP = 2
-"""Lanes that are added to a chunk at a time."""
+PARTS = 2
+"""Parts that are added to a chunk in a step."""
+
+WIDE_QUANTUM = 16
+"""Quantum from which a part is two lanes, where it can be."""
+
+
+Place = tuple[int, int]
+"""Byte addresses of a first block word and of an end."""
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """The level whose fibers are weighed: its operand, position table and words per entry."""
+    """The level whose fibers are weighed: its operand, position table and words per entry, and
+    whether row 0's coordinates have their fibers one behind the other.
+    """
 
     operand: int
     table: int
     stride: int
+    contiguous: bool
 
 
 def weighed_level(config: ChipConfig, descriptor: Mapping[str, int]) -> Weighed | None:
@@ -50,7 +60,9 @@ def weighed_level(config: ChipConfig, descriptor: Mapping[str, int]) -> Weighed 
                 return None
             scanner = f"scanner.{descriptor[f'{cell}.scanner']}"
             stride = OPEN_STRIDE if descriptor[f"{scanner}.open"] else PACKED_STRIDE
-            return Weighed(o, descriptor[f"{scanner}.table"], stride)
+            follows = descriptor[f"{top}.mode"] == CellMode.FOLLOW
+            contiguous = follows and stride == PACKED_STRIDE
+            return Weighed(o, descriptor[f"{scanner}.table"], stride, contiguous)
     return None
 
 
@@ -59,7 +71,7 @@ def entries(
     descriptor: Mapping[str, int],
     block: Joined,
     child: Sequence[int],
-) -> dict[int, tuple[int, int] | None]:
+) -> dict[int, Place | None]:
     """Return the byte addresses of the first block word and the end of each lane's fiber.
 
     None: there is no fiber to weigh. ``child`` are the first children of row 0's fibers. The tokens
@@ -85,7 +97,7 @@ def entries(
     )
     tokens = expand(start, [block], child, cells, ResultCell(ResultMode.HOLD, 0))
     table = level.table - level.table % LINE_BYTES
-    found: dict[int, tuple[int, int] | None] = {}
+    found: dict[int, Place | None] = {}
     for lane, token in zip(lanes, tokens, strict=True):
         at = table + WORD_BYTES * level.stride * token.position[level.operand]
         first, end = (address % (1 << ADDRESS_BITS) for address in (at, at + 2 * WORD_BYTES))
@@ -93,19 +105,46 @@ def entries(
     return found
 
 
-def lane_weight(first: int, end: int) -> int:
-    """Return the weight of a lane whose fiber's block words are these."""
-    return min(max(1, end - first), MAX_LANE_WEIGHT)
+def part_weight(first: int, end: int) -> int:
+    """Return the weight of a part whose fibers' block words are these."""
+    return min(max(1, end - first), MAX_PART_WEIGHT)
 
 
-def chunks(weights: Mapping[int, int], quantum: int) -> Iterator[tuple[int, int]]:
-    """Yield a block's chunks, their lanes as a mask and their weight; ``weights`` are by lane."""
-    lanes = sorted(weights)
+def steps(
+    config: ChipConfig, descriptor: Mapping[str, int], block: Joined, child: Sequence[int]
+) -> Iterator[tuple[list[int], list[Place | None]]]:
+    """Yield the steps in which a block's lanes are taken: their lanes, and for each part the byte
+    addresses of its first block word and of its end, as for `entries`.
+    """
+    level = weighed_level(config, descriptor)
+    places = entries(config, descriptor, block, child)
+    wide = level is not None and level.contiguous and descriptor["share.quantum"] >= WIDE_QUANTUM
+    width = 2 if wide else 1
+    lanes = sorted(places)
+    for n in range(0, len(lanes), PARTS * width):
+        step = lanes[n : n + PARTS * width]
+        parts: list[Place | None] = []
+        for k in range(0, len(step), width):
+            place, between = places[step[k]], step[k : k + width][-1] - step[k]
+            if place is not None:
+                end = place[1] + WORD_BYTES * PACKED_STRIDE * between
+                place = place[0], end % (1 << ADDRESS_BITS)
+            parts.append(place)
+        yield step, parts
+
+
+def chunks(
+    weighed: Sequence[tuple[Sequence[int], int]], quantum: int, unweighed: int = 0
+) -> Iterator[tuple[int, int]]:
+    """Yield a block's chunks, their lanes as a mask and their weight.
+
+    ``weighed`` are its steps, each one's lanes and weight. The first ones, which are
+    ``unweighed``, are a chunk each.
+    """
     mask = total = 0
-    for n in range(0, len(lanes), STEP):
-        step = lanes[n : n + STEP]
-        mask |= sum(1 << lane for lane in step)
-        total += sum(weights[lane] for lane in step)
-        if total >= quantum or n + STEP >= len(lanes):
+    for n, (lanes, weight) in enumerate(weighed):
+        mask |= sum(1 << lane for lane in lanes)
+        total += quantum if n < unweighed else weight
+        if total >= quantum or n == len(weighed) - 1:
             yield mask, min(total, MAX_WEIGHT)
             mask = total = 0
