@@ -85,7 +85,7 @@ class Chip(wiring.Component):
         pes = self._pes(m, command.hold)
         dispatcher = self._dispatcher
         m.submodules.dispatcher = kernel_reset(dispatcher)
-        m.submodules.snapshot = snapshot = SnapshotWriter()
+        m.submodules.snapshot = snapshot = SnapshotWriter(self._config)
         m.submodules.sweep = sweep = Sweep(self._config)
 
         self._connect(m, "s_axil", registers.bus)
@@ -143,7 +143,7 @@ class Chip(wiring.Component):
         if len(pes) == 1:
             self._connect_readers(m, pes, memory.request[0], memory.reply[0])
         else:
-            self._read_through_cache(m, pes, command.hold, memory)
+            self._read_through_cache(m, pes, command.hold, memory, counters)
             self._share_result(m, pes, command.kernel.share, kernel_reset)
 
         m.d.comb += [
@@ -211,11 +211,13 @@ class Chip(wiring.Component):
             wiring.connect(m, reply, unit.reply)
 
     def _read_through_cache(
-        self, m: Module, pes: list[Any], hold: Value, memory: MemoryInterface
+        self, m: Module, pes: list[Any], hold: Value, memory: MemoryInterface, counters: Counters
     ) -> None:
         """Connect the PEs and the dispatcher to the cache, and that to the memory ports."""
         m.submodules.cache = cache = Cache(CacheConfig.of(self._config))
         m.d.comb += cache.flush.eq(hold)
+        with m.If(~hold):
+            m.d.comb += counters.cache.eq(cache.events)
         self._connect_readers(m, pes, cache.request, cache.reply)
         for p, (miss, fill) in enumerate(zip(cache.memory, cache.fill, strict=True)):
             request, reply = memory.request[p][0], memory.reply[p][0]
