@@ -289,14 +289,15 @@ class RunReport:
             yield "cache's banks", "{waits} waits, {conflicts} for conflicts".format(**counts)
         if self.pes is not None and any(run.pes > 1 for run in self._runs):
             for name in ("leaf_busy", "last_step"):
-                counted = [count[name] for count in self.pes]
-                ends = " to ".join(f"{n:,} (PE {counted.index(n)})" for n in _range(counted))
-                yield f"PEs, {name.replace('_', ' ')}", ends
+                yield f"PEs, {name.replace('_', ' ')}", _range([pe[name] for pe in self.pes])
 
 
-def _range(values: Sequence[int]) -> tuple[int, int]:
-    """Return the least and the largest of the values."""
-    return min(values), max(values)
+def _range(counts: Sequence[int]) -> str:
+    """Return the least and the largest of the PEs' counts."""
+    least, most = min(counts), max(counts)
+    if least == most:
+        return f"{most:,} each"
+    return f"{least:,} (PE {counts.index(least)}) to {most:,} (PE {counts.index(most)})"
 
 
 def _energy_text(energy: RunEnergy) -> str:
