@@ -132,6 +132,7 @@ def _c_lines(config: ChipConfig) -> Iterator[str]:
     yield ""
     yield f"#define LOOPNEST_IDENTITY {IDENTITY:#010x}u"
     yield f"#define LOOPNEST_CONFIGURATION {configuration_word(config):#010x}u"
+    yield f"#define LOOPNEST_PES {config.pes}u"
     yield f"#define LOOPNEST_DESCRIPTOR_MAGIC {MAGIC:#06x}u"
     yield f"#define LOOPNEST_DESCRIPTOR_LINES {descriptor_lines(config)}u"
     yield ""
