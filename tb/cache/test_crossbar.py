@@ -106,12 +106,15 @@ async def one_bank_stands_still(dut: Any) -> None:
         line = lines[1 + slot % 3][slot]
         banks.send(1, slot, line)
         await source.send({"line": line, "slot": slot})
+    # nor is it a conflict if another client's request waits for that bank too
+    banks.send(0, 0, lines[0][100])
+    await Source(dut, "i__0", request(CONFIG), bench.rng()).send({"line": lines[0][100], "slot": 0})
     await ClockCycles(dut.clk, 10)
     assert banks.received == 60
-    assert int(dut.waits.value) == 0b10 and not int(dut.conflicts.value)
+    assert int(dut.waits.value) == 0b11 and not int(dut.conflicts.value)
     banks.sinks[0].stall = 0.0
     await ClockCycles(dut.clk, 20)
-    assert banks.received == 60 + blocked and not int(dut.waits.value)
+    assert banks.received == 60 + blocked + 1 and not int(dut.waits.value)
 
 
 @cocotb.test(timeout_time=10, timeout_unit="us")
