@@ -234,7 +234,7 @@ LAWS = {
         assume=lambda unit: ~unit.stop & ~((unit.start | unit.ahead) & unit.busy),
     ),
     "SnapshotWriter": Law(
-        unit=SnapshotWriter,
+        unit=lambda: SnapshotWriter(CONFIG),
         outputs=["o"],
         constant=["content"],
         assume=lambda unit: ~unit.stop & ~(unit.start & unit.busy),

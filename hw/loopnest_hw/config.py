@@ -42,6 +42,9 @@ EPILOGUE_READS = 4
 CACHE_WAYS = 4
 """Ways of the cache."""
 
+MAX_PES = 32
+"""Maximum number of PEs of a chip."""
+
 MAX_LOG2_COPIES = 2
 """Largest setting of the descriptor's ``copies``: the accumulator keeps up to ``2**2`` copies of a
 key, so that additions to the key can overlap.
@@ -184,7 +187,7 @@ class ChipConfig:
         check("stream_depth", self.stream_depth >= 1, "1 or more")
         check("watchdog", 16 <= self.watchdog <= 1 << 24, "16 to 2^24")
         check("reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256")
-        check("pes", 1 <= self.pes <= 32, "1 to 32")
+        check("pes", 1 <= self.pes <= MAX_PES, f"1 to {MAX_PES}")
         check("cache", 0 <= self.cache <= 1, "0 or 1")
         most = 2 if self.cached else 1
         behind = "" if self.cached else " without a cache"

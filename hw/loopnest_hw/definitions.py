@@ -7,13 +7,13 @@ import ast
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from enum import Enum, IntEnum
 from itertools import pairwise
 from typing import Any
 
-from .config import ChipConfig
+from .config import PRESETS, ChipConfig
 from .descriptor import (
     MAGIC,
     CellMode,
@@ -28,14 +28,20 @@ from .descriptor import (
     places,
 )
 from .registers import (
+    CACHE_COUNTERS,
+    CONTROL,
     COUNTERS,
     IDENTITY,
+    OFFSETS,
+    PE_COUNTERS,
     PE_SHIFT,
-    REGISTERS,
     SNAPSHOT_BYTES,
-    SNAPSHOT_LINES,
     ErrorCode,
     configuration_word,
+    counters,
+    pe_counter,
+    registers,
+    snapshot_lines,
 )
 
 FIELD_ENUMS: tuple[type[IntEnum], ...] = (
@@ -80,8 +86,11 @@ def definitions(config: ChipConfig) -> dict[str, Any]:
         "parameters": parameters,
         "identity": IDENTITY,
         "configuration": configuration_word(config),
-        "registers": [asdict(register) for register in REGISTERS],
-        "counters": {"names": [name for name, _ in COUNTERS], "lines": SNAPSHOT_LINES},
+        "registers": [asdict(register) for register in registers(config.pes)],
+        "counters": {
+            "names": [name for name, _ in counters(config.pes)],
+            "lines": snapshot_lines(config.pes),
+        },
         "errors": {code.name: int(code) for code in ErrorCode},
         "enums": {enum.__name__: {e.name: int(e) for e in enum} for enum in FIELD_ENUMS},
         "descriptor": {
@@ -123,18 +132,25 @@ def _c_lines(config: ChipConfig) -> Iterator[str]:
     yield ""
     yield f"#define LOOPNEST_IDENTITY {IDENTITY:#010x}u"
     yield f"#define LOOPNEST_CONFIGURATION {configuration_word(config):#010x}u"
+    yield f"#define LOOPNEST_PES {config.pes}u"
     yield f"#define LOOPNEST_DESCRIPTOR_MAGIC {MAGIC:#06x}u"
     yield f"#define LOOPNEST_DESCRIPTOR_LINES {descriptor_lines(config)}u"
     yield ""
     yield "/* byte offsets of the registers */"
-    for register in REGISTERS:
+    shared = len(COUNTERS) + (len(CACHE_COUNTERS) if config.pes > 1 else 0)
+    for register in registers(config.pes)[: len(CONTROL) + shared]:
         yield f"/* {register.access}: {register.doc} */"
         yield f"#define LOOPNEST_REGISTER_{register.name.upper()} {register.offset:#05x}u"
+    if config.pes > 1:
+        yield from _c_of_pes("REGISTER", OFFSETS)
     yield ""
     yield "/* counters in memory: little endian, 8 bytes each, in this order */"
-    yield f"#define LOOPNEST_SNAPSHOT_LINES {SNAPSHOT_LINES}u"
-    for number, (name, _) in enumerate(COUNTERS):
-        yield f"#define LOOPNEST_COUNTER_{name.upper()} {number}u"
+    yield f"#define LOOPNEST_SNAPSHOT_LINES {snapshot_lines(config.pes)}u"
+    numbers = {name: number for number, (name, _) in enumerate(counters(config.pes))}
+    for name in list(numbers)[:shared]:
+        yield f"#define LOOPNEST_COUNTER_{name.upper()} {numbers[name]}u"
+    if config.pes > 1:
+        yield from _c_of_pes("COUNTER", numbers)
     yield ""
     yield "enum loopnest_error {"
     meaning = member_docs(ErrorCode)
@@ -162,9 +178,40 @@ def _c_lines(config: ChipConfig) -> Iterator[str]:
     yield "#endif"
 
 
+def _c_of_pes(what: str, places: Mapping[str, int]) -> Iterator[str]:
+    """Yield the places of each PE's counters, as macros of the PE's number."""
+    for name, doc in PE_COUNTERS:
+        first, second = (places[pe_counter(pe, name)] for pe in range(2))
+        yield f"/* each PE's: {doc} */"
+        yield (
+            f"#define LOOPNEST_{what}_PE_{name.upper()}(pe) ({first}u + {second - first}u * (pe))"
+        )
+
+
 def registers_markdown(config: ChipConfig) -> str:
     """Return the page of tables: registers, error codes and descriptor."""
     return "\n".join(_markdown_lines(config)) + "\n"
+
+
+def _more_counters() -> Iterator[str]:
+    """Yield the section on the counters of a chip of several PEs."""
+    yield "The counters of several PEs are added: a stage that is busy in four PEs counts four"
+    yield "cycles in each. A chip of several PEs has further counters: its cache's, and those of"
+    yield "each PE by itself, which have 32 bits in memory too. `last_step` is a time, not a number"
+    yield "of events: of a kernel in a list, subtract the `cycles` of the kernel before."
+    yield ""
+    yield "| offset | name | access | meaning |"
+    yield "|---|---|---|---|"
+    named = {register.name: register for register in registers(2)}
+    for name, _ in CACHE_COUNTERS:
+        yield f"| {named[name].offset:#05x} | `{name}` | r | {named[name].doc} |"
+    for name, doc in PE_COUNTERS:
+        first, second = (named[pe_counter(pe, name)].offset for pe in range(2))
+        place = f"{first:#05x} + {second - first:#x} N"
+        yield f"| {place} | `{pe_counter('N', name)}` | r | of PE N: {doc} |"
+    yield ""
+    small, large = (snapshot_lines(PRESETS[name]["pes"]) for name in ("small", "large"))
+    yield f"In memory they follow the others: {small} lines in all on `small`, {large} on `large`."
 
 
 def _markdown_lines(config: ChipConfig) -> Iterator[str]:
@@ -180,7 +227,7 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
     yield ""
     yield "| offset | name | access | meaning |"
     yield "|---|---|---|---|"
-    for register in REGISTERS:
+    for register in registers(config.pes):
         yield (
             f"| {register.offset:#05x} | `{register.name}` | {register.access} | {register.doc} |"
         )
@@ -189,13 +236,13 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
     yield "reset ends the run once what is in flight on the memory bus has completed; then `busy`"
     yield "falls, and `done` and the error are cleared."
     yield ""
-    yield f"Where a descriptor's `counters` is not 0, all {len(COUNTERS)} counters are written to"
-    yield f"the {SNAPSHOT_LINES} lines from there on when its kernel is done, in the order of their"
+    count, lines = len(counters(config.pes)), snapshot_lines(config.pes)
+    yield f"Where a descriptor's `counters` is not 0, all {count} counters are written to"
+    yield f"the {lines} lines from there on when its kernel is done, in the order of their"
     yield f"registers: {SNAPSHOT_BYTES} bytes each, little endian"
     yield "([what they cover](architecture.md#lists-of-kernels))."
     yield ""
-    yield "The counters of several PEs are added: a stage that is busy in four PEs counts four"
-    yield "cycles in each."
+    yield from _more_counters()
     yield ""
     yield "## Error codes"
     yield ""

@@ -6,7 +6,7 @@ Registers are 32 bits wide. The C header, the JSON file and the docs' table are 
 from dataclasses import dataclass
 from enum import IntEnum
 
-from .config import LINE_BYTES, ChipConfig, NumberFormat
+from .config import LINE_BYTES, MAX_PES, ChipConfig, NumberFormat
 
 IDENTITY = 0x4C4E5354
 """Value of the identity register: "LNST"."""
@@ -117,22 +117,68 @@ COUNTERS = (
         for state in ("busy", "starved", "stalled")
     ),
 )
+"""Counters of every chip; those of several PEs are added."""
+
+CACHE_COUNTERS = (
+    ("cache_requests", "lines that PEs and dispatcher requested of the cache"),
+    (
+        "cache_hits",
+        "lookups answered from the cache; requests of one line that go together are one lookup",
+    ),
+    ("cache_misses", "lookups whose line was read from memory"),
+    ("cache_joined", "lookups that waited for a line on its way"),
+    ("cache_waits", "cycles in which a request waits for its bank; of PEs and dispatcher, added"),
+    ("cache_conflicts", "of these, the cycles in which its bank takes a request of another line"),
+)
+"""Further counters of a chip of several PEs."""
+
+PE_COUNTERS = (
+    ("leaf_busy", "cycles in which the PE's leaf stage was busy"),
+    ("leaf_starved", "cycles in which it was starved"),
+    ("leaf_stalled", "cycles in which it was stalled"),
+    ("last_step", "`cycles` at the end of its last leaf step; 0 if it had none"),
+)
+"""Counters of each PE by itself, of a chip of several. They have 32 bits and wrap."""
+
+
+def pe_counter(pe: int | str, name: str) -> str:
+    """Return the name of one of `PE_COUNTERS` of a PE."""
+    return f"pe{pe}_{name}"
+
+
+def counters(pes: int) -> tuple[tuple[str, str], ...]:
+    """Return names and meanings of all counters of a chip with that number of PEs, in the order of
+    their registers and of the snapshot. A counter has the same place on every chip that has it.
+    """
+    if pes == 1:
+        return COUNTERS
+    of_pes = (
+        (pe_counter(pe, name), f"PE {pe}: {doc}") for pe in range(pes) for name, doc in PE_COUNTERS
+    )
+    return (*COUNTERS, *CACHE_COUNTERS, *of_pes)
+
 
 SNAPSHOT_BYTES = 8
 """Bytes of a counter in memory, where the descriptor's ``counters`` has them written: little
-endian, in the order of `COUNTERS`. ``cycles`` is there the number from the start until the kernel's
+endian, in the order of `counters`. ``cycles`` is there the number from the start until the kernel's
 last line is at the memory port; the rest of its write, a latency, counts for the next kernel.
 """
 
-SNAPSHOT_LINES = -(-len(COUNTERS) * SNAPSHOT_BYTES // LINE_BYTES)
-"""Lines of all counters in memory; bytes behind the last counter are 0."""
 
-REGISTERS = tuple(
-    Register(name, 4 * i, access, doc) for i, (name, access, doc) in enumerate(CONTROL)
-) + tuple(
-    Register(name, 0x100 + 4 * i, "r", doc + "; since the start, modulo 2^32")
-    for i, (name, doc) in enumerate(COUNTERS)
-)
+def snapshot_lines(pes: int) -> int:
+    """Return the lines of all counters in memory; bytes behind the last counter are 0."""
+    return -(-len(counters(pes)) * SNAPSHOT_BYTES // LINE_BYTES)
 
-OFFSETS = {register.name: register.offset for register in REGISTERS}
-"""Byte offset of each register by name."""
+
+def registers(pes: int) -> tuple[Register, ...]:
+    """Return the registers of a chip with that number of PEs."""
+    control = (Register(name, 4 * i, access, doc) for i, (name, access, doc) in enumerate(CONTROL))
+    counted = (
+        Register(name, 0x100 + 4 * i, "r", doc + "; since the start, modulo 2^32")
+        for i, (name, doc) in enumerate(counters(pes))
+    )
+    return (*control, *counted)
+
+
+OFFSETS = {register.name: register.offset for register in registers(MAX_PES)}
+"""Byte offset of each register by name; a chip has those of `registers`."""

@@ -7,7 +7,7 @@
 /* An image: little-endian words of 32 bits (sw/loopnest/program/firmware.py writes them). */
 enum {
     MAGIC = 0x49504e4c, /* "LNPI" */
-    VERSION = 1,
+    VERSION = 2,
     HEADER_WORDS = 32,
     SEGMENT_WORDS = 3,
     TENSOR_WORDS = 48,

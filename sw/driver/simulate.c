@@ -4,8 +4,9 @@
 
    SIMULATOR.so is a library of `loopnest_sim`. The commands, in order: `in NAME FILE` sets an input
    from the bytes of its elements, `run polling` and `run interrupt` start and wait, `out NAME FILE`
-   writes a result's, `counters` prints the cycles and multiplies of the kernels, `tensors` the
-   inputs and results. Exit code 1: an error, which is printed. */
+   writes a result's, `counters` prints the cycles and multiplies of the kernels, and of a chip of
+   several PEs its cache's requests and each PE's part, `tensors` the inputs and results. Exit
+   code 1: an error, which is printed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,24 @@ static void show(const struct loopnest_program *program) {
         for (uint32_t m = 0; m < tensor.order; ++m) printf(" %u", (unsigned)tensor.shape[m]);
         printf("\n");
     }
+}
+
+/* Print counters at the end of a kernel. */
+static void counted(const struct loopnest_program *program, uint32_t kernel) {
+    printf("%u cycles %llu multiplies %llu\n", (unsigned)kernel,
+           (unsigned long long)loopnest_counter(program, kernel, LOOPNEST_COUNTER_CYCLES),
+           (unsigned long long)loopnest_counter(program, kernel, LOOPNEST_COUNTER_MULTIPLIES));
+#if LOOPNEST_PES > 1
+    printf("%u cache requests %llu misses %llu\n", (unsigned)kernel,
+           (unsigned long long)loopnest_counter(program, kernel, LOOPNEST_COUNTER_CACHE_REQUESTS),
+           (unsigned long long)loopnest_counter(program, kernel, LOOPNEST_COUNTER_CACHE_MISSES));
+    for (uint32_t pe = 0; pe < LOOPNEST_PES; ++pe)
+        printf("%u PE %u busy %llu last step %llu\n", (unsigned)kernel, (unsigned)pe,
+               (unsigned long long)loopnest_counter(program, kernel,
+                                                    LOOPNEST_COUNTER_PE_LEAF_BUSY(pe)),
+               (unsigned long long)loopnest_counter(program, kernel,
+                                                    LOOPNEST_COUNTER_PE_LAST_STEP(pe)));
+#endif
 }
 
 int main(int count, char **words) {
@@ -72,12 +91,7 @@ int main(int count, char **words) {
             free(data);
             n += 2;
         } else if (!strcmp(command, "counters")) {
-            for (uint32_t kernel = 0; kernel < program.kernels; ++kernel)
-                printf("%u cycles %llu multiplies %llu\n", (unsigned)kernel,
-                       (unsigned long long)loopnest_counter(&program, kernel,
-                                                            LOOPNEST_COUNTER_CYCLES),
-                       (unsigned long long)loopnest_counter(&program, kernel,
-                                                            LOOPNEST_COUNTER_MULTIPLIES));
+            for (uint32_t kernel = 0; kernel < program.kernels; ++kernel) counted(&program, kernel);
         } else if (!strcmp(command, "tensors")) {
             show(&program);
         } else {

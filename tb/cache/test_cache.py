@@ -39,8 +39,9 @@ async def all_at_once(dut: Any) -> None:
     events_ = system.events
     assert events_["requests"] >= events_["hits"] + events_["misses"] + events_["joined"]
     assert min(
-        events_["hits"], events_["misses"], events_["joined"], events_["waits"]
+        events_["hits"], events_["misses"], events_["joined"], events_["conflicts"]
     ) > bench.count(15)
+    assert events_["waits"] >= events_["conflicts"]
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")
@@ -59,6 +60,11 @@ async def nothing_survives(dut: Any) -> None:
             await ClockCycles(dut.clk, 20)
             await system.drain()
         assert sum(memory.reads for memory in system.memory) == before + 4
+    # nothing was on its way at a flush: all that was counted is known
+    await ClockCycles(dut.clk, 5)
+    counted = system.events
+    assert counted["misses"] == sum(memory.reads for memory in system.memory)
+    assert counted["requests"] == sum(system.answers)
 
 
 CONFIG = {"clients": 3, "slot_bits": 3, "banks": 2, "ports": 1, "sets": 4, "ways": 2, "waiters": 2,

@@ -106,12 +106,36 @@ async def one_bank_stands_still(dut: Any) -> None:
         line = lines[1 + slot % 3][slot]
         banks.send(1, slot, line)
         await source.send({"line": line, "slot": slot})
+    # nor is it a conflict if another client's request waits for that bank too
+    banks.send(0, 0, lines[0][100])
+    await Source(dut, "i__0", request(CONFIG), bench.rng()).send({"line": lines[0][100], "slot": 0})
     await ClockCycles(dut.clk, 10)
     assert banks.received == 60
-    assert int(dut.waits.value) == 0b10
+    assert int(dut.waits.value) == 0b11 and not int(dut.conflicts.value)
     banks.sinks[0].stall = 0.0
     await ClockCycles(dut.clk, 20)
-    assert banks.received == 60 + blocked and not int(dut.waits.value)
+    assert banks.received == 60 + blocked + 1 and not int(dut.waits.value)
+
+
+@cocotb.test(timeout_time=10, timeout_unit="us")
+async def conflicts(dut: Any) -> None:
+    """Of requests of other lines at one bank, all but one wait; those of other banks do not."""
+    await bench.start(dut)
+    banks = Banks(dut, 0.0)
+    lines = [[n for n in range(1 << 10) if bank_of(CONFIG, n) == b] for b in range(CONFIG.banks)]
+    wanted = [lines[0][0], lines[0][1], lines[0][2], lines[1][0]]
+    for c, line in enumerate(wanted):
+        banks.send(c, 0, line)
+        source = Source(dut, f"i__{c}", request(CONFIG), bench.rng())
+        cocotb.start_soon(source.send({"line": line, "slot": 0}))
+    found = []
+    for _ in range(20):
+        await RisingEdge(dut.clk)
+        found.append(int(dut.conflicts.value))
+        assert int(dut.waits.value) == found[-1]
+    assert banks.received == len(wanted)
+    counts = [n.bit_count() for n in found if n]
+    assert counts == [2, 1] and not any(n >> 3 for n in found)
 
 
 @cocotb.test(timeout_time=10, timeout_unit="us")

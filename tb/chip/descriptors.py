@@ -14,7 +14,7 @@ from loopnest_hw.descriptor import (
     kernel_fields,
 )
 from loopnest_hw.kernel import kernel_layout
-from loopnest_hw.registers import SNAPSHOT_LINES
+from loopnest_hw.registers import snapshot_lines
 from tb.streams import encode
 
 
@@ -36,7 +36,7 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     ):
         kernel[path] = rng.choice((limit, rng.randrange(limit + 1)))
     kernel["accumulate"] |= kernel["copies"] > 0
-    kernel |= regions(rng)
+    kernel |= regions(config, rng)
     for o in range(config.operands):
         kernel[f"operand.{o}.values"] &= ~3
     kernel["epilogue.bias"] &= ~3
@@ -97,14 +97,14 @@ def register(config: ChipConfig, kernel: dict[str, int]) -> int:
     return encode(kernel_layout(config), lists(root))
 
 
-def regions(rng: random.Random) -> dict[str, int]:
+def regions(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     """Return the regions that are written, in any order and some of them empty."""
     ends = sorted(rng.getrandbits(27) * 32 for _ in range(8))
     found = {}
     for n, name in enumerate(rng.sample(["table", "blocks", "values", "counters"], 4)):
         begin, end = ends[2 * n : 2 * n + 2]
         if name == "counters":
-            size = 32 * SNAPSHOT_LINES
+            size = 32 * snapshot_lines(config.pes)
             found[name] = rng.choice((0, begin, end - size)) if end - begin >= size else 0
             continue
         found[f"result.{name}"] = begin

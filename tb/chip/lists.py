@@ -8,7 +8,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.config import make_config
 from loopnest_hw.descriptor import descriptor_lines, pack
-from loopnest_hw.registers import COUNTERS, OFFSETS, SNAPSHOT_LINES, ErrorCode
+from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode, snapshot_lines
 from tb.chip.axi_lite import AxiLiteManager
 from tb.chip.axi_memory import AxiMemory
 from tb.chip.descriptors import register, sound
@@ -17,6 +17,7 @@ from tb.harness import bench
 
 CONFIG = make_config("shrunk", reads_outstanding=16, watchdog=300)
 LINES = descriptor_lines(CONFIG)
+SNAPSHOT = snapshot_lines(CONFIG.pes)
 START, SOFT_RESET, INTERRUPT = 1, 2, 4
 BUSY, DONE, FAILED, LATE = 1, 2, 4, 8
 ALL_BYTES = (1 << 256) - 1
@@ -96,7 +97,7 @@ class Job:
 
     def snapshot(self, memory: AxiMemory) -> dict[str, int]:
         """Return the counters that it left in memory."""
-        lines = [memory.line(self.counters // 32 + n) for n in range(SNAPSHOT_LINES)]
+        lines = [memory.line(self.counters // 32 + n) for n in range(SNAPSHOT)]
         raw = b"".join(line.to_bytes(32, "little") for line in lines)
         values = np.frombuffer(raw, "<u8")
         assert not values[len(COUNTERS) :].any()

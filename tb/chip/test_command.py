@@ -13,9 +13,19 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.chip.overlap import REGIONS
-from loopnest_hw.registers import COUNTERS, OFFSETS, SNAPSHOT_LINES, ErrorCode
+from loopnest_hw.registers import COUNTERS, OFFSETS, ErrorCode
 from tb.chip.fake_pe import FAKE_WHERE, Ending, FakeDispatcher, FakePE
-from tb.chip.lists import BUSY, CONFIG, INTERRUPT, LINES, PATIENCE, SOFT_RESET, Job, begin
+from tb.chip.lists import (
+    BUSY,
+    CONFIG,
+    INTERRUPT,
+    LINES,
+    PATIENCE,
+    SNAPSHOT,
+    SOFT_RESET,
+    Job,
+    begin,
+)
 from tb.harness import bench, run_bench, runs
 
 CHIP = replace(CONFIG, watchdog=400)
@@ -46,10 +56,10 @@ async def gap(dut: Any) -> None:
         begun = min(cycles[n] for n, line in enumerate(memory.reads) if line in own)
         if not memory.stall:
             assert max(cycles[n] for n in fetched) < ended, "read ahead"
-            lines = SNAPSHOT_LINES if job.counters else 0
+            lines = SNAPSHOT if job.counters else 0
             assert memory.latency[1] < begun - ended <= memory.latency[1] + GAP + lines
         assert begun > ended
-        writes += SNAPSHOT_LINES if job.counters else 0
+        writes += SNAPSHOT if job.counters else 0
 
 
 @cocotb.test()
@@ -86,9 +96,9 @@ async def snapshots(dut: Any) -> None:
         value = await system.read(name)
         if name == "cycles":
             tail = value - before[name]
-            assert tail >= SNAPSHOT_LINES + 2
+            assert tail >= SNAPSHOT + 2
             if not system.memory.stall:
-                assert tail <= system.memory.latency[1] + SNAPSHOT_LINES + 8
+                assert tail <= system.memory.latency[1] + SNAPSHOT + 8
         else:
             assert value == before[name]
     await system.expect(ErrorCode.NONE, 0, 4)
@@ -156,7 +166,7 @@ async def errors_in_turn(dut: Any) -> None:
     # the counters' own write fails, at the end of the list and before it
     for count in (1, 2):
         jobs = [Job(rng, n, counted=True) for n in range(count)]
-        memory.write_errors = {jobs[0].counters // 32 + rng.randrange(SNAPSHOT_LINES)}
+        memory.write_errors = {jobs[0].counters // 32 + rng.randrange(SNAPSHOT)}
         system.load(jobs)
         await system.run()
         await system.expect(ErrorCode.WRITE_ERROR, 0, 0)

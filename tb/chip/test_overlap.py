@@ -8,7 +8,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.chip.overlap import OverlapWatch
-from loopnest_hw.config import make_config
+from loopnest_hw.config import ChipConfig, make_config
 from loopnest_hw.kernel import kernel_layout
 from loopnest_sim.model.check import REGIONS, regions
 from tb.chip.descriptors import regions as random_regions
@@ -16,13 +16,14 @@ from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import encode
 
 CONFIG = make_config("shrunk")
+SEVERAL = make_config("shrunk", pes=3)
 KERNELS = 150
 READS = 12
 
 
-def near(rng: random.Random, kernel: dict[str, int]) -> int:
+def near(config: ChipConfig, rng: random.Random, kernel: dict[str, int]) -> int:
     """Return the address of a line at a region's edge, or of any line."""
-    edges = [edge for region in regions(kernel).values() for edge in region]
+    edges = [edge for region in regions(config, kernel).values() for edge in region]
     address = rng.choice([*edges, rng.getrandbits(32)]) + rng.choice((-64, -32, 0, 32))
     return address % (1 << 32) & ~31
 
@@ -33,12 +34,13 @@ async def reads_at_the_edges(dut: Any) -> None:
     separately.
     """
     rng = bench.rng()
-    layout = kernel_layout(CONFIG).members["result"]
+    config = CONFIG if bench.parameters["pes"] == 1 else SEVERAL
+    layout = kernel_layout(config).members["result"]
     dut.read.value = dut.running.value = dut.clear.value = dut.descriptor.value = 0
     await bench.start(dut)
     seen: list[set[int | None]] = [set(), set()]
     for _ in range(KERNELS):
-        kernel = random_regions(rng) | {"result.compressed": rng.randrange(2)}
+        kernel = random_regions(config, rng) | {"result.compressed": rng.randrange(2)}
         fields = dict.fromkeys(layout.members, 0)
         results = [path for path in kernel if path.startswith("result.")]
         fields |= {path.removeprefix("result."): kernel[path] for path in results}
@@ -56,12 +58,12 @@ async def reads_at_the_edges(dut: Any) -> None:
             dut.result.value = dut.counters.value = 0
         expected: list[int | None] = [None, None]
         for _ in range(rng.randrange(READS)):
-            address, valid = near(rng, kernel), rng.random() < 0.8
+            address, valid = near(config, rng, kernel), rng.random() < 0.8
             descriptor = rng.randrange(2)
             dut.address.value, dut.read.value = address, int(valid)
             dut.descriptor.value = descriptor
             await RisingEdge(dut.clk)
-            for name, (begin, end) in regions(kernel).items():
+            for name, (begin, end) in regions(config, kernel).items():
                 if valid and expected[descriptor] is None and begin <= address < end:
                     expected[descriptor] = REGIONS.index(name)
         dut.read.value = 0
@@ -74,5 +76,8 @@ async def reads_at_the_edges(dut: Any) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_overlap(simulator: str) -> None:
-    run_bench(OverlapWatch(CONFIG), module=__name__, simulator=simulator)
+@pytest.mark.parametrize("config", [CONFIG, SEVERAL], ids=["one", "several"])
+def test_overlap(simulator: str, config: ChipConfig) -> None:
+    run_bench(
+        OverlapWatch(config), module=__name__, simulator=simulator, parameters={"pes": config.pes}
+    )

@@ -8,14 +8,14 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.chip.axi import OKAY, SLAVE_ERROR
 from loopnest_hw.chip.registers import RegisterFile
-from loopnest_hw.config import make_config
+from loopnest_hw.config import ChipConfig, make_config
 from loopnest_hw.registers import (
-    COUNTERS,
     IDENTITY,
     OFFSETS,
-    REGISTERS,
     ErrorCode,
     configuration_word,
+    counters,
+    registers,
 )
 from loopnest_hw.tokens import ERROR
 from tb.chip.axi_lite import AxiLiteManager
@@ -23,6 +23,7 @@ from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import encode
 
 CONFIG = make_config("tiny", "int8")
+SEVERAL = make_config("shrunk", "int8", pes=3)
 PULSES = ("start", "soft_reset", "clear_done")
 ACCESSES = 500
 
@@ -49,12 +50,13 @@ async def accesses(dut: Any) -> None:
     bus = AxiLiteManager(dut, "bus__", bench.rng(), stall=bench.parameters["stall"])
     await bench.start(dut)
     pulses = Pulses(dut)
-    values = {register.name: 0 for register in REGISTERS} | {
+    config = CONFIG if bench.parameters["pes"] == 1 else SEVERAL
+    names = {register.offset: register.name for register in registers(config.pes)}
+    offsets = {name: offset for offset, name in names.items()}
+    values = dict.fromkeys(offsets, 0) | {
         "identity": IDENTITY,
-        "configuration": configuration_word(CONFIG),
+        "configuration": configuration_word(config),
     }
-
-    names = {offset: name for name, offset in OFFSETS.items()}
     expected = dict.fromkeys(PULSES, 0)
     written = unmapped = 0
     for access in range(ACCESSES):
@@ -70,10 +72,10 @@ async def accesses(dut: Any) -> None:
             dut.busy.value, dut.done.value, dut.late.value = busy, done, late
             dut.completed.value = values["kernel_index"]
             dut.error.value = encode(ERROR, {"code": code, "where": values["error_where"]})
-            for n, (name, _) in enumerate(COUNTERS):
+            for n, (name, _) in enumerate(counters(config.pes)):
                 values[name] = rng.getrandbits(32)
                 getattr(dut, f"counters__{n}").value = values[name]
-        word = rng.choice((rng.randrange(0, 1 << 12, 4), rng.choice(list(OFFSETS.values()))))
+        word = rng.choice((rng.randrange(0, 1 << 12, 4), rng.choice(list(offsets.values()))))
         address = word + rng.randrange(4)
         if rng.random() < 0.5:
             expected_value = values[names[word]] if word in names else 0
@@ -81,7 +83,7 @@ async def accesses(dut: Any) -> None:
             assert await bus.read(address) == (expected_value, response), hex(address)
             unmapped += word not in names
             continue
-        address = rng.choice((address, OFFSETS["control"], OFFSETS["kernels"], OFFSETS["status"]))
+        address = rng.choice((address, offsets["control"], offsets["kernels"], offsets["status"]))
         name = names.get(address & ~3, "")
         data, strobe = rng.getrandbits(32), rng.getrandbits(4)
         writable = name in ("control", "status", "kernels")
@@ -103,7 +105,7 @@ async def accesses(dut: Any) -> None:
     assert written > 20 and unmapped > 5
     assert all(count > 2 for count in expected.values())
     dut.done.value = 0
-    await bus.write(OFFSETS["control"], 0b100)
+    await bus.write(offsets["control"], 0b100)
     await ClockCycles(dut.clk, 3)
     assert int(dut.irq.value) == 0
 
@@ -119,10 +121,14 @@ async def pulses_alone(dut: Any) -> None:
     assert pulses.count == {"start": 1, "soft_reset": 0, "clear_done": 0}
 
 
+@pytest.mark.parametrize("config", [CONFIG, SEVERAL], ids=["one", "several"])
 @pytest.mark.parametrize("stall", [0, 0.6])
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_registers(simulator: str, stall: float) -> None:
+def test_registers(simulator: str, stall: float, config: ChipConfig) -> None:
     """Without and with stalls."""
     run_bench(
-        RegisterFile(CONFIG), module=__name__, simulator=simulator, parameters={"stall": stall}
+        RegisterFile(config),
+        module=__name__,
+        simulator=simulator,
+        parameters={"stall": stall, "pes": config.pes},
     )

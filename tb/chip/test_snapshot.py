@@ -7,8 +7,8 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from loopnest_hw.chip.snapshot import SnapshotWriter
-from loopnest_hw.config import LINE_BYTES
-from loopnest_hw.registers import SNAPSHOT_LINES
+from loopnest_hw.config import LINE_BYTES, make_config
+from loopnest_hw.registers import snapshot_lines
 from loopnest_hw.tokens import LINE_WRITE
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import decode
@@ -16,7 +16,7 @@ from tb.streams import decode
 SETTLED = 2
 """Cycles that the counters need."""
 
-CYCLES = 60
+CYCLES = 80
 STARTS = 60
 
 
@@ -24,11 +24,12 @@ STARTS = 60
 async def snapshots(dut: Any) -> None:
     """The bus accepts a line in some cycles; some are given up."""
     rng, stall = bench.rng(), bench.parameters["stall"]
-    contents = [rng.getrandbits(256) for _ in range(SNAPSHOT_LINES)]
+    lines = snapshot_lines(bench.parameters["pes"])
+    contents = [rng.getrandbits(256) for _ in range(lines)]
     dut.start.value = dut.stop.value = dut.o__ready.value = dut.content.value = 0
     await bench.start(dut)
     for trial in range(STARTS):
-        line = rng.choice((0, 1, (1 << 27) - SNAPSHOT_LINES, rng.getrandbits(26)))
+        line = rng.choice((0, 1, (1 << 27) - lines, rng.getrandbits(26)))
         stop = rng.randrange(1, 12) if trial % 4 == 3 else CYCLES
         wanted = [
             {"line": line + n, "data": content, "strobe": (1 << LINE_BYTES) - 1}
@@ -43,7 +44,7 @@ async def snapshots(dut: Any) -> None:
             ready = int(rng.random() >= stall and cycle != stop)
             dut.o__ready.value = ready
             await FallingEdge(dut.clk)
-            dut.content.value = contents[int(dut.number.value) % SNAPSHOT_LINES]
+            dut.content.value = contents[int(dut.number.value) % lines]
             await RisingEdge(dut.clk)
             if int(dut.o__valid.value):
                 assert SETTLED <= cycle <= stop
@@ -60,6 +61,12 @@ async def snapshots(dut: Any) -> None:
 
 
 @pytest.mark.parametrize("stall", [0, 0.4])
+@pytest.mark.parametrize("pes", [1, 3])
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_snapshot(simulator: str, stall: float) -> None:
-    run_bench(SnapshotWriter(), module=__name__, simulator=simulator, parameters={"stall": stall})
+def test_snapshot(simulator: str, pes: int, stall: float) -> None:
+    run_bench(
+        SnapshotWriter(make_config("shrunk", pes=pes)),
+        module=__name__,
+        simulator=simulator,
+        parameters={"pes": pes, "stall": stall},
+    )

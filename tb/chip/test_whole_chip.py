@@ -16,7 +16,7 @@ from loopnest.kernel.lower import Kernel
 from loopnest_hw.chip.chip import Chip
 from loopnest_hw.config import LINE_BYTES, make_config
 from loopnest_hw.descriptor import pack
-from loopnest_hw.registers import OFFSETS, SNAPSHOT_LINES, ErrorCode
+from loopnest_hw.registers import OFFSETS, ErrorCode, snapshot_lines
 from loopnest_sim.image import Image
 from loopnest_sim.model.kernel import run_kernel
 from loopnest_sim.model.run import run_kernels
@@ -217,10 +217,11 @@ async def programs(dut: Any) -> None:
         assert await system.run_at(START_OF_LIST) == (ErrorCode.NONE, 0)
         wanted = lines(image)
         found = memory.lines
-        counted = [COUNTERS // LINE_BYTES + n for n in range(SNAPSHOT_LINES)]
+        snapshot = snapshot_lines(CONFIG.pes)
+        counted = [COUNTERS // LINE_BYTES + n for n in range(snapshot)]
         counted += [line + 0x100 // LINE_BYTES for line in counted]
         assert all(found[line] == wanted[line] for line in wanted.keys() - set(counted))
-        multiplies = [found[counted[n * SNAPSHOT_LINES]] >> 64 & (1 << 64) - 1 for n in range(2)]
+        multiplies = [found[counted[n * snapshot]] >> 64 & (1 << 64) - 1 for n in range(2)]
         assert multiplies == [3, 6]
         last_write = max(
             cycle

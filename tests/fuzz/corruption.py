@@ -32,7 +32,7 @@ from loopnest_hw.descriptor import Output, descriptor_lines, kernel_fields, pack
 from loopnest_hw.format import BLOCK_MASK_BITS, OPEN_STRIDE, WORD_BYTES
 from loopnest_hw.registers import OFFSETS, PE_SHIFT, ErrorCode
 from loopnest_sim.image import Image
-from loopnest_sim.model.check import REGIONS
+from loopnest_sim.model.check import REGIONS, result_regions
 from loopnest_sim.model.check import regions as regions_of
 from loopnest_sim.model.run import Run, run_kernels
 from tests.rtl.chips import Pair
@@ -305,7 +305,7 @@ def _shared_places(kernels: list[dict[str, int]]) -> list[tuple[int, int]]:
     not generate, rows may have places in common, and which PE writes last is not defined.
     """
     shared = [k for k in kernels if k.get("share.rows") and not k["result.compressed"]]
-    return [regions_of(kernel)["values"] for kernel in shared]
+    return [result_regions(kernel)["values"] for kernel in shared]
 
 
 def _compare(
@@ -321,7 +321,7 @@ def _compare(
     """
     unordered = [k for k in kernels if k["result.compressed"] and k.get("share.rows")]
     for kernel in unordered:
-        unknown = [*unknown, *regions_of(kernel).values()]
+        unknown = [*unknown, *regions_of(config, kernel).values()]
     if unordered and unordered[-1] is kernels[-1]:
         _compare_fibers(chip.read, image.read, config, kernels[-1])
     for begin, end in regions:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loopnest_hw.config import PRESETS, ChipConfig, make_config
+from loopnest_hw.config import MAX_PES, PRESETS, ChipConfig, make_config
 from loopnest_hw.definitions import c_header, definitions_json, member_docs, registers_markdown
 from loopnest_hw.descriptor import (
     MAGIC,
@@ -25,11 +25,15 @@ from loopnest_hw.descriptor import (
 from loopnest_hw.format import LINE_WORDS
 from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.registers import (
+    CACHE_COUNTERS,
     COUNTERS,
     OFFSETS,
-    REGISTERS,
+    PE_COUNTERS,
     ErrorCode,
     configuration_word,
+    counters,
+    registers,
+    snapshot_lines,
 )
 
 CONFIGS = [
@@ -129,11 +133,22 @@ def test_kernel_layout(config: ChipConfig) -> None:
 
 
 def test_registers() -> None:
-    """Offsets are distinct words within the address space; every name is a C name."""
-    assert len(set(OFFSETS.values())) == len(REGISTERS) == len(OFFSETS)
+    """Offsets are distinct words within the address space; every name is a C name. Every chip's
+    registers have the offsets of the largest one's.
+    """
+    largest = registers(MAX_PES)
+    assert len(set(OFFSETS.values())) == len(largest) == len(OFFSETS)
     assert all(offset % 4 == 0 and offset < 1 << 12 for offset in OFFSETS.values())
-    assert all(register.name.isidentifier() for register in REGISTERS)
+    assert all(register.name.isidentifier() for register in largest)
     assert OFFSETS["cycles"] == 0x100 and len(COUNTERS) > 20
+    for pes in (1, 3):
+        assert registers(pes) == largest[: len(registers(pes))]
+
+
+def test_snapshot_lines() -> None:
+    """Their number is that of the counters, of four each."""
+    assert counters(1) == COUNTERS and [snapshot_lines(pes) for pes in (1, 4, 16)] == [7, 13, 25]
+    assert counters(3)[len(COUNTERS) + len(CACHE_COUNTERS) + len(PE_COUNTERS)][0] == "pe1_leaf_busy"
 
 
 def test_configuration_word() -> None:
@@ -149,7 +164,8 @@ def test_json() -> None:
     assert found["parameters"]["slots"] == 128 and found["parameters"]["dtype"] == "int8"
     assert found["errors"]["BUDGET"] == ErrorCode.BUDGET
     assert found["enums"]["CellMode"]["SCAN"] == CellMode.SCAN
-    assert {r["name"]: r["offset"] for r in found["registers"]} == OFFSETS
+    assert {r["name"]: r["offset"] for r in found["registers"]}.items() <= OFFSETS.items()
+    assert found["registers"][-1]["name"] == COUNTERS[-1][0]
     assert found["counters"]["names"][0] == "cycles"
     assert 0 <= 4 * found["counters"]["lines"] - len(COUNTERS) < 4
     assert len(found["descriptor"]["fields"]) == len(places(config))
@@ -177,6 +193,27 @@ def test_c_header(tmp_path: Path) -> None:
     out = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True).stdout
     expected = (place.word, place.shift, 32, OFFSETS["cycles"], ErrorCode.RESULT_FULL, 2, 1, 7)
     assert tuple(map(int, out.split())) == expected
+
+
+def test_c_header_of_several_pes(tmp_path: Path) -> None:
+    """The places of each PE's counters are macros."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "loopnest.h").write_text(c_header(make_config("small", "int8")))
+    (tmp_path / "main.c").write_text(
+        '#include <stdio.h>\n#include "loopnest.h"\n'
+        "int main(void) {\n"
+        '    printf("%u %u", LOOPNEST_REGISTER_PE_LAST_STEP(3), LOOPNEST_COUNTER_CACHE_MISSES);\n'
+        '    printf(" %u %u\\n", LOOPNEST_COUNTER_PE_LEAF_BUSY(2), LOOPNEST_SNAPSHOT_LINES);\n'
+        "    return 0;\n}\n"
+    )
+    command = [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "main.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    out = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True).stdout
+    names = [name for name, _ in counters(4)]
+    expected = [OFFSETS["pe3_last_step"], names.index("cache_misses"), names.index("pe2_leaf_busy")]
+    assert list(map(int, out.split())) == [*expected, 13]
 
 
 def test_member_docs() -> None:

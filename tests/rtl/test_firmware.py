@@ -13,7 +13,7 @@ from loopnest.examples.firmware import compile_driver, elements, run_twice, simu
 from loopnest.program.operation import HostOperation
 from loopnest.program.program import Program
 
-from .chips import Pair, on
+from .chips import SEVERAL, Pair, on
 
 
 def draw(rng: np.random.Generator, shape: tuple[int, ...], density: float = 1) -> Any:
@@ -91,6 +91,33 @@ def test_every_form_of_operands_and_results(pair: Pair, tmp_path: Path) -> None:
     program()
     assert program.report is not None
     assert int(counted[-1][-1]) == program.report.multiplies
+
+
+@on(SEVERAL)
+def test_counters_of_several_pes(pair: Pair, tmp_path: Path) -> None:
+    """The driver finds the cache's and each PE's, and what lies behind them is not overwritten."""
+    rng = np.random.default_rng(3)
+    model = pair.model
+    inputs = {"A": draw(rng, (40, 40), 0.3), "x": draw(rng, (40,))}
+    given = inputs | {"A": sp.csr_array(inputs["A"])}
+    program = loopnest.compile(["y[i] = A[i,j] * x[j]", "z[i] = A[i,j] * y[j]"], given, chip=model)
+    driver = compile_driver(model.config, tmp_path)
+    (found,) = run_twice(program, driver, tmp_path, [inputs])
+    for name, value in program.run(**given).items():
+        assert found[name].tobytes() == elements(dense(value), model.config, wide=True), name
+    image = tmp_path / "program.bin"
+    before, busy_before = 0, [0] * model.config.pes
+    lines = simulate(driver, model.config, image, "run", "polling", "counters").splitlines()
+    for kernel in range(2):
+        own = [line.split() for line in lines if line.startswith(f"{kernel} ")]
+        cycles = int(own[0][2])
+        requests, misses = int(own[1][3]), int(own[1][5])
+        assert requests > misses > 0
+        busy, ends = ([int(words[at]) for words in own[2:]] for at in (4, 7))
+        assert len(busy) == model.config.pes
+        assert before < max(ends) < cycles
+        assert sum(busy) > sum(busy_before)
+        before, busy_before = cycles, busy
 
 
 @on("shrunk/int8")

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from loopnest import Chip, ChipError, Memory, Tensor
+import loopnest
+from loopnest import Chip, ChipError, Memory, RunReport, Tensor
 from loopnest.kernel.verilog import cached_verilog
 from loopnest_hw.export import TOP, lint_waivers
-from loopnest_hw.registers import ErrorCode
+from loopnest_hw.registers import ErrorCode, pe_counter
 from loopnest_sim.build import find_verilator, run_tool
 from tests.rtl.chips import QUICK, SEVERAL, TWO_PORTS, Bits, Pair, on, simulator
 from tests.rtl.test_errors import check_next, small_capacities
@@ -56,6 +57,76 @@ def test_one_pe_behind_a_cache(pair: Pair, name: str) -> None:
     operands: dict[str, Any] = {"A": matrix(rng, ROWS, 0.2), "B": matrix(rng, ROWS, 0.2)}
     operands |= {"x": rng.integers(1, 6, ROWS), "X": rng.integers(1, 6, (ROWS, 24))}
     pair.run(STATEMENTS[name], **{k: v for k, v in operands.items() if f"{k}[" in STATEMENTS[name]})
+
+
+def check_counters(report: RunReport, pes: int) -> None:
+    """Check the counters of each kernel of a run: the cache's, and each PE's."""
+    for run in report._runs:
+        counted = run.counters.values
+        lookups = [counted[f"cache_{outcome}"] for outcome in ("hits", "misses", "joined")]
+        assert counted["cache_misses"] == counted["lines_read"] > 0
+        assert counted["cache_requests"] >= max(sum(lookups), counted["fetch_busy"])
+        assert counted["cache_waits"] >= counted["cache_conflicts"]
+        for state in ("busy", "starved", "stalled"):
+            each = [counted[pe_counter(pe, f"leaf_{state}")] for pe in range(pes)]
+            assert sum(each) == counted[f"leaf_{state}"]
+        ends = [counted[pe_counter(pe, "last_step")] for pe in range(pes)]
+        assert 0 < max(ends) < counted["cycles"]
+    assert report.cache is not None and report.pes is not None
+    assert report.cache["requests"] == report.cache["hits"] + report.cache["misses"]
+    assert len(report.pes) == pes
+
+
+@on(SEVERAL, TWO_PORTS)
+@pytest.mark.parametrize("memory", [QUICK, Memory(latency=50, stall=0.2)], ids=["quick", "slow"])
+def test_counters(pair: Pair, memory: Memory) -> None:
+    """The sums over the PEs are those of the summed counters; the cache's reads are the memory's.
+    Two kernels of a list have their own.
+    """
+    rng = np.random.default_rng(6)
+    A, B = matrix(rng, ROWS, 0.2), matrix(rng, ROWS, 0.3)
+    chip = pair.chip(memory)
+    chip.compute("C[i,j] = A[i,k] * B[k,j]", A=A, B=B)
+    alone = chip.report
+    assert alone is not None
+    check_counters(alone, 3)
+    (counted,) = (run.counters.values for run in alone._runs)
+    assert counted["cache_waits"] > 0
+    (timeline,) = alone.timelines
+    for name, counts in timeline.counts.items():
+        if name.startswith(("pe", "cache")):
+            assert int(counts.sum()) == counted[name]
+    statements = ["C[i,j] = A[i,k] * B[k,j]", "E[i,j] = A[i,j] + B[i,j]"]
+    program = loopnest.compile(statements, {"A": A, "B": B}, chip=chip)
+    program()
+    both = program.report
+    assert both is not None and len(both._runs) == 2 and both.cache is not None
+    check_counters(both, 3)
+    first, second = (run.counters.values for run in both._runs)
+    for name in ("lines_read", "leaf_busy", "cache_requests", "cache_misses"):
+        assert first[name] > 0 and second[name] > 0
+        assert abs(first[name] - counted[name]) <= 0.1 * counted[name]
+    assert both.cache["requests"] == first["cache_requests"] + second["cache_requests"]
+
+
+@on(SEVERAL)
+def test_the_report_names_the_pe_with_the_heavy_row(pair: Pair) -> None:
+    """It works alone at the end."""
+    A = np.zeros((40, 1000), np.int64)
+    A[:, ::333] = 1
+    A[35] = 1
+    chip = pair.chip(Memory(latency=4))
+    chip.compute("y[i] = A[i,j] * x[j]", A=sp.csr_array(A), x=np.ones(1000, np.int64), order="ij")
+    report = chip.report
+    assert report is not None and report.bottleneck is not None and report.pes is not None
+    check_counters(report, 3)
+    last = max(range(3), key=lambda pe: report.pes[pe]["last_step"])
+    assert report.pes[last]["leaf_busy"] > 5 * min(pe["leaf_busy"] for pe in report.pes)
+    assert report.bottleneck.cause == "balance"
+    assert f"uneven work: PE {last} works alone for the last " in str(report)
+    # where all rows are alike, nothing of it is said
+    chip.compute("y[i] = A[i,j]", A=np.ones((96, 40), np.int64), order="ij")
+    assert chip.report is not None and "works alone" not in str(chip.report)
 
 
 @on(SEVERAL)

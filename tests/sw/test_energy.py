@@ -11,7 +11,7 @@ from loopnest import Chip, RunReport
 from loopnest.kernel.backends import Counters
 from loopnest.report import energy
 from loopnest.report.energy import DRAM, EVENTS, load_figures
-from loopnest.report.timeline import NAMES
+from loopnest_hw.registers import counters
 
 
 def counted(preset: str = "single", **counts: int) -> RunReport:
@@ -20,10 +20,9 @@ def counted(preset: str = "single", **counts: int) -> RunReport:
     chip.compute("y[i] = A[i,j] * x[j]", A=np.ones((4, 4)), x=np.ones(4))
     assert chip.report is not None
     (run,) = chip.report._runs
-    counters = Counters(dict.fromkeys(NAMES, 0) | counts)
-    return replace(
-        chip.report, cycles=counts.get("cycles"), _runs=(replace(run, counters=counters),)
-    )
+    names = [name for name, _ in counters(chip.config.pes)]
+    values = Counters(dict.fromkeys(names, 0) | counts)
+    return replace(chip.report, cycles=counts.get("cycles"), _runs=(replace(run, counters=values),))
 
 
 def figures(monkeypatch: pytest.MonkeyPatch, **energies: dict[str, float]) -> None:
@@ -85,14 +84,28 @@ def test_dram(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_chips(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not measured, or not scaled, is said."""
     figures(monkeypatch, clock={"cycles": 1.0})
-    found = counted("small", cycles=1000, fetch_busy=7, lines_read=3).energy
+    found = counted("small", cycles=1000, cache_hits=7, cache_misses=3).energy
     assert found is not None
     assert found.parts["clock"] == pytest.approx(4000e-12, rel=1e-6, abs=0)
-    assert found.parts["cache"] > 0
     assert any(source.startswith("4 PEs") for source in found.sources)
     tiny = counted("tiny", cycles=1000).energy
     assert tiny is not None
     assert any("not scaled for slots=128" in source for source in tiny.sources)
+
+
+def test_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lookup reads a line of the cache, once; a miss writes it before."""
+    figures(monkeypatch, clock={"cycles": 1.0})
+
+    def cache(**counts: int) -> float:
+        found = counted("small", cycles=1000, cache_requests=500, **counts).energy
+        assert found is not None
+        return found.parts["cache"]
+
+    hit, joined, miss = (cache(**{f"cache_{n}": 1}) for n in ("hits", "joined", "misses"))
+    assert miss > hit == joined > 0
+    assert cache(cache_hits=7, cache_misses=3) == pytest.approx(7 * hit + 3 * miss)
+    assert cache() == 0
 
 
 def test_without_cycles() -> None:

@@ -11,7 +11,7 @@ from loopnest import Assignment, Chip, Epilogue
 from loopnest.kernel.lifetimes import Block, overlay
 from loopnest.program.start import Start
 from loopnest_hw.config import LINE_BYTES
-from loopnest_hw.registers import SNAPSHOT_LINES
+from loopnest_hw.registers import snapshot_lines
 
 CHIPS = {dtype: Chip(dtype=dtype, backend="model") for dtype in ("int8", "bf16")}
 RELU = Epilogue(scale=1 / 4, relu=True, out="narrow")
@@ -62,7 +62,7 @@ def regions(kernel):
     for name in ("table", "blocks", "values"):
         if fields.get(f"result.{name}_end"):
             found.append((fields[f"result.{name}"], fields[f"result.{name}_end"]))
-    return found, (fields["counters"], fields["counters"] + SNAPSHOT_LINES * LINE_BYTES)
+    return found, (fields["counters"], fields["counters"] + snapshot_lines(1) * LINE_BYTES)
 
 
 def garbage(backend, image, rng):

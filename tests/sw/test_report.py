@@ -11,10 +11,13 @@ import scipy.sparse as sp
 
 import loopnest.loops.result
 from loopnest import Chip, Memory, RunReport
-from loopnest.kernel.backends import Counters
+from loopnest.kernel.backends import Counters, parted
 from loopnest.report.bottleneck import find_bottleneck
 from loopnest.report.plot import windows
+from loopnest.report.report import combine, make_report
 from loopnest.report.timeline import NAMES, Timeline, make_timeline
+from loopnest_hw.registers import counters as all_counters
+from loopnest_hw.registers import pe_counter
 
 PRODUCT = "C[i,j] = A[i,k] * B[k,j]"
 
@@ -50,7 +53,7 @@ def test_to_dict_of_the_model() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert {type(leaf) for leaf in leaves(found)} <= {str, int, float, type(None)}
     assert found["cycles"] is None and found["roof_share"] is None and found["bottleneck"] is None
-    assert found["stalls"] == {}
+    assert found["stalls"] == {} and found["cache"] is None and found["pes"] is None
     assert found["expected_cycles"] > found["pe_roof"] > 0
     assert found["expected_bottleneck"]["cause"] in ("leaf", "fetch", "latency")
     assert len(found["kernels"]) > 1
@@ -234,3 +237,94 @@ def test_bottleneck_of_several_pes(
     found = find_bottleneck([replace(run, counters=Counters(values))])
     assert found is not None and found.cause == cause
     assert found.text.endswith(text)
+
+
+PES = 4
+CACHE = {"cache_requests": 900, "cache_hits": 500, "cache_misses": 200, "cache_joined": 100}
+
+
+def several(counted: dict[str, int], ends: list[int], busy: list[int]) -> RunReport:
+    """Return the report of a run of `PES` PEs with these counters and leaves."""
+    chip = Chip("single", pes=PES, backend="model")
+    chip.compute("y[i] = A[i,j] * x[j]", A=np.ones((40, 40)), x=np.ones(40), order="ij")
+    assert chip.report is not None
+    (run,) = chip.report._runs
+    values = dict.fromkeys((name for name, _ in all_counters(PES)), 0) | CACHE | {"cycles": 1000}
+    for pe in range(PES):
+        values[pe_counter(pe, "leaf_busy")] = busy[pe]
+        values[pe_counter(pe, "last_step")] = ends[pe]
+    values |= {"leaf_busy": sum(busy), "leaf_steps": sum(busy), "multiplies": 2 * sum(busy)}
+    return make_report(run.config, run.memory, run.kernel, Counters(values | counted))
+
+
+@pytest.mark.parametrize(
+    ("counted", "ends", "busy", "cause", "text"),
+    [
+        (
+            *({}, [380, 400, 390, 950], [100, 100, 100, 400], "balance"),
+            "uneven work: PE 3 works alone for the last 55 % of the cycles: its leaf is busy 2.3 "
+            "times as long as the average",
+        ),
+        (
+            *({}, [90, 970, 960, 40], [100, 140, 150, 50], "balance"),
+            "uneven work: the PEs wait for the last one, PE 1, in 45.5 % of the cycles on average",
+        ),
+        (
+            *({}, [800, 980, 800, 800], [700, 780, 700, 700], "leaf"),
+            "used in a step; more multipliers would not help; PE 1 works alone for the last 18 % "
+            "of the cycles: its leaf is busy 1.1 times as long as the average",
+        ),
+        # what is lost on average is too little to tell
+        (
+            *({}, [900, 980, 900, 900], [700, 780, 700, 700], "leaf"),
+            "used in a step; more multipliers would not help",
+        ),
+        (
+            {"fetch_stalled": 2000, "cache_waits": 3000, "cache_conflicts": 2700},
+            *([980] * 4, [200] * 4, "banks"),
+            "the cache's banks: conflicts keep the PEs' requests back in 45 % of the cycles",
+        ),
+        # banks that wait for memory are no conflicts
+        (
+            {"fetch_stalled": 2000, "cache_waits": 3000, "cache_conflicts": 300},
+            *([980] * 4, [200] * 4, "latency"),
+            "the leaf waits for blocks or values in 75 % of the cycles, with a latency of 100",
+        ),
+    ],
+)
+def test_bottleneck_of_pes_and_cache(
+    counted: dict[str, int], ends: list[int], busy: list[int], cause: str, text: str
+) -> None:
+    """PEs that have no work left, and conflicts at the banks, are no memory latency."""
+    found = several(counted, ends, busy).bottleneck
+    assert found is not None and found.cause == cause, found
+    assert found.text.endswith(text)
+
+
+def test_figures_of_pes_and_cache() -> None:
+    made = several({"cache_waits": 12, "cache_conflicts": 5}, [380, 400, 390, 950], [9, 3, 5, 5])
+    found = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert found["cache"] == {
+        **{"requests": 900, "hits": 700, "misses": 200, "joined": 100, "merged": 100},
+        **{"waits": 12, "conflicts": 5},
+    }
+    assert [pe["last_step"] for pe in found["pes"]] == [380, 400, 390, 950]
+    shown = str(made)
+    assert "900 requests, 700 hits, 200 misses" in shown
+    assert "12 waits, 5 for conflicts" in shown
+    assert "3 (PE 1) to 9 (PE 0)" in shown and "380 (PE 0) to 950 (PE 3)" in shown
+    both = combine("two kernels", [made, made]).to_dict()
+    assert both["cache"] == {name: 2 * count for name, count in found["cache"].items()}
+    assert [pe["leaf_busy"] for pe in both["pes"]] == [18, 6, 10, 10]
+
+
+def test_counters_of_a_list_in_parts() -> None:
+    """Each kernel's are what it has counted, and times are counted from its start."""
+    first = {"cycles": 100, "lines_read": 7, "pe0_last_step": 90, "pe1_last_step": 0}
+    second = {"cycles": 150, "lines_read": 9, "pe0_last_step": 90, "pe1_last_step": 130}
+    found = parted([first, second], 5, np.zeros((0, 4), np.uint32))
+    assert found[0].values == first and found[0].begin == 5
+    assert found[1].begin == 105
+    assert found[1].values == {
+        **{"cycles": 50, "lines_read": 2, "pe0_last_step": 0, "pe1_last_step": 30}
+    }

@@ -21,11 +21,15 @@ def events(config: CacheConfig) -> data.StructLayout:
     ``requests`` of clients were accepted. A bank looks up requests of one line that go together as
     one group: of these, ``hits`` were answered from the cache, ``misses`` went to memory, and
     ``joined`` waited for a line that was on its way. In ``waits`` clients a request waited for its
-    bank. Over a run, ``requests - hits - misses - joined`` requests were merged with others.
+    bank; in ``conflicts`` of them, its bank took another line. Over a run, ``requests - hits -
+    misses - joined`` requests were merged with others.
     """
     banks, clients = range(config.banks + 1), range(config.clients + 1)
     return data.StructLayout(
-        {"requests": clients, "waits": clients, "hits": banks, "misses": banks, "joined": banks}
+        {
+            **{"requests": clients, "hits": banks, "misses": banks, "joined": banks},
+            **{"waits": clients, "conflicts": clients},
+        }
     )
 
 
@@ -54,7 +58,7 @@ class Cache(wiring.Component):
         Nothing from before is answered or kept. The memory port must drop the answers to reads
         that are in flight, and may have to withdraw a read.
     events : Out(`events`)
-        One cycle late.
+        One cycle late; ``waits`` and ``conflicts`` two.
     """
 
     def __init__(self, config: CacheConfig) -> None:
@@ -116,9 +120,14 @@ class Cache(wiring.Component):
         def count(flags: list[Value]) -> Value:
             return sum(flags, start=Value.cast(0))
 
+        # the path through the crossbar is long enough without the sum
+        waits, conflicts = Signal(config.clients), Signal(config.clients)
         m.d.sync += [
+            waits.eq(crossbar.waits),
+            conflicts.eq(crossbar.conflicts),
             self.events.requests.eq(count([r.valid & r.ready for r in self.request])),
-            self.events.waits.eq(count(list(crossbar.waits))),
+            self.events.waits.eq(count(list(waits))),
+            self.events.conflicts.eq(count(list(conflicts))),
             self.events.hits.eq(count([bank.hit for bank in banks])),
             self.events.misses.eq(count([bank.missed for bank in banks])),
             self.events.joined.eq(count([bank.joined for bank in banks])),

@@ -36,6 +36,8 @@ class Crossbar(wiring.Component):
         To each bank. The slot of a client that is not in the group is undefined.
     waits : Out(clients)
         Clients that have an older request than this cycle's that was not sent in this cycle.
+    conflicts : Out(clients)
+        Those of them of which a request's bank takes another line in this cycle.
     """
 
     def __init__(self, config: CacheConfig) -> None:
@@ -45,6 +47,7 @@ class Crossbar(wiring.Component):
                 "i": In(stream.Signature(request(config))).array(config.clients),
                 "o": Out(stream.Signature(lookup(config))).array(config.banks),
                 "waits": Out(config.clients),
+                "conflicts": Out(config.clients),
             }
         )
 
@@ -57,6 +60,8 @@ class Crossbar(wiring.Component):
             wiring.connect(m, wiring.flipped(self.i[n]), window.i)
             m.d.comb += self.waits[n].eq((window.wants & ~window.granted).any())
 
+        conflicts = [Signal(config.banks, name=f"conflicts_{n}") for n in range(config.clients)]
+        m.d.comb += self.conflicts.eq(Cat(of_client.any() for of_client in conflicts))
         for b in range(config.banks):
             m.submodules[f"arbiter_{b}"] = arbiter = RoundRobin(config.clients)
             m.submodules[f"queue_{b}"] = queue = Queue(lookup(config), BANK_STAGES)
@@ -75,6 +80,7 @@ class Crossbar(wiring.Component):
             for n, window in enumerate(windows):
                 m.d.comb += [
                     window.granted[b].eq(joins[n] & queue.i.ready),
+                    conflicts[n][b].eq(window.wants[b] & ~joins[n] & queue.i.ready),
                     queue.i.payload.group.slot[n].eq(window.slot[b]),
                 ]
             wiring.connect(m, queue.o, wiring.flipped(self.o[b]))

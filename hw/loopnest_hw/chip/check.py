@@ -15,7 +15,7 @@ from ..config import COORDINATE_BITS, LANES, LINE_BYTES, MAX_LOG2_COPIES, ChipCo
 from ..descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from ..format import WORD_BYTES
 from ..kernel import inner_loops, kernel_layout
-from ..registers import SNAPSHOT_LINES
+from ..registers import snapshot_lines
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
@@ -119,7 +119,7 @@ class DescriptorCheck(wiring.Component):
             (result[name], result[f"{name}_end"], there)
             for name, there in (("values", 1), ("blocks", result.compressed))
         ] + [(result.table, result.table_end, result.compressed)]
-        size = SNAPSHOT_LINES * LINE_BYTES
+        size = snapshot_lines(self._config.pes) * LINE_BYTES
         regions.append((counters, counters + size, counters.any()))
         faults = [counters[:LINE_SHIFT].any(), counters > (1 << len(counters)) - size]
         faults += [there & (begin > end) for begin, end, there in regions]

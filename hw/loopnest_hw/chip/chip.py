@@ -37,9 +37,9 @@ class Chip(wiring.Component):
     may be answered in any order; writes have identifier 0. Of two buses, each carries every second
     line.
 
-    Several PEs and the dispatcher, and one PE if so configured, read through a `Cache`. It is empty when a kernel starts: what
-    earlier kernels or the host have written is never in it, and `OverlapWatch` sees the first read
-    of every line.
+    Several PEs and the dispatcher, or one if so configured, read through a `Cache`. It is empty
+    when a kernel starts: what earlier kernels or the host have written is never in it, and
+    `OverlapWatch` sees the first read of every line.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Chip(wiring.Component):
         pes = self._pes(m, command.hold)
         dispatcher = self._dispatcher
         m.submodules.dispatcher = kernel_reset(dispatcher)
-        m.submodules.snapshot = snapshot = SnapshotWriter()
+        m.submodules.snapshot = snapshot = SnapshotWriter(self._config)
         m.submodules.sweep = sweep = Sweep(self._config)
 
         self._connect(m, "s_axil", registers.bus)
@@ -141,7 +141,7 @@ class Chip(wiring.Component):
                 m.d.comb += counters.events[n].eq(pe.events)
         self._errors(m, pes, command)
         if self._config.cached:
-            self._read_through_cache(m, pes, command.hold, memory)
+            self._read_through_cache(m, pes, command.hold, memory, counters)
         else:
             self._connect_readers(m, pes, memory.request[0], memory.reply[0])
         if len(pes) > 1:
@@ -212,11 +212,14 @@ class Chip(wiring.Component):
             wiring.connect(m, reply, unit.reply)
 
     def _read_through_cache(
-        self, m: Module, pes: list[Any], hold: Value, memory: MemoryInterface
+        self, m: Module, pes: list[Any], hold: Value, memory: MemoryInterface, counters: Counters
     ) -> None:
         """Connect the PEs and the dispatcher to the cache, and that to the memory ports."""
         m.submodules.cache = cache = Cache(CacheConfig.of(self._config))
         m.d.comb += cache.flush.eq(hold)
+        if len(pes) > 1:
+            with m.If(~hold):
+                m.d.comb += counters.cache.eq(cache.events)
         self._connect_readers(m, pes, cache.request, cache.reply)
         for p, (miss, fill) in enumerate(zip(cache.memory, cache.fill, strict=True)):
             request, reply = memory.request[p][0], memory.reply[p][0]

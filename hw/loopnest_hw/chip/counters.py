@@ -9,8 +9,18 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..cache import cache
+from ..cache.geometry import CacheConfig
 from ..config import LINE_BYTES, ChipConfig
-from ..registers import COUNTERS, SNAPSHOT_BYTES, SNAPSHOT_LINES, STAGES
+from ..registers import (
+    CACHE_COUNTERS,
+    COUNTERS,
+    SNAPSHOT_BYTES,
+    STAGES,
+    counters,
+    pe_counter,
+    snapshot_lines,
+)
 from ..tokens import EVENTS, StageState
 
 COUNTER_BITS = 48
@@ -18,9 +28,15 @@ COUNTER_BITS = 48
 multipliers; that of 32 such PEs after 18 minutes.
 """
 
+PE_COUNTER_BITS = 32
+"""Bits of each PE's own counters, of which there are many: one wraps after 8 seconds."""
+
 
 class Counters(wiring.Component):
     """Counts events, with a delay of two cycles; wraps at 2^48. Those of all PEs are added.
+
+    Of several PEs, each one's leaf is counted by itself as well (`registers.PE_COUNTERS`); these
+    counters wrap at 2^32.
 
     Members
     -------
@@ -30,11 +46,13 @@ class Counters(wiring.Component):
         Counter ``cycles`` counts this cycle.
     events : array of In(EVENTS)
         The PEs'.
+    cache : In(`cache.events`)
+        Of a chip with several PEs.
     lines_read, lines_written : In
-    value : array of Out(48), in the order of `registers.COUNTERS`
+    value : array of Out(48), in the order of `registers.counters`
     mark : In(1)
         ``line`` shows the value that ``cycles`` has in this cycle, until the next mark.
-    number : In(range(SNAPSHOT_LINES)), line : Out(256)
+    number : In(range(`registers.snapshot_lines`)), line : Out(256)
         The counters as lines of memory (`registers.SNAPSHOT_BYTES`); within the cycle.
     """
 
@@ -47,10 +65,11 @@ class Counters(wiring.Component):
                 "events": In(EVENTS).array(config.pes),
                 "lines_read": In(range(config.memory_ports + 1)),
                 "lines_written": In(range(config.memory_ports + 1)),
-                "value": Out(COUNTER_BITS).array(len(COUNTERS)),
+                "value": Out(COUNTER_BITS).array(len(counters(config.pes))),
                 "mark": In(1),
-                "number": In(range(SNAPSHOT_LINES)),
+                "number": In(range(snapshot_lines(config.pes))),
                 "line": Out(8 * LINE_BYTES),
+                **cache_port(config),
             }
         )
 
@@ -87,14 +106,20 @@ class Counters(wiring.Component):
                 )
         amount["cycles"] = self.busy
 
-        for (name, _), value in zip(COUNTERS, self.value, strict=True):
+        counted = COUNTERS
+        if self._config.pes > 1:
+            counted += CACHE_COUNTERS
+            amount |= self._cache_amounts(m)
+        values = dict(zip((n for n, _ in counters(self._config.pes)), self.value, strict=True))
+        for name, _ in counted:
             with m.If(self.clear):
-                m.d.sync += value.eq(0)
+                m.d.sync += values[name].eq(0)
             with m.Else():
-                m.d.sync += value.eq(value + amount[name])
+                m.d.sync += values[name].eq(values[name] + amount[name])
+        if self._config.pes > 1:
+            self._each_pe(m, events, values)
 
         marked = Signal(COUNTER_BITS)
-        values = dict(zip((name for name, _ in COUNTERS), self.value, strict=True))
         with m.If(self.mark):
             m.d.sync += marked.eq(values["cycles"])
         rest = Const(0, 8 * SNAPSHOT_BYTES - COUNTER_BITS)
@@ -103,3 +128,32 @@ class Counters(wiring.Component):
         )
         m.d.comb += self.line.eq(shown.word_select(self.number, 8 * LINE_BYTES))
         return m
+
+    def _cache_amounts(self, m: Module) -> dict[str, Value]:
+        """Return what to add to each of `CACHE_COUNTERS`."""
+        cache_events = Signal.like(self.cache)
+        m.d.sync += cache_events.eq(self.cache)
+        return {name: cache_events[name.removeprefix("cache_")] for name, _ in CACHE_COUNTERS}
+
+    def _each_pe(self, m: Module, events: list[Any], values: dict[str, Value]) -> None:
+        """Count what `PE_COUNTERS` are, of each PE."""
+        leaf = STAGES.index("leaf")
+        for n, event in enumerate(events):
+            found: dict[str, Value] = {}
+            for state in (StageState.BUSY, StageState.STARVED, StageState.STALLED):
+                name = pe_counter(n, f"leaf_{state.name.lower()}")
+                found[name] = count = Signal(PE_COUNTER_BITS, name=name)
+                m.d.sync += count.eq(count + (event.stage[leaf] == state))
+            name = pe_counter(n, "last_step")
+            found[name] = last = Signal(PE_COUNTER_BITS, name=name)
+            # the step was one cycle before, in which `cycles` did not count itself
+            with m.If(event.leaf_step):
+                m.d.sync += last.eq(values["cycles"])
+            with m.If(self.clear):
+                m.d.sync += [count.eq(0) for count in found.values()]
+            m.d.comb += [values[name].eq(count) for name, count in found.items()]
+
+
+def cache_port(config: ChipConfig) -> dict[str, Any]:
+    """Return the port that a chip of several PEs has."""
+    return {"cache": In(cache.events(CacheConfig.of(config)))} if config.pes > 1 else {}

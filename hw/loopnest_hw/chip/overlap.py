@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
 from ..kernel import kernel_layout
-from ..registers import SNAPSHOT_LINES
+from ..registers import snapshot_lines
 
 LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 LINE_BITS = ADDRESS_BITS - LINE_SHIFT
@@ -43,6 +43,7 @@ class OverlapWatch(wiring.Component):
     """
 
     def __init__(self, config: ChipConfig) -> None:
+        self._counters_bytes = snapshot_lines(config.pes) * LINE_BYTES
         super().__init__(
             {
                 "result": In(kernel_layout(config).members["result"]),
@@ -97,7 +98,7 @@ class OverlapWatch(wiring.Component):
     def _region(self, name: str) -> tuple[Value, Value, Value]:
         """Return a region's first address, its end, and whether there is one."""
         if name == "counters":
-            end = self.counters + SNAPSHOT_LINES * LINE_BYTES
+            end = self.counters + self._counters_bytes
             return self.counters, end, self.counters.any()
         there = Value.cast(1) if name == "values" else self.result.compressed
         return self.result[name], self.result[f"{name}_end"], there

@@ -9,12 +9,12 @@ from amaranth.lib.wiring import In, Out
 from ..config import ADDRESS_BITS, ChipConfig
 from ..registers import (
     CONTROL,
-    COUNTERS,
     IDENTITY,
     OFFSETS,
-    REGISTERS,
     ErrorCode,
     configuration_word,
+    counters,
+    registers,
 )
 from ..tokens import ERROR
 from .axi import AXI_LITE, CONTROL_ADDRESS_BITS, CONTROL_DATA_BITS, OKAY, SLAVE_ERROR
@@ -44,7 +44,7 @@ class RegisterFile(wiring.Component):
         The command processor's state.
     late : In(1)
         Transfers that a soft reset gave up are still outstanding.
-    counters : array of In(32), in the order of `registers.COUNTERS`
+    counters : array of In(32), in the order of `registers.counters`
     irq : Out(1)
         ``done`` while the interrupt is enabled.
     """
@@ -63,7 +63,7 @@ class RegisterFile(wiring.Component):
                 "late": In(1),
                 "error": In(ERROR),
                 "completed": In(32),
-                "counters": In(CONTROL_DATA_BITS).array(len(COUNTERS)),
+                "counters": In(CONTROL_DATA_BITS).array(len(counters(config.pes))),
                 "irq": Out(1),
             }
         )
@@ -133,7 +133,8 @@ class RegisterFile(wiring.Component):
             "kernel_index": self.completed,
         }
         assert list(value) == [name for name, _, _ in CONTROL]
-        value |= {name: v for (name, _), v in zip(COUNTERS, self.counters, strict=True)}
+        named = counters(self._config.pes)
+        value |= {name: v for (name, _), v in zip(named, self.counters, strict=True)}
 
         address = Signal(CONTROL_ADDRESS_BITS - WORD_SHIFT)
         has_address = Signal()
@@ -145,7 +146,7 @@ class RegisterFile(wiring.Component):
         with m.If(has_address & (~bus.rvalid | bus.rready)):
             m.d.sync += [has_address.eq(0), bus.rvalid.eq(1)]
             with m.Switch(address):
-                for register in REGISTERS:
+                for register in registers(self._config.pes):
                     with m.Case(register.offset >> WORD_SHIFT):
                         m.d.sync += [bus.rdata.eq(value[register.name]), bus.rresp.eq(OKAY)]
                 with m.Default():

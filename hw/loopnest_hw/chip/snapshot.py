@@ -6,8 +6,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES
-from ..registers import SNAPSHOT_LINES
+from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from ..registers import snapshot_lines
 from ..tokens import LINE_WRITE
 from .axi import LINE_SIZE
 
@@ -27,24 +27,30 @@ class SnapshotWriter(wiring.Component):
     stop : In(1)
         Withdraws the lines that are not written yet.
     busy : Out(1)
-    number : Out(range(SNAPSHOT_LINES)), content : In(256)
+    number : Out(range(`registers.snapshot_lines`)), content : In(256)
         `Counters` gives this line's content within the cycle.
     o : Out(stream.Signature(tokens.LINE_WRITE))
     """
 
-    start: In(1)
-    address: In(ADDRESS_BITS)
-    stop: In(1)
-    busy: Out(1)
-    number: Out(range(SNAPSHOT_LINES))
-    content: In(8 * LINE_BYTES)
-    o: Out(stream.Signature(LINE_WRITE))
+    def __init__(self, config: ChipConfig) -> None:
+        self._lines = snapshot_lines(config.pes)
+        super().__init__(
+            {
+                "start": In(1),
+                "address": In(ADDRESS_BITS),
+                "stop": In(1),
+                "busy": Out(1),
+                "number": Out(range(self._lines)),
+                "content": In(8 * LINE_BYTES),
+                "o": Out(stream.Signature(LINE_WRITE)),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         line = Signal(ADDRESS_BITS - LINE_SIZE)
         ready = Signal()  # the counters are
-        last = self.number == SNAPSHOT_LINES - 1
+        last = self.number == self._lines - 1
         m.d.comb += [
             self.o.valid.eq(self.busy & ready),
             self.o.payload.line.eq(line),

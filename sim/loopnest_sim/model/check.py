@@ -13,7 +13,7 @@ from loopnest_hw.config import (
 )
 from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from loopnest_hw.format import WORD_BYTES
-from loopnest_hw.registers import SNAPSHOT_LINES
+from loopnest_hw.registers import snapshot_lines
 
 
 def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
@@ -58,9 +58,11 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
             yield f"ring.{s}: first line {base} is not above the ring before"
     if kernel["counters"] % LINE_BYTES:
         yield f"counters={kernel['counters']:#x}: expected a multiple of {LINE_BYTES}"
-    elif kernel["counters"] + SNAPSHOT_LINES * LINE_BYTES > 1 << ADDRESS_BITS:
-        yield f"counters={kernel['counters']:#x}: expected {SNAPSHOT_LINES} lines of memory"
-    yield from _regions(kernel)
+    elif (
+        kernel["counters"] + (lines := snapshot_lines(config.pes)) * LINE_BYTES > 1 << ADDRESS_BITS
+    ):
+        yield f"counters={kernel['counters']:#x}: expected {lines} lines of memory"
+    yield from _regions(config, kernel)
     yield from _share(config, kernel)
 
     leaf = f"row.{config.rows - 1}"
@@ -101,17 +103,23 @@ REGIONS = ("blocks", "values", "table", "counters")
 """What a kernel writes, by its number in an error's ``where``."""
 
 
-def regions(kernel: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Return first address and end of each region that a kernel writes, by name."""
+def result_regions(kernel: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return first address and end of each region of a kernel's result, by name."""
     names = ("blocks", "values", "table") if kernel["result.compressed"] else ("values",)
-    found = {n: (kernel[f"result.{n}"], kernel[f"result.{n}_end"]) for n in names}
+    return {n: (kernel[f"result.{n}"], kernel[f"result.{n}_end"]) for n in names}
+
+
+def regions(config: ChipConfig, kernel: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return first address and end of each region that a kernel writes, by name."""
+    found = result_regions(kernel)
     if kernel["counters"]:
-        found["counters"] = kernel["counters"], kernel["counters"] + SNAPSHOT_LINES * LINE_BYTES
+        size = snapshot_lines(config.pes) * LINE_BYTES
+        found["counters"] = kernel["counters"], kernel["counters"] + size
     return found
 
 
-def _regions(kernel: Mapping[str, int]) -> Iterator[str]:
-    found = regions(kernel)
+def _regions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
+    found = regions(config, kernel)
     for name, (begin, end) in found.items():
         if begin > end:
             yield f"result.{name}_end={end:#x}: expected at least {begin:#x}, its begin"

@@ -8,14 +8,14 @@ from loopnest_hw.config import LINE_BYTES
 from loopnest_hw.format import WORD_BYTES
 
 from ..image import Image
-from .check import regions
+from .check import result_regions
 
 
 def initialised(kernel: Mapping[str, int]) -> tuple[int, int]:
     """Return first address and end of the region that a kernel fills; empty if it fills none."""
     if not kernel["result.initialise"]:
         return 0, 0
-    return regions(kernel)["table" if kernel["result.compressed"] else "values"]
+    return result_regions(kernel)["table" if kernel["result.compressed"] else "values"]
 
 
 def initialised_lines(kernel: Mapping[str, int]) -> int:

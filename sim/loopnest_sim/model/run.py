@@ -106,15 +106,16 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
         return ended([(ErrorCode.BAD_DESCRIPTOR, 0)])
     while True:
         lines = (address + np.arange(0, size, LINE_BYTES)) % SPACE
-        if before is not None and (overlaps := _overlaps(before, lines)):
+        if before is not None and (overlaps := _overlaps(config, before, lines)):
             return ended(overlaps)
         words = np.concatenate([image.view(int(line), LINE_BYTES // 4, "<u4") for line in lines])
         kernel = unpack(config, words)
         address = (address + size) % SPACE
         if any(True for _ in contradictions(config, kernel)):
             return ended([(ErrorCode.BAD_DESCRIPTOR, completed)])
-        written += regions(kernel).values()
-        counters += [region for name, region in regions(kernel).items() if name == "counters"]
+        own = regions(config, kernel)
+        written += own.values()
+        counters += [region for name, region in own.items() if name == "counters"]
         reads = Reads()
         faults = Faults(WORK_A_CYCLE * (kernel["budget"] + LINE_BYTES))
         if (filled := initialised_lines(kernel)) > kernel["budget"]:
@@ -128,7 +129,7 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
             faults.add(ErrorCode.BUDGET, completed)
         work = faults.work
         read.append(reads.lines())
-        for fault in _overlaps(kernel, read[-1]):
+        for fault in _overlaps(config, kernel, read[-1]):
             faults.add(*fault)
         if faults.found:
             return ended(faults.found)
@@ -138,10 +139,10 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
         before = kernel
 
 
-def _overlaps(kernel: dict[str, int], lines: NDArray[np.int64]) -> list[Fault]:
+def _overlaps(config: ChipConfig, kernel: dict[str, int], lines: NDArray[np.int64]) -> list[Fault]:
     """Return an `OVERLAP` for each region of the result that contains one of the lines."""
     found: list[Fault] = []
-    for name, (begin, end) in regions(kernel).items():
+    for name, (begin, end) in regions(config, kernel).items():
         if ((lines >= begin) & (lines < end)).any():
             found.append((ErrorCode.OVERLAP, REGIONS.index(name)))
     return found

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.descriptor import pack, unpack
-from loopnest_hw.registers import COUNTERS, OFFSETS, PE_SHIFT, SNAPSHOT_BYTES, ErrorCode
+from loopnest_hw.registers import (
+    OFFSETS,
+    PE_SHIFT,
+    SNAPSHOT_BYTES,
+    ErrorCode,
+    counters,
+)
 from loopnest_sim.image import Image
 from loopnest_sim.memory import Memory
 from loopnest_sim.model.faults import ModelError
@@ -100,7 +106,8 @@ class Counters:
     Attributes
     ----------
     values : mapping of str to int
-        Those of `registers.COUNTERS` that are known.
+        Those of `registers.counters` that are known, in their order. Each PE's ``last_step`` is
+        counted from the kernel's start.
     begin : int or None
         The simulator's cycle at the start; the waves' too.
     samples : array of uint32, optional
@@ -115,13 +122,23 @@ class Counters:
     work: Work | None = None
 
 
+def is_time(name: str) -> bool:
+    """Return whether a counter is a time, not a number of events."""
+    return name.endswith("last_step")
+
+
+def _since(time: int, begin: int) -> int:
+    """Return a time, counted from a kernel's begin; 0 if it lies before, or there was none."""
+    return max(time - begin, 0)
+
+
 def parted(
     ends: Sequence[Mapping[str, int]], begin: int, samples: NDArray[np.uint32]
 ) -> list[Counters]:
     """Return what each kernel of a list was counted at, from all counters at the end of each, since
     the start, and the samples of the list.
     """
-    names = [name for name, _ in COUNTERS]
+    names = list(ends[0])
     cycles = samples[:, names.index("cycles")].astype(np.int64)
     # the first samples may belong to the run before, until the start clears the counters
     (falls,) = np.nonzero(np.diff(cycles) < 0)
@@ -133,6 +150,7 @@ def parted(
         own = samples[(cycles > before["cycles"]) & (cycles <= end["cycles"])]
         own = own - np.array([before[name] for name in names], np.uint64).astype(np.uint32)
         values = {name: end[name] - before[name] for name in names}
+        values |= {name: _since(end[name], before["cycles"]) for name in names if is_time(name)}
         found.append(Counters(values, begin + before["cycles"], own))
         before = dict(end)
     return found
@@ -219,6 +237,7 @@ class RtlBackend(Backend):
         from loopnest_sim.simulator import Simulator
 
         super().__init__()
+        self._names = [name for name, _ in counters(config.pes)]
         what = f"({config.dtype.value}, {config.multipliers} multipliers)"
         with task(f"writing the Verilog {what}", show=show):
             verilog = cached_verilog(config)
@@ -249,7 +268,7 @@ class RtlBackend(Backend):
             chip.set_register(OFFSETS["control"], SOFT_RESET)
             self._running = False
             raise ChipError(code, where, needed)
-        values = {name: chip.register(OFFSETS[name]) for name, _ in COUNTERS}
+        values = {name: chip.register(OFFSETS[name]) for name in self._names}
         samples = chip.samples
         found = [Counters(values, begin, samples)]
         if len(kernels.kernels) > 1:
@@ -262,8 +281,8 @@ class RtlBackend(Backend):
 
     def _snapshot(self, kernel: Kernel) -> dict[str, int]:
         """Return the counters that a kernel has written at its end."""
-        raw = self.read(kernel.fields["counters"], len(COUNTERS) * SNAPSHOT_BYTES)
-        return {name: int(n) for (name, _), n in zip(COUNTERS, raw.view("<u8"), strict=True)}
+        raw = self.read(kernel.fields["counters"], len(self._names) * SNAPSHOT_BYTES)
+        return {name: int(n) for name, n in zip(self._names, raw.view("<u8"), strict=True)}
 
     def _stop(self) -> None:
         """End the run that an exception has left: by a soft reset, or where the chip does not

@@ -17,7 +17,7 @@ from loopnest_hw.config import (
 )
 from loopnest_hw.descriptor import CellMode, Op, Output, ResultMode, pack
 from loopnest_hw.format import ENTRY_BYTES, LINE_WORDS, OPEN_STRIDE, WORD_BYTES
-from loopnest_hw.registers import SNAPSHOT_LINES
+from loopnest_hw.registers import snapshot_lines
 
 from ..arguments import check_memory
 from ..cost.copies import choose_copies
@@ -139,7 +139,7 @@ def lower(
         fields: dict[str, int] = {"last": 1}
     else:
         arena = listed.arena
-        counters = arena.reserve(SNAPSHOT_LINES * LINE_BYTES)
+        counters = arena.reserve(snapshot_lines(config.pes) * LINE_BYTES)
         fields = {"last": listed.last, "counters": counters}
     _rows(config, plan, fields)
     _operands(config, plan, tensors, arena, fields)

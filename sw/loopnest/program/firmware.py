@@ -34,7 +34,7 @@ from .start import Start
 from .steps import KernelStep
 
 MAGIC = int.from_bytes(b"LNPI", "little")
-VERSION = 1
+VERSION = 2
 HEADER_WORDS = 32
 TENSOR_WORDS = 48
 CHECKED_FROM = 16

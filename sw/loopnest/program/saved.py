@@ -28,7 +28,7 @@ from .start import Stage, Start
 from .steps import HostStep, KernelStep
 
 FORMAT = "loopnest program"
-VERSION = 6
+VERSION = 7
 """Of the files that `write_program` writes; others are refused."""
 
 HEADER = "program.json"

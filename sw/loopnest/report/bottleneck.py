@@ -20,6 +20,7 @@ from loopnest_sim.memory import Memory
 from ..cost.estimate import START, start_cycles
 from ..kernel.backends import Counters
 from ..kernel.lower import Kernel
+from .pes import balance, cache_counts
 from .timeline import make_timeline, per_pe
 
 FULL = 0.75
@@ -28,6 +29,11 @@ FULL = 0.75
 HALF = 0.5
 """Share up to which more would not help. Also the share of further passes among all passes from
 which they limit a kernel.
+"""
+
+UNEVEN = 0.1
+"""Share of the cycles, lost on average by PEs that have no work left, from which it is told, even
+if something else is the bottleneck.
 """
 
 EXPECTED = {
@@ -46,7 +52,8 @@ class Bottleneck:
     ----------
     cause : str
         A stage (``"leaf"``, ``"write"``, ...) or one of ``"join"``, ``"read rate"``,
-        ``"write rate"``, ``"adder"``, ``"slots"``, ``"passes"``, ``"latency"``, ``"start-up"``.
+        ``"write rate"``, ``"adder"``, ``"slots"``, ``"passes"``, ``"latency"``, ``"start-up"``,
+        ``"banks"``, ``"balance"``.
     share : float
         Part of the cycles, 0 to 1.
     text : str
@@ -125,6 +132,8 @@ def _summary(kernels: Sequence[_Figures]) -> Bottleneck:
     cycles = sum(figures.cycles for figures in group)
     share = float(sum(figures.causes[cause] for figures in group) / cycles)
     text = TEXTS[cause](group, _percent(share))
+    if cause != "balance" and _lost(group) >= UNEVEN * cycles:
+        text += f"; {_ends(group)}"
     alone = [figures.run for figures in group if figures.run.pes < figures.run.config.pes]
     if alone:
         text += f"; one of {alone[0].config.pes} PEs runs the nest, whose rows cannot be shared"
@@ -148,6 +157,7 @@ def _measured(run: Run) -> _Figures:
     causes |= _rates(run, counted["lines_read"], counted["lines_written"])
     causes |= {"adder": float(counted["accumulate_stalled"])}
     causes |= _waits(run)
+    causes |= _waits_of_pes(run, causes["latency"])
     # no counter shows the cycles of a row's joins without output to the next row
     joins = min(_joins(run.kernel), cycles)
     if joins > causes["latency"] >= max(causes.values()):
@@ -190,6 +200,23 @@ def _waits(run: Run) -> dict[str, float]:
         "latency": float((no_step - held + counts["leaf_starved"])[at].sum()),
         "start-up": float(length[:first].sum() + length[end:].sum()),
     }
+
+
+def _waits_of_pes(run: Run, latency: float) -> dict[str, float]:
+    """Return the parts of the leaf's waits that are not the memory's: PEs that have no work left,
+    and requests that conflicts keep from the cache.
+    """
+    causes = {}
+    ends = balance(run.counters.values, run.pes)
+    if ends is not None:
+        causes["balance"] = ends.lost
+        latency = max(0.0, latency - ends.lost)
+    cache = cache_counts(run.counters.values)
+    if cache is not None and cache["waits"]:
+        stalled = run.counters.values["fetch_stalled"] / run.pes
+        causes["banks"] = min(latency, stalled * cache["conflicts"] / cache["waits"])
+        latency -= causes["banks"]
+    return causes | {"latency": latency}
 
 
 def _span(counts: Any) -> tuple[int, int]:
@@ -278,6 +305,26 @@ def _start(group: Sequence[_Figures], share: str) -> str:
     )
 
 
+def _lost(group: Sequence[_Figures]) -> float:
+    """Return the cycles that PEs have no work left, on average."""
+    found = [balance(figures.run.counters.values, figures.run.pes) for figures in group]
+    return sum(ends.lost for ends in found if ends is not None)
+
+
+def _ends(group: Sequence[_Figures]) -> str:
+    """Return how the PEs' work ends, of kernels in which it does not end together."""
+    cycles = sum(figures.cycles for figures in group)
+    ends = balance(group[0].run.counters.values, group[0].run.pes)
+    if len(group) > 1 or ends is None or not ends.is_one:
+        last = "" if len(group) > 1 or ends is None else f", PE {ends.last}"
+        share = _percent(_lost(group) / cycles)
+        return f"the PEs wait for the last one{last}, in {share} of the cycles on average"
+    return (
+        f"PE {ends.last} works alone for the last {_percent(ends.alone / cycles)} of the cycles: "
+        f"its leaf is busy {ends.work:.1f} times as long as the average"
+    )
+
+
 TEXTS: Mapping[str, Callable[[Sequence[_Figures], str], str]] = {
     "scan": _stage("merging the innermost loop's blocks", "scan"),
     "fetch": _stage("reading the operands", "fetch"),
@@ -299,6 +346,10 @@ TEXTS: Mapping[str, Callable[[Sequence[_Figures], str], str]] = {
     ),
     "latency": _latency,
     "start-up": _start,
+    "banks": lambda _, share: (
+        f"the cache's banks: conflicts keep the PEs' requests back in {share} of the cycles"
+    ),
+    "balance": lambda group, _: f"uneven work: {_ends(group)}",
 }
 """A sentence for each cause, given the kernels that it limits and its share of their cycles."""
 

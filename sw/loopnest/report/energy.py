@@ -114,8 +114,8 @@ def run_energy(runs: Sequence[Run], dram: str | float = DEFAULT_DRAM) -> RunEner
         counts["cycles"] *= run.config.pes
         for part, energies in chip["energies"].items():
             parts[part] = parts.get(part, 0.0) + event_energy(energies, counts) * 1e-12
-        if run.config.cached:
-            parts["cache"] = parts.get("cache", 0.0) + _cache_energy(run.config, counts)
+        if run.config.pes > 1:
+            parts["cache"] = parts.get("cache", 0.0) + _cache_energy(run)
         lines = run.counters.values["lines_read"] + run.counters.values["lines_written"]
         bits = 8 * LINE_BYTES * lines
         parts["DRAM"] = parts.get("DRAM", 0.0) + bits * pj * 1e-12
@@ -136,8 +136,9 @@ def _notes(config: ChipConfig, chip: Mapping[str, Any]) -> list[str]:
     notes = ["not measured: control and dispatcher"]
     if config.pes > 1:
         notes.append(f"{config.pes} PEs: each as the one that was measured")
-    if config.cached:
         notes.append("the cache is that of its data, without tags and crossbar")
+    elif config.cached:
+        notes.append("not counted: the cache of a single PE")
     measured = chip["configuration"]
     other = [
         f"{name}={value}"
@@ -153,8 +154,12 @@ def _notes(config: ChipConfig, chip: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _cache_energy(config: ChipConfig, counts: Mapping[str, float]) -> float:
-    """Return the energy of the cache's data, in joules: requests read a line, misses write one."""
+def _cache_energy(run: Run) -> float:
+    """Return the energy of the cache's data, in joules: a lookup reads a line, that of a miss when
+    it has come; a miss writes one.
+    """
+    config, counted = run.config, run.counters.values
     bank = MemoryCell(8 * LINE_BYTES, config.cache_lines // config.cache_banks, 1, 1, 1)
     read, write = load_sram().energy(bank)
-    return counts["fetch_busy"] * read + counts["lines_read"] * write
+    lookups = sum(counted[f"cache_{outcome}"] for outcome in ("hits", "misses", "joined"))
+    return lookups * read + counted["cache_misses"] * write

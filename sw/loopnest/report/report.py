@@ -1,7 +1,7 @@
 """The report of a run: cycles and counters, roofs and the bottleneck."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..kernel.lower import Kernel
 from ..lazy import lazy
 from .bottleneck import Bottleneck, Run, expected_bottleneck, find_bottleneck
 from .energy import DEFAULT_DRAM, RunEnergy, run_energy
+from .pes import added, cache_counts, pe_counts
 from .plain import plain
 from .plot import draw
 from .timeline import Timeline, make_timeline, per_pe
@@ -50,6 +51,15 @@ class RunReport:
     stalls : mapping of str to (mapping of str to int)
         For each stage, the cycles in which it was busy, starved or stalled; of several PEs, the
         average over those that run the nest.
+    cache : mapping of str to int, or None
+        The requests of a chip of several PEs to its cache (`pes.cache_counts`): ``requests``,
+        ``hits``, ``misses``, ``joined``, ``merged``; the cycles in which PEs and dispatcher had a
+        request that waited for its bank, ``waits``, and those of them in which the bank took
+        another line's, ``conflicts``.
+    pes : tuple of mappings of str to int, or None
+        Of each of several PEs the cycles in which its leaf stage was busy, starved and stalled
+        (``leaf_busy``, ...), and ``last_step``, the cycles from the start to the end of its last
+        step; of several kernels the sums.
     stored : tuple of str
         The dense operands that were stored without their zeros, ``"W: 80 % zeros, stored
         dense,compressed"``, the indices of which coordinates were left out, and the operands whose
@@ -66,6 +76,8 @@ class RunReport:
     passes: int | None
     evictions: int | None
     stalls: Mapping[str, Mapping[str, int]]
+    cache: Mapping[str, int] | None
+    pes: tuple[Mapping[str, int], ...] | None
     stored: tuple[str, ...]
     _runs: tuple[Run, ...] = field(repr=False)
 
@@ -258,6 +270,8 @@ class RunReport:
         for stage, states in self.stalls.items():
             text = ", ".join(f"{states[state]:,} {state}" for state in STATES)
             table.add_row(f"{stage} stage", text)
+        for name, text in self._of_pes():
+            table.add_row(name, text)
         if self.energy is not None:
             table.add_row("energy", _energy_text(self.energy))
             parts = sorted(self.energy.parts.items(), key=lambda part: -part[1])
@@ -266,6 +280,24 @@ class RunReport:
         for note in self.stored:
             table.add_row(*note.split(": ", 1))
         return table
+
+    def _of_pes(self) -> Iterator[tuple[str, str]]:
+        """Yield the table's rows of a chip of several PEs."""
+        if self.cache is not None:
+            counts = {name: f"{count:,}" for name, count in self.cache.items()}
+            yield "cache", "{requests} requests, {hits} hits, {misses} misses".format(**counts)
+            yield "cache's banks", "{waits} waits, {conflicts} for conflicts".format(**counts)
+        if self.pes is not None and any(run.pes > 1 for run in self._runs):
+            for name in ("leaf_busy", "last_step"):
+                yield f"PEs, {name.replace('_', ' ')}", _range([pe[name] for pe in self.pes])
+
+
+def _range(counts: Sequence[int]) -> str:
+    """Return the least and the largest of the PEs' counts."""
+    least, most = min(counts), max(counts)
+    if least == most:
+        return f"{most:,} each"
+    return f"{least:,} (PE {counts.index(least)}) to {most:,} (PE {counts.index(most)})"
 
 
 def _energy_text(energy: RunEnergy) -> str:
@@ -306,6 +338,8 @@ def make_report(
             for stage in STAGES
             if f"{stage}_busy" in counted
         },
+        cache=cache_counts(counted),
+        pes=pe_counts(counted, config.pes),
         stored=kernel.plan.stored,
         _runs=(run,),
     )
@@ -314,11 +348,16 @@ def make_report(
 def combine(statement: str, reports: Sequence[RunReport]) -> RunReport:
     """Return the report of a statement's kernels, which ran one after the other."""
 
-    def total(name: str) -> int | None:
+    def each(name: str) -> list[Any] | None:
         values = [getattr(report, name) for report in reports]
-        return None if None in values else sum(values)
+        return None if None in values else values
+
+    def total(name: str) -> int | None:
+        values = each(name)
+        return None if values is None else sum(values)
 
     first = reports[0]
+    caches, pes = each("cache"), each("pes")
     return replace(
         first,
         statement=statement,
@@ -334,6 +373,8 @@ def combine(statement: str, reports: Sequence[RunReport]) -> RunReport:
             stage: {state: sum(report.stalls[stage][state] for report in reports) for state in of}
             for stage, of in first.stalls.items()
         },
+        cache=None if caches is None else added(caches),
+        pes=None if pes is None else tuple(added(counts) for counts in zip(*pes, strict=True)),
         stored=tuple(dict.fromkeys(note for report in reports for note in report.stored)),
         _runs=tuple(run for report in reports for run in report._runs),
     )

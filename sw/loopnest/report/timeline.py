@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from loopnest_hw.registers import COUNTERS, STAGES
 
-from ..kernel.backends import Counters
+from ..kernel.backends import Counters, is_time
 
 NAMES = tuple(name for name, _ in COUNTERS)
+"""The counters of every chip."""
 
 OF_STAGES = frozenset(
     f"{stage}_{state}" for stage in STAGES for state in ("busy", "starved", "stalled")
@@ -28,7 +29,7 @@ class Timeline:
     ends : array of int64
         Cycles from the start to each window's end, ascending; the last one is the kernel's.
     counts : mapping of str to array
-        By the name of the counter (`loopnest_hw.registers.COUNTERS`): its increase in each window.
+        By the name of the counter (`loopnest_hw.registers.counters`): its increase in each window.
     """
 
     ends: NDArray[np.int64]
@@ -55,20 +56,22 @@ def make_timeline(counters: Counters, pes: int = 1) -> Timeline | None:
     """Return a run's timeline, whose sums are its counters; None if nothing was sampled. Each
     stage's cycles are the average of the PEs.
     """
-    if counters.samples is None or counters.samples.shape[1] != len(NAMES):
+    if counters.samples is None or counters.samples.shape[1] != len(counters.values):
         return None
-    last = np.array([[counters.values[name] for name in NAMES]], np.uint32)
+    names = list(counters.values)
+    last = np.array([list(counters.values.values())], np.uint32)
     rows = np.concatenate([counters.samples, last])
-    cycles = rows[:, NAMES.index("cycles")]
+    cycles = rows[:, names.index("cycles")]
     # the first ones may belong to the previous run, until the start clears the counters
     (falls,) = np.nonzero(np.diff(cycles).astype(np.int32) < 0)
     rows = rows[falls[-1] + 1 :] if len(falls) else rows
     rows = np.concatenate([np.zeros_like(last), rows])
     # counts after the last cycle are added to it
-    cycles = rows[:, NAMES.index("cycles")]
+    cycles = rows[:, names.index("cycles")]
     rows = rows[np.append(np.diff(cycles) != 0, True)]
     counts = np.diff(rows, axis=0).astype(np.int64)  # the counters have 32 bits and wrap
-    named = dict(zip(NAMES, counts.T, strict=True))
+    named = dict(zip(names, counts.T, strict=True))
+    named = {name: count for name, count in named.items() if not is_time(name)}
     if pes > 1:
         named |= {name: named[name] / pes for name in OF_STAGES}
     return Timeline(np.cumsum(named["cycles"]), named)
