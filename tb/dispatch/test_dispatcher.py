@@ -137,7 +137,6 @@ class Nest:
         """Compute the expected chunks of each block, and the lines read for them."""
         words = self._image.view("<u4")
         read: list[int] = []
-        unweighed = self._config.pes
         self.chunks: list[tuple[Joined, int, int]] = []
         """Block, lanes and weight, in order."""
         for block in self.blocks:
@@ -145,19 +144,17 @@ class Nest:
                 self.chunks.append((block, block.lanes, 0))
                 continue
             weighed = []
-            for n, (step, places) in enumerate(steps(self._config, self.fields, block, self.child)):
+            for step, places in steps(self._config, self.fields, block, self.child):
                 weight = 0
                 for place in places:
                     if place is None:
                         weight += 1
                         continue
-                    if n >= unweighed:
-                        read += place
+                    read += place
                     weight += part_weight(*(int(words[self._word(at)]) for at in place))
                 weighed.append((step, weight))
-            parts = chunks(weighed, self.fields["share.quantum"], unweighed)
+            parts = chunks(weighed, self.fields["share.quantum"])
             self.chunks += [(block, lanes, weight) for lanes, weight in parts]
-            unweighed = max(0, unweighed - len(weighed))
         self.lines = lines_read(np.array(read, np.uint32)).tolist()
         self._weights = {(b.coordinate, lanes): weight for b, lanes, weight in self.chunks}
 
@@ -294,7 +291,7 @@ async def check_rate(dut: Any, quantum: int, per_cycle: float) -> None:
     for pe in pes:
         await pe.end()
     cycles = sorted(cycle for pe in pes for cycle in pe.sink.cycles)
-    cycles = cycles[config.pes : -config.pes]  # without those that are not weighed, and the ends
+    cycles = cycles[: -config.pes]  # without the ends
     taken = cycles[-1] - cycles[0]
     dut._log.info("%d rows in %d cycles, the first one in cycle %d", size, taken, cycles[0])
     assert taken <= size / per_cycle * 1.05

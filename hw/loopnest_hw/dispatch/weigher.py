@@ -54,8 +54,6 @@ class Weigher(wiring.Component):
     such level, nothing is read and every part weighs 1.
 
     A chunk ends when its weight, which saturates, has reached ``share.quantum``, or with its block.
-    But the first steps of a nest, one for each PE, are not weighed: each is a chunk whose weight is
-    the quantum. So the PEs look positions up while the first words to weigh are read.
     ``item.last`` is set in the last block's last chunk. If the PEs do not share out the rows
     (``share.rows`` is 0), a block is one chunk, whose weight is 0.
 
@@ -136,7 +134,6 @@ class Weigher(wiring.Component):
         base = Signal(POSITION_BITS, reset_less=True)
         position_valid = Signal()
         position_present = Signal(PARTS)
-        unweighed = self._unweighed(m, "asked", pairs.valid & pairs.ready)
         m.d.comb += [
             advance.eq(~self.request.valid | self.request.ready),
             pairs.ready.eq(advance),
@@ -144,9 +141,7 @@ class Weigher(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 number_valid.eq(pairs.valid),
-                number_present.eq(
-                    Cat((placed.present & one).any() & ~unweighed for one in step.first)
-                ),
+                number_present.eq(Cat((placed.present & one).any() for one in step.first)),
                 base.eq(placed.base + placed.number),
                 position_valid.eq(number_valid),
                 position_present.eq(number_present),
@@ -180,14 +175,6 @@ class Weigher(wiring.Component):
                         Cat(Const(0, END_SHIFT), (first + entries_then)[: len(first)])
                     ),
                 ]
-
-    def _unweighed(self, m: Module, name: str, step: Value) -> Value:
-        """Return whether this ``step`` is not weighed: one of the first ones."""
-        left = Signal(range(self._config.pes + 1), init=self._config.pes, name=name)
-        some = left.any() & self.kernel.share.rows
-        with m.If(step & some):
-            m.d.sync += left.eq(left - 1)
-        return some
 
     def _weigh(self, m: Module) -> Any:
         """Return the stream of the steps' weights: of the lower part alone, and of both."""
@@ -250,15 +237,11 @@ class Weigher(wiring.Component):
             # below 0, or 0
             cut.eq(step.end | still_missing[-1] | ~still_missing.any()),
         ]
+        with m.If(step.first[1].any()):
+            m.d.comb += added.eq(weights.payload.both)
+        with m.Elif(step.first[0].any()):
+            m.d.comb += added.eq(weights.payload.lower)
         takes = pairs.valid & weights.valid & free
-        unweighed = self._unweighed(m, "taken", takes)
-        with m.If(step.first[0].any()):
-            with m.If(unweighed):
-                m.d.comb += added.eq(self.kernel.share.quantum)
-            with m.Elif(step.first[1].any()):
-                m.d.comb += added.eq(weights.payload.both)
-            with m.Else():
-                m.d.comb += added.eq(weights.payload.lower)
         with m.If(free):
             m.d.sync += [
                 self.o.valid.eq(takes & cut),

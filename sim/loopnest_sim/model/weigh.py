@@ -133,18 +133,15 @@ def steps(
         yield step, parts
 
 
-def chunks(
-    weighed: Sequence[tuple[Sequence[int], int]], quantum: int, unweighed: int = 0
-) -> Iterator[tuple[int, int]]:
+def chunks(weighed: Sequence[tuple[Sequence[int], int]], quantum: int) -> Iterator[tuple[int, int]]:
     """Yield a block's chunks, their lanes as a mask and their weight.
 
-    ``weighed`` are its steps, each one's lanes and weight. The first ones, which are
-    ``unweighed``, are a chunk each.
+    ``weighed`` are its steps, each one's lanes and weight.
     """
     mask = total = 0
     for n, (lanes, weight) in enumerate(weighed):
         mask |= sum(1 << lane for lane in lanes)
-        total += quantum if n < unweighed else weight
+        total += weight
         if total >= quantum or n == len(weighed) - 1:
             yield mask, min(total, MAX_WEIGHT)
             mask = total = 0
