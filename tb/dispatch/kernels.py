@@ -31,6 +31,7 @@ def share_fields(rng: random.Random) -> dict[str, int]:
     """Return a random division of row 0 among the PEs."""
     return {
         "share.rows": int(rng.random() < 0.85),
+        "share.wide": rng.getrandbits(1),
         "share.quantum": rng.choice([0, 1, 5, 16, 64, 200, 0xFFFF]),
         "share.credit": rng.choice([0, 1, 24, 160, 1000, 0xFFFF]),
     }

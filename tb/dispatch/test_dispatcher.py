@@ -17,7 +17,7 @@ from loopnest_hw.registers import ErrorCode
 from loopnest_sim.model.gather import lines_read
 from loopnest_sim.model.join import Joined, Word, join
 from loopnest_sim.model.scanner import scan
-from loopnest_sim.model.weigh import WIDE_QUANTUM, chunks, part_weight, steps, weighed_level
+from loopnest_sim.model.weigh import chunks, part_weight, steps, weighed_level
 from tb.dispatch.kernels import complete, inner_fields, share_fields
 from tb.dispatch.retiring import RetiringPE
 from tb.harness import SIMULATORS, bench, run_bench
@@ -253,17 +253,17 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
 @cocotb.test()
 async def rate(dut: Any) -> None:
     """Two rows of a packed table per cycle, with 100 cycles of memory latency."""
-    await check_rate(dut, 4, 2.0)
+    await check_rate(dut, 0, 2.0)
 
 
 @cocotb.test()
 async def wide_rate(dut: Any) -> None:
     """Steps of four lanes, one per cycle: the words' ring has lines for nine tenths of them."""
-    await check_rate(dut, WIDE_QUANTUM, 3.5)
+    await check_rate(dut, 1, 3.5)
 
 
-async def check_rate(dut: Any, quantum: int, per_cycle: float) -> None:
-    """Assert that the PEs get so many rows per cycle in chunks of this quantum."""
+async def check_rate(dut: Any, wide: int, per_cycle: float) -> None:
+    """Assert that the PEs get so many rows per cycle, in chunks of four."""
     config = CONFIGS[bench.parameters["name"]]
     if config.pes == 1 or config.fifo_depth < 100:
         return
@@ -284,7 +284,8 @@ async def check_rate(dut: Any, quantum: int, per_cycle: float) -> None:
         "operand.0.used": 1,
         "row.1.cell.0.mode": CellMode.SCAN,
         "share.rows": 1,
-        "share.quantum": quantum,
+        "share.wide": wide,
+        "share.quantum": 4 >> wide,
         "share.credit": 0xFFFF,
     }
     await restart(dut, register(config, complete(config, fields)))

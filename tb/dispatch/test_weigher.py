@@ -14,7 +14,7 @@ from loopnest_hw.dispatch.weigher import WORDS, Weigher
 from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.tokens import chunk, gather_reply, gather_request, joined
 from loopnest_sim.model.join import Joined
-from loopnest_sim.model.weigh import WIDE_QUANTUM, chunks, part_weight, steps, weighed_level
+from loopnest_sim.model.weigh import chunks, part_weight, steps, weighed_level
 from tb.dispatch.kernels import complete, inner_fields, share_fields
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source
@@ -123,7 +123,7 @@ def nest_fields(config: Any, rng: random.Random) -> Fields:
         fields |= {"row.0.cell.0.mode": CellMode.FOLLOW, "row.0.cell.0.step": 1}
         fields |= {"row.1.bypass": 0, "row.1.cell.0.mode": CellMode.SCAN, "operand.0.used": 1}
         fields |= {f"scanner.{s}.open": 0 for s in range(config.scanners)}
-        fields |= {"share.rows": 1, "share.quantum": rng.choice([WIDE_QUANTUM, 100, 0xFFFF])}
+        fields |= {"share.rows": 1, "share.wide": 1}
     return complete(config, fields)
 
 
@@ -216,17 +216,15 @@ async def nests(dut: Any, timing: tuple[int, float]) -> None:
         assert memory.read == read
         level = weighed_level(config, fields)
         levels[level is not None] += 1
-        widths[
-            level is not None and level.contiguous and fields["share.quantum"] >= WIDE_QUANTUM
-        ] += 1
+        widths[level is not None and level.contiguous and bool(fields["share.wide"])] += 1
         sizes[len(want) > len(items)] += 1
     seen = [counted[key] for counted in (levels, sizes, widths) for key in (False, True)]
     assert min(seen) >= 1, (levels, sizes, widths)
 
 
 @cocotb.test()
-@cocotb.parametrize(lanes=[1, 2, 16], quantum=[1, 16, 0xFFFF], shared=[True, False])
-async def rates(dut: Any, lanes: int, quantum: int, shared: bool) -> None:
+@cocotb.parametrize(lanes=[1, 2, 16], quantum=[1, 0xFFFF], shared=[True, False], wide=[0, 1])
+async def rates(dut: Any, lanes: int, quantum: int, shared: bool, wide: int) -> None:
     """Two lanes per cycle, or four, or a block with fewer, at a latency of 100 cycles."""
     config = CONFIGS[bench.parameters["name"]]
     if config.fifo_depth < 100:
@@ -240,6 +238,7 @@ async def rates(dut: Any, lanes: int, quantum: int, shared: bool) -> None:
         config,
         {
             "share.rows": int(shared),
+            "share.wide": wide,
             "share.quantum": quantum,
             "row.0.cell.0.mode": CellMode.FOLLOW,
             "row.0.cell.0.step": 1,
@@ -255,7 +254,7 @@ async def rates(dut: Any, lanes: int, quantum: int, shared: bool) -> None:
     cocotb.start_soon(source.send_all(items))
     want, read = expected(config, fields, items, memory)
     await sink.wait_for(len(want))
-    width = 1 if not shared else 4 if quantum >= WIDE_QUANTUM else 2
+    width = 4 if wide else 2
     counts = [
         -(-out["item"]["block"][0]["lanes"].bit_count() // width) if shared else 1 for out in want
     ]

@@ -146,6 +146,7 @@ def random_share(rng: np.random.Generator, d: dict[str, int], loops: int) -> dic
         return {}
     found = {
         "share.rows": 1,
+        "share.wide": int(rng.integers(2)),
         "share.quantum": int(rng.choice([0, 1, 4, 30])),
         "share.credit": int(rng.choice([0, 1, 10, 60])),
         "share.fiber_values": SHARED_ROOM,

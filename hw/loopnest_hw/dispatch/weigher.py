@@ -22,9 +22,6 @@ WORDS = 2 * PARTS
 the last one's.
 """
 
-WIDE_QUANTUM = 16
-"""Quantum from which parts are of two lanes."""
-
 END_BYTES = 2 * WORD_BYTES
 """Place of the end in a position entry, and of the next entry of a packed table."""
 
@@ -45,13 +42,13 @@ lanes below it, if it is ``present``.
 class Weigher(wiring.Component):
     """Splits each block into chunks, and weighs them.
 
-    Lanes are taken in steps of two parts, ascending. A part is a lane; it is two lanes if
-    ``share.quantum`` is `WIDE_QUANTUM` or more and the fibers lie one behind the other, in a packed
-    table that row 0 does not scan. A part's weight is the number of block words of the fibers that
-    the first loop below row 0 scans (`WeighedLevel`), from its first lane's to its last one's, at
-    least 1 and at most ``2**15 - 1``. A table that runs backwards counts as an empty fiber, and so
-    does an absent operand. Only words that the scanner itself reads later are read. If there is no
-    such level, nothing is read and every part weighs 1.
+    Lanes are taken in steps of two parts, ascending. A part is a lane; with ``share.wide`` it is
+    two lanes if the fibers lie one behind the other, in a packed table that row 0 does not scan. A
+    part's weight is the number of block words of the fibers that the first loop below row 0 scans
+    (`WeighedLevel`), from its first lane's to its last one's, at least 1 and at most ``2**15 - 1``.
+    A table that runs backwards counts as an empty fiber, and so does an absent operand. Only words
+    that the scanner itself reads later are read. If there is no such level, nothing is read and
+    every part weighs 1.
 
     A chunk ends when its weight, which saturates, has reached ``share.quantum``, or with its block.
     ``item.last`` is set in the last block's last chunk. If the PEs do not share out the rows
@@ -87,7 +84,7 @@ class Weigher(wiring.Component):
         contiguous = level.o.operand.any() & ~level.o.ranked & ~level.o.open
         m.d.comb += [
             level.kernel.eq(self.kernel),
-            wide.eq(contiguous & (self.kernel.share.quantum >= WIDE_QUANTUM)),
+            wide.eq(contiguous & self.kernel.share.wide),
             # Every block goes both ways: its steps are requested now, and taken with the replies.
             asking.i.valid.eq(self.i.valid & waiting.i.ready),
             waiting.i.valid.eq(self.i.valid & asking.i.ready),

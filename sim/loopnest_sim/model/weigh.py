@@ -15,9 +15,6 @@ MAX_WEIGHT = (1 << 16) - 1
 PARTS = 2
 """Parts that are added to a chunk in a step."""
 
-WIDE_QUANTUM = 16
-"""Quantum from which a part is two lanes, where it can be."""
-
 
 Place = tuple[int, int]
 """Byte addresses of a first block word and of an end."""
@@ -118,7 +115,7 @@ def steps(
     """
     level = weighed_level(config, descriptor)
     places = entries(config, descriptor, block, child)
-    wide = level is not None and level.contiguous and descriptor["share.quantum"] >= WIDE_QUANTUM
+    wide = level is not None and level.contiguous and descriptor["share.wide"]
     width = 2 if wide else 1
     lanes = sorted(places)
     for n in range(0, len(lanes), PARTS * width):

@@ -7,12 +7,18 @@ from math import ceil
 from loopnest_hw.config import LANES, ChipConfig
 from loopnest_hw.descriptor import PIECE_FIBERS, ROOM_BLOCKS, ROOM_VALUES
 
+from ..formats.pack import COMPRESSED
 from ..loops.plan import Plan
 
 QUANTUM, CREDIT = 32, 384
 """Weights (block words) of a chunk, and above which a PE gets no further one, in a nest of two
 loops. With less credit a PE waits for memory (measured with a latency of 100), with more they end
 at different times.
+"""
+
+WIDE_BLOCKS = 8
+"""Mean weight of a coordinate up to which four are weighed together, as long as they are a chunk
+only then: the dispatcher is what limits short rows.
 """
 
 DEEP_QUANTUM, DEEP_CREDIT = 8, 96
@@ -32,6 +38,7 @@ def share_fields(config: ChipConfig, plan: Plan) -> dict[str, int]:
     values, blocks = _longest(plan)
     return {
         "share.rows": 1,
+        "share.wide": not deep and _weight(plan) <= WIDE_BLOCKS,
         "share.quantum": DEEP_QUANTUM if deep else QUANTUM,
         "share.credit": DEEP_CREDIT if deep else CREDIT,
         "share.fiber_values": values,
@@ -54,6 +61,15 @@ def shared_room(config: ChipConfig, plan: Plan, values: int, blocks: int) -> tup
         ceil(values / used) + pieces * ROOM_VALUES * longest_values,
         ceil(blocks / used) + pieces * ROOM_BLOCKS * longest_blocks,
     )
+
+
+def _weight(plan: Plan) -> float:
+    """Return the mean number of block words of what the second loop scans for a coordinate."""
+    for operand, stored in zip(plan.operands, plan.nest.columns, strict=True):
+        level = stored.level(plan.nest.rows[1].index)
+        if level is not None and stored.levels[level] == COMPRESSED:
+            return operand.blocks(stored, level)
+    return 0.0
 
 
 def _longest(plan: Plan) -> tuple[int, int]:
