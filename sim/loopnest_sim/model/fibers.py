@@ -133,9 +133,13 @@ def _open(row: Row, o: int, tokens: Tokens, image: Image, watch: Watch, faults: 
     count[present] = np.clip(length, 0, most)
     beyond = np.flatnonzero(length > most)
     for begin, blocks in {(int(first[present][n]), int(length[n])) for n in beyond[:FORERUNNERS]}:
-        # the chip reads on until it detects that
-        ahead = begin + np.arange(most, min(blocks, most + READ_AHEAD))
-        watch.blocks(row.number, o, cell.blocks + WORD_BYTES * ahead & ADDRESS_MASK)
+        # the chip reads on until it detects that, and may report what it finds there
+        number = np.arange(most - 1, min(blocks, most + READ_AHEAD))
+        addresses = cell.blocks + WORD_BYTES * (begin + number) & ADDRESS_MASK
+        watch.blocks(row.number, o, addresses[1:])
+        words = image.gather(addresses, np.uint32)
+        coordinate = words >> np.uint32(BLOCK_MASK_BITS)
+        _contradictions(row, number, coordinate, words.astype(np.uint16), faults)
     return Fibers(first, count, child)
 
 
@@ -221,7 +225,10 @@ def _join(
         ranks.append(rank)
 
     lanes = np.zeros(len(token), np.uint16)
+    joins = sum(1 << o for o in inputs)
     for p in np.flatnonzero(row.lane_keep):
+        if not p & joins:
+            continue  # lanes of no fiber
         of_pattern = np.full(len(token), FULL_MASK)
         for o in operands:
             of_pattern &= masks[o] if p >> o & 1 else ~masks[o]
