@@ -29,7 +29,7 @@ from loopnest.kernel.shared import SharedBackend
 from loopnest.progress import Tick
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import Output, descriptor_lines, kernel_fields, pack, places, unpack
-from loopnest_hw.format import BLOCK_MASK_BITS, OPEN_STRIDE, WORD_BYTES
+from loopnest_hw.format import BLOCK_MASK_BITS, ENTRY_BYTES, OPEN_STRIDE, WORD_BYTES
 from loopnest_hw.registers import OFFSETS, PE_SHIFT, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model.check import REGIONS, result_regions
@@ -235,11 +235,12 @@ def check(pair: Pair, case: Case) -> str:
     elif code is ErrorCode.NONE:
         assert not expected.errors, f"no error: expected one of {expected.errors}"
         assert not chip.errors_answered, "no error, though the memory answered with one"
-        kernels = _kernels(config, case.segments)
+        kernels = _kernels(config, case.segments)[: expected.completed]
         unknown = [*expected.counters]
         if case.done or case.statement == NEST:
             unknown += _shared_places(kernels)
-        _compare(chip, image, [(0, end), *expected.regions], unknown, config, kernels)
+        compared = [(0, end), *expected.regions]
+        _compare(chip, image, compared, unknown, config, kernels, expected.entries)
     elif config.pes > 1 and code is ErrorCode.RESULT_FULL:
         # The model does not know the pieces of a region, nor what a corrupted field says of them.
         assert case.done, ended
@@ -277,7 +278,7 @@ def _check_next(chip: Any, config: ChipConfig, case: Case, code: ErrorCode, end:
     unknown = [*expected.counters]
     if case.statement == NEST:
         unknown += _shared_places(kernels)
-    _compare(chip, image, [(0, end)], unknown, config, kernels)
+    _compare(chip, image, [(0, end)], unknown, config, kernels, expected.entries)
 
 
 def _run(chip: Any, start: int, limit: int, silence: int) -> tuple[ErrorCode, int]:
@@ -315,15 +316,21 @@ def _compare(
     unknown: list[tuple[int, int]],
     config: ChipConfig,
     kernels: list[dict[str, int]],
+    entries: NDArray[np.int64],
 ) -> None:
     """Compare regions of the memory, without those that the model does not know. Where several PEs
-    write the fibers of a compressed result, they lie in any order.
+    write the fibers of a compressed result, they lie in any order. ``entries`` are those of the
+    last kernel's result: the rest of its table holds what was there before.
     """
     unordered = [k for k in kernels if k["result.compressed"] and k.get("share.rows")]
     for kernel in unordered:
-        unknown = [*unknown, *regions_of(config, kernel).values()]
-    if unordered and unordered[-1] is kernels[-1]:
-        _compare_fibers(chip.read, image.read, config, kernels[-1])
+        places = regions_of(config, kernel)
+        if kernel is kernels[-1]:
+            begin, _ = places.pop("table")
+            entries = entries[entries < begin + SHOWN]
+            unknown = [*unknown, *((int(a), int(a) + ENTRY_BYTES) for a in entries)]
+            _compare_fibers(chip.read, image.read, config, kernel, entries)
+        unknown = [*unknown, *places.values()]
     for begin, end in regions:
         size = min(end - begin, SHOWN)
         got = np.frombuffer(chip.read(begin, size), np.uint8)
@@ -335,24 +342,24 @@ def _compare(
 
 
 def _compare_fibers(
-    read: Callable[[int, int], Any], golden: Any, config: ChipConfig, kernel: dict[str, int]
+    read: Callable[[int, int], Any],
+    golden: Any,
+    config: ChipConfig,
+    kernel: dict[str, int],
+    entries: NDArray[np.int64],
 ) -> None:
-    """Compare the fibers of a compressed result, wherever they are."""
+    """Compare the fibers that have these entries, wherever they are."""
     narrow = kernel["result.output"] == Output.NARROW
     size = config.dtype.narrow_bytes if narrow else WORD_BYTES
-    begin = kernel["result.table"]
-    count = min(kernel["result.table_end"] - begin, SHOWN) // WORD_BYTES
-    tables = [_words(source, begin, count).reshape(-1, OPEN_STRIDE) for source in (read, golden)]
-    some = np.any([table[:, 2] != table[:, 0] for table in tables], axis=0)
-    for n in np.flatnonzero(some):
+    for entry in entries.tolist():
         found = []
-        for source, table in zip((read, golden), tables, strict=True):
-            first, child, end, _ = table[n].tolist()
+        for source in (read, golden):
+            first, child, end, _ = _words(source, entry, OPEN_STRIDE).tolist()
             words = _words(source, kernel["result.blocks"] + WORD_BYTES * first, end - first)
             lanes = int(np.bitwise_count(words & np.uint32(MASK)).sum())
             values = bytes(source(kernel["result.values"] + size * child, size * lanes))
             found.append((words.tolist(), values))
-        assert found[0] == found[1], f"fiber {n}: {found}"
+        assert found[0] == found[1], f"entry {entry:#x}: {found}"
 
 
 def _words(read: Callable[[int, int], Any], address: int, count: int) -> NDArray[np.uint32]:

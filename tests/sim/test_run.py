@@ -87,6 +87,13 @@ def test_a_fiber_that_is_too_long() -> None:
     assert errors(run(copy_of_a_vector(), end=1 << 31)) == {"TENSOR 3", "OVERLAP 1"}
 
 
+def test_what_follows_in_a_fiber_that_is_too_long() -> None:
+    """The chip checks a line's words at once, and reports what does not ascend first."""
+    words = [n << 16 | 1 for n in range(3, 9)]
+    assert errors(run(copy_of_a_vector(), words=words, end=6)) == {"COORDINATE 3"}
+    assert errors(run(copy_of_a_vector(), words=[*words, 0], end=7)) == {"COORDINATE 3", "TENSOR 3"}
+
+
 def test_what_a_bypassed_row_holds_is_ignored() -> None:
     fields = {"row.1.cell.0.mode": 3, "row.1.cell.1.mode": 2, "row.1.result_mode": 3}
     assert not run(copy_of_a_vector() | fields | {"row.1.cell.1.scanner": 3}).errors

@@ -118,7 +118,8 @@ class TokenByToken:
                     bool(masks[o] >> lane & 1) if o in own else token.present[o]
                     for o in self.operands
                 ]
-                if d[f"row.{r}.lane_table"] >> pattern(bits) & 1:
+                some = any(mask >> lane & 1 for mask in masks)
+                if some and d[f"row.{r}.lane_table"] >> pattern(bits) & 1:
                     kept.append(lane)
             if kept:
                 ranks = tuple((own.get(o) or (0, 0))[1] for o in self.operands)

@@ -39,7 +39,8 @@ class Joiner(wiring.Component):
     """Merges one fiber of each operand in ``join``, and keeps the lanes that the tables keep.
 
     For each fiber, ``context`` has the operands that are present; it is taken at the fiber's end.
-    Every operand in ``join`` has a fiber for each context; that of an absent operand is empty.
+    Every operand in ``join`` has a fiber for each context; that of an absent operand is empty. A
+    lane that none of these fibers has is dropped, whatever the lane table says.
 
     One merge step per cycle. With ``pair`` = 2 and one operand to join there is nothing to merge:
     both blocks of an item pass at once. The latency is three cycles; the last kept block waits for
@@ -224,6 +225,9 @@ class Joiner(wiring.Component):
     ) -> tuple[Signal, data.View]:
         """Look up the presence pattern of every lane."""
         operands = range(self._config.operands)
+        table = Signal(self._config.table_bits, name="table")
+        for p in range(self._config.table_bits):
+            m.d.comb += table[p].eq(self.lane_table[p] & (self.join & p).any())
         valid = Signal(name="lanes_valid")
         stage = Signal(joined(self._config, self._pair), name="lanes_stage", reset_less=True)
         with m.If(advance):
@@ -246,7 +250,7 @@ class Joiner(wiring.Component):
                 ]
             m.d.comb += keep.eq(merge.valid[n] & self.block_table.bit_select(member, 1))
             lanes = [
-                keep & self.lane_table.bit_select(Cat(bits[o][lane] for o in operands), 1)
+                keep & table.bit_select(Cat(bits[o][lane] for o in operands), 1)
                 for lane in range(LANES)
             ]
             with m.If(advance):

@@ -133,9 +133,14 @@ def _open(row: Row, o: int, tokens: Tokens, image: Image, watch: Watch, faults: 
     count[present] = np.clip(length, 0, most)
     beyond = np.flatnonzero(length > most)
     for begin, blocks in {(int(first[present][n]), int(length[n])) for n in beyond[:FORERUNNERS]}:
-        # the chip reads on until it detects that
-        ahead = begin + np.arange(most, min(blocks, most + READ_AHEAD))
-        watch.blocks(row.number, o, cell.blocks + WORD_BYTES * ahead & ADDRESS_MASK)
+        # The chip reads on until it detects that, and a line's words are checked at once: if what
+        # it finds there does not ascend, it may report that instead of a coordinate.
+        number = np.arange(most - 1, min(blocks, most + READ_AHEAD))
+        addresses = cell.blocks + WORD_BYTES * (begin + number) & ADDRESS_MASK
+        watch.blocks(row.number, o, addresses[1:])
+        words = image.gather(addresses, np.uint32)
+        if _unsound(number, words >> np.uint32(BLOCK_MASK_BITS), words.astype(np.uint16)).any():
+            faults.add(ErrorCode.TENSOR, row.number)
     return Fibers(first, count, child)
 
 
@@ -179,14 +184,20 @@ def _contradictions(
     row: Row, number: Indices, coordinate: Words, mask: Masks, faults: Faults
 ) -> NDArray[np.bool_]:
     """Return which block words are not part of a valid fiber, and record why."""
-    unsound = mask == 0
-    unsound[1:] |= (number[1:] > 0) & (coordinate[1:] <= coordinate[:-1])
+    unsound = _unsound(number, coordinate, mask)
     outside = coordinate.astype(np.int64) * LANES + np.where(mask, _highest(mask), 0) >= row.size
     if unsound.any():
         faults.add(ErrorCode.TENSOR, row.number)
     if outside.any():
         faults.add(ErrorCode.COORDINATE, row.number)
     return unsound | outside
+
+
+def _unsound(number: Indices, coordinate: Words, mask: Masks) -> NDArray[np.bool_]:
+    """Return which block words are empty, or do not ascend in their fiber."""
+    unsound = mask == 0
+    unsound[1:] |= (number[1:] > 0) & (coordinate[1:] <= coordinate[:-1])
+    return unsound
 
 
 def _highest(mask: Masks) -> Indices:
@@ -221,7 +232,10 @@ def _join(
         ranks.append(rank)
 
     lanes = np.zeros(len(token), np.uint16)
+    joins = sum(1 << o for o in inputs)
     for p in np.flatnonzero(row.lane_keep):
+        if not p & joins:
+            continue  # lanes of no fiber
         of_pattern = np.full(len(token), FULL_MASK)
         for o in operands:
             of_pattern &= masks[o] if p >> o & 1 else ~masks[o]

@@ -35,7 +35,7 @@ def join(
     """Return the joined blocks of the fibers, ascending.
 
     ``fibers[o]`` is ignored if operand o has no join input: its bit of a presence pattern is then
-    ``present[o]``. See docs/architecture.md, "A row".
+    ``present[o]``. A lane that no fiber has is dropped. See docs/architecture.md, "A row".
     """
     operands = range(len(fibers))
 
@@ -52,7 +52,8 @@ def join(
         lanes = sum(
             1 << lane
             for lane in range(LANES)
-            if lane_table >> pattern([bool(m >> lane & 1) for m in mask]) & 1
+            if any(m >> lane & 1 for m in mask)
+            and lane_table >> pattern([bool(m >> lane & 1) for m in mask]) & 1
         )
         if lanes:
             blocks.append(Joined(coordinate, lanes, mask, tuple(w.rank if w else 0 for w in here)))

@@ -39,6 +39,8 @@ class Run:
         First address and end of each region that the started kernels may write.
     counters : list of (int, int)
         Those of them that the counters are written to, which the model leaves as they are.
+    entries : NDArray[np.int64]
+        Addresses of the entries that the last kernel wrote to its result's table, each once.
     reads : NDArray[np.int64]
         Lines that were read, each once, by address.
     """
@@ -48,14 +50,16 @@ class Run:
     work: int
     regions: list[tuple[int, int]]
     counters: list[tuple[int, int]]
+    entries: NDArray[np.int64]
     reads: NDArray[np.int64]
 
 
-class Reads(Watch):
-    """Collects the lines read."""
+class Accesses(Watch):
+    """Collects the lines read, and the result's entries."""
 
     def __init__(self) -> None:
         self._lines: list[NDArray[Any]] = []
+        self._entries: list[NDArray[Any]] = []
 
     def entries(self, row: int, operand: int, addresses: NDArray[Any]) -> None:
         self._add(addresses)
@@ -69,6 +73,13 @@ class Reads(Watch):
 
     def epilogue(self, addresses: NDArray[Any]) -> None:
         self._add(addresses)
+
+    def result_entries(self, addresses: NDArray[Any]) -> None:
+        self._entries.append(addresses)
+
+    def written_entries(self) -> NDArray[np.int64]:
+        """Return the addresses of the result's entries, each once, ascending."""
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *self._entries]))
 
     def lines(self) -> NDArray[np.int64]:
         """Return the lines' byte addresses, each once, ascending."""
@@ -97,10 +108,11 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
     size = descriptor_lines(config) * LINE_BYTES
     work = completed = 0
     before: dict[str, int] | None = None
+    entries = np.zeros(0, np.int64)
 
     def ended(errors: list[Fault]) -> Run:
         lines = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
-        return Run(errors, completed, work, written, counters, lines)
+        return Run(errors, completed, work, written, counters, entries, lines)
 
     if address % LINE_BYTES:
         return ended([(ErrorCode.BAD_DESCRIPTOR, 0)])
@@ -116,7 +128,7 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
         own = regions(config, kernel)
         written += own.values()
         counters += [region for name, region in own.items() if name == "counters"]
-        reads = Reads()
+        accesses = Accesses()
         faults = Faults(WORK_A_CYCLE * (kernel["budget"] + LINE_BYTES))
         if (filled := initialised_lines(kernel)) > kernel["budget"]:
             faults.add(ErrorCode.BUDGET, completed)
@@ -124,11 +136,12 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
         else:
             faults.worked(filled)
         try:
-            run_checked(config, image, kernel, reads, faults)
+            run_checked(config, image, kernel, accesses, faults)
         except TooMuchWorkError:
             faults.add(ErrorCode.BUDGET, completed)
         work = faults.work
-        read.append(reads.lines())
+        read.append(accesses.lines())
+        entries = accesses.written_entries()
         for fault in _overlaps(config, kernel, read[-1]):
             faults.add(*fault)
         if faults.found:
