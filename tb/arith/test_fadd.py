@@ -38,7 +38,8 @@ async def sums(dut: Any) -> None:
     ]
     stall = bench.parameters["stall"]
     await bench.start(dut)
-    results = await run_pipe(dut, items, {"o": FpAdd.latency}, stall=stall, rng=rng)
+    latency = FpAdd.latency
+    results = await run_pipe(dut, items, {"o": latency}, stages=latency, stall=stall, rng=rng)
     assert len(results) == len(pairs) > 5000
     references = {kind: reference(pairs, kind) for kind in Reduction}
     for n, (pair, kind, result) in enumerate(zip(pairs, kinds, results, strict=True)):

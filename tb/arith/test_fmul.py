@@ -35,7 +35,8 @@ async def products(dut: Any) -> None:
     items = [{"a": a, "b": b} for a, b in pairs]
     stall = bench.parameters["stall"]
     await bench.start(dut)
-    results = await run_pipe(dut, items, {"o": FpMul.latency}, stall=stall, rng=rng)
+    latency = FpMul.latency
+    results = await run_pipe(dut, items, {"o": latency}, stages=latency, stall=stall, rng=rng)
     assert len(results) == len(pairs) > 5000
     expected = reference(pairs, significant)
     for pair, result, product in zip(pairs, results, expected, strict=True):

@@ -44,9 +44,11 @@ async def results(dut: Any) -> None:
         for item, kind in zip(items, kinds, strict=True):
             item["extreme"] = int(kind is not Reduction.SUM)
             item["minimum"] = int(kind is Reduction.MIN)
-    latencies = dict.fromkeys(("o", "overflow"), UNITS[unit].latency)
+    latency = UNITS[unit].latency
+    latencies = dict.fromkeys(("o", "overflow"), latency)
+    stall = bench.parameters["stall"]
     await bench.start(dut)
-    found = await run_pipe(dut, items, latencies, stall=bench.parameters["stall"], rng=rng)
+    found = await run_pipe(dut, items, latencies, stages=latency, stall=stall, rng=rng)
     assert len(found) == len(pairs) > 3000
     assert sum(result["overflow"] for result in found) > 20
     for (a, b), kind, result in zip(pairs, kinds, found, strict=True):

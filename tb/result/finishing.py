@@ -39,7 +39,7 @@ async def check_unit(
     changed = 0
     for _ in range(bench.count(ROUNDS)):
         kernel = make_kernel(rng)
-        kernel |= {"epilogue.relu": rng.randrange(2)}
+        kernel |= {"epilogue.enable": 1, "epilogue.relu": rng.randrange(2)}
         kernel |= {"result.output": rng.choice((Output.WIDE, Output.NARROW))}
         dut.settings.value = setting(config, "epilogue", kernel)
         dut.narrow.value = kernel["result.output"]
@@ -50,7 +50,8 @@ async def check_unit(
         columns = (x.view(np.uint32).tolist() for x in (value, bias, scale))
         rows = zip(*columns, strict=True)
         items = [dict(zip(("value", "bias", "scale"), row, strict=True)) for row in rows]
-        results = await run_pipe(dut, items, latencies, stall=rng.choice((0, 0.3)), rng=rng)
+        stall = rng.choice((0, 0.3))
+        results = await run_pipe(dut, items, latencies, stages=latencies["o"], stall=stall, rng=rng)
         for n, (item, result) in enumerate(zip(items, results, strict=True)):
             wanted = {"o": int(bits[n]), "overflow": int(overflow[n])}
             if zero[n] and result["o"] == 0:  # a zero is dropped, whatever its sign

@@ -97,6 +97,14 @@ class Directory(wiring.Component):
         contexts = self._config.fibers_in_flight
         words = [Words(self._config) for _ in range(PAIR)]
         self._used = [Signal(GROUPS, name=f"used_{c}") for c in range(contexts)]
+        # In this cycle, groups of a context get their first word, and lose their last one.
+        gains = [Signal(GROUPS, name=f"gains_{c}") for c in range(contexts)]
+        loses = [Signal(GROUPS, name=f"loses_{c}") for c in range(contexts)]
+        changes = [Signal(name=f"changes_{c}") for c in range(contexts)]
+        self._changes = list(zip(gains, loses, changes, strict=True))
+        for used, gained, lost, change in zip(self._used, gains, loses, changes, strict=True):
+            with m.If(change):
+                m.d.sync += used.eq((used | gained) & ~lost)
         rooms, idles = [], []
         self._inside: list[Value] = []  # blocks that wait or are being entered, in each half
         for half in range(PAIR):
@@ -226,10 +234,10 @@ class Directory(wiring.Component):
                     )
                 ),
             ]
-        for c, bits in enumerate(used):
+        for c, (gained, _, change) in enumerate(self._changes):
             for half, place in enumerate(places):
                 with m.If(goes[half] & (place.context == c)):
-                    m.d.sync += bits.bit_select(place.word[GROUP_BITS:], 1).eq(1)
+                    m.d.comb += [change.eq(1), gained.bit_select(place.word[GROUP_BITS:], 1).eq(1)]
         return writes, reads
 
     def _walk(self, m: Module, words: list[Words], reads: list[Any]) -> tuple[Signal, Signal]:
@@ -252,9 +260,9 @@ class Directory(wiring.Component):
             m.d.sync += groups.eq(Array(used)[shown])
         with m.Elif(fetch):
             m.d.sync += groups.eq(groups & ~group)
-        for c, bits in enumerate(used):
+        for c, (_, lost, change) in enumerate(self._changes):
             with m.If(begin & (self._context[:-1] == c)):
-                m.d.sync += bits.eq(0)
+                m.d.comb += [change.eq(1), lost.eq(-1)]
         with m.If(begin):
             m.d.sync += [
                 self._context.eq(self._context + 1),
@@ -420,9 +428,9 @@ class Directory(wiring.Component):
                     write.data.eq(0),
                     write.en.eq(1 << self.top[1:GROUP_BITS]),
                 ]
-        for c, bits in enumerate(self._used):
+        for c, (_, lost, change) in enumerate(self._changes):
             with m.If(gone & alone & (self.of == c)):
-                m.d.sync += bits.bit_select(group, 1).eq(0)
+                m.d.comb += [change.eq(1), lost.bit_select(group, 1).eq(1)]
 
 
 def _merged(reads: list[Any]) -> Value:

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import BANK_SKEW, LANES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..queue import Queue
+from ..register import payload_register
 from ..tokens import PAIR, RESULT_BLOCK, StageState
 from .directory import WALKED_WORD
 from .entries import walk_layout
@@ -143,7 +144,8 @@ class Drain(wiring.Component):
                     "context": context_bits(self._config),
                     "of": self._fiber_layout,
                 }
-            )
+            ),
+            reset_less=True,
         )
         word_valid = Signal()
         left = Signal(BANKS)
@@ -256,7 +258,7 @@ class Drain(wiring.Component):
         # Two items are read at once, so that a bank conflict rarely costs a cycle. The following
         # item does not read banks that the head has: values that arrive early share one set of
         # registers.
-        reading = Signal(self._item_layout)
+        reading = Signal(self._item_layout, reset_less=True)
         reading_valid = self._reading
         begun = Signal(data.ArrayLayout(LANES, 2))  # banks that were read, of either
         left = Signal(data.ArrayLayout(LANES, 2))  # and those that were not yet
@@ -265,7 +267,7 @@ class Drain(wiring.Component):
 
         # the item whose last values arrive in this cycle, if it is valid
         arrived = Signal(LANES)
-        head = Signal(self._item_layout)
+        head = Signal(self._item_layout, reset_less=True)
         head_valid = Signal()
         stuck = Signal()
 
@@ -301,9 +303,10 @@ class Drain(wiring.Component):
                 self.slot[1][n].eq(following.block[n].slot),
                 self.back[n].eq(reading.block[n].slot),
             ]
+        with m.If(moves & following_valid):
+            m.d.sync += reading.eq(following)
         with m.If(moves):
             m.d.sync += [
-                reading.eq(following),
                 reading_valid.eq(following_valid),
                 begun[0].eq(begun[1] | (got & left[1])),
                 begun[1].eq(0),
@@ -322,13 +325,18 @@ class Drain(wiring.Component):
             m.d.sync += patience.eq(patience + 1)
 
         with m.If(~stuck):
-            m.d.sync += [head.eq(reading), head_valid.eq(whole)]
+            m.d.sync += head_valid.eq(whole)
+        with m.If(~stuck & reading_valid):
+            # `whole` arrives late, and what is loaded in vain does not matter
+            m.d.sync += head.eq(reading)
         m.d.sync += arrived.eq(got)
 
-        out = self.o.payload
-        with m.If(~self.o.valid | self.o.ready):
+        out = payload_register(m, self.o)
+        free = ~self.o.valid | self.o.ready
+        with m.If(free):
+            m.d.sync += self.o.valid.eq(head_valid)
+        with m.If(free & head_valid):
             m.d.sync += [
-                self.o.valid.eq(head_valid),
                 out.coordinate.eq(Mux(head.name.none, 0, head.name.coordinate)),
                 out.mask.eq(swapped(head.block[0].banks, head.block[0].skewed)),
                 out.second.coordinate.eq(Mux(head.name.pair, second_block(head.name), 0)),
@@ -339,7 +347,7 @@ class Drain(wiring.Component):
             ]
         values = []
         for bank in range(LANES):
-            early = Signal(WIDE_BITS, name=f"early_{bank}")
+            early = Signal(WIDE_BITS, name=f"early_{bank}", reset_less=True)
             values.append(Mux(arrived[bank], self.value[bank], early))
             with m.If(arrived[bank]):
                 m.d.sync += early.eq(self.value[bank])
@@ -351,7 +359,7 @@ class Drain(wiring.Component):
         for lane in range(LANES):
             swap = lane ^ BANK_SKEW
             value = Mux(own[lane], values[lane], 0) | Mux(other[swap], values[swap], 0)
-            with m.If(~self.o.valid | self.o.ready):
+            with m.If(free & head_valid):
                 m.d.sync += out.value[lane].eq(value)
 
         busy = whole | got.any()

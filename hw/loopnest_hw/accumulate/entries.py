@@ -338,5 +338,7 @@ class Entries(wiring.Component):
                     m.d.sync += pending[k].eq(left[k])
             with m.Else():
                 arrives = self.walked & (stay[k - 1] if k else 1)
-                m.d.sync += [items[k].eq(walked), pending[k].eq(Mux(arrives, enable, 0))]
+                m.d.sync += pending[k].eq(Mux(arrives, enable, 0))
+                with m.If(arrives):
+                    m.d.sync += items[k].eq(walked)
         return ~level[CLEARS - 1]

@@ -4,11 +4,12 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arith.adder import Adder
+from ..arith.delay import Flow, delayed
 from ..config import LANES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..descriptor import Reduction
 from ..tokens import StageState, terms
@@ -76,36 +77,38 @@ class Fill(wiring.Component):
         latency = adders[0].latency
         sums = [adder.o for adder in adders]
 
-        # where[d][n]: the destination of term n of the step of d cycles ago; where[0] is the
-        # current step
-        where_layout = data.StructLayout(
-            {"valid": 1, "slot": config.slot_bits, "index": range(LANES)}
-        )
-        depth = BEFORE + latency
-        where = [
-            [Signal(where_layout, name=f"where_{d}_{n}") for n in lanes] for d in range(depth + 1)
-        ]
-        step = Signal(terms(config))
+        step = Signal(terms(config), reset_less=True)
         step_valid = Signal()
         go = Signal()
         m.d.comb += self.terms.ready.eq(~step_valid | go)
         with m.If(self.terms.ready):
-            m.d.sync += [step_valid.eq(self.terms.valid), step.eq(self.terms.payload)]
+            m.d.sync += step_valid.eq(self.terms.valid)
+        with m.If(self.terms.ready & self.terms.valid):
+            m.d.sync += step.eq(self.terms.payload)
+
+        # there[d][n]: the step of d cycles ago has a term n; where[d][n] is its destination;
+        # where[0] is the current step's
+        where_layout = data.StructLayout({"slot": config.slot_bits, "index": range(LANES)})
+        depth = BEFORE + latency
+        flows = [Flow(m, step.valid[n] & go, depth, advance=Const(1, 1)) for n in lanes]
+        there = [[flow.valid[d] for flow in flows] for d in range(depth + 1)]
+        where: list[list[Any]] = [[Signal(where_layout, name=f"where_{n}") for n in lanes]]
+        # `go` arrives late, and what is loaded in vain does not matter
+        waits = [step_valid & step.valid[n] for n in lanes]
         for n in lanes:
-            m.d.comb += [
-                where[0][n].valid.eq(step.valid[n]),
-                where[0][n].slot.eq(step.place[n]),
-                where[0][n].index.eq(step.index[n]),
-            ]
-            for d in range(depth):
-                m.d.sync += where[d + 1][n].eq(where[d][n])
-            m.d.sync += where[1][n].valid.eq(step.valid[n] & go)
+            m.d.comb += [where[0][n].slot.eq(step.place[n]), where[0][n].index.eq(step.index[n])]
+        for d in range(depth):
+            loads = waits if d == 0 else there[d]
+            where.append([delayed(m, where[d][n], [loads[n]]) for n in lanes])
 
         # meets[n][d]: the terms of the step d cycles ago that have the same destination as term n
         adds = [step.valid[n] & ~step.first[n] for n in lanes]
         meets = [
             [
-                Cat(adds[n] & (where[0][n].as_value() == other.as_value()) for other in where[d])
+                Cat(
+                    adds[n] & some & (where[0][n].as_value() == other.as_value())
+                    for some, other in zip(there[d], where[d], strict=True)
+                )
                 for d in range(1, depth + 1)
             ]
             for n in lanes
@@ -131,13 +134,13 @@ class Fill(wiring.Component):
                     ]
 
         for n in lanes:
-            self._add(m, n, adders[n], sums, step, meets[n][latency - 1 :], go)
+            self._add(m, n, adders[n], sums, step, meets[n][latency - 1 :], waits[n], go)
 
         # writes
         for bank in range(LANES):
             write = self.write[bank]
             for n, last in enumerate(where[depth]):
-                with m.If(last.valid & (last.index == bank)):
+                with m.If(there[depth][n] & (last.index == bank)):
                     m.d.comb += [
                         write.enable.eq(1),
                         write.slot.eq(last.slot),
@@ -152,8 +155,7 @@ class Fill(wiring.Component):
             self.filled.eq(ends[-1]),
             self.overflow.eq(
                 Cat(
-                    adder.overflow & last.valid
-                    for adder, last in zip(adders, where[depth], strict=True)
+                    adder.overflow & some for adder, some in zip(adders, there[depth], strict=True)
                 ).any()
             ),
             self.state.eq(
@@ -175,9 +177,10 @@ class Fill(wiring.Component):
         sums: list[Value],
         step: Any,
         meets: list[Value],
+        waits: Value,
         go: Value,
     ) -> None:
-        """Build the path of term n from its step to its adder.
+        """Build the path of term n from its step to its adder. It ``waits``, and may ``go``.
 
         The old value comes from the bank, or from the adder that outputs it in the cycle of the
         addition (``meets[0]``), of the bank's answer (``meets[1]``) or of the read (``meets[2]``);
@@ -195,39 +198,39 @@ class Fill(wiring.Component):
             return merged
 
         # the cycle of the bank's answer
-        value = Signal(WIDE_BITS, name=f"value_{n}")
+        value = Signal(WIDE_BITS, name=f"value_{n}", reset_less=True)
         valid = Signal(name=f"valid_{n}")
         add = Signal(name=f"add_{n}")
         bank = Signal(range(LANES), name=f"bank_{n}")
-        early = Signal(WIDE_BITS, name=f"early_{n}")
+        early = Signal(WIDE_BITS, name=f"early_{n}", reset_less=True)
         is_early = Signal(name=f"is_early_{n}")
         from_answer = Signal(len(sums), name=f"from_answer_{n}")
         from_addition = Signal(len(sums), name=f"from_addition_{n}")
-        m.d.sync += [
-            value.eq(step.value[n]),
-            valid.eq(go & step.valid[n]),
-            add.eq(~step.first[n]),
-            bank.eq(step.index[n]),
-            early.eq(chosen(at_read, early)),
-            is_early.eq(at_read.any()),
-            from_answer.eq(at_answer),
-            from_addition.eq(at_addition),
-        ]
+        m.d.sync += valid.eq(go & step.valid[n])
+        with m.If(waits):
+            m.d.sync += [
+                value.eq(step.value[n]),
+                add.eq(~step.first[n]),
+                bank.eq(step.index[n]),
+                is_early.eq(at_read.any()),
+                from_answer.eq(at_answer),
+                from_addition.eq(at_addition),
+            ]
+            with m.If(at_read.any()):
+                m.d.sync += early.eq(chosen(at_read, Const(0)))
         answer = Mux(is_early, early, Array(self.value)[bank])
 
         # the cycle of the addition
-        old = Signal(WIDE_BITS, name=f"old_{n}")
-        new = Signal(WIDE_BITS, name=f"new_{n}")
+        old = Signal(WIDE_BITS, name=f"old_{n}", reset_less=True)
+        new = Signal(WIDE_BITS, name=f"new_{n}", reset_less=True)
         old_valid = Signal(name=f"old_valid_{n}")
         new_valid = Signal(name=f"new_valid_{n}")
         from_sum = Signal(len(sums), name=f"from_sum_{n}")
-        m.d.sync += [
-            old.eq(chosen(from_answer, answer)),
-            new.eq(value),
-            old_valid.eq(valid & add),
-            new_valid.eq(valid),
-            from_sum.eq(from_addition),
-        ]
+        m.d.sync += [old_valid.eq(valid & add), new_valid.eq(valid)]
+        with m.If(valid):
+            m.d.sync += [new.eq(value), from_sum.eq(from_addition)]
+            with m.If(add):
+                m.d.sync += old.eq(chosen(from_answer, answer))
         m.d.comb += [
             adder.advance.eq(1),
             adder.reduction.eq(self.reduction),

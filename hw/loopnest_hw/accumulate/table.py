@@ -173,8 +173,10 @@ class Table(wiring.Component):
             accept.eq(self.lookup.valid & self.lookup.ready),
         ]
         with m.If(self._advance):
+            m.d.sync += self._reading_valid.eq(accept)
+        # `accept` arrives late, and what is loaded in vain does not matter
+        with m.If(self._advance & self.lookup.valid):
             m.d.sync += [
-                self._reading_valid.eq(accept),
                 reading.end.eq(item.end),
                 reading.retire.eq(item.retire),
                 reading.stale.eq(stale),
@@ -208,10 +210,11 @@ class Table(wiring.Component):
                 self.key[n].eq(self._place(self._answered.context, self._answered.block[n].block)),
             ]
         with m.If(self._advance):
+            m.d.sync += self._answered_valid.eq(self._reading_valid)
+        with m.If(self._advance & self._reading_valid):
             m.d.sync += [
                 self._answered.eq(reading),
                 self._answered.stale.eq(reading.stale | self._replay),
-                self._answered_valid.eq(self._reading_valid),
             ]
 
     def _match(self, m: Module) -> None:
@@ -234,10 +237,17 @@ class Table(wiring.Component):
         late_written = Signal()
         written = Signal.like(self.write)
         m.d.sync += [
-            written.eq(self._write),
             late_written.eq(self._late_valid),
             held.eq(self._answered_valid & ~self._advance),
         ]
+        for before, write in zip(written, self._write, strict=True):
+            m.d.sync += before.enable.eq(write.enable)
+            with m.If(write.enable):
+                m.d.sync += [
+                    before[name].eq(write[name])
+                    for name in write.shape().members
+                    if name != "enable"
+                ]
 
         # Of the lookup that is decided: whether a block has an entry, and which; where it is, or
         # will be; whether a tag may be displaced, or has to be.
@@ -284,7 +294,8 @@ class Table(wiring.Component):
                         for way in range(table * WAYS, (table + 1) * WAYS):
                             with m.If(same_set & (number == way)):
                                 m.d.comb += now[n].free[way].eq(0)
-            m.d.sync += kept[n].eq(now[n])
+            with m.If(self._answered_valid):
+                m.d.sync += kept[n].eq(now[n])
 
         # Where a new block goes. The second one does not take the way that the first one would.
         first = chosen(m, now[0].free, answered.block[0].block.bank)
@@ -295,6 +306,8 @@ class Table(wiring.Component):
 
         stale = answered.stale | self._replay
         with m.If(self._advance):
+            m.d.sync += self._deciding_valid.eq(self._answered_valid)
+        with m.If(self._advance & self._answered_valid):
             for n in range(PAIR):
                 block = answered.block[n]
                 fits = ~(bounded & self._passes.beyond(block.block))
@@ -313,7 +326,6 @@ class Table(wiring.Component):
             m.d.sync += [
                 deciding.eq(answered),
                 deciding.stale.eq(answered.stale | self._replay),
-                self._deciding_valid.eq(self._answered_valid),
             ]
 
     def _search(self, m: Module) -> None:

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In
 
 from ..config import WIDE_BITS, ChipConfig, NumberFormat
 from ..descriptor import Reduction
-from .delay import delayed
+from .delay import Flow
 from .fadd import FpAdd
 from .integer import IntAdd
 from .operator import OPERATOR
@@ -46,18 +46,17 @@ class Adder(wiring.Component):
         assert unit.latency == self.latency
         m.submodules.unit = unit
         any_present = self.a_present | self.b_present
+        flow = Flow(m, any_present, self.latency, advance=self.advance)
         extreme = self.reduction != Reduction.SUM
         m.d.comb += [
-            unit.advance.eq(self.advance),
+            unit.load.eq(flow.load),
             # an absent operand becomes neutral in a sum
             unit.extreme.eq(extreme & self.a_present & self.b_present),
             unit.minimum.eq(self.reduction == Reduction.MIN),
             unit.a.eq(Mux(self.a_present, self.a, neutral)),
             unit.b.eq(Mux(self.b_present, self.b, neutral)),
             self.o.eq(unit.o),
-            self.o_present.eq(
-                delayed(m, any_present, self.latency, advance=self.advance, reset_less=False)
-            ),
+            self.o_present.eq(flow.valid[-1]),
         ]
         if isinstance(unit, IntAdd):
             # a sum with a neutral operand does not overflow; if both are absent, it is undefined

@@ -54,8 +54,8 @@ class FpAdd(wiring.Component):
 
     Members
     -------
-    advance : In(1)
-        The pipeline advances. While it is low, all registers hold, including ``o``.
+    load : In(4)
+        ``load[n]``: stage n takes its input (`delay.Flow`). While it is low, its registers hold.
     a, b : In(32)
     extreme : In(1), minimum : In(1)
         Instead of the sum: the minimum, or else the maximum.
@@ -65,7 +65,7 @@ class FpAdd(wiring.Component):
 
     latency: ClassVar[int] = 4
 
-    advance: In(1)
+    load: In(latency)
     a: In(32)
     b: In(32)
     extreme: In(1)
@@ -81,7 +81,7 @@ class FpAdd(wiring.Component):
         m.d.comb += self.o.eq(result)
         # outside the condition, which applies to the registers only
         stages = [
-            *order(
+            order(
                 m,
                 ordered,
                 data.View(FLOAT32, self.a),
@@ -89,12 +89,13 @@ class FpAdd(wiring.Component):
                 self.extreme,
                 self.minimum,
             ),
-            *align_and_sum(m, summed, ordered),
-            *normalise(m, unrounded, summed),
-            result.eq(rounded(unrounded)),
+            align_and_sum(m, summed, ordered),
+            normalise(m, unrounded, summed),
+            [result.eq(rounded(unrounded))],
         ]
-        with m.If(self.advance):
-            m.d.sync += stages
+        for load, stage in zip(self.load, stages, strict=True):
+            with m.If(load):
+                m.d.sync += stage
         return m
 
 

@@ -51,8 +51,8 @@ class FpMul(wiring.Component):
 
     Members
     -------
-    advance : In(1)
-        The pipeline advances. While it is low, all registers hold, including ``o``.
+    load : In(3)
+        ``load[n]``: stage n takes its input (`delay.Flow`). While it is low, its registers hold.
     a, b : In(32)
     o : Out(32), from a register
         The product of the ``a`` and ``b`` of `latency` advances before.
@@ -64,7 +64,7 @@ class FpMul(wiring.Component):
         if not 2 <= significant <= SIGNIFICAND_BITS:
             raise ValueError(f"significant={significant}: expected 2 to {SIGNIFICAND_BITS}")
         self.significant = significant
-        super().__init__({"advance": In(1), "a": In(32), "b": In(32), "o": Out(32)})
+        super().__init__({"load": In(self.latency), "a": In(32), "b": In(32), "o": Out(32)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -82,7 +82,7 @@ class FpMul(wiring.Component):
             Signal(SIGNIFICAND_BITS + width, name=f"part_{cut}", reset_less=True) for cut in cuts
         ]
         flags = Signal(FLAGS, reset_less=True)
-        with m.If(self.advance):
+        with m.If(self.load[0]):
             for part, cut in zip(parts, cuts, strict=True):
                 m.d.sync += part.eq(significand(a) * factor[cut : cut + width])
             m.d.sync += [
@@ -107,7 +107,7 @@ class FpMul(wiring.Component):
         normal = wire(m, "normal", Mux(large, product, product << 1))
         below = self.significant
         unrounded = Signal(UNROUNDED, reset_less=True)
-        with m.If(self.advance):
+        with m.If(self.load[1]):
             m.d.sync += [
                 unrounded.fraction.eq(normal[below:]),
                 unrounded.guard.eq(normal[below - 1]),
@@ -122,6 +122,6 @@ class FpMul(wiring.Component):
         # 3: rounding
         result = Signal(32, reset_less=True)
         m.d.comb += self.o.eq(result)
-        with m.If(self.advance):
+        with m.If(self.load[2]):
             m.d.sync += result.eq(rounded(unrounded))
         return m

@@ -32,8 +32,8 @@ class IntAdd(wiring.Component):
 
     Members
     -------
-    advance : In(1)
-        The pipeline advances. While it is low, all registers hold.
+    load : In(1)
+        The inputs are taken (`delay.Flow`). While it is low, the registers hold.
     a, b : In(32)
     extreme : In(1), minimum : In(1)
         Instead of the sum: the minimum, or else the maximum.
@@ -44,7 +44,7 @@ class IntAdd(wiring.Component):
 
     latency: ClassVar[int] = 1
 
-    advance: In(1)
+    load: In(latency)
     a: In(32)
     b: In(32)
     extreme: In(1)
@@ -64,7 +64,7 @@ class IntAdd(wiring.Component):
             self.o.eq(o),
             self.overflow.eq(overflow),
         ]
-        with m.If(self.advance):
+        with m.If(self.load):
             m.d.sync += [
                 o.eq(Mux(self.extreme, Mux(loses, self.b, self.a), total[:32])),
                 overflow.eq(leaves_int32(total) & ~self.extreme),
@@ -78,8 +78,8 @@ class IntMul(wiring.Component):
 
     Members
     -------
-    advance : In(1)
-        The pipeline advances. While it is low, all registers hold.
+    load : In(3)
+        ``load[n]``: stage n takes its input (`delay.Flow`). While it is low, its registers hold.
     a : In(32)
     b : In(32)
         A narrow number: only its low `NARROW_BITS` bits are used.
@@ -90,7 +90,7 @@ class IntMul(wiring.Component):
 
     latency: ClassVar[int] = 3
 
-    advance: In(1)
+    load: In(latency)
     a: In(32)
     b: In(32)
     o: Out(32)
@@ -105,17 +105,15 @@ class IntMul(wiring.Component):
             if cut + PART_BITS == NARROW_BITS:
                 factor = factor.as_signed()
             part = Signal(signed(32 + PART_BITS), name=f"part_{cut}", reset_less=True)
-            with m.If(self.advance):
+            with m.If(self.load[0]):
                 m.d.sync += part.eq(self.a.as_signed() * factor)
             parts.append(part << cut)
         product = Signal(signed(bits), reset_less=True)
         o = Signal(32, reset_less=True)
         overflow = Signal(reset_less=True)
         m.d.comb += [self.o.eq(o), self.overflow.eq(overflow)]
-        with m.If(self.advance):
-            m.d.sync += [
-                product.eq(sum(parts)),
-                o.eq(product),
-                overflow.eq(leaves_int32(product)),
-            ]
+        with m.If(self.load[1]):
+            m.d.sync += product.eq(sum(parts))
+        with m.If(self.load[2]):
+            m.d.sync += [o.eq(product), overflow.eq(leaves_int32(product))]
         return m

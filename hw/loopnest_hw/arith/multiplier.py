@@ -4,7 +4,7 @@ from amaranth.hdl import Const, Module, Mux
 from amaranth.lib import wiring
 
 from ..config import WIDE_BITS, ChipConfig, NumberFormat
-from .delay import delayed
+from .delay import Flow
 from .fmul import FpMul
 from .integer import IntMul
 from .operator import OPERATOR
@@ -48,14 +48,13 @@ class Multiplier(wiring.Component):
         m.submodules.unit = unit
         both_present = self.a_present & self.b_present
         any_present = self.a_present | self.b_present
+        flow = Flow(m, any_present, self.latency, advance=self.advance)
         m.d.comb += [
-            unit.advance.eq(self.advance),
+            unit.load.eq(flow.load),
             unit.a.eq(Mux(self.a_present, self.a, self.b)),
             unit.b.eq(Mux(both_present, self.b, one)),
             self.o.eq(unit.o),
-            self.o_present.eq(
-                delayed(m, any_present, self.latency, advance=self.advance, reset_less=False)
-            ),
+            self.o_present.eq(flow.valid[-1]),
         ]
         if isinstance(unit, IntMul):
             m.d.comb += self.overflow.eq(unit.overflow & self.o_present)

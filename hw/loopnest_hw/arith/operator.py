@@ -22,7 +22,8 @@ OPERATOR = wiring.Signature(
 Members
 -------
 advance : In(1)
-    The pipeline advances. While it is low, all registers hold.
+    The pipeline advances. While it is low, all registers hold. Stages without an operand hold too,
+    but for the one that tells it.
 a, b : In(32)
 a_present, b_present : In(1)
 o : Out(32)

@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..arith.delay import Flow
 from ..config import ADDRESS_BITS, LANES, ChipConfig
 from ..descriptor import CellMode, LeafMode
 from ..kernel import kernel_layout
@@ -52,17 +53,21 @@ class Addresser(wiring.Component):
         row = self.kernel.row[config.rows - 1]
         axpy = self.kernel.leaf_mode == LeafMode.AXPY
         advance = Signal()
-        m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
+        flow = Flow(m, self.i.valid, 3, advance=advance)
+        m.d.comb += [
+            self.o.valid.eq(flow.valid[-1]),
+            advance.eq(~self.o.valid | self.o.ready),
+            self.i.ready.eq(advance),
+        ]
 
         # Order: which lane of which block each lane of the step takes.
         item = self.i.payload
         before = at_least(m, "before", Cat(item.take), config.multipliers)
-        lined_valid = Signal()
         lined = Signal(formed(config), reset_less=True)
         chosen = [Signal(LANES, name=f"chosen_{n}", reset_less=True) for n in lanes]
         second = Signal(config.multipliers, reset_less=True)
-        with m.If(advance):
-            m.d.sync += [lined_valid.eq(self.i.valid), lined.eq(item)]
+        with m.If(flow.load[0]):
+            m.d.sync += lined.eq(item)
             for slot in lanes:
                 picks = [
                     taken & before[n][slot] & ~before[n][slot + 1]
@@ -77,7 +82,6 @@ class Addresser(wiring.Component):
 
         # Number: each lane's rank or coordinate within its block, the address of its block's base,
         # and the rest of the step.
-        numbered_valid = Signal()
         numbered = Signal(step(config), reset_less=True)
         number = [
             [Signal(4, name=f"number_{n}_{o}", reset_less=True) for o in operands] for n in lanes
@@ -86,9 +90,8 @@ class Addresser(wiring.Component):
             [Signal(ADDRESS_BITS, name=f"base_{n}_{o}", reset_less=True) for o in operands]
             for n in lanes
         ]
-        with m.If(advance):
+        with m.If(flow.load[1]):
             m.d.sync += [
-                numbered_valid.eq(lined_valid),
                 numbered.fiber.eq(lined.fiber.fiber),
                 numbered.end.eq(lined.fiber.end & lined.last),
                 numbered.final.eq(lined.fiber.final & lined.last),
@@ -108,7 +111,7 @@ class Addresser(wiring.Component):
                     )
                 ),
             ]
-            with m.If(advance):
+            with m.If(flow.load[1]):
                 m.d.sync += [
                     numbered.valid[n].eq(chosen[n].any()),
                     numbered.index[n].eq(block.index ^ Mux(axpy, lane_index, 0)),
@@ -134,7 +137,7 @@ class Addresser(wiring.Component):
                         m.d.comb += own.eq(sum(earlier))
                     with m.Case(CellMode.FOLLOW):
                         m.d.comb += own.eq(lane_index)
-                with m.If(advance):
+                with m.If(flow.load[1]):
                     m.d.sync += [
                         number[n][o].eq(own),
                         base[n][o].eq(
@@ -145,17 +148,19 @@ class Addresser(wiring.Component):
 
         # Address: each two bits of the number choose a multiple of the step.
         out = payload_register(m, self.o)
-        with m.If(advance):
-            m.d.sync += [self.o.valid.eq(numbered_valid), out.step.eq(numbered)]
+        with m.If(flow.load[2]):
+            m.d.sync += out.step.eq(numbered)
         for o in operands:
             once = Signal(ADDRESS_BITS, name=f"once_{o}", reset_less=True)
             thrice = Signal(ADDRESS_BITS, name=f"thrice_{o}", reset_less=True)
             step_bytes = row.cell[o].step << self._shift(o)
-            m.d.sync += [once.eq(step_bytes), thrice.eq(step_bytes * 3)]
+            # Of steps that follow each other, the first one is enough.
+            with m.If(flow.load[0] & ~flow.valid[1]):
+                m.d.sync += [once.eq(step_bytes), thrice.eq(step_bytes * 3)]
             multiples = Array([0, once, once << 1, thrice])
             for n in lanes:
                 low, high = number[n][o][:2], number[n][o][2:]
-                with m.If(advance):
+                with m.If(flow.load[2]):
                     m.d.sync += [
                         out.gather[o].valid[n].eq(numbered.valid[n] & numbered.present[n][o]),
                         out.gather[o]

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arith.adder import Adder
-from ..arith.delay import delayed
+from ..arith.delay import Flow, delayed
 from ..config import DOT_RING, WIDE_BITS, ChipConfig
 from ..descriptor import Reduction
 
@@ -83,9 +83,6 @@ class Dot(wiring.Component):
         m.d.comb += [advance.eq(~self.o.valid | self.o.ready), self.i.ready.eq(advance)]
         overflows: list[Value] = []
 
-        def later(value: Value, cycles: int) -> Value:
-            return delayed(m, value, cycles, advance=advance, reset_less=False)
-
         def add(name: str, a: data.View, b: data.View) -> data.View:
             """Return the sum of two terms, a latency later."""
             m.submodules[name] = adder = Adder(config)
@@ -121,11 +118,16 @@ class Dot(wiring.Component):
             ]
             lanes.append(lane)
         step = tree("step", lanes)
-        step_valid = later(self.i.valid, self._step_latency)
-        step_last = later(self.i.valid & self.i.payload.last, self._step_latency)
+        ring_latency = config.dtype.add_latency
+        steps = Flow(m, self.i.valid, self._step_latency + ring_latency, advance=advance)
+        lasts = Flow(m, self.i.valid & self.i.payload.last, self.latency, advance=advance)
+        step_valid, done_valid = steps.valid[self._step_latency], steps.valid[-1]
+        step_last = lasts.valid[self._step_latency]
+        done_last = lasts.valid[self._step_latency + ring_latency]
 
         # the ring of partial sums: a step enters the adder with the partial sum of four steps ago
-        ring = [Signal(TERM, name=f"ring_{n}") for n in range(DOT_RING)]
+        ring = [Signal(WIDE_BITS, name=f"ring_{n}", reset_less=True) for n in range(DOT_RING)]
+        filled = Signal(DOT_RING)
         entry = Signal(range(DOT_RING))
         # the partial sum belongs to this fiber
         again = Signal()
@@ -135,21 +137,22 @@ class Dot(wiring.Component):
                 m.d.sync += again.eq(1)
             with m.If(step_last):
                 m.d.sync += [entry.eq(0), again.eq(0)]
-        ring_latency = config.dtype.add_latency
-        done_valid = later(step_valid, ring_latency)
-        done_last = later(step_last, ring_latency)
-        done_entry = later(entry, ring_latency)
+        done_entry = delayed(m, entry, steps.load[self._step_latency :])
         before = Signal(TERM)
         total = add("ring_sum", step, before)
         # the ring with the sum that leaves the adder
         now = [Signal(TERM, name=f"now_{n}") for n in range(DOT_RING)]
         for n in range(DOT_RING):
-            m.d.comb += now[n].eq(Mux(done_valid & (done_entry == n), total, ring[n]))
+            done = done_valid & (done_entry == n)
+            m.d.comb += [
+                now[n].value.eq(Mux(done, total.value, ring[n])),
+                now[n].present.eq(Mux(done, total.present, filled[n])),
+            ]
+            with m.If(advance & done):
+                m.d.sync += ring[n].eq(total.value)
+            # a fiber's last step leaves an empty ring behind
             with m.If(advance):
-                m.d.sync += ring[n].eq(now[n])
-        # a fiber's last step leaves an empty ring behind
-        with m.If(advance & done_last):
-            m.d.sync += [ring[n].present.eq(0) for n in range(DOT_RING)]
+                m.d.sync += filled[n].eq(now[n].present & ~done_last)
         chosen = Signal(TERM)
         m.d.comb += [
             chosen.eq(Array(now)[entry]),
@@ -168,10 +171,10 @@ class Dot(wiring.Component):
             final.append(term)
         fiber = tree("fiber", final)
         m.d.comb += [
-            self.o.valid.eq(later(done_last, self._tail_latency)),
+            self.o.valid.eq(lasts.valid[-1]),
             self.o.payload.any.eq(fiber.present),
             self.o.payload.value.eq(Mux(fiber.present, fiber.value, 0)),
-            self.o.payload.side.eq(delayed(m, self.i.payload.side, self.latency, advance=advance)),
+            self.o.payload.side.eq(delayed(m, self.i.payload.side, lasts.load)),
         ]
         with m.If(Cat(overflows).any()):
             m.d.sync += self.overflow.eq(1)

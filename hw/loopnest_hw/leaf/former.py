@@ -98,7 +98,7 @@ class Former(wiring.Component):
         ]
         for k, fiber in enumerate(fibers):
             # The contents of a free place do not matter.
-            with m.If(put_at[k] & item_room):
+            with m.If(put_at[k] & item_room & self.i.valid):
                 m.d.sync += fiber.eq(item.fiber)
                 for n in range(PAIR):
                     m.d.sync += [
@@ -116,8 +116,9 @@ class Former(wiring.Component):
             m.d.comb += selected[n].as_value().eq(chosen)
         out = payload_register(m, self.o)
         with m.If(advance):
+            m.d.sync += self.o.valid.eq(cut.valid)
+        with m.If(advance & cut.valid):
             m.d.sync += [
-                self.o.valid.eq(cut.valid),
                 out.block.eq(selected),
                 out.take.eq(cut.take),
                 out.fiber.eq(fiber),
@@ -195,14 +196,17 @@ class Former(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 cut.valid.eq(ready & ~idle),
+                cut.frees.eq(
+                    Mux(ready, (head_done & head.frees) + (next_done & following.frees), 0)
+                ),
+            ]
+        with m.If(go):
+            m.d.sync += [
                 cut.take[0].eq(take_head),
                 cut.take[1].eq(take_next),
                 cut.where[0].eq(head.where),
                 cut.where[1].eq(following.where),
                 cut.last.eq(last),
-                cut.frees.eq(
-                    Mux(ready, (head_done & head.frees) + (next_done & following.frees), 0)
-                ),
             ]
 
         # The window advances by the blocks that are done; arriving blocks are appended.
@@ -245,9 +249,10 @@ class Former(wiring.Component):
                         m.d.comb += moved.eq(window[n + shift])
                         if n + shift == 1:
                             m.d.comb += moved.lanes.eq(lanes_left[1])
-            with m.If(still_there[n]):
-                m.d.sync += entry.eq(moved)
-            with m.Elif(still_there[n - 1] if n else 1):
-                m.d.sync += entry.eq(fresh[0])
-            with m.Else():
-                m.d.sync += entry.eq(fresh[1])
+            with m.If(go | put):
+                with m.If(still_there[n]):
+                    m.d.sync += entry.eq(moved)
+                with m.Elif(still_there[n - 1] if n else 1):
+                    m.d.sync += entry.eq(fresh[0])
+                with m.Else():
+                    m.d.sync += entry.eq(fresh[1])

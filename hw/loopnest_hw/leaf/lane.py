@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arith.adder import Adder
-from ..arith.delay import delayed
+from ..arith.delay import Flow, delayed
 from ..arith.multiplier import Multiplier, multiply_latency
 from ..arith.operator import OPERATOR
 from ..arith.widen import Widen
@@ -25,6 +25,8 @@ def lane_latency(config: ChipConfig) -> int:
 
 class Operation(wiring.Component):
     """``o = op(a, b)``, or the argument that is present: an `OPERATOR` of one latency for all ops.
+
+    Of adder and multiplier, the one that ``op`` does not need holds: it has no operands.
 
     Parameters
     ----------
@@ -54,32 +56,35 @@ class Operation(wiring.Component):
         m.submodules.multiplier = multiplier = Multiplier(self._config)
         # FIRST is a sum whose second argument is absent
         hidden = (self.op == Op.FIRST) & self.a_present
+        multiply = self.op == Op.MUL
         m.d.comb += [
             adder.advance.eq(self.advance),
             adder.a.eq(self.a),
             adder.b.eq(self.b),
-            adder.a_present.eq(self.a_present),
-            adder.b_present.eq(self.b_present & ~hidden),
+            adder.a_present.eq(self.a_present & ~multiply),
+            adder.b_present.eq(self.b_present & ~multiply & ~hidden),
             adder.reduction.eq(Reduction.SUM),
             multiplier.advance.eq(self.advance),
             multiplier.a.eq(Mux(self.narrow_a, self.b, self.a)),
             multiplier.b.eq(Mux(self.narrow_a, self.a, self.b)),
-            multiplier.a_present.eq(Mux(self.narrow_a, self.b_present, self.a_present)),
-            multiplier.b_present.eq(Mux(self.narrow_a, self.a_present, self.b_present)),
+            multiplier.a_present.eq(multiply & Mux(self.narrow_a, self.b_present, self.a_present)),
+            multiplier.b_present.eq(multiply & Mux(self.narrow_a, self.a_present, self.b_present)),
         ]
 
         for op, reduction in ((Op.MIN, Reduction.MIN), (Op.MAX, Reduction.MAX)):
             with m.If(self.op == op):
                 m.d.comb += adder.reduction.eq(reduction)
 
-        def result(unit: Adder | Multiplier, name: str) -> Value:
-            cycles = self.latency - unit.latency
-            return delayed(m, getattr(unit, name), cycles, advance=self.advance, reset_less=False)
+        def result(unit: Adder | Multiplier) -> tuple[Value, Value]:
+            """Return a result at the operation's latency, and whether there is one."""
+            flow = Flow(m, unit.o_present, self.latency - unit.latency, advance=self.advance)
+            return delayed(m, unit.o, flow.load), flow.valid[-1]
 
-        multiply = self.op == Op.MUL
+        product, product_present = result(multiplier)
+        total, total_present = result(adder)
         m.d.comb += [
-            self.o.eq(Mux(multiply, result(multiplier, "o"), result(adder, "o"))),
-            self.o_present.eq(result(adder, "o_present")),
+            self.o.eq(Mux(multiply, product, total)),
+            self.o_present.eq(Mux(multiply, product_present, total_present)),
             # a sticky flag needs no delay
             self.overflow.eq(Mux(multiply, multiplier.overflow, adder.overflow)),
         ]
@@ -101,7 +106,8 @@ class Lane(wiring.Component):
     Members
     -------
     advance : In(1)
-        The pipeline advances. While it is low, all registers hold.
+        The pipeline advances. While it is low, all registers hold. Those of values that are not
+        present always do.
     op1, op2, wide, negate
         As `lanes.Lanes`.
     present : In(operands)
@@ -146,7 +152,7 @@ class Lane(wiring.Component):
                 widen.negate.eq(self.negate[o]),
             ]
             overflow.append(widen.overflow & self.present[o])
-            value.append(delayed(m, widen.o, 1, advance=self.advance))
+            value.append(delayed(m, widen.o, [self.advance & self.present[o]]))
 
         first, first_present = value[0], present[0]
         y, y_present = value[1], present[1]
@@ -163,10 +169,8 @@ class Lane(wiring.Component):
             ]
             overflow.append(op2.overflow)
             y, y_present = op2.o, op2.o_present
-            first = delayed(m, first, op2.latency, advance=self.advance)
-            first_present = delayed(
-                m, first_present, op2.latency, advance=self.advance, reset_less=False
-            )
+            flow = Flow(m, first_present, op2.latency, advance=self.advance)
+            first, first_present = delayed(m, first, flow.load), flow.valid[-1]
         m.submodules.op1 = op1 = Operation(config)
         m.d.comb += [
             op1.advance.eq(self.advance),

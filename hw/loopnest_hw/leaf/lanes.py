@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..arith.delay import delayed
+from ..arith.delay import Flow, delayed
 from ..config import WIDE_BITS, ChipConfig
 from ..descriptor import Op
 from .lane import Lane, lane_latency
@@ -108,10 +108,8 @@ class Lanes(wiring.Component):
         with m.If(Cat(overflows).any()):
             m.d.sync += self.overflow.eq(1)
 
+        flow = Flow(m, self.i.valid, self.latency, advance=advance)
+        m.d.comb += self.o.valid.eq(flow.valid[-1])
         for name in "valid", "side":
-            passed = delayed(m, self.i.payload[name], self.latency, advance=advance)
-            m.d.comb += self.o.payload[name].eq(passed)
-        m.d.comb += self.o.valid.eq(
-            delayed(m, self.i.valid, self.latency, advance=advance, reset_less=False)
-        )
+            m.d.comb += self.o.payload[name].eq(delayed(m, self.i.payload[name], flow.load))
         return m

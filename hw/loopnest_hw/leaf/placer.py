@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..accumulate.skew import is_skewed
-from ..arith.delay import delayed
+from ..arith.delay import Flow, delayed
 from ..config import BANK_SKEW, COORDINATE_BITS, LANES, MAX_LOG2_COPIES, ChipConfig
 from ..descriptor import CellMode, LeafMode, ResultMode
 from ..format import BLOCK_COORDINATE_BITS
@@ -128,14 +128,9 @@ class Placer(wiring.Component):
             entry.placed.count == 0, last & Cat(ends.end, ends.retire, ends.final).any(), 1
         )
 
-        valid: Any = go & matters
-        entry_in: Any = entry
-        for n in range(ScaledSum.latency):
-            next_valid = Signal(name=f"place_valid_{n}")
-            next_entry = Signal(self._entry(), name=f"place_entry_{n}", reset_less=True)
-            with m.If(advance):
-                m.d.sync += [next_valid.eq(valid), next_entry.eq(entry_in)]
-            valid, entry_in = next_valid, next_entry
+        flow = Flow(m, go & matters, ScaledSum.latency, advance=advance)
+        valid = flow.valid[-1]
+        entry_in = data.View(self._entry(), delayed(m, entry.as_value(), flow.load))
 
         out = Signal(self._entry())
         m.d.comb += out.eq(entry_in)
@@ -151,7 +146,7 @@ class Placer(wiring.Component):
                 m.d.comb += [
                     base.base.eq(context.position[o]),
                     base.step.eq(cell.step),
-                    base.advance.eq(advance),
+                    base.load.eq(flow.load),
                     out.placed.block[n].base[o].eq(base.o),
                 ]
                 with m.Switch(cell.mode):
@@ -160,7 +155,7 @@ class Placer(wiring.Component):
                     with m.Case(CellMode.FOLLOW):
                         m.d.comb += base.number.eq(block.coordinate << 4)
 
-        key, second_block = self._keys(m, advance)
+        key, second_block = self._keys(m, flow)
 
         # A lookup and its item leave together.
         m.submodules.lookups = lookups = Queue(lookup(config), 2)
@@ -194,7 +189,7 @@ class Placer(wiring.Component):
                 out.placed.block[n].place.eq(block),
             ]
 
-    def _keys(self, m: Module, advance: Value) -> tuple[Value, Value]:
+    def _keys(self, m: Module, flow: Flow) -> tuple[Value, Value]:
         """Return the key of an item's first lane, and the number of its second block in AXPY.
 
         Only SCATTER multiplies, and its items have one block: AXPY's step is 1, and a dot fiber has
@@ -211,12 +206,12 @@ class Placer(wiring.Component):
         m.d.comb += [
             key.base.eq(context.key),
             key.step.eq(row.result_step),
-            key.advance.eq(advance),
+            key.load.eq(flow.load),
         ]
         with m.If(row.result_mode == ResultMode.KEY):
             m.d.comb += key.number.eq(Cat(lane_index, blocks[0].coordinate))
         second = (context.key[LANE_BITS:] + blocks[1].coordinate)[:BLOCK_COORDINATE_BITS]
-        return key.o, delayed(m, second, ScaledSum.latency, advance=advance)
+        return key.o, delayed(m, second, flow.load)
 
     def _turn(self, m: Module, context: data.View, ends: Signal, result_ends: Value) -> Signal:
         """Return the number of the leaf fiber within its result fiber, modulo the copies."""

@@ -56,16 +56,17 @@ class Scatter(wiring.Component):
         lane, after_lane = split(rest)
         two = self.i.payload.count == PAIR
         with m.If(self.i.ready):
-            m.d.sync += [
-                self.o.valid.eq(self.i.valid),
-                item.eq(self.i.payload),
-                item.count.eq(Mux(scatters, 1, self.i.payload.count)),
-                rest.eq(Mux(scatters, after_first, 0)),
-                another.eq(scatters & two),
-                more.eq(scatters & (after_first.any() | two)),
-            ]
-            with m.If(scatters):
-                m.d.sync += item.block[0].lanes.eq(first)
+            m.d.sync += self.o.valid.eq(self.i.valid)
+            with m.If(self.i.valid):
+                m.d.sync += [
+                    item.eq(self.i.payload),
+                    item.count.eq(Mux(scatters, 1, self.i.payload.count)),
+                    rest.eq(Mux(scatters, after_first, 0)),
+                    another.eq(scatters & two),
+                    more.eq(scatters & (after_first.any() | two)),
+                ]
+                with m.If(scatters):
+                    m.d.sync += item.block[0].lanes.eq(first)
         with m.Elif(sent):
             with m.If(rest.any()):
                 m.d.sync += [

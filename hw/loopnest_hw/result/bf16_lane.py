@@ -30,11 +30,11 @@ class Bf16Lane(wiring.Component):
 
     Members
     -------
-    advance : In(1)
-        The pipeline advances. While it is low, all registers hold.
+    load : In(latency)
+        ``load[n]``: stage n takes its input (`delay.Flow`). While it is low, its registers hold.
     value, bias, scale : In(32)
     settings : In
-        The descriptor's ``epilogue``. Constant from the cycle before the first value on.
+        The descriptor's ``epilogue``, enabled. Constant from the cycle before the first value on.
     narrow : In(1)
         Constant, too.
     o : Out(32), from a register
@@ -49,7 +49,7 @@ class Bf16Lane(wiring.Component):
     def __init__(self, settings: data.StructLayout) -> None:
         super().__init__(
             {
-                "advance": In(1),
+                "load": In(self.latency),
                 "value": In(WIDE_BITS),
                 "bias": In(WIDE_BITS),
                 "scale": In(WIDE_BITS),
@@ -67,12 +67,12 @@ class Bf16Lane(wiring.Component):
         m.submodules.sum = add = FpAdd()
         m.submodules.product = multiply = FpMul(SIGNIFICAND_BITS)
         m.d.comb += [
-            add.advance.eq(self.advance),
+            add.load.eq(self.load[: FpAdd.latency]),
             add.a.eq(self.value),
             add.b.eq(self.bias),
-            multiply.advance.eq(self.advance),
+            multiply.load.eq(self.load[FpAdd.latency : -3]),
             multiply.a.eq(add.o),
-            multiply.b.eq(delayed(m, self.scale, FpAdd.latency, advance=self.advance)),
+            multiply.b.eq(delayed(m, self.scale, self.load[: FpAdd.latency])),
         ]
         x = data.View(FLOAT32, multiply.o)
 
@@ -83,7 +83,12 @@ class Bf16Lane(wiring.Component):
             valid = Signal(name=f"{name}_valid")
             flushed = Signal(FLOAT32, name=f"{name}_flushed")
             m.d.comb += flushed.as_value().eq(flush(data.View(FLOAT32, raw), Const(0, 1)))
-            m.d.sync += [number.eq(flushed), order.eq(_order(flushed)), valid.eq(~is_nan(flushed))]
+            with m.If(settings.enable):
+                m.d.sync += [
+                    number.eq(flushed),
+                    order.eq(_order(flushed)),
+                    valid.eq(~is_nan(flushed)),
+                ]
             return number, order, valid
 
         low, low_order, low_valid = setting(settings.low, "low")
@@ -97,7 +102,7 @@ class Bf16Lane(wiring.Component):
             & threshold_valid
             & ~threshold.sign
         )
-        with m.If(self.advance):
+        with m.If(self.load[-3]):
             m.d.sync += kept.eq(x)
             with m.If(~is_nan(x) & (small | (settings.relu & x.sign))):
                 m.d.sync += kept.eq(0)
@@ -106,9 +111,10 @@ class Bf16Lane(wiring.Component):
         clamped = Signal(FLOAT32, reset_less=True)
         bottom = Signal(FLOAT32)
         crossed = (low_order > high_order) & low_valid & high_valid
-        m.d.sync += bottom.eq(Mux(crossed, high.as_value(), low.as_value()))
+        with m.If(settings.enable):
+            m.d.sync += bottom.eq(Mux(crossed, high.as_value(), low.as_value()))
         order = _order(kept)
-        with m.If(self.advance):
+        with m.If(self.load[-2]):
             m.d.sync += clamped.eq(kept)
             with m.If(~is_nan(kept)):
                 with m.If(low_valid & (order < low_order)):
@@ -121,7 +127,7 @@ class Bf16Lane(wiring.Component):
         below = WIDE_BITS - NARROW_BITS
         up = bits[below - 1] & (bits[: below - 1].any() | bits[below])
         output = Signal(WIDE_BITS, reset_less=True)
-        with m.If(self.advance):
+        with m.If(self.load[-1]):
             # The low bits of NaN and infinity are zeros, so they are not rounded up.
             m.d.sync += output.eq(Mux(self.narrow, (bits[below:] + up)[:NARROW_BITS], bits))
         m.d.comb += self.o.eq(output)

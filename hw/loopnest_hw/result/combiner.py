@@ -10,11 +10,12 @@ from amaranth.lib.wiring import In, Out
 
 from ..accumulate.priority import lowest_bit, number
 from ..arith.adder import Adder
-from ..arith.delay import delayed
+from ..arith.delay import Flow, delayed
 from ..config import LANES, MAX_LOG2_COPIES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..descriptor import Reduction
 from ..format import BLOCK_COORDINATE_BITS
 from ..queue import Queue
+from ..register import payload_register
 from ..tokens import RESULT_BLOCK
 
 COPIES = 1 << MAX_LOG2_COPIES
@@ -193,13 +194,15 @@ class Combiner(wiring.Component):
             go.eq(sends & adders.ready),
         ]
         # The queue can take all that the adders hold, so a registered ready is sufficient.
-        m.d.sync += [
-            headers.i.valid.eq(go & end),
-            headers.i.payload.coordinate.eq(Mux(some, header.coordinate, item.key)),
-            headers.i.payload.fiber.eq(Mux(some, header.fiber, item.fiber)),
-            headers.i.payload.last.eq(joins & item.last),
-            headers.i.payload.final.eq(joins & item.final),
-        ]
+        m.d.sync += headers.i.valid.eq(go & end)
+        done = payload_register(m, headers.i)
+        with m.If(go & end):
+            m.d.sync += [
+                done.coordinate.eq(Mux(some, header.coordinate, item.key)),
+                done.fiber.eq(Mux(some, header.fiber, item.fiber)),
+                done.last.eq(joins & item.last),
+                done.final.eq(joins & item.final),
+            ]
 
         m.d.comb += [adders.valid.eq(go), adders.end.eq(end)]
         for place, chosen in enumerate((first, second)):
@@ -334,35 +337,39 @@ class Chains(wiring.Component):
         m = Module()
         latency = self._add_latency
 
-        def later(value: Any, cycles: int, *, reset_less: bool = True) -> Any:
-            return delayed(m, value, cycles, advance=self.advance, reset_less=reset_less)
-
-        m.d.comb += self.ready.eq(self.advance)
-        m.d.comb += self.o_valid.eq(later(self.valid, self.latency, reset_less=False))
-        m.d.comb += self.o_end.eq(later(self.end, self.latency))
+        flow = Flow(m, self.valid, self.latency, advance=self.advance)
+        m.d.comb += [
+            self.ready.eq(self.advance),
+            self.o_valid.eq(flow.valid[-1]),
+            self.o_end.eq(delayed(m, self.end, flow.load)),
+        ]
         wrapped = []
         for c, adders in enumerate(self._adders):
             asked = self.i[c]
-            picked = later(asked.value, 1)
-            present = later(Mux(self.valid, asked.present, 0), 1, reset_less=False)
-            total, some = picked[0], present[0]
+            # a value waits for the sum of those before it
+            waits = [1 + max(0, n - 1) * latency for n in range(len(adders) + 1)]
+            picked = [
+                Flow(m, self.valid & asked.present[n], wait, advance=self.advance)
+                for n, wait in enumerate(waits)
+            ]
+            values = [delayed(m, asked.value[n], way.load) for n, way in enumerate(picked)]
+            total, some = values[0], picked[0].valid[-1]
             for n, adder in enumerate(adders, start=1):
                 m.submodules[f"adder_{c}_{n}"] = adder
-                before = (n - 1) * latency
                 m.d.comb += [
                     adder.advance.eq(self.advance),
                     adder.reduction.eq(self.reduction),
                     adder.a.eq(total),
                     adder.a_present.eq(some),
-                    adder.b.eq(later(picked[n], before)),
-                    adder.b_present.eq(later(present[n], before, reset_less=False)),
+                    adder.b.eq(values[n]),
+                    adder.b_present.eq(picked[n].valid[-1]),
                 ]
                 total, some = adder.o, adder.o_present
                 wrapped.append(adder.overflow)
-            rest = (COPIES - 1 - len(adders)) * latency
+            added = 1 + len(adders) * latency
             m.d.comb += [
-                self.o[c].value.eq(later(total, rest)),
-                self.o[c].tag.eq(later(asked.tag, self.latency)),
+                self.o[c].value.eq(delayed(m, total, flow.load[added:])),
+                self.o[c].tag.eq(delayed(m, asked.tag.as_value(), flow.load)),
             ]
         with m.If(Cat(wrapped).any()):
             m.d.sync += self.overflow.eq(1)

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from .. import tokens
 from ..accumulate.priority import lowest_bit, number
-from ..arith.delay import delayed
+from ..arith.delay import Flow, delayed
 from ..config import (
     COORDINATE_BITS,
     EPILOGUE_READS,
@@ -132,16 +132,17 @@ class Epilogue(wiring.Component):
         needs_reply = gathers & item.present.any()
         enters = Signal()
 
-        def piped(value: Any, cycles: int, *, reset_less: bool = True) -> Any:
-            return delayed(m, value, cycles, advance=advance, reset_less=reset_less)
-
         m.d.comb += [
             enters.eq(groups.o.valid & (~needs_reply | self.reply.valid)),
             groups.o.ready.eq(advance & (~needs_reply | self.reply.valid)),
             self.reply.ready.eq(advance & groups.o.valid & needs_reply & item.reply_end),
         ]
+        latency = units[0].latency
+        flow = Flow(m, enters, latency, advance=advance)
+        done_present = Signal(WIDTH)
         for n, unit in enumerate(units):
             m.submodules[f"unit_{n}"] = unit
+            present = Flow(m, enters & item.present[n], latency, advance=advance)
 
             def factor(kind: int, constant: Value, n: int = n) -> Value:
                 """Return the lane's bias or scale."""
@@ -153,21 +154,19 @@ class Epilogue(wiring.Component):
                 return Mux(from_memory[kind], chosen, constant)
 
             m.d.comb += [
-                unit.advance.eq(advance),
+                unit.load.eq(present.load),
                 unit.value.eq(item.value[n]),
                 unit.bias.eq(factor(BIAS, settings.bias_value)),
                 unit.scale.eq(factor(SCALE, settings.scale_value)),
                 unit.settings.eq(settings),
                 unit.narrow.eq(self.narrow),
             ]
-            summed = piped(enters & item.present[n], unit.sum_latency, reset_less=False)
-            with m.If(summed & unit.overflow):
+            m.d.comb += done_present[n].eq(present.valid[-1])
+            with m.If(present.valid[unit.sum_latency] & unit.overflow):
                 m.d.sync += self.overflow.eq(1)
-        latency = units[0].latency
-        done_valid = piped(enters, latency, reset_less=False)
-        done_present = piped(item.present, latency)
-        done_place = piped(item.place, latency)
-        done_end = piped(item.end, latency)
+        done_valid = flow.valid[-1]
+        done_place = delayed(m, item.place, flow.load)
+        done_end = delayed(m, item.end, flow.load)
 
         # Collect: the block is assembled at the output.
         block = payload_register(m, self.o)
@@ -212,7 +211,9 @@ class Epilogue(wiring.Component):
             m.d.comb += self.i.ready.eq(walked)
         with m.Else():
             with m.If(room):
-                m.d.sync += [self.o.valid.eq(self.i.valid), block.eq(self.i.payload)]
+                m.d.sync += self.o.valid.eq(self.i.valid)
+                with m.If(self.i.valid):
+                    m.d.sync += block.eq(self.i.payload)
             m.d.comb += self.i.ready.eq(room)
         return m
 
@@ -293,6 +294,7 @@ class Epilogue(wiring.Component):
         m.d.comb += places.o.ready.eq(room)
         with m.If(room):
             m.d.sync += self.request.valid.eq(places.o.valid)
+        with m.If(room & places.o.valid):
             for kind, base, mode in (
                 (BIAS, settings.bias, settings.bias_mode),
                 (SCALE, settings.scale, settings.scale_mode),

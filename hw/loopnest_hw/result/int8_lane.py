@@ -35,11 +35,11 @@ class Int8Lane(wiring.Component):
 
     Members
     -------
-    advance : In(1)
-        The pipeline advances. While it is low, all registers hold.
+    load : In(latency)
+        ``load[n]``: stage n takes its input (`delay.Flow`). While it is low, its registers hold.
     value, bias, scale : In(32)
     settings : In
-        The descriptor's ``epilogue``. Constant from the cycle before the first value on.
+        The descriptor's ``epilogue``, enabled. Constant from the cycle before the first value on.
     narrow : In(1)
         Constant, too.
     o : Out(32), from a register
@@ -54,7 +54,7 @@ class Int8Lane(wiring.Component):
     def __init__(self, settings: data.StructLayout) -> None:
         super().__init__(
             {
-                "advance": In(1),
+                "load": In(self.latency),
                 "value": In(WIDE_BITS),
                 "bias": In(WIDE_BITS),
                 "scale": In(WIDE_BITS),
@@ -71,14 +71,14 @@ class Int8Lane(wiring.Component):
 
         def stage(value: Value, name: str) -> Signal:
             register = Signal(value.shape(), name=name, reset_less=True)
-            with m.If(self.advance):
+            with m.If(self.load[stages]):
                 m.d.sync += register.eq(value)
             return register
 
         # 1: the sum
         m.submodules.sum = unit = IntAdd()
         m.d.comb += [
-            unit.advance.eq(self.advance),
+            unit.load.eq(self.load[: unit.latency]),
             unit.a.eq(self.value),
             unit.b.eq(self.bias),
             self.overflow.eq(unit.overflow),
@@ -136,7 +136,11 @@ class Int8Lane(wiring.Component):
         settings = self.settings
         threshold = Signal(signed(WIDE_BITS))
         opposite = Signal(signed(WIDE_BITS + 1))
-        m.d.sync += [threshold.eq(settings.threshold), opposite.eq(-settings.threshold.as_signed())]
+        with m.If(settings.enable):
+            m.d.sync += [
+                threshold.eq(settings.threshold),
+                opposite.eq(-settings.threshold.as_signed()),
+            ]
         small = (x < threshold) & (x > opposite)
         drop = small | (settings.relu & (x < 0))
         x = stage(Mux(drop, 0, x), "kept").as_signed()
@@ -145,7 +149,8 @@ class Int8Lane(wiring.Component):
         # 11: clamp
         low, high = settings.low.as_signed(), settings.high.as_signed()
         bottom = Signal(signed(WIDE_BITS))
-        m.d.sync += bottom.eq(Mux(low > high, high, low))
+        with m.If(settings.enable):
+            m.d.sync += bottom.eq(Mux(low > high, high, low))
         x = stage(Mux(x < low, bottom, Mux(x > high, high, x)), "clamped")
         stages += 1
 

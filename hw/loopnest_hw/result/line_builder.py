@@ -198,8 +198,9 @@ class LineBuilder(wiring.Component):
         # The next chunk is assigned last: it overrides the rest of the previous one.
         m.d.comb += arriving.o.ready.eq(~placed_valid | placed_done)
         with m.If(arriving.o.ready):
+            m.d.sync += placed_valid.eq(arriving.o.valid)
+        with m.If(arriving.o.valid & arriving.o.ready):
             m.d.sync += [
-                placed_valid.eq(arriving.o.valid),
                 placed.line.eq(item.offset[PLACE_BITS:]),
                 placed.place.eq(item.offset[place_bits.start : PLACE_BITS]),
                 placed.end.eq(item.end),

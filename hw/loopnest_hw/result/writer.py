@@ -288,8 +288,9 @@ class Writer(wiring.Component):
         # The next block is assigned last: it overrides the rest of the previous one.
         m.d.comb += self.i.ready.eq(~block_valid | block_done)
         with m.If(self.i.ready):
+            m.d.sync += block_valid.eq(self.i.valid)
+        with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
-                block_valid.eq(self.i.valid),
                 block.eq(arriving),
                 lanes.eq(arriving.mask | arriving.second.mask),
                 count.eq(total),

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..arith.delay import Flow, delayed
 from ..config import COORDINATE_BITS, LANES, ChipConfig
 from ..descriptor import CellMode, ResultMode
 from ..kernel import kernel_layout
@@ -83,32 +84,32 @@ class Expander(wiring.Component):
         ]
         empty = context.null | skip | (item.count == 0)
         with m.If(take):
-            m.d.sync += [
-                # Of skipped blocks, only the last one gives a token.
-                pick_valid.eq(here & (context.null | ~skip | item.last)),
-                pick.token.eq(context),
-                pick.token.null.eq(empty),
-                pick.child.eq(item.child),
-                pick.block.eq(block),
-                pick.lane.eq(block_lane),
-                rest.eq(block_rest),
-                more.eq(~empty & block_rest.any()),
-                stop.eq(Mux(ends, context.stop + 1, 0)),
-            ]
+            # Of skipped blocks, only the last one gives a token.
+            m.d.sync += pick_valid.eq(here & (context.null | ~skip | item.last))
+            with m.If(here):
+                m.d.sync += [
+                    pick.token.eq(context),
+                    pick.token.null.eq(empty),
+                    pick.child.eq(item.child),
+                    pick.block.eq(block),
+                    pick.lane.eq(block_lane),
+                    rest.eq(block_rest),
+                    more.eq(~empty & block_rest.any()),
+                    stop.eq(Mux(ends, context.stop + 1, 0)),
+                ]
         with m.Elif(advance):
             m.d.sync += [pick.lane.eq(rest_lane), rest.eq(rest_rest), more.eq(rest_rest.any())]
 
         # Number: each cell's coordinate or rank, and which operands are present.
-        number_valid = Signal()
+        flow = Flow(m, pick_valid, 1 + ScaledSum.latency, advance=advance)
         number_token = Signal(token(config), reset_less=True)
         coordinate = Signal(COORDINATE_BITS, reset_less=True)
         lane_index = Signal(range(LANES))
         for lane in range(LANES):
             with m.If(pick.lane[lane]):
                 m.d.comb += lane_index.eq(lane)
-        with m.If(advance):
+        with m.If(flow.load[0]):
             m.d.sync += [
-                number_valid.eq(pick_valid),
                 number_token.eq(pick.token),
                 number_token.stop.eq(Mux(more, 0, stop)),
                 # A null token's block is undefined: it keeps its parent's result fiber and key.
@@ -123,7 +124,7 @@ class Expander(wiring.Component):
             number = Signal(COORDINATE_BITS, name=f"number_{o}", reset_less=True)
             base = Signal(32, name=f"base_{o}", reset_less=True)
             joins = (cell.mode == CellMode.SCAN) | cell.ones
-            with m.If(advance):
+            with m.If(flow.load[0]):
                 m.d.sync += base.eq(pick.token.position[o])
                 with m.Switch(cell.mode):
                     with m.Case(CellMode.SCAN):
@@ -141,7 +142,7 @@ class Expander(wiring.Component):
                 position.base.eq(base),
                 position.number.eq(number),
                 position.step.eq(cell.step),
-                position.advance.eq(advance),
+                position.load.eq(flow.load[1:]),
             ]
             sums.append(position.o)
 
@@ -151,18 +152,12 @@ class Expander(wiring.Component):
             result.base.eq(Mux(is_key, number_token.key, number_token.fiber)),
             result.number.eq(Mux(self.row.result_mode == ResultMode.HOLD, 0, coordinate)),
             result.step.eq(self.row.result_step),
-            result.advance.eq(advance),
+            result.load.eq(flow.load[1:]),
         ]
 
         # Scale: the pipeline of the sums, with the rest of the token delayed alongside.
-        valid, rest_of_token = number_valid, number_token
-        for n in range(ScaledSum.latency):
-            next_valid = Signal(name=f"scale_valid_{n}")
-            next_token = Signal(token(config), name=f"scale_token_{n}", reset_less=True)
-            with m.If(advance):
-                m.d.sync += [next_valid.eq(valid), next_token.eq(rest_of_token)]
-            valid, rest_of_token = next_valid, next_token
-        m.d.comb += [self.o.valid.eq(valid), self.o.payload.eq(rest_of_token)]
+        rest_of_token = delayed(m, number_token.as_value(), flow.load[1:])
+        m.d.comb += [self.o.valid.eq(flow.valid[-1]), self.o.payload.eq(rest_of_token)]
         for o in operands:
             m.d.comb += self.o.payload.position[o].eq(sums[o])
         with m.If(is_key):

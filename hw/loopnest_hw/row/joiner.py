@@ -125,8 +125,9 @@ class Joiner(wiring.Component):
                 half.eq((half | selected) & ~used_up),
             ]
         with m.If(advance):
+            m.d.sync += valid.eq(go)
+        with m.If(go):
             m.d.sync += [
-                valid.eq(go),
                 stage.end.eq(end),
                 stage.present.eq(self.context.payload),
                 stage.valid[0].eq(selected.any()),
@@ -194,13 +195,16 @@ class Joiner(wiring.Component):
                 kept = Cat(self.block_table[p] for p in without).any()
                 m.d.sync += needs.eq(self.join[o] & self.join[q] & ~kept)
                 needed.append(needs)
+            bounded = Signal(name=f"bounded_{o}")  # it may be above 0
+            m.d.sync += bounded.eq(Cat(needed).any())
             for name, values in zip(("head", "next"), zip(*bounds, strict=True), strict=True):
                 others = [value for q, value in enumerate(values) if q != o]
                 candidates = [
                     Mux(needs & ~ended, value, 0)
                     for needs, value in zip(needed, others, strict=True)
                 ]
-                m.d.sync += self.bound[o][name].eq(reduce(_larger, candidates))
+                with m.If(Cat(needed).any() | bounded):
+                    m.d.sync += self.bound[o][name].eq(reduce(_larger, candidates))
 
     def _second_block(self, m: Module, alone: Signal, selected: Signal, stage: data.View) -> None:
         """Pass the second block on if there is only one fiber."""
@@ -230,12 +234,12 @@ class Joiner(wiring.Component):
             m.d.comb += table[p].eq(self.lane_table[p] & (self.join & p).any())
         valid = Signal(name="lanes_valid")
         stage = Signal(joined(self._config, self._pair), name="lanes_stage", reset_less=True)
+        load = Signal(name="load_lanes")
+        m.d.comb += load.eq(advance & merge_valid)
         with m.If(advance):
-            m.d.sync += [
-                valid.eq(merge_valid),
-                stage.last.eq(merge.end),
-                stage.child.eq(merge.child),
-            ]
+            m.d.sync += valid.eq(merge_valid)
+        with m.If(load):
+            m.d.sync += [stage.last.eq(merge.end), stage.child.eq(merge.child)]
         for n in range(self._pair):
             source, target = merge.block[n], stage.block[n]
             # An operand without a join input has every block and lane if it is present.
@@ -253,7 +257,7 @@ class Joiner(wiring.Component):
                 keep & table.bit_select(Cat(bits[o][lane] for o in operands), 1)
                 for lane in range(LANES)
             ]
-            with m.If(advance):
+            with m.If(load):
                 m.d.sync += [
                     target.coordinate.eq(source.coordinate),
                     target.mask.eq(source.mask),

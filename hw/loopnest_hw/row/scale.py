@@ -12,7 +12,8 @@ from ..config import COORDINATE_BITS, POSITION_BITS
 class ScaledSum(wiring.Component):
     """``o = base + number * step`` modulo ``2**width``, `latency` advances later.
 
-    ``advance`` moves the pipeline; while it is low, all registers hold. ``step`` is constant.
+    ``load[n]``: stage n takes its input (`delay.Flow`); while it is low, its registers hold.
+    ``step`` is constant.
     """
 
     latency = 2
@@ -24,7 +25,7 @@ class ScaledSum(wiring.Component):
                 "base": In(width),
                 "number": In(COORDINATE_BITS),
                 "step": In(width),
-                "advance": In(1),
+                "load": In(self.latency),
                 "o": Out(width),
             }
         )
@@ -43,7 +44,9 @@ class ScaledSum(wiring.Component):
             simple = Mux(one, self.number, 0) | Mux(two, self.number << 1, 0)
             term = Mux(one & two, triple, simple)
             terms.append(term[: self._width - low] << low)
-        with m.If(self.advance):
-            m.d.sync += [base.eq(self.base), product.eq(sum(terms)), o.eq(base + product)]
+        with m.If(self.load[0]):
+            m.d.sync += [base.eq(self.base), product.eq(sum(terms))]
+        with m.If(self.load[1]):
+            m.d.sync += o.eq(base + product)
         m.d.comb += self.o.eq(o)
         return m

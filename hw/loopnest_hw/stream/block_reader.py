@@ -246,6 +246,7 @@ class BlockReader(wiring.Component):
         item = Signal(FIBER_BLOCKS, reset_less=True)
         item_ones = [Signal(ONES_BITS, name=f"item_ones_{n}") for n in range(PAIR)]
         item_valid = Signal()
+        counts = Signal()  # not all of the next ones are 0
         skipped = [Signal(ONES_BITS, name=f"skipped_{n}") for n in range(LINE_WORDS + 1)]
         dropped = [Signal(ONES_BITS, name=f"dropped_{n}") for n in range(LINE_WORDS)]
         reach = Signal(
@@ -254,17 +255,19 @@ class BlockReader(wiring.Component):
         reaches = Signal()
         word_bits = BLOCK_MASK_BITS + BLOCK_COORDINATE_BITS
         with m.If(advance):
+            m.d.sync += item_valid.eq(here & (some | piece.last))
+        with m.If(moves):
             m.d.sync += [
-                item_valid.eq(here & (some | piece.last)),
                 item.count.eq(Mux(both, PAIR, some)),
                 item.last.eq(piece.last & ~more),
                 item.child.eq(piece.child),
+                *(item.word[n].eq(picked[n][:word_bits]) for n in range(PAIR)),
             ]
+        with m.If(advance):
+            m.d.sync += counts.eq(here)
+        with m.If(advance & (here | counts)):
             for n in range(PAIR):
-                m.d.sync += [
-                    item.word[n].eq(picked[n][:word_bits]),
-                    item_ones[n].eq(Mux(here, picked[n][word_bits:], 0)),
-                ]
+                m.d.sync += item_ones[n].eq(Mux(here, picked[n][word_bits:], 0))
             for n in range(LINE_WORDS):
                 m.d.sync += [
                     skipped[n].eq(Mux(here & unwanted[n], ones[n], 0)),
@@ -278,7 +281,9 @@ class BlockReader(wiring.Component):
                     Mux(both, picked[1][:word_bits], picked[0][:word_bits])[BLOCK_MASK_BITS:]
                 )
 
-        foreign = self._hand_on(m, advance, item_valid, item, item_ones, skipped, dropped)
+        foreign = self._hand_on(
+            m, advance, advance & counts, item_valid, item, item_ones, skipped, dropped
+        )
 
         # The bound refers to the item at `o`, so it applies only if no fiber has ended since. Once
         # a word at or above `head` is picked, later words are compared with `next`.
@@ -314,6 +319,7 @@ class BlockReader(wiring.Component):
         self,
         m: Module,
         advance: Signal,
+        ranks: Value,
         item_valid: Signal,
         item: Any,
         ones: list[Signal],
@@ -334,18 +340,17 @@ class BlockReader(wiring.Component):
             counted.rank[0].eq(sum(before)),
             counted.rank[1].eq(sum([*before, ones[0]])),
         ]
-        with m.If(advance):
+        with m.If(ranks):
             after = sum([*before, *ones, *dropped])
             m.d.sync += rank.eq(Mux(item_valid & item.last, 0, after))
         taken = ~out.valid | out.ready
-        with m.If(~behind_valid):
+        with m.If(~behind_valid & item_valid & ~taken):
             m.d.sync += behind.eq(counted)
         m.d.sync += behind_valid.eq(~taken & (behind_valid | item_valid))
         with m.If(taken):
-            m.d.sync += [
-                out.valid.eq(behind_valid | item_valid),
-                leaving.eq(Mux(behind_valid, behind, counted)),
-            ]
+            m.d.sync += out.valid.eq(behind_valid | item_valid)
+            with m.If(behind_valid | item_valid):
+                m.d.sync += leaving.eq(Mux(behind_valid, behind, counted))
         m.d.comb += [
             self.ahead.valid.eq(behind_valid & (behind.count != 0) & ~out.payload.last),
             self.ahead.coordinate.eq(behind.word[0].coordinate),
@@ -361,14 +366,15 @@ class BlockReader(wiring.Component):
     def _check(self, m: Module, loads: Signal, piece: Any, line: Any, lead: Any) -> None:
         """Check a piece's words in the cycle after its arrival."""
         # The largest coordinate, as block and lanes.
-        most = Signal(COORDINATE_BITS)
-        none = Signal()
-        lanes = Signal(LANES)
-        m.d.sync += [
-            most.eq(self.size - 1),
-            none.eq(self.size == 0),
-            lanes.eq((2 << most[:LANE_BITS]) - 1),
-        ]
+        most = Signal(COORDINATE_BITS, reset_less=True)
+        none = Signal(reset_less=True)
+        lanes = Signal(LANES, reset_less=True)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [
+                most.eq(self.size - 1),
+                none.eq(self.size == 0),
+                lanes.eq((2 << (self.size[:LANE_BITS] - 1)[:LANE_BITS]) - 1),
+            ]
         # The fiber's words in this line, and the word before them, which may be in the previous
         # line.
         here = Signal(LINE_WORDS + 1)

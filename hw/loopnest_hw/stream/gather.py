@@ -124,20 +124,20 @@ class Gather(wiring.Component):
                 compares[n + 1].eq(known | step.valid[: n + 1].any()),
                 arriving[n].eq(step.valid[n] & (~compares[n] | (this != before[n]))),
             ]
-            with m.If(self.i.ready):
+            with m.If(self.i.valid & self.i.ready):
                 m.d.sync += [
                     line[n].eq(this),
                     offset[n].eq(step.address[n][self._known[n].bits : LINE_SHIFT]),
                 ]
-        with m.If(self.i.ready):
+        with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 pending.eq(step.valid),
                 new.eq(arriving),
                 some.eq(arriving.any()),
                 several.eq(at_least(m, "arriving", arriving, 2)[-1][2]),
+                last.eq(before[-1]),
+                known.eq(compares[-1]),
             ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [last.eq(before[-1]), known.eq(compares[-1])]
 
         # In each cycle, the lanes before the first new line use the current line, and those up to
         # the second new line use the line being requested.

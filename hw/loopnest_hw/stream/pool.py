@@ -7,6 +7,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import LINE_BYTES, ChipConfig
+from ..register import payload_register
 from ..tokens import line_reply, line_request
 from ..unary import one_of
 from .round_robin import RoundRobin
@@ -85,16 +86,16 @@ class LinePool(wiring.Component):
             asking.requests.eq(Cat(client.request.valid for client in clients)),
             asking.granted.eq(room),
         ]
+        request = payload_register(m, self.request)
         with m.If(room):
-            m.d.sync += [
-                self.request.valid.eq(asking.requests.any()),
-                Cat(self.request.payload).eq(
+            m.d.sync += self.request.valid.eq(asking.requests.any())
+            with m.If(asking.requests.any()):
+                m.d.sync += Cat(request).eq(
                     one_of(
                         (grant, client.request.payload)
                         for grant, client in zip(asking.grant, clients, strict=True)
                     )
-                ),
-            ]
+                )
         for n, client in enumerate(clients):
             m.d.comb += client.request.ready.eq(asking.grant[n] & room)
 
