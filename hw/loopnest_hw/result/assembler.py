@@ -135,16 +135,13 @@ class Assembler(wiring.Component):
             ),
         ]
 
-        kept = Signal(LANES)  # lanes of the step that the open block takes
-        for lane in range(LANES):
-            with m.If(kept[lane]):
-                m.d.sync += value[lane].eq(crossed[lane])
-
         def keep(block: int, *, merge: Value | int, place: Value) -> None:
             """Continue with the terms of the step's ``block``, merged into the open one or not."""
             m.d.sync += [is_open.eq(1), coordinate.eq(place)]
             m.d.sync += mask.eq(touched[block] | Mux(merge, mask, 0))
-            m.d.comb += kept.eq(touched[block])
+            for lane in range(LANES):
+                with m.If(touched[block][lane]):
+                    m.d.sync += value[lane].eq(crossed[lane])
 
         with m.If(passes & room):
             keep(0, merge=0, place=step.place[0])
@@ -178,7 +175,6 @@ class Assembler(wiring.Component):
         m.d.comb += self.i.ready.eq(~step_valid | step_done)
         with m.If(self.i.ready):
             m.d.sync += step_valid.eq(self.i.valid)
-        with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 step.lanes[0].eq(terms.valid & ~in_second),
                 step.lanes[1].eq(terms.valid & in_second),

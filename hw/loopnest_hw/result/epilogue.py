@@ -138,11 +138,10 @@ class Epilogue(wiring.Component):
             self.reply.ready.eq(advance & groups.o.valid & needs_reply & item.reply_end),
         ]
         latency = units[0].latency
-        flow = Flow(m, enters, latency, advance=advance)
-        done_present = Signal(WIDTH)
+        # The lanes hold while there is no epilogue. With one, `enters` would be too late for them.
+        loads = (advance & settings.enable).replicate(latency)
         for n, unit in enumerate(units):
             m.submodules[f"unit_{n}"] = unit
-            present = Flow(m, enters & item.present[n], latency, advance=advance)
 
             def factor(kind: int, constant: Value, n: int = n) -> Value:
                 """Return the lane's bias or scale."""
@@ -154,19 +153,20 @@ class Epilogue(wiring.Component):
                 return Mux(from_memory[kind], chosen, constant)
 
             m.d.comb += [
-                unit.load.eq(present.load),
+                unit.load.eq(loads),
                 unit.value.eq(item.value[n]),
                 unit.bias.eq(factor(BIAS, settings.bias_value)),
                 unit.scale.eq(factor(SCALE, settings.scale_value)),
                 unit.settings.eq(settings),
                 unit.narrow.eq(self.narrow),
             ]
-            m.d.comb += done_present[n].eq(present.valid[-1])
-            with m.If(present.valid[unit.sum_latency] & unit.overflow):
+            summed = Flow(m, enters & item.present[n], unit.sum_latency, advance=advance)
+            with m.If(summed.valid[-1] & unit.overflow):
                 m.d.sync += self.overflow.eq(1)
-        done_valid = flow.valid[-1]
-        done_place = delayed(m, item.place, flow.load)
-        done_end = delayed(m, item.end, flow.load)
+        done_valid = Flow(m, enters, latency, advance=advance).valid[-1]
+        done_present = delayed(m, item.present, loads)
+        done_place = delayed(m, item.place, loads)
+        done_end = delayed(m, item.end, loads)
 
         # Collect: the block is assembled at the output.
         block = payload_register(m, self.o)
@@ -211,9 +211,7 @@ class Epilogue(wiring.Component):
             m.d.comb += self.i.ready.eq(walked)
         with m.Else():
             with m.If(room):
-                m.d.sync += self.o.valid.eq(self.i.valid)
-                with m.If(self.i.valid):
-                    m.d.sync += block.eq(self.i.payload)
+                m.d.sync += [self.o.valid.eq(self.i.valid), block.eq(self.i.payload)]
             m.d.comb += self.i.ready.eq(room)
         return m
 
@@ -294,7 +292,6 @@ class Epilogue(wiring.Component):
         m.d.comb += places.o.ready.eq(room)
         with m.If(room):
             m.d.sync += self.request.valid.eq(places.o.valid)
-        with m.If(room & places.o.valid):
             for kind, base, mode in (
                 (BIAS, settings.bias, settings.bias_mode),
                 (SCALE, settings.scale, settings.scale_mode),
