@@ -171,49 +171,52 @@ def test_json() -> None:
     assert len(found["descriptor"]["fields"]) == len(places(config))
 
 
-def test_c_header(tmp_path: Path) -> None:
-    """The header compiles, and a C program sees the same numbers."""
+def printed_by_c(folder: Path, config: ChipConfig, numbers: str) -> list[int]:
+    """Return numbers, C expressions, as a C program sees them that includes the header."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler")
-    config = make_config("single", "bf16")
-    place = next(p for p in places(config) if p.field.path == "row.2.cell.1.step")
-    (tmp_path / "loopnest.h").write_text(c_header(config))
-    (tmp_path / "main.c").write_text(
+    count = numbers.count(",") + 1
+    (folder / "loopnest.h").write_text(c_header(config))
+    (folder / "main.c").write_text(
         '#include <stdio.h>\n#include "loopnest.h"\n'
         "int main(void) {\n"
-        "    struct loopnest_field f = LOOPNEST_FIELD_ROW_2_CELL_1_STEP;\n"
-        '    printf("%d %d %d %d %d %d", f.word, f.shift, f.bits, LOOPNEST_REGISTER_CYCLES,\n'
-        "           LOOPNEST_ERROR_RESULT_FULL, LOOPNEST_CELL_MODE_SCAN);\n"
-        '    printf(" %d %d\\n", LOOPNEST_COUNTER_MULTIPLIES, LOOPNEST_SNAPSHOT_LINES);\n'
+        f"    long numbers[] = {{{numbers}}};\n"
+        f'    for (int n = 0; n < {count}; n++) printf("%ld ", numbers[n]);\n'
         "    return 0;\n}\n"
     )
     command = [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "main.c"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    out = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True).stdout
-    expected = (place.word, place.shift, 32, OFFSETS["cycles"], ErrorCode.RESULT_FULL, 2, 1, 7)
-    assert tuple(map(int, out.split())) == expected
+    subprocess.run(command, cwd=folder, check=True)
+    out = subprocess.run([folder / "a.out"], capture_output=True, text=True, check=True).stdout
+    return list(map(int, out.split()))
+
+
+def test_c_header(tmp_path: Path) -> None:
+    """The header compiles, and a C program sees the same numbers."""
+    config = make_config("single", "bf16")
+    place = next(p for p in places(config) if p.field.path == "row.2.cell.1.step")
+    field = "((struct loopnest_field)LOOPNEST_FIELD_ROW_2_CELL_1_STEP)"
+    got = printed_by_c(
+        tmp_path,
+        config,
+        f"{field}.word, {field}.shift, {field}.bits, LOOPNEST_REGISTER_CYCLES, "
+        "LOOPNEST_ERROR_RESULT_FULL, LOOPNEST_CELL_MODE_SCAN, LOOPNEST_COUNTER_MULTIPLIES, "
+        "LOOPNEST_SNAPSHOT_LINES",
+    )
+    assert got == [place.word, place.shift, 32, OFFSETS["cycles"], ErrorCode.RESULT_FULL, 2, 1, 7]
 
 
 def test_c_header_of_several_pes(tmp_path: Path) -> None:
     """The places of each PE's counters are macros."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    (tmp_path / "loopnest.h").write_text(c_header(make_config("small", "int8")))
-    (tmp_path / "main.c").write_text(
-        '#include <stdio.h>\n#include "loopnest.h"\n'
-        "int main(void) {\n"
-        '    printf("%u %u", LOOPNEST_REGISTER_PE_LAST_STEP(3), LOOPNEST_COUNTER_CACHE_MISSES);\n'
-        '    printf(" %u %u\\n", LOOPNEST_COUNTER_PE_LEAF_BUSY(2), LOOPNEST_SNAPSHOT_LINES);\n'
-        "    return 0;\n}\n"
+    got = printed_by_c(
+        tmp_path,
+        make_config("small", "int8"),
+        "LOOPNEST_REGISTER_PE_LAST_STEP(3), LOOPNEST_COUNTER_CACHE_MISSES, "
+        "LOOPNEST_COUNTER_PE_LEAF_BUSY(2), LOOPNEST_SNAPSHOT_LINES",
     )
-    command = [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "main.c"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    out = subprocess.run([tmp_path / "a.out"], capture_output=True, text=True, check=True).stdout
     names = [name for name, _ in counters(4)]
     expected = [OFFSETS["pe3_last_step"], names.index("cache_misses"), names.index("pe2_leaf_busy")]
-    assert list(map(int, out.split())) == [*expected, 13]
+    assert got == [*expected, 13]
 
 
 def test_member_docs() -> None:

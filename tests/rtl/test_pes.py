@@ -31,15 +31,18 @@ def matrix(rng: np.random.Generator, columns: int, density: float) -> sp.csr_arr
     return sp.csr_array(array)
 
 
+def operands_of(statement: str) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    operands: dict[str, Any] = {"A": matrix(rng, ROWS, 0.2), "B": matrix(rng, ROWS, 0.2)}
+    operands |= {"x": rng.integers(1, 6, ROWS), "X": rng.integers(1, 6, (ROWS, 24))}
+    return {name: value for name, value in operands.items() if f"{name}[" in statement}
+
+
 @on(SEVERAL, TWO_PORTS)
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_they_share_the_rows(pair: Pair, name: str) -> None:
     """The bits of a chip with one PE, in clearly fewer cycles than one PE of the same kind."""
-    rng = np.random.default_rng(3)
-    operands: dict[str, Any] = {"A": matrix(rng, ROWS, 0.2), "B": matrix(rng, ROWS, 0.2)}
-    operands |= {"x": rng.integers(1, 6, ROWS), "X": rng.integers(1, 6, (ROWS, 24))}
-    statement = STATEMENTS[name]
-    used = {key: value for key, value in operands.items() if f"{key}[" in statement}
+    statement, used = STATEMENTS[name], operands_of(STATEMENTS[name])
     got = pair.run(statement, **used)
     cycles = pair.report.cycles
     alone = Chip(pair.preset, dtype=pair.dtype, backend="model", memory=QUICK)
@@ -53,10 +56,7 @@ def test_they_share_the_rows(pair: Pair, name: str) -> None:
 @on("shrunk/int8/cache=1/memory_ports=2")
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_one_pe_behind_a_cache(pair: Pair, name: str) -> None:
-    rng = np.random.default_rng(3)
-    operands: dict[str, Any] = {"A": matrix(rng, ROWS, 0.2), "B": matrix(rng, ROWS, 0.2)}
-    operands |= {"x": rng.integers(1, 6, ROWS), "X": rng.integers(1, 6, (ROWS, 24))}
-    pair.run(STATEMENTS[name], **{k: v for k, v in operands.items() if f"{k}[" in STATEMENTS[name]})
+    pair.run(STATEMENTS[name], **operands_of(STATEMENTS[name]))
 
 
 def check_counters(report: RunReport, pes: int) -> None:

@@ -60,7 +60,7 @@ def test_joins_are_counted_once(monkeypatch):
 
 
 @pytest.mark.parametrize("density", [0.4, 0.1, 0.01])
-def test_behind_a_cache_pes_can_share_out_the_outermost_loop(density):
+def test_the_order_with_a_cache_lets_pes_share_the_rows(density):
     """The order does not depend on their number."""
     A = sp.random_array((200, 200), density=density, rng=1, format="csr")
     for fields in ({"pes": 1}, {"pes": 1, "cache": 1}, {"pes": 4}, {"pes": 16}):

@@ -16,13 +16,13 @@ loops. With less credit a PE waits for memory (measured with a latency of 100), 
 at different times.
 """
 
-WIDE_BLOCKS = 8
-"""Mean weight of a coordinate up to which four are weighed together, as long as they are a chunk
-only then: the dispatcher is what limits short rows.
-"""
-
 DEEP_QUANTUM, DEEP_CREDIT = 8, 96
 """The same in deeper nests, where a block word leads to whole fibers."""
+
+WIDE_BLOCKS = QUANTUM // 4
+"""Mean weight of a coordinate up to which they are weighed four at a time, which are no more than a
+chunk then: with short rows, the dispatcher is the limit otherwise.
+"""
 
 
 def shares_rows(config: ChipConfig, plan: Plan) -> bool:
