@@ -257,7 +257,7 @@ LAWS = {
     ),
     "WritePort": Law(unit=lambda: WritePort(CONFIG), outputs=["bus__aw", "bus__w"], inputs=["i"]),
     # Clients of the cache may withdraw requests.
-    "Crossbar": Law(unit=lambda: Crossbar(CACHE), outputs=["o__0", "o__1"]),
+    "Crossbar": Law(unit=lambda: Crossbar(CACHE), outputs=["o__0", "o__1"], inputs=["prefetch__0"]),
     # A waiter is not taken in the first cycle in which it is valid.
     "Waiters": Law(unit=lambda: Waiters(replace(CACHE, waiters=4)), outputs=["o"]),
     "Bank": Law(unit=lambda: Bank(CACHE), outputs=["misses"]),

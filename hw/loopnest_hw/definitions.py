@@ -270,14 +270,20 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
         bits = str(low) if field.bits == 1 else f"{low + field.bits - 1}:{low}"
         yield f"| {place.word} | {bits} | `{field.path}` | {field.doc} |"
     yield ""
-    yield "A chip of several PEs has further fields"
-    yield "([what they mean](architecture.md#sharing-out-the-rows)):"
-    yield ""
-    yield "| bits | field | meaning |"
-    yield "|---|---|---|"
-    for field in kernel_fields(replace(config, pes=2)):
-        if field.path.startswith("share."):
-            yield f"| {field.bits} | `{field.path}` | {field.doc} |"
-    for enum in FIELD_ENUMS:
+    for chip, prefix, place in (
+        ("of several PEs", "share.", "sharing-out-the-rows"),
+        ("with a cache", "prefetch.", "a-head-start"),
+    ):
+        yield f"A chip {chip} has further fields"
+        yield f"([what they mean](architecture.md#{place})):"
         yield ""
+        yield "| bits | field | meaning |"
+        yield "|---|---|---|"
+        for field in kernel_fields(replace(config, pes=2)):
+            if field.path.startswith(prefix):
+                yield f"| {field.bits} | `{field.path}` | {field.doc} |"
+        yield ""
+    for number, enum in enumerate(FIELD_ENUMS):
+        if number:
+            yield ""
         yield f"{enum.__name__}: " + ", ".join(f"{int(e)} `{e.name}`" for e in enum) + "."

@@ -30,6 +30,13 @@ PIECE_FIBERS = 4
 """A PE takes room for so many of the longest fibers at once (`result.rooms`)."""
 
 
+PREFETCHES = 6
+"""Ranges of memory that the cache reads ahead when a kernel starts."""
+
+PREFETCH_BITS = 12
+"""Bits of such a range's number of lines."""
+
+
 class CellMode(IntEnum):
     """What an operand's cell does in its row."""
 
@@ -172,6 +179,11 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
         yield Field(
             "share.fiber_blocks", 32, f"{ROOM_BLOCKS} block words: most that a fiber can have"
         )
+    if config.cached:
+        for n in range(PREFETCHES):
+            yield Field(f"prefetch.{n}.address", 32, "byte address of lines to read ahead")
+        for n in range(PREFETCHES):
+            yield Field(f"prefetch.{n}.lines", PREFETCH_BITS, "their number")
     yield Field("epilogue.enable", 1, "the epilogue is applied, and resulting zeros are dropped")
     yield Field("epilogue.relu", 1, "negative values become 0")
     yield Field("epilogue.bias_mode", 2, "0: bias_value; 1: one per fiber; 2: one per coordinate")

@@ -120,7 +120,7 @@ COUNTERS = (
 """Counters of every chip; those of several PEs are added."""
 
 CACHE_COUNTERS = (
-    ("cache_requests", "lines that PEs and dispatcher requested of the cache"),
+    ("cache_requests", "lines that PEs, dispatcher and prefetchers requested of the cache"),
     (
         "cache_hits",
         "lookups answered from the cache; requests of one line that go together are one lookup",

@@ -59,10 +59,13 @@ class System:
         self.cycle = 0
         self.events = dict.fromkeys(events(self.config).members, 0)
         self.quiet = False
+        self.ahead: list[list[int]] = [[] for _ in range(self.config.ports)]
+        """Lines to prefetch of each port."""
+        self.prefetched = 0
         self._handles = {
             name: getattr(dut, name)
             for name in dir(dut)
-            if name.startswith(("request__", "reply__", "memory__", "fill__"))
+            if name.startswith(("request__", "reply__", "prefetch__", "memory__", "fill__"))
         }
         self._data: list[int] = []
         cocotb.start_soon(self._run())
@@ -86,6 +89,7 @@ class System:
                 self._client(c)
             for port in range(self.config.ports):
                 self._port(port)
+                self._prefetch(port)
 
     def _client(self, c: int) -> None:
         if self._get(f"reply__{c}__valid"):
@@ -134,11 +138,25 @@ class System:
             value = {"data": line, "error": int(error), "waiter": waiter, "bank": bank}
             self._set(f"fill__{port}__payload", encode(fill(self.config), value))
 
+    def _prefetch(self, port: int) -> None:
+        """Offer the port's next line of `ahead`, often of those that clients want."""
+        if self._get(f"prefetch__{port}__valid") and self._get(f"prefetch__{port}__ready"):
+            self.prefetched += 1
+            self.ahead[port].pop(0)
+        self._set(f"prefetch__{port}__valid", int(bool(self.ahead[port])))
+        if self.ahead[port]:
+            self._set(f"prefetch__{port}__payload", self.ahead[port][0])
+
     async def drain(self) -> None:
         """Request nothing more, and wait until all is answered."""
         self.quiet = True
         start = self.cycle
-        while any(self.waiting) or any(self._offered) or not all(m.quiet for m in self.memory):
+        while (
+            any(self.waiting)
+            or any(self._offered)
+            or any(self.ahead)
+            or not all(m.quiet for m in self.memory)
+        ):
             await RisingEdge(self.dut.clk)
             assert self.cycle < start + 3000, f"not answered: {self.waiting}"
         await ClockCycles(self.dut.clk, 5)
@@ -155,6 +173,8 @@ class System:
             self._set(f"request__{c}__valid", 0)
         for port, memory in enumerate(self.memory):
             memory.forget()
+            self.ahead[port].clear()
+            self._set(f"prefetch__{port}__valid", 0)
             self._set(f"fill__{port}__valid", 0)
         self.content.write()
         await RisingEdge(self.dut.clk)

@@ -110,6 +110,11 @@ class Clients:
         else:
             self.content.check(line, given["data"])
 
+    async def prefetch(self, line: int) -> None:
+        """Send a line that nobody waits for."""
+        nobody = {"mask": 0, "slot": [0] * self._config.clients}
+        await self._source.send({"upper": upper_of(self._config, line), "group": nobody})
+
     async def ask(self, line: int) -> None:
         """Send a group of requests of one line."""
         clients, slots = self._config.clients, 1 << self._config.slot_bits
@@ -197,8 +202,11 @@ async def all_at_once(dut: Any) -> None:
     clients, _ = await started(dut, 16)
     groups = bench.count(GROUPS)
     for _ in range(groups):
-        hot = rng.random() < 0.3
-        await clients.ask(clients.lines[0] if hot else rng.choice(clients.lines))
+        line = clients.lines[0] if rng.random() < 0.3 else rng.choice(clients.lines)
+        if rng.random() < 0.2:
+            await clients.prefetch(line)
+        else:
+            await clients.ask(line)
     await clients.drain()
     events = clients.events
     dut._log.info("%s, %d answers, %d errors", events, clients.answers, clients.errors)
@@ -228,6 +236,22 @@ async def flushes(dut: Any) -> None:
         await clients.ask(line)
     await clients.drain()
     assert not clients.waiting
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def prefetched(dut: Any) -> None:
+    """A line that nobody waited for is there for those who come later."""
+    clients, _ = await started(dut, 4)
+    if bench.parameters["errors"]:
+        return
+    for line in clients.lines[:2]:
+        await clients.prefetch(line)
+    await clients.drain()
+    assert not clients.answers and clients.memory.reads == 2
+    for line in clients.lines[:2]:
+        await clients.ask(line)
+    await clients.drain()
+    assert clients.memory.reads == 2 and clients.events["hit"] == 2
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")

@@ -27,6 +27,9 @@ async def all_at_once(dut: Any) -> None:
         pause=parameters["pause"],
     )
     for _ in range(bench.count(9)):
+        for _ in range(rng.randrange(30)):
+            line = rng.choice(lines)
+            system.ahead[line % system.config.ports].append(line)
         await ClockCycles(dut.clk, rng.randint(1, 250))
         if rng.random() < 0.5:
             await system.drain()
@@ -65,6 +68,28 @@ async def nothing_survives(dut: Any) -> None:
     counted = system.events
     assert counted["misses"] == sum(memory.reads for memory in system.memory)
     assert counted["requests"] == sum(system.answers)
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+async def prefetched(dut: Any) -> None:
+    """Lines that were read ahead are hits, and they are counted."""
+    await bench.start(dut)
+    todo: list[int] = []
+    system = System(dut, lambda c: todo.pop() if todo else None, latency=(3, 9))
+    await system.flush()
+    wanted = range(4)
+    for line in wanted:
+        system.ahead[line % system.config.ports].append(line)
+    await ClockCycles(dut.clk, 40)
+    await system.drain()
+    assert system.prefetched == sum(memory.reads for memory in system.memory) == len(wanted)
+    todo += wanted
+    await ClockCycles(dut.clk, 20)
+    await system.drain()
+    await ClockCycles(dut.clk, 5)
+    counted = system.events
+    assert sum(memory.reads for memory in system.memory) == len(wanted) == counted["hits"]
+    assert counted["requests"] == 2 * len(wanted) and counted["misses"] == len(wanted)
 
 
 CONFIG = {"clients": 3, "slot_bits": 3, "banks": 2, "ports": 1, "sets": 4, "ways": 2, "waiters": 2,

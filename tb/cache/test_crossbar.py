@@ -7,7 +7,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.cache.crossbar import BANK_STAGES, Crossbar
-from loopnest_hw.cache.geometry import CacheConfig, bank_of, line_of, lookup, request
+from loopnest_hw.cache.geometry import CacheConfig, bank_of, line_of, lookup, prefetch, request
 from loopnest_hw.cache.window import Window
 from tb.formal import prove_stream_law
 from tb.harness import bench, run_bench, runs
@@ -15,6 +15,7 @@ from tb.streams import Sink, Source
 
 SETTING = {"clients": 4, "slot_bits": 8, "banks": 4, "ports": 2, "lanes": 1, "line_bits": 16}
 CONFIG = CacheConfig(**SETTING)
+PORTS = range(CONFIG.ports)
 COUNT = 200
 """Requests of a client, which have different slots."""
 
@@ -29,6 +30,7 @@ class Banks:
         self.merged = 0
         self.longest = 0
         self.groups = [0] * CONFIG.banks
+        self.prefetched: list[int] = []
         self.sinks = [
             Sink(dut, f"o__{b}", lookup(CONFIG), bench.rng(), stall=stall, check=self._checker(b))
             for b in range(CONFIG.banks)
@@ -38,7 +40,9 @@ class Banks:
         def check(item: dict[str, Any]) -> None:
             line = line_of(CONFIG, bank, item["upper"])
             mask = item["group"]["mask"]
-            assert mask
+            if not mask:
+                self.prefetched.append(line)
+                return
             self.groups[bank] += 1
             self.merged += mask.bit_count() - 1
             for client in range(CONFIG.clients):
@@ -75,13 +79,21 @@ async def every_request(dut: Any, timing: tuple[float, float]) -> None:
             banks.send(c, slot, line)
             await source.send({"line": line, "slot": slot})
 
+    ahead = [[rng.randrange(1 << CONFIG.line_bits) for _ in range(40)] for _ in PORTS]
+    ahead = [[line & -CONFIG.ports | port for line in ahead[port]] for port in PORTS]
+    for port in PORTS:
+        source = Source(dut, f"prefetch__{port}", prefetch(CONFIG), bench.rng(), stall=stall)
+        cocotb.start_soon(source.send_all({"line": line} for line in ahead[port]))
     tasks = [cocotb.start_soon(client(c)) for c in range(CONFIG.clients)]
     for task in tasks:
         await task
     while banks.received < CONFIG.clients * count:
         await RisingEdge(dut.clk)
+    while len(banks.prefetched) < sum(map(len, ahead)):
+        await RisingEdge(dut.clk)
     await ClockCycles(dut.clk, 20)
     assert banks.received == CONFIG.clients * count and not any(banks.sent)
+    assert sorted(banks.prefetched) == sorted(line for lines in ahead for line in lines)
     assert banks.merged > count // 20
     # an older request of the same client goes first; each waits for one of every other client
     assert banks.longest <= CONFIG.window * CONFIG.clients + BANK_STAGES
@@ -115,6 +127,30 @@ async def one_bank_stands_still(dut: Any) -> None:
     banks.sinks[0].stall = 0.0
     await ClockCycles(dut.clk, 20)
     assert banks.received == 60 + blocked + 1 and not int(dut.waits.value)
+
+
+@cocotb.test(timeout_time=10, timeout_unit="us")
+async def clients_go_first(dut: Any) -> None:
+    """A line to prefetch waits as long as a client wants its bank, and no longer; those of the
+    other port, and other banks, are not concerned.
+    """
+    await bench.start(dut)
+    banks = Banks(dut, 0.0)
+    lines = [[n for n in range(1 << 10) if bank_of(CONFIG, n) == b] for b in range(CONFIG.banks)]
+    source = Source(dut, "i__0", request(CONFIG), bench.rng())
+    wanted = lines[0][:20]
+    for slot, line in enumerate(wanted):
+        banks.send(0, slot, line)
+    requests = ({"line": line, "slot": slot} for slot, line in enumerate(wanted))
+    cocotb.start_soon(source.send_all(requests))
+    await ClockCycles(dut.clk, 4)
+    for port in PORTS:
+        ahead = Source(dut, f"prefetch__{port}", prefetch(CONFIG), bench.rng())
+        cocotb.start_soon(ahead.send({"line": lines[port][50]}))
+    await ClockCycles(dut.clk, 10)
+    assert banks.prefetched == [lines[1][50]]
+    await ClockCycles(dut.clk, 15)
+    assert banks.prefetched == [lines[1][50], lines[0][50]] and banks.received == len(wanted)
 
 
 @cocotb.test(timeout_time=10, timeout_unit="us")

@@ -34,6 +34,7 @@ from loopnest_hw.registers import OFFSETS, PE_SHIFT, ErrorCode
 from loopnest_sim.image import Image
 from loopnest_sim.model.check import REGIONS, result_regions
 from loopnest_sim.model.check import regions as regions_of
+from loopnest_sim.model.prefetch import prefetched_lines
 from loopnest_sim.model.run import Run, run_kernels
 from tests.rtl.chips import Pair
 from tests.sim import nests
@@ -232,9 +233,13 @@ def check(pair: Pair, case: Case) -> str:
         assert where <= expected.completed, ended
         # a memory that stops answering may be detected later than that
         assert case.silence or budget < work, f"{ended}, {expected}"
+    elif (code, where) in expected.possible:
+        pass
     elif code is ErrorCode.NONE:
         assert not expected.errors, f"no error: expected one of {expected.errors}"
-        assert not chip.errors_answered, "no error, though the memory answered with one"
+        # nobody waits for a line that is read ahead
+        ahead = any(len(prefetched_lines(config, k)) for k in _kernels(config, case.segments))
+        assert ahead or not chip.errors_answered, "no error, though the memory answered with one"
         kernels = _kernels(config, case.segments)[: expected.completed]
         unknown = [*expected.counters]
         if case.done or case.statement == NEST:

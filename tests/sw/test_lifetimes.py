@@ -70,7 +70,7 @@ def garbage(backend, image, rng):
     memory = backend._memory
     kept = [(at, array) for at, array in image.constants]
     for region in image.regions:
-        first = min(region.addresses)
+        first = min(region.placed.addresses)
         kept.append((first, memory.read(first, region.placed.nbytes + 4 * LINE_BYTES)))
     memory.write(0, rng.integers(0, 256, image.end, np.uint8))
     for at, array in kept:
@@ -99,7 +99,9 @@ def test_results_use_memory_again(dtype):
     apart = [counters for _, counters in written]
     apart += [(at, at + array.nbytes) for at, array in image.constants]
     for region in image.regions:
-        apart += [(at, at + n) for at, n in zip(region.addresses, region.sizes, strict=True)]
+        apart += [
+            (at, at + n) for at, n in zip(region.placed.addresses, region.placed.sizes, strict=True)
+        ]
     shared = 0
     for a, (own, _) in enumerate(written):
         assert all(x[1] <= y[0] or y[1] <= x[0] for x in own for y in apart)

@@ -256,7 +256,7 @@ def test_headers_that_are_no_programs(tmp_path):
         with pytest.raises(ValueError, match=message):
             loopnest.load(other, chip=INT8)
 
-    refused(lambda h: h.update(version=99), "version 99 of saved programs: expected 7")
+    refused(lambda h: h.update(version=99), "version 99 of saved programs: expected 8")
     refused(lambda h: h.update(format="x"), "'x': expected 'loopnest program'")
     refused(lambda h: h.pop("stages"), "truncated or damaged.*stages")
     step = {"kind": "host", "what": "", "operands": [0], "result": 0}

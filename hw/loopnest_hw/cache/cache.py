@@ -10,7 +10,7 @@ from ..config import LINE_BYTES
 from .bank import Bank
 from .crossbar import Crossbar
 from .epoch import Epoch
-from .geometry import CacheConfig, fill, read, reply, request
+from .geometry import CacheConfig, fill, prefetch, read, reply, request
 from .misses import Misses
 from .replies import Replies
 
@@ -18,16 +18,21 @@ from .replies import Replies
 def events(config: CacheConfig) -> data.StructLayout:
     """What happened in a cycle, for the performance counters.
 
-    ``requests`` of clients were accepted. A bank looks up requests of one line that go together as
-    one group: of these, ``hits`` were answered from the cache, ``misses`` went to memory, and
-    ``joined`` waited for a line that was on its way. In ``waits`` clients a request waited for its
-    bank; in ``conflicts`` of them, its bank took another line. Over a run, ``requests - hits -
-    misses - joined`` requests were merged with others.
+    ``requests`` of clients and prefetchers were accepted. A bank looks up requests of one line that
+    go together as one group: of these, ``hits`` were answered from the cache, ``misses`` went to
+    memory, and ``joined`` waited for a line that was on its way. In ``waits`` clients a request
+    waited for its bank; in ``conflicts`` of them, its bank took another line. Over a run,
+    ``requests - hits - misses - joined`` requests were merged with others.
     """
     banks, clients = range(config.banks + 1), range(config.clients + 1)
     return data.StructLayout(
         {
-            **{"requests": clients, "hits": banks, "misses": banks, "joined": banks},
+            **{
+                "requests": range(config.clients + config.ports + 1),
+                "hits": banks,
+                "misses": banks,
+                "joined": banks,
+            },
             **{"waits": clients, "conflicts": clients},
         }
     )
@@ -49,6 +54,8 @@ class Cache(wiring.Component):
         Requests of a client in flight differ in their slots. A client may withdraw a request.
     reply : array of streams of `geometry.reply`, out
         One per client and cycle; ``ready`` is assumed.
+    prefetch : array of streams of `geometry.prefetch`, in
+        Lines of each memory port to read ahead, where the clients leave a bank a cycle.
     memory : array of streams of `geometry.read`, out
         A memory port's reads; the bits above the line are the identifier.
     fill : array of streams of `geometry.fill`, in
@@ -67,6 +74,7 @@ class Cache(wiring.Component):
             {
                 "request": In(stream.Signature(request(config))).array(config.clients),
                 "reply": Out(stream.Signature(reply(config))).array(config.clients),
+                "prefetch": In(stream.Signature(prefetch(config))).array(config.ports),
                 "memory": Out(stream.Signature(read(config))).array(config.ports),
                 "fill": In(stream.Signature(fill(config))).array(config.ports),
                 "flush": In(1),
@@ -99,6 +107,7 @@ class Cache(wiring.Component):
             ]
 
         for port in range(config.ports):
+            wiring.connect(m, wiring.flipped(self.prefetch[port]), crossbar.prefetch[port])
             misses = Misses(config, port)
             m.submodules[f"misses_{port}"] = resets(misses)
             wiring.connect(m, misses.o, wiring.flipped(self.memory[port]))
@@ -122,10 +131,11 @@ class Cache(wiring.Component):
 
         # the path through the crossbar is long enough without the sum
         waits, conflicts = Signal(config.clients), Signal(config.clients)
+        requests = [*self.request, *self.prefetch]
         m.d.sync += [
             waits.eq(crossbar.waits),
             conflicts.eq(crossbar.conflicts),
-            self.events.requests.eq(count([r.valid & r.ready for r in self.request])),
+            self.events.requests.eq(count([r.valid & r.ready for r in requests])),
             self.events.waits.eq(count(list(waits))),
             self.events.conflicts.eq(count(list(conflicts))),
             self.events.hits.eq(count([bank.hit for bank in banks])),

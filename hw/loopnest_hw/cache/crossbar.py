@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..queue import Queue
 from ..stream.round_robin import RoundRobin
 from ..unary import one_of
-from .geometry import CacheConfig, lookup, request
+from .geometry import CacheConfig, bank_of, lookup, prefetch, request, upper_of
 from .window import Window
 
 BANK_STAGES = 2
@@ -25,6 +25,8 @@ class Crossbar(wiring.Component):
     the same line go in the next cycles, since it takes one reply per cycle anyway. So a bank
     compares one line with one of each client, not with all of each window.
 
+    A line to prefetch goes alone, in a cycle in which no client requests its bank.
+
     A request is at its bank two cycles after its transfer. It waits for at most ``clients - 1``
     others of each older request of its own client for the bank, and of itself.
 
@@ -32,6 +34,8 @@ class Crossbar(wiring.Component):
     -------
     i : array of streams of `geometry.request`, in
         Ready while the client's window has a place.
+    prefetch : array of streams of `geometry.prefetch`, in
+        Of each memory port's lines.
     o : array of streams of `geometry.lookup`, out
         To each bank. The slot of a client that is not in the group is undefined.
     waits : Out(clients)
@@ -45,6 +49,7 @@ class Crossbar(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(request(config))).array(config.clients),
+                "prefetch": In(stream.Signature(prefetch(config))).array(config.ports),
                 "o": Out(stream.Signature(lookup(config))).array(config.banks),
                 "waits": Out(config.clients),
                 "conflicts": Out(config.clients),
@@ -60,6 +65,12 @@ class Crossbar(wiring.Component):
             wiring.connect(m, wiring.flipped(self.i[n]), window.i)
             m.d.comb += self.waits[n].eq((window.wants & ~window.granted).any())
 
+        ahead = [self.prefetch[port].payload.line for port in range(config.ports)]
+        ahead_bank = [Signal(config.bank_bits, name=f"ahead_bank_{p}") for p in range(config.ports)]
+        m.d.comb += [
+            bank.eq(bank_of(config, ln)) for bank, ln in zip(ahead_bank, ahead, strict=True)
+        ]
+
         conflicts = [Signal(config.banks, name=f"conflicts_{n}") for n in range(config.clients)]
         m.d.comb += self.conflicts.eq(Cat(of_client.any() for of_client in conflicts))
         for b in range(config.banks):
@@ -68,12 +79,18 @@ class Crossbar(wiring.Component):
             wants = Cat(window.wants[b] for window in windows)
             line = Signal(config.upper_bits, name=f"line_{b}")
             joins = Signal(config.clients, name=f"joins_{b}")
+            port = b % config.ports
+            alone = Signal(name=f"alone_{b}")  # a line to prefetch
+            offers = [(arbiter.grant[n], window.upper[b]) for n, window in enumerate(windows)]
+            with m.If(alone & queue.i.ready):
+                m.d.comb += self.prefetch[port].ready.eq(1)
             m.d.comb += [
                 arbiter.requests.eq(wants),
                 arbiter.granted.eq(queue.i.ready),
-                line.eq(one_of((arbiter.grant[n], w.upper[b]) for n, w in enumerate(windows))),
+                alone.eq(self.prefetch[port].valid & (ahead_bank[port] == b) & ~wants.any()),
+                line.eq(one_of([*offers, (alone, upper_of(config, ahead[port]))])),
                 joins.eq(Cat(w.wants[b] & (w.upper[b] == line) for w in windows)),
-                queue.i.valid.eq(wants.any()),
+                queue.i.valid.eq(wants.any() | alone),
                 queue.i.payload.upper.eq(line),
                 queue.i.payload.group.mask.eq(joins),
             ]

@@ -188,13 +188,20 @@ def request(config: CacheConfig) -> data.StructLayout:
     return data.StructLayout({"line": config.line_bits, "slot": config.slot_bits})
 
 
+def prefetch(config: CacheConfig) -> data.StructLayout:
+    """A line to read into the cache, which nobody waits for."""
+    return data.StructLayout({"line": config.line_bits})
+
+
 def reply(config: CacheConfig) -> data.StructLayout:
     """The answer to a request (`tokens.line_reply`)."""
     return data.StructLayout({"data": 8 * LINE_BYTES, "slot": config.slot_bits, "error": 1})
 
 
 def group(config: CacheConfig) -> data.StructLayout:
-    """Requests of one line: those of the clients in ``mask``, with each one's slot."""
+    """Requests of one line: those of the clients in ``mask``, with each one's slot; or a
+    prefetcher's, if there are none.
+    """
     slots = data.ArrayLayout(config.slot_bits, config.clients)
     return data.StructLayout({"mask": config.clients, "slot": slots})
 

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import Out
 
 from ..cache.cache import Cache
 from ..cache.geometry import CacheConfig
+from ..cache.prefetcher import Prefetcher
 from ..config import ChipConfig
 from ..dispatch.dispatcher import Dispatcher
 from ..generate import SharedModule
@@ -141,7 +142,7 @@ class Chip(wiring.Component):
                 m.d.comb += counters.events[n].eq(pe.events)
         self._errors(m, pes, command)
         if self._config.cached:
-            self._read_through_cache(m, pes, command.hold, memory, counters)
+            self._read_through_cache(m, pes, command, memory, counters)
         else:
             self._connect_readers(m, pes, memory.request[0], memory.reply[0])
         if len(pes) > 1:
@@ -212,16 +213,26 @@ class Chip(wiring.Component):
             wiring.connect(m, reply, unit.reply)
 
     def _read_through_cache(
-        self, m: Module, pes: list[Any], hold: Value, memory: MemoryInterface, counters: Counters
+        self,
+        m: Module,
+        pes: list[Any],
+        command: CommandProcessor,
+        memory: MemoryInterface,
+        counters: Counters,
     ) -> None:
         """Connect the PEs and the dispatcher to the cache, and that to the memory ports."""
         m.submodules.cache = cache = Cache(CacheConfig.of(self._config))
-        m.d.comb += cache.flush.eq(hold)
+        m.d.comb += cache.flush.eq(command.hold)
         if len(pes) > 1:
-            with m.If(~hold):
+            with m.If(~command.hold):
                 m.d.comb += counters.cache.eq(cache.events)
         self._connect_readers(m, pes, cache.request, cache.reply)
         for p, (miss, fill) in enumerate(zip(cache.memory, cache.fill, strict=True)):
+            m.submodules[f"prefetcher_{p}"] = prefetcher = ResetInserter(command.hold)(
+                Prefetcher(self._config, p)
+            )
+            m.d.comb += prefetcher.ranges.eq(command.kernel.prefetch)
+            wiring.connect(m, prefetcher.o, cache.prefetch[p])
             request, reply = memory.request[p][0], memory.reply[p][0]
             m.d.comb += [
                 request.valid.eq(miss.valid),

@@ -19,6 +19,13 @@ Levels = tuple[tuple[int, int] | None, ...]
 """Byte addresses of each compressed level's position table and block words."""
 
 
+def addresses_of(levels: Levels, values: int) -> tuple[int, ...]:
+    """Return the byte addresses of a tensor's arrays: each compressed level's table and block
+    words, then the values.
+    """
+    return (*(address for level in levels if level for address in level), values)
+
+
 @named
 @dataclass(frozen=True)
 class Placed:
@@ -32,8 +39,8 @@ class Placed:
         Byte address of its values.
     levels : tuple
         Of its levels.
-    nbytes : int
-        Of its regions.
+    sizes : tuple of int
+        Bytes of its arrays: of each compressed level's table and block words, then of the values.
     stride : int
         Of its position tables.
     """
@@ -41,8 +48,18 @@ class Placed:
     wide: bool
     values: int
     levels: Levels
-    nbytes: int
+    sizes: tuple[int, ...]
     stride: int = OPEN_STRIDE
+
+    @property
+    def addresses(self) -> tuple[int, ...]:
+        """Byte addresses of its arrays."""
+        return addresses_of(self.levels, self.values)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays together."""
+        return sum(self.sizes)
 
 
 class Arena:

@@ -160,9 +160,9 @@ def _result(config: ChipConfig, kernel: Kernel) -> Placed:
     fields, result = kernel.fields, kernel.plan.result
     rank = len(kernel.plan.statement.result.indices if result.part is None else result.part.shape)
     levels: list[tuple[int, int] | None] = [None] * rank
-    nbytes = fields["result.values_end"] - fields["result.values"]
+    regions = ["values"]
     if result.compressed:
         levels[-1] = fields["result.table"], fields["result.blocks"]
-        for region in ("table", "blocks"):
-            nbytes += fields[f"result.{region}_end"] - fields[f"result.{region}"]
-    return Placed(not kernel.narrow, fields["result.values"], tuple(levels), nbytes)
+        regions = ["table", "blocks", "values"]
+    sizes = tuple(fields[f"result.{r}_end"] - fields[f"result.{r}"] for r in regions)
+    return Placed(not kernel.narrow, fields["result.values"], tuple(levels), sizes)

@@ -30,7 +30,8 @@ from ..loops.outline import Outline
 from ..loops.plan import Plan
 from ..loops.streams import share_pool
 from ..loops.tables import keep_tables
-from .arena import DESCRIPTOR, Arena, Placed
+from .arena import DESCRIPTOR, Arena, Placed, addresses_of
+from .prefetch import Read, prefetch_fields
 from .share import share_fields, shared_room
 
 MIN_CAPACITY = 1 << 16
@@ -142,7 +143,7 @@ def lower(
         counters = arena.reserve(snapshot_lines(config.pes) * LINE_BYTES)
         fields = {"last": listed.last, "counters": counters}
     _rows(config, plan, fields)
-    _operands(config, plan, tensors, arena, fields)
+    reads = _operands(config, plan, tensors, arena, fields)
     result = plan.result
     fields |= {
         "leaf_mode": result.leaf_mode,
@@ -158,6 +159,7 @@ def lower(
         "result.compressed": result.compressed,
         "result.start": 0 if result.part is None else result.part.start,
         **share_fields(config, plan),
+        **prefetch_fields(config, reads),
     }
     narrow = epilogue is not None and epilogue.narrow
     fields["result.output"] = Output.NARROW if narrow else Output.WIDE
@@ -274,13 +276,19 @@ def _operands(
     tensors: tuple[Tensor | Placed, ...],
     arena: Arena,
     fields: dict[str, int],
-) -> None:
+) -> list[Read]:
+    """Return the arrays that the kernel reads, tables and blocks row by row before values."""
     nest: Nest = plan.nest
+    expected = plan.expected
+    tables: list[tuple[int, Read]] = []
+    values_read: list[Read] = []
     for c, tensor in enumerate(tensors):
         if isinstance(tensor, Placed):
-            values, levels = tensor.values, tensor.levels
+            values, levels, sizes = tensor.values, tensor.levels, tensor.sizes
         else:
             values, levels = arena.place(tensor, plan.operands[c].name)
+            arrays = [array for a in tensor.arrays if a is not None for array in (a.table, a.words)]
+            sizes = tuple(array.nbytes for array in (*arrays, tensor.values))
         if c == nest.lane.mask and isinstance(tensor, Tensor):
             # next to an absent term it would be added to another one
             neutral = plan.semiring.neutral_bits(config.dtype)
@@ -288,6 +296,9 @@ def _operands(
             assert array is not None
             values = arena.put(np.array([neutral], np.uint32))
             levels = (*levels[:-1], (arena.put(without_values(array)), arena.put(array.words)))
+            sizes = (*sizes[:-1], WORD_BYTES)
+        nbytes = dict(zip(addresses_of(levels, values), sizes, strict=True))
+        values_read.append(Read(values, nbytes[values], expected.value_lines.get(c, 0.0)))
         fields |= {
             f"operand.{c}.used": 1,
             f"operand.{c}.wide": tensor.wide or c == nest.lane.mask,
@@ -315,6 +326,12 @@ def _operands(
                 f"{path}.table": addresses[0],
                 f"{path}.blocks": addresses[1],
             }
+            counted = expected.position_lines, expected.block_lines
+            for address, lines in zip(addresses, counted, strict=True):
+                read = Read(address, nbytes[address], lines.get((row.number, c), 0.0))
+                tables.append((row.number, read))
+    in_order = sorted(tables, key=lambda of_row: of_row[0])
+    return [*(read for _, read in in_order), *values_read]
 
 
 def without_values(level: CompressedLevel) -> NDArray[np.uint32]:

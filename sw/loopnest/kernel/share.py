@@ -10,10 +10,10 @@ from loopnest_hw.descriptor import PIECE_FIBERS, ROOM_BLOCKS, ROOM_VALUES
 from ..formats.pack import COMPRESSED
 from ..loops.plan import Plan
 
-QUANTUM, CREDIT = 32, 384
+QUANTUM, CREDIT = 32, 192
 """Weights (block words) of a chunk, and above which a PE gets no further one, in a nest of two
-loops. With less credit a PE waits for memory (measured with a latency of 100), with more they end
-at different times.
+loops. With less credit a PE waits for memory, with more they end at different times (measured on
+`small` and `large`, with a latency of 100).
 """
 
 DEEP_QUANTUM, DEEP_CREDIT = 8, 96

@@ -221,7 +221,7 @@ class _Writer:
     def _region(self, name: str, zero: float, region: Region) -> Words:
         dtype, order = self._contents.config.dtype, len(region.shape)
         absent = numbers.encode(np.array([zero]), dtype, region.wide, lambda _: (0,))
-        at, levels = iter(zip(region.addresses, region.sizes, strict=True)), []
+        at, levels = iter(zip(region.placed.addresses, region.placed.sizes, strict=True)), []
         for kind in region.levels:
             for _ in range(2):
                 address, nbytes = next(at) if kind == COMPRESSED else (self._base, 0)
@@ -304,7 +304,7 @@ def is_address(path: str) -> bool:
     """Return whether a field of a descriptor is a byte address."""
     last = path.rpartition(".")[2].removesuffix("_end")
     return path in ("counters", "epilogue.bias", "epilogue.scale") or (
-        last in ("table", "blocks", "values")
+        last in ("table", "blocks", "values", "address")
     )
 
 

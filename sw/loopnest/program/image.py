@@ -103,23 +103,9 @@ class Packed:
 
 @dataclass(frozen=True, eq=False)
 class Region(Packed):
-    """Its place in memory.
-
-    Attributes
-    ----------
-    placed : Placed
-    sizes : tuple of int
-        Bytes that are reserved for its arrays.
-    """
+    """Its place in memory."""
 
     placed: Placed
-    sizes: tuple[int, ...]
-
-    @property
-    def addresses(self) -> tuple[int, ...]:
-        """Byte addresses of its arrays."""
-        levels = [address for level in self.placed.levels if level for address in level]
-        return (*levels, self.placed.values)
 
     def segments(self, tensor: Tensor) -> Segments:
         """Return a tensor's arrays and their addresses.
@@ -138,13 +124,13 @@ class Region(Packed):
 
     def _segments(self, tensor: Tensor) -> Segments:
         arrays = self.arrays(tensor)
-        for array, most in zip(arrays, self.sizes, strict=True):
+        for array, most in zip(arrays, self.placed.sizes, strict=True):
             if array.nbytes > most:
                 raise RegionFullError(
                     f"{self.operand.name} has too many entries: {array.nbytes:,} bytes where "
                     f"{most:,} are reserved; expected up to {self.entries:,} entries"
                 )
-        return list(zip(self.addresses, arrays, strict=True))
+        return list(zip(self.placed.addresses, arrays, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,5 +193,5 @@ def place(arena: Arena, packed: Packed, value_bytes: int, tensors: Sequence[Tens
     at = iter([arena.reserve(nbytes) for nbytes in sizes])
     levels = tuple((next(at), next(at)) if kind == COMPRESSED else None for kind in packed.levels)
     wide = packed.wide or packed.neutral is not None
-    placed = Placed(wide, next(at), levels, sum(sizes), PACKED_STRIDE)
-    return Region(**vars(packed), placed=placed, sizes=tuple(sizes))
+    placed = Placed(wide, next(at), levels, tuple(sizes), PACKED_STRIDE)
+    return Region(**vars(packed), placed=placed)

@@ -28,7 +28,7 @@ from .start import Stage, Start
 from .steps import HostStep, KernelStep
 
 FORMAT = "loopnest program"
-VERSION = 7
+VERSION = 8
 """Of the files that `write_program` writes; others are refused."""
 
 HEADER = "program.json"
@@ -192,7 +192,6 @@ class _Writer:
             "entries": region.entries,
             "default": None if arrays is None else list(map(self._encoder.array, arrays)),
             "placed": encode(region.placed),
-            "sizes": region.sizes,
         }
 
 
@@ -353,7 +352,6 @@ class _Reader:
             of["entries"],
             None,
             self._decoder.decode(of["placed"]),
-            tuple(of["sizes"]),
         )
         if of["default"] is None:
             return region
