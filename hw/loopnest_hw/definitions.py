@@ -270,12 +270,12 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
         bits = str(low) if field.bits == 1 else f"{low + field.bits - 1}:{low}"
         yield f"| {place.word} | {bits} | `{field.path}` | {field.doc} |"
     yield ""
-    for chip, prefix, place in (
+    for chip, prefix, anchor in (
         ("of several PEs", "share.", "sharing-out-the-rows"),
         ("with a cache", "prefetch.", "a-head-start"),
     ):
         yield f"A chip {chip} has further fields"
-        yield f"([what they mean](architecture.md#{place})):"
+        yield f"([what they mean](architecture.md#{anchor})):"
         yield ""
         yield "| bits | field | meaning |"
         yield "|---|---|---|"

@@ -45,7 +45,7 @@ def prefetch_fields(config: ChipConfig, reads: Iterable[Read]) -> dict[str, int]
             lines.setdefault(read.address, size)
     left = min(PORT_LINES * config.memory_ports, config.cache_lines // CACHE_SHARE)
     share = dict(_shares(lines, left))
-    fields = {}
+    fields: dict[str, int] = {}
     for n, address in enumerate(lines):
         fields |= {f"prefetch.{n}.address": address, f"prefetch.{n}.lines": share[address]}
     return fields
