@@ -217,6 +217,11 @@ class ChipConfig:
         return self.pes > 1 or self.cache == 1
 
     @property
+    def cache_sets(self) -> int:
+        """Sets of each bank of the cache, which it clears after a reset, one per cycle."""
+        return self.cache_lines // (self.cache_banks * CACHE_WAYS)
+
+    @property
     def scanners(self) -> int:
         """Compressed levels that the PE's rows can scan at once."""
         return (self.streams - self.operands) // 2

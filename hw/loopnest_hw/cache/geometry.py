@@ -97,7 +97,7 @@ class CacheConfig:
             slot_bits=config.pool_bits,
             banks=config.cache_banks,
             ports=config.memory_ports,
-            sets=config.cache_lines // (config.cache_banks * CACHE_WAYS),
+            sets=config.cache_sets,
             ways=CACHE_WAYS,
             waiters=1 << (min(max(waiters, MIN_WAITERS), MAX_WAITERS) - 1).bit_length(),
             lanes=min(MAX_LANES, config.cache_banks),

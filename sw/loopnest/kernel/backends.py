@@ -244,6 +244,9 @@ class RtlBackend(Backend):
         with task(f"compiling the chip {what}", show=show):
             self._simulator: Any = Simulator(verilog, top="loopnest", memory=memory, waves=waves)
         self._running = False
+        # no host starts a kernel so soon after the reset that the cache is not cleared yet
+        self._clearing = config.cache_sets if config.cached else 0
+        self._simulator.step(self._clearing)
 
     def run(self, kernels: KernelList, progress: Tick | None = None) -> list[Counters]:
         if self._running:
@@ -300,6 +303,7 @@ class RtlBackend(Backend):
         except SimulationError:
             pass
         chip.reset()
+        chip.step(self._clearing)
 
     def read(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         return np.frombuffer(bytes(self._simulator.read(address, nbytes)), np.uint8)
