@@ -236,3 +236,21 @@ def test_compiled_layers_multiply_what_is_kept(dtype):
         else layers[1][2].multiplies > 62 * kept
     )
     assert layers[3][3] < layers[2][3] < layers[1][3] < layers[0][3]
+
+
+def test_short_kernels_are_replicated(folder, capsys):
+    """Until their roof is long enough: its copies have a roof each, and the result is right."""
+    output = folder / "benchmarks.json"
+    options = ["--matrices", str(folder), "--backend", "model", "--output", str(output), "square"]
+    assert command.main(options) == 0
+    alone = json.loads(output.read_text())["runs"]
+    assert command.main([*options, "--least-roof", "200"]) == 0
+    runs = json.loads(output.read_text())["runs"]
+    assert len(alone) == len(runs) == 3 and all(run["right"] for run in runs)
+    for one, run in zip(alone, runs, strict=True):
+        copies = -(-200 // one["pe_roof"])
+        assert run["name"] == one["name"] + (f", {copies} times" if copies > 1 else "")
+        assert run["pe_roof"] >= 200
+    with pytest.raises(SystemExit):
+        command.main([*options, "--least-roof", "-1"])
+    assert "--least-roof -1: expected 0 or more" in capsys.readouterr().err

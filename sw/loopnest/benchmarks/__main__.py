@@ -7,8 +7,11 @@ one differs; a missed bound is marked in the table.
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from rich.box import SIMPLE
@@ -32,6 +35,7 @@ from .orders import order_cases
 from .outcome import Outcome, run_cases
 from .picks import Pick, run_picks, table_of
 from .plans import plan_cases
+from .replicated import replicated
 from .sizes import SIZES, size_cases
 from .skipping import skipping_cases
 
@@ -80,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with task("") as shown:
 
         def announced() -> Iterator[Case]:
-            for case in _cases(options.names, options.matrices, chip):
+            for case in _cases(options, chip):
                 shown.text = case.name
                 yield case
 
@@ -145,7 +149,8 @@ def _title(options: argparse.Namespace) -> str:
     return f"{options.preset}, {options.dtype}, memory latency {options.latency}"
 
 
-def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Case]:
+def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
+    names, folder = options.names, options.matrices
     multipliers = chip.config.multipliers
     if ORDERS in names:
         assert folder is not None
@@ -166,7 +171,12 @@ def _cases(names: Sequence[str], folder: Path | None, chip: Chip) -> Iterator[Ca
     yield from size_cases(names)
     matrices = [name for name in names if name not in (*WITHOUT_FILES, *SIZES)]
     if folder is not None and (matrices or not names):
-        yield from matrix_cases(folder, matrices)
+        if not options.least_roof:
+            yield from matrix_cases(folder, matrices)
+            return
+        overrides: Any = parse_overrides(options.set)
+        model = Chip(options.preset, dtype=options.dtype, backend="model", **overrides)
+        yield from matrix_cases(folder, matrices, partial(replicated, model, options.least_roof))
 
 
 def _save(options: argparse.Namespace, outcomes: Sequence[Outcome | GraphOutcome | Pick]) -> None:
@@ -193,6 +203,13 @@ def _print(console: Console, options: argparse.Namespace, outcomes: Sequence[Out
         figures = (number(outcome.cycles), number(outcome.pe_roof), share, number(outcome.bound))
         table.add_row(outcome.name, *figures, met if outcome.right else "WRONG")
     console.print(table)
+    shares = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.share:
+            shares[outcome.name.split()[0]].append(outcome.share)
+    means = [f"{kind} {geometric_mean(s):.1%}" for kind, s in shares.items() if len(s) > 1]
+    if means:
+        console.print(f"geometric means of the shares: {', '.join(means)}")
     missed = sum(outcome.met is False for outcome in outcomes)
     wrong = sum(not outcome.right for outcome in outcomes)
     console.print(
@@ -219,6 +236,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
     parser.add_argument("--latency", type=int, default=4, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    parser.add_argument(
+        "--least-roof",
+        type=int,
+        default=0,
+        metavar="CYCLES",
+        help="replicate a matrix along a block diagonal until a kernel's roof is so many cycles",
+    )
     parser.add_argument("--count", type=int, default=30, help="random statements")
     parser.add_argument("--seed", type=int, default=0, help="of random statements")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks.json"))
@@ -236,9 +260,10 @@ def _check(options: argparse.Namespace) -> None:
     Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
     if PICKS in options.names and options.backend != "rtl":
         raise ValueError(f"{PICKS}: expected --backend rtl, which counts cycles")
-    for name, least in (("count", 1), ("seed", 0)):
-        if getattr(options, name) < least:
-            raise ValueError(f"--{name} {getattr(options, name)}: expected {least} or more")
+    for name, least in (("count", 1), ("seed", 0), ("least_roof", 0)):
+        value = getattr(options, name)
+        if value < least:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: expected {least} or more")
     known = {*WITHOUT_FILES, *SIZES, ON_GRAPHS, *DRAWN}
     if options.matrices is not None:
         matrices = matrix_names(options.matrices)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -57,6 +57,10 @@ class Case:
     bound: Bound
 
 
+Make: TypeAlias = Callable[[str, sp.csr_array], Case]
+"""Makes a matrix's case from its name and the matrix."""
+
+
 def product(name: str, A: Any, B: Any, bound: Bound) -> Case:
     """Return the product of two matrices by Gustavson's order."""
     return Case(
@@ -96,21 +100,31 @@ def spmm_case(name: str, A: sp.csr_array) -> Case:
     return product(f"SpMM {name}", A, X, OfRoof(ROOF_SHARE))
 
 
-def matrix_cases(folder: Path, wanted: Sequence[str]) -> Iterator[Case]:
-    """Yield SpMV, SpMM and SpGEMM of the folder's matrices; of all of them if none is named."""
+def square_case(name: str, A: sp.csr_array) -> Case:
+    """Return a matrix times itself, or if it is not square times its transpose."""
+    B = A if A.shape[0] == A.shape[1] else sp.csr_array(A.T)
+    return product(f"SpGEMM {name}", A, B, OfRoof(ROOF_SHARES.get(name, ROOF_SHARE)))
+
+
+def matrix_cases(
+    folder: Path,
+    wanted: Sequence[str],
+    made: Callable[[Make, str, sp.csr_array], Case] = lambda make, name, A: make(name, A),
+) -> Iterator[Case]:
+    """Yield SpMV, SpMM and SpGEMM of the folder's matrices; of all of them if none is named.
+    ``made`` makes each case of one matrix.
+    """
     for name in matrix_names(folder):
         if wanted and name not in wanted:
             continue
         A = load_matrix(folder, name)
-        yield spmv_case(name, A)
-        yield spmm_case(name, A)
+        yield made(spmv_case, name, A)
+        yield made(spmm_case, name, A)
         if name in NO_SQUARE or name == SAM[1]:
             continue
-        bound = OfRoof(ROOF_SHARES.get(name, ROOF_SHARE))
         if name == SAM[0]:
             B = load_matrix(folder, SAM[1])
             yield product("SAM's pair", A, B, Fixed(SAM_CYCLES))
-            yield product(f"SpGEMM {SAM[0]}, {SAM[1]}", A, B, bound)
+            yield product(f"SpGEMM {SAM[0]}, {SAM[1]}", A, B, OfRoof(ROOF_SHARE))
         else:
-            square = A.shape[0] == A.shape[1]
-            yield product(f"SpGEMM {name}", A, A if square else sp.csr_array(A.T), bound)
+            yield made(square_case, name, A)
