@@ -206,7 +206,7 @@ def _print(console: Console, options: argparse.Namespace, outcomes: Sequence[Out
     shares = defaultdict(list)
     for outcome in outcomes:
         if outcome.share:
-            shares[outcome.name.split()[0]].append(outcome.share)
+            shares[outcome.name.split()[0].rstrip(",:")].append(outcome.share)
     means = [f"{kind} {geometric_mean(s):.1%}" for kind, s in shares.items() if len(s) > 1]
     if means:
         console.print(f"geometric means of the shares: {', '.join(means)}")

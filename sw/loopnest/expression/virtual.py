@@ -34,6 +34,11 @@ MIN_WEIGHT = 1 << 15
 kernel's start should be a percent or two.
 """
 
+APART = 4
+"""Virtual rows are so far apart: the dispatcher weighs up to four rows together, which go to one PE
+then. Those between are empty.
+"""
+
 Column = NDArray[np.int64]
 
 
@@ -46,10 +51,10 @@ class VirtualRows:
     operand : Operand
         It has the entries of the original, and more rows.
     of : NDArray
-        The row that each virtual row is a part of, ascending. The virtual rows are the first ones.
+        The row that each virtual row is a part of, ascending. Virtual row n is row ``APART * n``.
     first : int
-        Where the rows begin, a multiple of a block's coordinates: behind the virtual rows and up to
-        15 empty ones. So rows that shared a block do so, and no line of the result has elements
+        Where the rows begin, a multiple of a block's coordinates: behind the virtual rows and some
+        empty ones. So rows that shared a block do so, and no line of the result has elements
         of both. Heavy rows are empty.
     """
 
@@ -83,10 +88,10 @@ def divide_rows(operand: Operand, stored: Stored, *, by_blocks: bool) -> Virtual
     if virtual is None:
         return None
     part, of = virtual
-    first = -(-len(of) // LANES) * LANES
+    first = -(-APART * len(of) // LANES) * LANES
     if first + rows > panels.PANEL:
         return None
-    by_mode[stored.mode_order[0]] = np.where(part < 0, first + by_level[0], part)
+    by_mode[stored.mode_order[0]] = np.where(part < 0, first + by_level[0], APART * part)
     shape = list(operand.shape)
     shape[stored.mode_order[0]] = first + rows
     made = operand.with_source(
