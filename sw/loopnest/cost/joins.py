@@ -25,8 +25,8 @@ HANDED_ON = 2
 """
 
 SKIPPING = (6.0, 1.7)
-"""Measured cycles of a join of fibers if it skips blocks of some of them: of each fiber, and of each
-block of the shortest needed one; in addition to those for the lines of the longest one.
+"""Measured cycles of a join of fibers if it skips blocks of some of them: of each fiber, and of
+each block of the shortest needed one; in addition to those for the lines of the longest one.
 """
 
 BLOCK = " block"
