@@ -1,13 +1,22 @@
 """Components as the text of a netlist: Verilog, or Yosys's RTLIL."""
 
 import gc
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from amaranth.back import rtlil, verilog
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Value
+from amaranth.hdl import (
+    ClockSignal,
+    Elaboratable,
+    Instance,
+    Module,
+    ResetSignal,
+    UnusedElaboratable,
+    Value,
+)
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
@@ -66,7 +75,7 @@ def to_verilog(component: Elaboratable, name: str, *, sources: bool = False) -> 
     modules: dict[str, wiring.Component] = {}
     token = _modules.set(modules)
     try:
-        with _no_collection():
+        with _converting():
             texts = [convert(component, name)]
             texts += [convert(part, name) for name, part in modules.items()]
     finally:
@@ -76,20 +85,27 @@ def to_verilog(component: Elaboratable, name: str, *, sources: bool = False) -> 
 
 def to_rtlil(component: Elaboratable, name: str, **arguments: Any) -> str:
     """Return the RTLIL of a component, top module ``name``; arguments as `rtlil.convert`'s."""
-    with _no_collection():
+    with _converting():
         text: str = rtlil.convert(component, name=name, **arguments)
     return text
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _converting() -> Iterator[None]:
     """Disable Python's garbage collection, which takes a third of the time of a conversion: it
     creates millions of objects and needs nearly all of them until its end.
+
+    An exception, such as `KeyboardInterrupt`, leaves components that nothing uses: Amaranth's
+    warnings about them are ignored from then on, as it does itself where the exception ends the
+    process.
     """
     collects = gc.isenabled()
     gc.disable()
     try:
         yield
+    except BaseException:
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        raise
     finally:
         if collects:
             gc.enable()

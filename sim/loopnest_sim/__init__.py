@@ -1,1 +1,1 @@
-"""Loopnest's golden model and simulator harness."""
+"""Loopnest's golden model and simulator."""

@@ -1,8 +1,8 @@
 """A module of which the design has several instances, compiled as a model of its own.
 
 Verilator would generate code for each instance. Instead, the instances in the design become sockets
-(`Split.design`), modules without logic whose ports the harness connects to as many objects of the
-module's model (`Split.module`), as ``sockets.h`` describes.
+(`Split.design`), modules without logic whose ports ``harness.cpp`` connects to as many objects of
+the module's model (`Split.module`), as ``sockets.h`` describes.
 
 A model is evaluated at the clock's edge, and again for what changed at its ports since. So that
 only logic that depends on a change is evaluated again, ports belong to groups, and what enters by a

@@ -38,8 +38,11 @@ def test_random_statements(pair: Pair) -> None:
 
 @on("single/bf16")
 @pytest.mark.parametrize(("long", "short"), [(19, 1), (19, 4), (4, 4)])
-def test_fibers_that_skip_blocks(pair: Pair, long: int, short: int) -> None:
-    """Each fiber of A has so many blocks at random places, and that of B so many."""
+@pytest.mark.parametrize(
+    "right", ["A[i,j] * B[i,j]", "B[i,j] where not A[i,j]", "B[i,j] * (A[i,j] + D[i,j])"]
+)
+def test_fibers_that_skip_blocks(pair: Pair, right: str, long: int, short: int) -> None:
+    """Each fiber of A has so many blocks at random places, and those of B and D so many."""
     rng = np.random.default_rng(0)
 
     def matrix(words: int) -> sp.csr_array:
@@ -48,9 +51,10 @@ def test_fibers_that_skip_blocks(pair: Pair, long: int, short: int) -> None:
         return sp.csr_array((np.ones(len(block)), at), (40, 22 * LANES))
 
     chip = pair.chip(Memory(latency=1))
-    text, A, B = "Y[i,j] = A[i,j] * B[i,j]", matrix(long), matrix(short)
-    (plan,) = chip.explain(text, order="ij", A=A, B=B).plans
-    chip.compute(text, order="ij", A=A, B=B)
+    operands = {"A": matrix(long), "B": matrix(short)}
+    operands |= {"D": matrix(short)} if "D" in right else {}
+    (plan,) = chip.explain(f"Y[i,j] = {right}", order="ij", **operands).plans
+    chip.compute(f"Y[i,j] = {right}", order="ij", **operands)
     assert chip.report is not None
     assert plan.cycles == pytest.approx(chip.report.cycles, rel=0.2)
 

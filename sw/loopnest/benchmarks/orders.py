@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from loopnest import Chip
+from loopnest.expression.parser import parse
 
 from .bounds import AsFastest, Below, Bound, Unbounded
 from .cases import MATMUL, NO_SQUARE, SAM, SPMV, Case
@@ -85,10 +86,12 @@ def _orders(
     sam: Mapping[str, int] | int | None = None,
     **operands: Any,
 ) -> Iterator[Case]:
-    """Yield the orders of a statement; ``sam`` is a bound of each order, or of the picked one."""
-    (picked,) = chip.explain(statement, **operands).plans
+    """Yield the orders of a statement in one kernel, then what is picked, which may be several;
+    ``sam`` is a bound of each order, or of the picked one.
+    """
+    picked = chip.explain(statement, **operands).plans
     names = []
-    for loops in permutations(sorted(picked.loops)):
+    for loops in permutations(sorted(parse(statement).indices)):
         try:
             plans = chip.explain(statement, order=loops, **operands).plans
         except ValueError:
@@ -100,7 +103,7 @@ def _orders(
         bound: Bound = Below(sam[order]) if isinstance(sam, Mapping) else Unbounded()
         yield _case(names[-1], statement, order, operands, expected, bound)
     limit = AsFastest(tuple(names), SHARE, sam if isinstance(sam, int) else None)
-    chosen = f"{name}, picked: {''.join(picked.loops)}"
+    chosen = f"{name}, picked: {','.join(''.join(plan.loops) for plan in picked)}"
     yield _case(chosen, statement, None, operands, expected, limit)
 
 

@@ -11,6 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from loopnest import Chip, Tensor
+from loopnest.expression.parser import parse
 
 from .drawn import Drawn, draw
 from .outcome import same
@@ -88,7 +89,7 @@ def run_pick(chip: Chip, drawn: Drawn) -> Pick:
     found = {picked: (estimate, cycles)}
     whole = {picked: cycles + sum(plan.converting for plan in plans)}
     right = True
-    for loops in permutations(sorted({i for plan in plans for i in plan.sizes})):
+    for loops in permutations(sorted(parse(drawn.statement).indices)):
         order = "".join(loops)
         if order in found:
             continue

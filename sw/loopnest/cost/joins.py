@@ -25,8 +25,8 @@ HANDED_ON = 2
 """
 
 SKIPPING = (6.0, 1.7)
-"""Measured cycles of a join of fibers if it skips blocks of one of them: of each fiber, and of each
-block of the shorter one; in addition to those for the lines of the longer one.
+"""Measured cycles of a join of fibers if it skips blocks of some of them: of each fiber, and of
+each block of the shortest needed one; in addition to those for the lines of the longest one.
 """
 
 BLOCK = " block"
@@ -101,15 +101,15 @@ class Joins:
             for some in combinations(scanned, size):
                 blocks = {c: self._blocks(c, scanned[c]) for c in some}
                 found -= (-1) ** size * self._count((*loops, _block(row)), blocks, some)
-        all_needed = self._everywhere & scanned.keys()
-        if len(all_needed) < 2:
+        needed = self._everywhere & scanned.keys()
+        if not needed:
             return found
+        # what a needed fiber lacks is skipped in all others, also in those of a mask
         scans = self.words(loops, row)
         of_fiber, of_block = SKIPPING
         skipping = of_fiber * self._all_filled(loops, row)
-        skipping += of_block * min(scans[c] for c in all_needed)
-        skipping += max(scans[c] for c in all_needed) / LINE_WORDS
-        skipping += sum(scans[c] for c in scanned.keys() - all_needed)
+        skipping += of_block * min(scans[c] for c in needed)
+        skipping += max(scans[c] for c in scanned) / LINE_WORDS
         return min(found, skipping)
 
     def kept_blocks(self, loops: tuple[str, ...], row: Row) -> float:

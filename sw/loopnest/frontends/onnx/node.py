@@ -23,7 +23,7 @@ class OnnxNode:
     inputs : tuple of Value or None
         None for an optional one that is not given.
     outputs : tuple of str
-        "" for one that nobody uses.
+        "" for one that is not used.
     attributes : mapping
         As in the file.
     opset : int
