@@ -50,9 +50,9 @@ class Libraries:
             yield
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of the packages that are installed."""
+        """Return the versions of the packages, of those that are installed."""
         packages = ["numpy", *(name for names in NEEDED.values() for name in names)]
-        return {name: version(name) for name in packages if name not in self.missing}
+        return {name: version(name) for name in packages if is_installed(name)}
 
     def note(self) -> str:
         """Return which candidates are missing, and how to install them; empty if none is."""

@@ -1,6 +1,6 @@
 """The time of a candidate: the best of several repeats, with warm caches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter, process_time
 from typing import Any
@@ -91,7 +91,17 @@ def time_problem(
                     library=candidate.library, threads=count, seconds=seconds, joules=joules
                 )
                 found.append(timing)
-    return found
+    return best_of(found)
+
+
+def best_of(*measured: Sequence[Timing]) -> list[Timing]:
+    """Return the fastest of each library and number of threads."""
+    found: dict[tuple[str, int], Timing] = {}
+    for timing in (timing for timings in measured for timing in timings):
+        key = timing.library, timing.threads
+        if key not in found or timing.seconds < found[key].seconds:
+            found[key] = timing
+    return list(found.values())
 
 
 def _check(candidate: Candidate, problem: Problem, expected: Any) -> None:
