@@ -79,7 +79,7 @@ def test_what_is_chosen(folder: Path) -> None:
 
     assert chosen(["SpMV"], []) == ["SpMV wide", "SpMV square"]
     assert chosen([], ["even"]) == ["MTTKRP even", "TTV even"]
-    assert chosen(["layer", "add"], ["square"]) == ["layer layer", "add square"]
+    assert chosen(["layer", "add"], ["square"]) == ["layer 90 % zeros", "add square"]
     assert [p.kernel for p in make_problems(None, 0, Choice())] == ["layer", *["MTTKRP", "TTV"] * 2]
 
 

@@ -55,7 +55,7 @@ def _candidates(
             run(1, *arguments)
             return result()
 
-        found.append(Candidate("numba", times, computed, parallel))
+        found.append(Candidate("numba", times, computed, parallel, alone=not parallel))
     return found
 
 

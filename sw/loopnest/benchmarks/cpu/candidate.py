@@ -19,12 +19,16 @@ class Candidate:
         Computes it once and returns the result, as a sparse or a dense array.
     parallel : bool
         Whether it can use several threads.
+    alone : bool
+        Whether it is timed with one thread too: another candidate of the library is not made for
+        that.
     """
 
     library: str
     run: Callable[[int], object]
     result: Callable[[], Any]
     parallel: bool
+    alone: bool = True
 
 
 def called(library: str, function: Callable[[], Any], *, parallel: bool) -> Candidate:

@@ -28,6 +28,9 @@ RANK = 32
 KEPT = 0.1
 """Share of the layer's weights that are not zero."""
 
+ZEROS = "90 % zeros"
+"""The layer's weights, instead of a matrix by name."""
+
 ON_MATRICES = ("SpMV", "SpMM", "SpGEMM", "SDDMM", "add")
 ON_TENSORS = ("MTTKRP", "TTV")
 LAYER = "layer"
@@ -91,7 +94,7 @@ def data_names(folder: Path | None) -> list[str]:
 
 def make_problems(folder: Path | None, seed: int, choice: Choice) -> Iterator[Problem]:
     """Yield what is chosen, small matrices first; ``seed`` is of the tensors."""
-    if choice.has(LAYER, LAYER):
+    if choice.has(LAYER, ZEROS):
         yield _layer()
     for name in TENSORS:
         if any(choice.has(kernel, name) for kernel in ON_TENSORS):
@@ -201,7 +204,7 @@ def _layer() -> Problem:
     rng = np.random.default_rng(SEED)
     weights, inputs = nonzeros((SIZE, SIZE), rng), nonzeros((SIZE, BATCH), rng)
     W = sp.csr_array(weights * some(KEPT)(rng))
-    return _problem(LAYER, LAYER, batch("", W, inputs, Unbounded()), single(W), single(inputs))
+    return _problem(LAYER, ZEROS, batch("", W, inputs, Unbounded()), single(W), single(inputs))
 
 
 _OF_MATRIX = {"SpMV": _spmv, "SpMM": _spmm, "SpGEMM": _spgemm, "SDDMM": _sddmm, "add": _add}

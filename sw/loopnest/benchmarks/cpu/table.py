@@ -10,7 +10,7 @@ from rich.table import Table
 from .compared import Compared, kernel_means, means
 from .problems import KERNELS
 
-WIDTH = 100
+WIDTH = 110
 """Columns of the tables, at least, where the output is no terminal."""
 
 
@@ -122,10 +122,11 @@ def plot(path: Path, title: str, rows: Sequence[Compared]) -> None:
                     axes.annotate(times(mean), (at + 0.32, mean), fontsize=8, va="center")
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set_yscale("log")
+        axes.margins(x=0.12, y=0.15)
         axes.set_xticks(range(len(kernels)), kernels, rotation=30)
         axes.set_title(f"{name}: times better than the CPU")
         if axes.collections:
-            axes.legend()
+            axes.legend(loc="lower right", fontsize=8)
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

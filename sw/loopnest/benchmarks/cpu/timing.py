@@ -79,11 +79,13 @@ def time_problem(
     """
     found = []
     expected = problem.case.expected()
-    candidates = libraries.candidates(problem)
-    for count in dict.fromkeys((1, threads)):
+    for count, made in dict.fromkeys(((1, threads), (1, 1), (threads, threads))):
+        # MKL chooses a matrix's form by the threads it has: that for several may be faster in one
+        with libraries.threads(made):
+            candidates = libraries.candidates(problem)
         with libraries.threads(count):
             for candidate in candidates:
-                if count > 1 and not candidate.parallel:
+                if not (candidate.alone if count == 1 else candidate.parallel):
                     continue
                 _check(candidate, problem, expected)
                 seconds, joules = time_best(candidate.run, count, least, meter)
