@@ -25,7 +25,7 @@ from ...report.energy import DEFAULT_DRAM, DRAM
 from . import machine
 from .compared import Compared, Terms
 from .libraries import find_libraries
-from .measured import Measured, run_on_chip
+from .measured import Measured, run_on_chip, warm_up
 from .power import DEFAULT_WATTS, Meter
 from .problems import KERNELS, Choice, data_names, make_problems
 from .saved import load, save
@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if old is None or options.cpu_again:
                 again = time_problem(libraries, problem, threads, options.seconds, meter)
                 cpu = best_of(cpu, again)
+            if old is None and chip.report is None:
+                warm_up(chip)
             on_chip = run_on_chip(chip, problem) if old is None else old.chip
             rows.append(Compared(Measured.of(problem, on_chip, cpu), terms))
             # an interrupted run has its figures so far

@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from loopnest import Chip, Tensor
 from loopnest_hw.config import ChipConfig
 
 from ...kernel.backends import Counters
 from ...report.energy import RunEnergy, run_energy
+from ..cases import SPMV
 from ..outcome import same
 from .problems import Problem
 from .timing import Timing
@@ -91,6 +94,11 @@ class Measured:
             chip=OnChip(**saved["chip"]),
             cpu=[Timing(**timing) for timing in saved["cpu"]],
         )
+
+
+def warm_up(chip: Chip) -> None:
+    """Run a small kernel: the first one after the reset takes a hundred cycles more."""
+    chip.compute(SPMV, A=np.eye(4), x=np.ones(4))
 
 
 def run_on_chip(chip: Chip, problem: Problem) -> OnChip:
