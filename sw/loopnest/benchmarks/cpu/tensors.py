@@ -21,8 +21,8 @@ class Shape:
 
 
 TENSORS = {
-    "short fibers": Shape((2_000, 1_500, 1_000), 30_000),
-    "long fibers": Shape((120, 100, 80), 40_000),
+    "short-fibers": Shape((2_000, 1_500, 1_000), 30_000),
+    "long-fibers": Shape((120, 100, 80), 40_000),
     "skewed": Shape((1_000, 800, 600), 50_000, 3.0),
 }
 """The tensors by name."""
