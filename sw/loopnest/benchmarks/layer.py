@@ -69,13 +69,13 @@ def layer_cases(multipliers: int) -> Iterator[Case]:
     weights, inputs = nonzeros((SIZE, SIZE), rng), nonzeros((SIZE, BATCH), rng)
     work = SIZE * SIZE / multipliers
     dense, single = "layer, 64 inputs: ", "layer, 1 input: "
-    yield _batch(dense + "dense", weights, inputs, Fixed(BATCH * work / BATCH_SLOTS))
+    yield batch(dense + "dense", weights, inputs, Fixed(BATCH * work / BATCH_SLOTS))
     for sparsity in SPARSITIES:
         W = sp.csr_array(weights * sparsity.weights(rng))
         X = inputs * (rng.random(inputs.shape) < 0.5) if sparsity.half_inputs else inputs
         bound = OfCase(dense + "dense", sparsity.batch_share)
         stored = sp.csr_array(X) if sparsity.half_inputs else X
-        yield _batch(dense + sparsity.name, W, stored, bound)
+        yield batch(dense + sparsity.name, W, stored, bound)
     x = inputs[:, 0]
     yield _single(single + "dense", weights, x, Fixed(work / SINGLE_SLOTS))
     for sparsity in SPARSITIES:
@@ -86,7 +86,8 @@ def layer_cases(multipliers: int) -> Iterator[Case]:
         yield _single(single + sparsity.name, W, stored, bound)
 
 
-def _batch(name: str, W: sp.csr_array | NDArray, X: sp.csr_array | NDArray, bound: Bound) -> Case:
+def batch(name: str, W: sp.csr_array | NDArray, X: sp.csr_array | NDArray, bound: Bound) -> Case:
+    """Return a layer on several inputs, with its leaf along them."""
     return Case(
         name=name,
         statement="Y[o,b] = W[o,i] * X[i,b]",

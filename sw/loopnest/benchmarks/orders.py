@@ -53,13 +53,13 @@ def order_cases(chip: Chip, folder: Path, wanted: Sequence[str]) -> Iterator[Cas
         yield from _orders(
             chip, f"SpMV {name}", SPMV, lambda o: o["A"] @ o["x"], A=A, x=nonzeros(A.shape[1:], rng)
         )
-        B = _like(A, rng)
+        B = like(A, rng)
         yield from _orders(chip, f"sum {name}", ADD, lambda o: o["A"] + o["B"], A=A, B=B)
         for rank in SAM_SDDMM if name == SAM[0] else (RANK,):
             c, d = nonzeros((A.shape[0], rank), rng), nonzeros((rank, A.shape[1]), rng)
             sam = SAM_SDDMM[rank] if name == SAM[0] else None
             yield from _orders(
-                chip, f"SDDMM {name}, k of {rank}", SDDMM, _sampled, sam, A=A, c=c, d=d
+                chip, f"SDDMM {name}, k of {rank}", SDDMM, sampled, sam, A=A, c=c, d=d
             )
         if name in NO_SQUARE:
             continue
@@ -125,7 +125,7 @@ def _case(
     )
 
 
-def _sampled(operands: Mapping[str, Any]) -> Any:
+def sampled(operands: Mapping[str, Any]) -> Any:
     """Return SDDMM by SciPy, one column of c at a time."""
     A, c, d = operands["A"].tocoo(), operands["c"], operands["d"]
     rows, columns = A.coords
@@ -133,7 +133,7 @@ def _sampled(operands: Mapping[str, Any]) -> Any:
     return sp.csr_array(sp.coo_array((values, (rows, columns)), A.shape))
 
 
-def _like(A: sp.csr_array, rng: np.random.Generator) -> sp.csr_array:
+def like(A: sp.csr_array, rng: np.random.Generator) -> sp.csr_array:
     """Return a matrix with as many nonzeros, at random places."""
     at = rng.integers(0, A.shape[0] * A.shape[1], A.nnz)
     at = np.unique(at)

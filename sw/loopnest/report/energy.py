@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.memory_cells import MemoryCell
 from loopnest_hw.power.memories import load_sram
 
-from .bottleneck import Run
+from ..kernel.backends import Counters
 
 EVENTS = (
     "cycles",
@@ -38,6 +38,18 @@ DRAM = {
 """Memories: pJ for each bit that is read or written, and the source."""
 
 DEFAULT_DRAM = "HBM2"
+
+
+class Counted(Protocol):
+    """A kernel that was run on a chip, such as `bottleneck.Run`."""
+
+    @property
+    def config(self) -> ChipConfig:
+        """The chip."""
+
+    @property
+    def counters(self) -> Counters:
+        """The kernel's counters."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ def event_energy(energies: Mapping[str, float], counts: Mapping[str, float]) -> 
     return sum(pj * counts[event] for event, pj in energies.items())
 
 
-def run_energy(runs: Sequence[Run], dram: str | float = DEFAULT_DRAM) -> RunEnergy | None:
+def run_energy(runs: Sequence[Counted], dram: str | float = DEFAULT_DRAM) -> RunEnergy | None:
     """Return the energy of a run's kernels; None if their cycles were not counted.
 
     ``dram`` is a name of `DRAM`, or pJ a bit.
@@ -154,7 +166,7 @@ def _notes(config: ChipConfig, chip: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _cache_energy(run: Run) -> float:
+def _cache_energy(run: Counted) -> float:
     """Return the energy of the cache's data, in joules: a lookup reads a line, that of a miss when
     it has come; a miss writes one.
     """

@@ -85,6 +85,11 @@ class RunReport:
     def _kernels(self) -> tuple[Kernel, ...]:
         return tuple(run.kernel for run in self._runs)
 
+    @property
+    def counters(self) -> tuple[Mapping[str, int], ...]:
+        """The chip's counters of each kernel, those that are known."""
+        return tuple(run.counters.values for run in self._runs)
+
     @lazy
     def work(self) -> tuple[Work, ...]:
         """The work of each kernel, from its counters (`work.work_of`)."""

@@ -1,0 +1,193 @@
+"""Compares the chip with a CPU: ``python -m loopnest.benchmarks.cpu --matrices FOLDER``.
+
+Eight kernels: SpMV, SpMM (64 columns), SpGEMM, SDDMM (inner size 64), MTTKRP (rank 32), TTV, the
+sum of two matrices, and a layer with 90 % zeros on 64 inputs. The chip is simulated; its time is
+its cycles by the clock's period, its energy that of `RunReport.energy`. The CPU's time is the best
+of the libraries that are installed, in single precision, with warm caches and without conversions.
+All results are compared with SciPy's; the program fails if one of the chip's differs.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from loopnest import Chip, Memory
+from loopnest.progress import task
+from loopnest_hw.config import make_config, parse_overrides
+from loopnest_hw.program import program
+
+from ...formats.files import check_writable
+from ...report.clock import PERIOD_NS
+from ...report.energy import DEFAULT_DRAM, DRAM
+from . import machine
+from .compared import Compared, Terms
+from .libraries import find_libraries
+from .measured import Measured, run_on_chip, warm_up
+from .power import DEFAULT_WATTS, Meter
+from .problems import KERNELS, Choice, data_names, make_problems
+from .saved import load, save
+from .table import WIDTH, plot, print_tables
+from .timing import best_of, time_problem
+
+
+@program
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 if every result is right."""
+    options, reused = _parse(arguments)
+    overrides: Any = parse_overrides(options.set)
+    memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+    chip = Chip(
+        options.preset, dtype=options.dtype, memory=memory, backend=options.backend, **overrides
+    )
+    libraries, meter = find_libraries(), Meter()
+    threads = machine.threads()
+    about = {"cpu": machine.cpu_model(), "threads": threads, "versions": libraries.versions()}
+    notes = [note for note in (libraries.note(), _energy_note(options, meter)) if note]
+    terms = Terms(
+        config=chip.config,
+        period_ns=options.clock,
+        dram=options.dram,
+        watts=tuple(options.watts),
+    )
+    rows: list[Compared] = []
+    choice = Choice(
+        [name for name in options.names if name in KERNELS],
+        [name for name in options.names if name not in KERNELS],
+    )
+    with task("") as shown:
+        for problem in make_problems(options.matrices, options.seed, choice):
+            shown.text = problem.name
+            old = reused.get((problem.kernel, problem.data))
+            # before the simulator's threads run
+            cpu = [] if old is None else old.cpu
+            if old is None or options.cpu_again:
+                again = time_problem(libraries, problem, threads, options.seconds, meter)
+                cpu = best_of(cpu, again)
+            if old is None and chip.report is None:
+                warm_up(chip)
+            on_chip = run_on_chip(chip, problem) if old is None else old.chip
+            rows.append(Compared(Measured.of(problem, on_chip, cpu), terms))
+            # an interrupted run has its figures so far
+            save(options, about, notes, rows)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    title = (
+        f"{options.preset}, {options.dtype}, {options.clock} ns, memory latency {options.latency}, "
+        f"beside {about['cpu']}, {threads} threads, float32"
+    )
+    print_tables(console, title, rows)
+    plot(options.plot, title, rows)
+    for note in notes:
+        console.print(note)
+    wrong = sum(not row.right for row in rows)
+    console.print(f"{len(rows)} rows, {wrong} wrong; {options.output}, {options.plot}")
+    return int(wrong > 0 or not rows)
+
+
+def _energy_note(options: argparse.Namespace, meter: Meter) -> str:
+    """Return how much of the CPU's energy is an estimate; empty if none is."""
+    if not meter.note:
+        return ""
+    low, high = options.watts
+    return (
+        f"the CPU's energy is an estimate ({meter.note}): {low:g} W a core to {high:g} W, times "
+        "the time; nothing is scaled between the chip's 45 nm and the CPU's process"
+    )
+
+
+def _parse(
+    arguments: Sequence[str] | None,
+) -> tuple[argparse.Namespace, dict[tuple[str, str], Measured]]:
+    """Return the options, and the rows that are measured already."""
+    parser = argparse.ArgumentParser(prog="python -m loopnest.benchmarks.cpu", description=__doc__)
+    parser.add_argument(
+        "names",
+        nargs="*",
+        help=f"kernels ({', '.join(KERNELS)}), and matrices or tensors, by name; default all",
+    )
+    parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
+    parser.add_argument("--preset", default="large")
+    parser.add_argument("--dtype", choices=("bf16", "int8"), default="bf16")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=NUMBER", help="override a parameter"
+    )
+    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
+    parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
+    parser.add_argument("--bytes-per-cycle", type=float, default=32, help="of each memory port")
+    parser.add_argument("--seed", type=int, default=0, help="of the tensors")
+    parser.add_argument(
+        "--clock", type=float, default=PERIOD_NS, metavar="NS", help="the chip's clock period"
+    )
+    parser.add_argument(
+        "--dram", default=DEFAULT_DRAM, help=f"{', '.join(DRAM)}, or pJ a bit: the chip's memory"
+    )
+    parser.add_argument(
+        "--watts",
+        type=float,
+        nargs=2,
+        default=DEFAULT_WATTS,
+        metavar=("LOW", "HIGH"),
+        help="of a core of the CPU and of its package, where the machine does not measure them",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=0.3, help="that each library is timed for, at least"
+    )
+    parser.add_argument(
+        "--reuse",
+        type=Path,
+        metavar="FILE",
+        help="rows of an earlier run, which are not measured again; energies are computed anew",
+    )
+    parser.add_argument(
+        "--cpu-again",
+        action="store_true",
+        help="with --reuse: time the CPU once more, and keep the best of both",
+    )
+    parser.add_argument("--output", type=Path, default=Path("build/cpu.json"))
+    parser.add_argument("--plot", type=Path, default=Path("build/cpu.png"))
+    options = parser.parse_args(arguments)
+    try:
+        _check(options)
+        return options, {} if options.reuse is None else load(options.reuse, options)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse, before anything is computed, what could not be run or saved."""
+    make_config(options.preset, options.dtype, **parse_overrides(options.set))
+    Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+    if options.dram not in DRAM:
+        try:
+            options.dram = float(options.dram)
+        except ValueError:
+            names = ", ".join(DRAM)
+            message = f"--dram {options.dram}: expected pJ a bit, or one of {names}"
+            raise ValueError(message) from None
+    low, high = options.watts
+    if not 0 < low <= high:
+        raise ValueError(f"--watts {low:g} {high:g}: expected more than 0, the lower number first")
+    for name in ("clock", "seconds", "dram"):
+        value = getattr(options, name)
+        if not isinstance(value, str) and not 0 < value < float("inf"):
+            raise ValueError(f"--{name} {value:g}: expected more than 0")
+    if options.seed < 0:
+        raise ValueError(f"--seed {options.seed}: expected 0 or more")
+    if options.cpu_again and options.reuse is None:
+        raise ValueError("--cpu-again: expected --reuse FILE")
+    known = [*KERNELS, *data_names(options.matrices)]
+    for name in options.names:
+        if name not in known:
+            without = "; matrices need --matrices FOLDER" if options.matrices is None else ""
+            raise ValueError(f"{name!r}: expected some of {', '.join(known)}{without}")
+    for path in (options.output, options.plot):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
