@@ -1,6 +1,7 @@
 """The energy of runs: scaled, added, printed, and beside that of another run."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,11 @@ def test_added() -> None:
     assert found.parts == pytest.approx({"clock": 9e-6, "DRAM": 1e-6, "SRAM": 12e-6})
     assert (found.multiplies, found.sources) == (1000, ("HBM2", "not scaled"))
     assert found.layers == {"h": ONE, "y": TWO}
+
+
+def test_sum() -> None:
+    """Without layers: those of one have no part in the other's."""
+    assert replace(added({"h": ONE, "y": TWO}), layers={}) == ONE + TWO
 
 
 def test_scaled() -> None:

@@ -1,7 +1,7 @@
 """The energy of a run by part and by layer, also beside that of another run."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.box import SIMPLE
@@ -54,6 +54,15 @@ class RunEnergy:
         if self.per_multiply is not None:
             text += f", {digits(self.per_multiply)} pJ a multiply"
         return text
+
+    def __add__(self, other: "RunEnergy") -> "RunEnergy":
+        """Return the energy of both, without layers."""
+        parts = {
+            part: self.parts.get(part, 0.0) + other.parts.get(part, 0.0)
+            for part in dict.fromkeys((*self.parts, *other.parts))
+        }
+        sources = tuple(dict.fromkeys((*self.sources, *other.sources)))
+        return RunEnergy(parts, self.multiplies + other.multiplies, sources)
 
     def scaled(self, factor: float, what: str) -> "RunEnergy":
         """Return the energy of a run of which this is a part, such as of ``"2 of 60 images"``."""
@@ -150,13 +159,7 @@ class Comparison:
 
 def added(layers: Mapping[str, RunEnergy]) -> RunEnergy:
     """Return the energy of all layers together, and of each."""
-    parts: dict[str, float] = {}
-    for layer in layers.values():
-        for part, joules in layer.parts.items():
-            parts[part] = parts.get(part, 0.0) + joules
-    sources = dict.fromkeys(source for layer in layers.values() for source in layer.sources)
-    multiplies = sum(layer.multiplies for layer in layers.values())
-    return RunEnergy(parts, multiplies, tuple(sources), dict(layers))
+    return replace(sum(layers.values(), RunEnergy({}, 0, ())), layers=dict(layers))
 
 
 def largest(joules: Mapping[str, float]) -> str:
