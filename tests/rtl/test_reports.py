@@ -131,9 +131,16 @@ def test_samples_cost_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> No
     assert plain._runs[0].counters.values == sampled._runs[0].counters.values
 
 
+def energy_bars(figure: Any) -> tuple[list[str], list[float]]:
+    """Return the parts in the plot of the energy, and the lengths of their bars."""
+    (axis,) = (a for a in figure.axes if a.get_title(loc="left").startswith("Energy"))
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    return names, [bar.get_width() for bar in axis.patches]
+
+
 @on("single/bf16")
 def test_plot(pair: Pair, tmp_path: Path) -> None:
-    """It has the stages, the memory and a roofline, and names cycles and bottleneck."""
+    """It has the stages, the memory, a roofline and the energy, and names cycles and bottleneck."""
     a = sparse(30, 30, 0.2)
     made = run(pair, "C[i,j] = A[i,k] * B[k,j] + A[i,j]", {}, A=a, B=DENSE[:30, :30])
     figure = made.plot(tmp_path / "run.png")
@@ -143,6 +150,11 @@ def test_plot(pair: Pair, tmp_path: Path) -> None:
     text = " ".join(t.get_text() for t in figure.findobj(lambda o: hasattr(o, "get_text")))
     for part in (f"{made.cycles:,} cycles", made.bottleneck.text, *STAGES, "Roofline", "kernel 2"):
         assert part in text
+    energy = made.energy
+    assert energy is not None and f"Energy: {energy.text}" in text
+    parts, bars = energy_bars(figure)
+    assert parts[:2] == sorted(energy.parts, key=lambda part: -energy.parts[part])[:2]
+    assert sum(bars) == pytest.approx(energy.total * 1e6)
     with pytest.raises(ValueError, match=r"run.doc': expected the suffix of one of .*png"):
         made.plot(tmp_path / "run.doc")
 

@@ -6,9 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from rich.console import Console
 
 from loopnest.examples import gcn, graphchallenge
 from loopnest.examples.checked import Checked, same_bits
+from loopnest.examples.dense import DenseLayer, compare_energy
+from loopnest.examples.figures import print_layers
+from loopnest.report.run_energy import RunEnergy
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
@@ -31,7 +35,7 @@ def test_errors() -> None:
 
 
 class Counting:
-    """Stands for a chip that takes a cycle for each multiply."""
+    """Stands for a chip that takes a cycle for each multiply, and a joule."""
 
     def tensor(self, array: Any, levels: str) -> Any:
         assert levels == "dense,dense"
@@ -40,17 +44,46 @@ class Counting:
     def compute(self, statement: str, epilogue: Any = None, **operands: Any) -> None:
         left, right = operands.values()
         cycles = left.shape[0] * left.shape[1] * right.shape[1]
-        self.report = SimpleNamespace(cycles=cycles)
+        energy = RunEnergy({"clock": float(cycles)}, cycles, ("measured",))
+        self.report = SimpleNamespace(cycles=cycles, energy=energy)
         self.computed = getattr(self, "computed", 0) + cycles
 
 
-def test_dense_cycles_by_a_part_and_of_all() -> None:
-    """A rate gives what is measured, where cycles are proportional."""
+def test_dense_layers_by_a_part_and_of_all() -> None:
+    """A rate gives what is measured, where cycles and energy are proportional; sources say it."""
     layers = graphchallenge.draw_network(3, 20)
     papers = gcn.train(gcn.draw_papers(300, 210), lambda: None)
     for module, network in ((graphchallenge, layers), (gcn, papers)):
         parts, whole = Counting(), Counting()
-        some = module.dense_cycles(parts, network, measured=False)  # type: ignore[attr-defined]
-        measured = module.dense_cycles(whole, network, measured=True)  # type: ignore[attr-defined]
-        assert np.allclose(some, measured)
-        assert parts.computed < whole.computed == np.sum(measured)
+        some = module.dense_layers(parts, network, measured=False)  # type: ignore[attr-defined]
+        measured = module.dense_layers(whole, network, measured=True)  # type: ignore[attr-defined]
+        cycles = [layer.cycles for layer in measured]
+        assert np.allclose([layer.cycles for layer in some], cycles)
+        assert np.allclose([layer.energy.total for layer in some], cycles)
+        assert parts.computed < whole.computed == np.sum(cycles)
+        assert all(layer.energy.sources == ("measured",) for layer in measured)
+        assert any("estimated from" in layer.energy.sources[0] for layer in some)
+
+
+def test_energy_beside_dense() -> None:
+    """Layers are printed with their energy, and with that without zeros where it is known."""
+    report: Any = SimpleNamespace(multiplies=10, cycles=5, roof_share=0.5, pe_roof_share=None)
+    report.energy = RunEnergy({"clock": 2e-6}, 10, ("measured",))
+    program: Any = SimpleNamespace(layers={"h": report})
+    part: Any = SimpleNamespace(cycles=40, energy=RunEnergy({"clock": 3e-6}, 0, ("measured",)))
+    dense = DenseLayer.of(part, 4, "1 of 4 images")
+    assert dense is not None and dense.cycles == 160
+    console = Console(width=120, record=True)
+    print_layers(console, program, report, [dense])
+    rows = [" ".join(line.split()) for line in console.export_text().split("\n")]
+    assert "layer multiplies cycles roof PE roof energy dense cycles dense energy" in rows
+    assert {"h 10 5 50% - 2 uJ 160 12 uJ", "all 10 5 50% - 2 uJ 160 12 uJ"} <= set(rows)
+    line, figures = compare_energy(report, program.layers, [dense])
+    assert line == "energy: 2 uJ; 12 uJ without zeros, 6x as much"
+    assert figures["dense_energy"]["layers"]["h"]["total"] == pytest.approx(12e-6)
+    assert figures["dense_energy"]["sources"][0] == "estimated from 1 of 4 images"
+    report.energy = report.cycles = None
+    print_layers(console, program, report)
+    assert "h 10 - 50% - -" in " ".join(console.export_text().split())
+    assert DenseLayer.of(report) is None
+    assert compare_energy(report, program.layers, None) == ("", {"dense_energy": None})

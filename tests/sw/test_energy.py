@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import loopnest
 from loopnest import Chip, RunReport
 from loopnest.kernel.backends import Counters
 from loopnest.report import energy
 from loopnest.report.energy import DRAM, EVENTS, load_figures
+from loopnest.report.report import combine
 from loopnest_hw.registers import counters
 
 
@@ -113,3 +116,45 @@ def test_without_cycles() -> None:
     chip.compute("y[i] = A[i,j] * x[j]", A=np.ones((4, 4)), x=np.ones(4))
     assert chip.report is not None
     assert chip.report.energy is None and chip.report.to_dict()["energy"] is None
+
+
+def test_kernels() -> None:
+    """Each kernel of a statement has its energy."""
+    whole = counted(cycles=1000, multiplies=400)
+    both = combine("two kernels", [whole, counted(cycles=3000, multiplies=10)])
+    kernels = both.to_dict()["kernels"]
+    assert both.energy is not None and whole.energy is not None
+    assert kernels[0]["energy"] == whole.energy.total < kernels[1]["energy"]
+    assert both.energy.total == pytest.approx(sum(kernel["energy"] for kernel in kernels))
+    assert both.energy.layers == {} and "largest layers" not in str(both)
+
+
+def test_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The energy of a program is that of its statements, and has it by their names."""
+    figures(monkeypatch, lanes={"multiplies": 5.0}, clock={"cycles": 100.0})
+    steps = ["h[i] = A[i,j] * x[j]", "y[i] = A[i,j] * h[j]"]
+    given = {"A": np.eye(4), "x": np.ones(4)}
+    program = loopnest.compile(steps, given, chip=Chip(backend="model"))
+    program()
+    assert program.report is not None and program.report.energy is None
+    layers = {"h": counted(cycles=30, multiplies=20), "y": counted(cycles=10, lines_read=4)}
+    monkeypatch.setattr(program, "_reports", SimpleNamespace(value=layers))
+    report = program.report
+    found = report.energy
+    assert found is not None and list(found.layers) == ["h", "y"]
+    assert found.layers["h"].parts == pytest.approx(
+        {"lanes": 100e-12, "clock": 3000e-12, "DRAM": 0.0}, rel=1e-6, abs=0
+    )
+    assert found.total == pytest.approx(sum(layer.total for layer in found.layers.values()))
+    assert found.parts["clock"] == pytest.approx(4000e-12, rel=1e-6, abs=0)
+    assert found.multiplies == 20 and len(set(found.sources)) == len(found.sources)
+    written = report.to_dict()["energy"]["layers"]
+    assert written["y"] == {
+        "parts": dict(found.layers["y"].parts),
+        "total": found.layers["y"].total,
+        "per_multiply": None,
+    }
+    other = report.energy_with("DDR")
+    assert other is not None
+    assert other.layers["y"].parts["DRAM"] == pytest.approx(4 * 256 * 30e-12, rel=1e-6, abs=0)
+    assert "largest layers │ y 62%, h 38%" in " ".join(str(report).split())

@@ -9,8 +9,9 @@ activations on the same chip.
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from loopnest_hw.config import make_config
 from loopnest_hw.program import program
 
 from ..formats.files import check_writable
+from ..report.run_energy import RunEnergy, added
 from . import training
 from .training import QuantisedLayer
 
@@ -47,6 +49,7 @@ class LayerTotal:
     cycles: int | None = None
     roof: float | None = None
     pe_roof: float | None = None
+    energy: RunEnergy | None = None
 
     def add(self, report: RunReport, dense_multiplies: int) -> None:
         """Add one run."""
@@ -58,6 +61,13 @@ class LayerTotal:
             # they are shown as shares of the cycles
             self.roof = (self.roof or 0) + report.roof
             self.pe_roof = (self.pe_roof or 0) + report.pe_roof
+        if report.energy is not None:
+            self.energy = report.energy if self.energy is None else self.energy + report.energy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures for ``json``."""
+        energy = None if self.energy is None else self.energy.to_dict()
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"energy": energy}
 
 
 @dataclass
@@ -74,6 +84,11 @@ class NetworkRun:
             return None if None in values else sum(v for v in values if v is not None)
 
         cycles = add([layer.cycles for layer in self.layers])
+        energies = {
+            str(n): layer.energy
+            for n, layer in enumerate(self.layers, 1)
+            if layer.energy is not None
+        }
         return LayerTotal(
             multiplies=sum(layer.multiplies for layer in self.layers),
             dense_multiplies=sum(layer.dense_multiplies for layer in self.layers),
@@ -81,6 +96,7 @@ class NetworkRun:
             cycles=None if cycles is None else int(cycles),
             roof=add([layer.roof for layer in self.layers]),
             pe_roof=add([layer.pe_roof for layer in self.layers]),
+            energy=added(energies) if len(energies) == len(self.layers) else None,
         )
 
 
@@ -177,8 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "memory": {"latency": memory.latency, "bytes_per_cycle": memory.bytes_per_cycle},
         "accuracy": accuracies,
         "weights_kept": kept,
-        "sparse": [asdict(layer) for layer in run.layers],
-        "dense": [asdict(layer) for layer in dense.layers],
+        "sparse": [layer.to_dict() for layer in run.layers],
+        "dense": [layer.to_dict() for layer in dense.layers],
         "problems": problems,
     }
     json_path, plot_path = options.output / REPORT, options.output / PLOT
@@ -260,8 +276,11 @@ def _print(
 
     for n, (share, sparse, full) in enumerate(zip(kept, run.layers, dense.layers, strict=True)):
         row(str(n + 1), share, sparse, full)
-    row("all", None, run.total(), dense.total())
+    total, dense_total = run.total(), dense.total()
+    row("all", None, total, dense_total)
     console.print(table)
+    if total.energy is not None and dense_total.energy is not None:
+        console.print(total.energy.beside(dense_total.energy, ("pruned", "dense")))
 
 
 def _plot(path: Path, run: NetworkRun, dense: NetworkRun) -> None:

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from loopnest import Program, RunReport
 
+from ..report.run_energy import RunEnergy, digits
+from .dense import DenseLayer, dense_energy
 from .options import files_of, memory_of
 
 
@@ -26,28 +28,49 @@ def program_figures(options: argparse.Namespace, report: RunReport) -> dict[str,
         "cycles": report.cycles,
         "roof_share": report.roof_share if counted else None,
         "pe_roof_share": report.pe_roof_share if counted else None,
+        "energy": None if report.energy is None else report.energy.to_dict(),
     }
 
 
-def print_layers(console: Console, program: Program, report: RunReport) -> None:
-    """Print each layer's work, and that of all."""
+def print_layers(
+    console: Console,
+    program: Program,
+    report: RunReport,
+    dense: Sequence[DenseLayer] | None = None,
+) -> None:
+    """Print each layer's work and its energy, and those of all, beside those without zeros."""
     title = "Layer by layer (shares: of the cycles)"
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("layer", "multiplies", "cycles", "roof", "PE roof"):
+    names = ["layer", "multiplies", "cycles", "roof", "PE roof", "energy"]
+    others: list[tuple[str, ...]] = [()] * (len(program.layers) + 1)
+    if dense is not None:
+        names += ["dense cycles", "dense energy"]
+        whole = dense_energy(program.layers, dense)
+        rows = [(layer.cycles, layer.energy) for layer in dense]
+        rows.append((sum(layer.cycles for layer in dense), whole))
+        others = [(f"{cycles:,.0f}", micro(energy)) for cycles, energy in rows]
+    for name in names:
         table.add_column(name, justify="right")
 
     def share(value: float | None) -> str:
         return "-" if value is None else f"{value:.0%}"
 
-    for name, layer in [*program.layers.items(), ("all", report)]:
+    for (name, layer), more in zip([*program.layers.items(), ("all", report)], others, strict=True):
         table.add_row(
             name,
             f"{layer.multiplies:,}",
             "-" if layer.cycles is None else f"{layer.cycles:,}",
             share(layer.roof_share),
             share(layer.pe_roof_share),
+            micro(layer.energy),
+            *more,
         )
     console.print(table)
+
+
+def micro(energy: RunEnergy | None) -> str:
+    """Return an energy in uJ."""
+    return "-" if energy is None else f"{digits(energy.total * 1e6)} uJ"
 
 
 def finish(
@@ -70,7 +93,7 @@ def plot_layers(
     title: str,
     program: Program,
     report: RunReport,
-    dense: Sequence[float] | None,
+    dense: Sequence[DenseLayer] | None,
     *,
     others: Mapping[str, Sequence[float]] | None = None,
     parts: Mapping[str, str] | None = None,
@@ -81,8 +104,8 @@ def plot_layers(
 
     Parameters
     ----------
-    dense : sequence of float or None
-        The dense cycles of each layer.
+    dense : sequence of DenseLayer or None
+        Each layer without zeros.
     others : mapping of str to sequence of float, optional
         The cycles of each layer in other runs, by their labels.
     parts : mapping of str to str, optional
@@ -112,9 +135,10 @@ def plot_layers(
     bars: dict[str, Sequence[float]] = {"sparse": layers}
     if dense is not None and report.cycles and report.pe_roof_share is not None:
         label = "dense" if measured else "dense (estimated)"
-        more = {name: summed(cycles) for name, cycles in (others or {}).items()}
-        bars = {label: summed(dense), **more, **bars}
-        fewer = sum(dense) / report.cycles
+        more = {name: summed(own) for name, own in (others or {}).items()}
+        cycles = summed(layer.cycles for layer in dense)
+        bars = {label: cycles, **more, **bars}
+        fewer = sum(cycles) / report.cycles
         title += (
             f"\n{report.cycles:,} cycles, {report.pe_roof_share:.0%} of the PE's roof; "
             f"{fewer:,.{0 if fewer >= 10 else 1}f}x fewer than dense"

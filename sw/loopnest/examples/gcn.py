@@ -29,6 +29,7 @@ from loopnest_hw.program import program as command
 
 from .adam import Adam
 from .checked import run_checked
+from .dense import DenseLayer, compare_energy
 from .figures import finish, plot_layers, print_layers, program_figures
 from .options import check_options, chip_of, parser_of
 
@@ -197,9 +198,9 @@ def train(papers: Papers, step: Any) -> Network:
     return Network(graph, words, *weights)
 
 
-def dense_cycles(chip: Chip, network: Network, *, measured: bool) -> list[float] | None:
-    """Return the cycles of each layer with everything dense, at the rate of some rows unless all
-    are to be measured; None if the backend counts none.
+def dense_layers(chip: Chip, network: Network, *, measured: bool) -> list[DenseLayer] | None:
+    """Return what each layer takes with everything dense, at the rate of some rows unless all are
+    to be measured; None if the backend counts no cycles.
     """
     hidden = np.maximum(network.graph @ (network.words @ network.first), 0)
     layers = [
@@ -217,10 +218,10 @@ def dense_cycles(chip: Chip, network: Network, *, measured: bool) -> list[float]
             A=chip.tensor(rows, levels="dense,dense"),
             B=chip.tensor(right, levels="dense,dense"),
         )
-        assert chip.report is not None
-        if chip.report.cycles is None:
+        what = "" if measured else f"{len(rows)} of {left.shape[0]} rows"
+        if (layer := DenseLayer.of(chip.report, left.shape[0] / len(rows), what)) is None:
             return None
-        found.append(chip.report.cycles * left.shape[0] / len(rows))
+        found.append(layer)
     return found
 
 
@@ -239,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         network = train(papers, shown.advance)
     run = run_checked(options, network.program)
     compiled, report, problems = run.program, run.report, run.problems
-    dense = dense_cycles(chip_of(options, "bf16"), network, measured=options.dense)
+    layers = dense_layers(chip_of(options, "bf16"), network, measured=options.dense)
+    dense = None if layers is None else [layer.cycles for layer in layers]
+    line, energies = compare_energy(report, compiled.layers, layers)
 
     shares = {
         "float": accuracy(network.reference(), papers),
@@ -249,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems.append(f"more multiplies than the {network.multiplies():,} of the patterns")
     if shares[options.backend] < shares["float"] - 0.01:
         problems.append("bf16 costs more than one paper in a hundred")
-    print_layers(console, compiled, report)
+    print_layers(console, compiled, report, layers)
     console.print(
         f"test papers of the right class: {shares['float']:.1%} in float32, "
         f"{shares[options.backend]:.1%} on the {options.backend} backend"
@@ -258,17 +261,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = "" if options.dense else ", by the rate of some rows of each layer"
         console.print(
             f"everything dense: {sum(dense):,.0f} cycles{how}: "
-            f"{sum(dense) / report.cycles:.0f}x as many"
+            f"{sum(dense) / report.cycles:.0f}x as many\n{line}"
         )
     name = options.file.stem if options.file else "a drawn graph"
     title = f"Graph convolutional network on {name}, {len(papers.labels):,} papers"
-    plot_layers(options, title, compiled, report, dense, measured=options.dense)
+    plot_layers(options, title, compiled, report, layers, measured=options.dense)
     figures = {
         "papers": len(papers.labels),
         "graph": {"entries": network.graph.nnz, "density": _density(network.graph)},
         "words": {"entries": network.words.nnz, "density": _density(network.words)},
         **program_figures(options, report),
         "dense_cycles": None if dense is None else sum(dense),
+        **energies,
         "dense_measured": options.dense or f"{DENSE_MULTIPLIES:,} multiplies of each layer",
         "accuracy": shares,
         "layers": {

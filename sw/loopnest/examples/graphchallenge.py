@@ -26,6 +26,7 @@ from loopnest.lazy import lazy
 from loopnest_hw.program import program as command
 
 from .checked import run_checked
+from .dense import DenseLayer, compare_energy
 from .figures import finish, print_layers, program_figures
 from .options import check_options, chip_of, files_of, parser_of
 
@@ -150,13 +151,15 @@ def _layer(columns: Any) -> Any:
     return sp.csr_array((data, columns.reshape(-1).astype(np.int64), rows), (NEURONS, NEURONS))
 
 
-def dense_cycles(chip: Chip, network: Network, *, measured: bool) -> float | None:
-    """Return the cycles of the network with everything dense, at the rate of a layer on a few
-    images unless all are to be measured; None if the backend counts none.
+def dense_layers(chip: Chip, network: Network, *, measured: bool) -> list[DenseLayer] | None:
+    """Return what each layer takes with everything dense, at the rate of one layer on a few images
+    unless all are to be measured; None if the backend counts no cycles.
     """
     images = network.images if measured else network.images[:DENSE_IMAGES]
     layers = network.weights if measured else network.weights[:1]
-    cycles = 0
+    times = network.images.shape[0] / images.shape[0]
+    what = "" if measured else f"one layer on {images.shape[0]} of {network.images.shape[0]} images"
+    found = []
     for weights in layers:
         chip.compute(
             "Y[n,o] = X[n,i] * W[i,o]",
@@ -164,12 +167,10 @@ def dense_cycles(chip: Chip, network: Network, *, measured: bool) -> float | Non
             X=chip.tensor(images.toarray(), levels="dense,dense"),
             W=chip.tensor(weights.toarray(), levels="dense,dense"),
         )
-        assert chip.report is not None
-        if chip.report.cycles is None:
+        if (layer := DenseLayer.of(chip.report, times, what)) is None:
             return None
-        cycles += chip.report.cycles
-    parts = len(network.weights) / len(layers), network.images.shape[0] / images.shape[0]
-    return cycles * parts[0] * parts[1]
+        found.append(layer)
+    return found if measured else found * len(network.weights)
 
 
 @command
@@ -179,7 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     run = run_checked(options, network.program)
     compiled, report, result, problems = run.program, run.report, run.results, run.problems
-    dense = dense_cycles(chip_of(options, "bf16"), network, measured=options.dense)
+    layers = dense_layers(chip_of(options, "bf16"), network, measured=options.dense)
+    dense = None if layers is None else sum(layer.cycles for layer in layers)
+    line, energies = compare_energy(report, compiled.layers, layers)
 
     activations = [network.images, *result.values()]
     multiplies = network.multiplies(activations)
@@ -193,14 +196,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems.append("the categories are not those that SciPy finds")
     if [one.multiplies for one in compiled.layers.values()] != multiplies:
         problems.append("the multiplies are not those of the patterns")
-    print_layers(console, compiled, report)
+    print_layers(console, compiled, report, layers)
     console.print(f"{len(categories)} categories")
     images = network.images.shape[0]
     some = min(DENSE_IMAGES, images)
     if dense is not None and report.cycles:
         how = "" if options.dense else f", by the rate of one layer on {some} images"
         console.print(
-            f"everything dense: {dense:,.0f} cycles{how}: {dense / report.cycles:.0f}x as many"
+            f"everything dense: {dense:,.0f} cycles{how}: {dense / report.cycles:.0f}x as many\n"
+            f"{line}"
         )
     figures = {
         "images": images,
@@ -208,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **program_figures(options, report),
         "categories": categories.tolist(),
         "dense_cycles": dense,
+        **energies,
         "dense_measured": options.dense or f"one layer on {some} images",
         "layer_cycles": [layer.cycles for layer in compiled.layers.values()],
         "layer_multiplies": multiplies,

@@ -25,6 +25,7 @@ from loopnest_hw.program import program as command
 from ..graph.graph import Graph, Node
 from ..graph.model import Model
 from .checked import run_checked
+from .dense import DenseLayer, compare_energy
 from .figures import finish, plot_layers, print_layers, program_figures
 from .options import check_options, chip_of, parser_of
 from .training import accuracy, digits
@@ -85,15 +86,21 @@ def graph_of(layers: Sequence[Layer], images: Array, winners: int) -> Graph:
     return Graph({"images": images}, constants, tuple(nodes), (sums,))
 
 
-def layer_cycles(model: Model) -> list[float]:
-    """Return the cycles of each layer in the last run."""
-    return [float(layer.cycles or 0) for layer in model.layers.values()]
+def layers_of(model: Model, times: float = 1, what: str = "") -> list[DenseLayer]:
+    """Return what each layer took in the last run, which is a part of one (`DenseLayer.of`)."""
+    found = (DenseLayer.of(layer, times, what) for layer in model.layers.values())
+    return [layer for layer in found if layer is not None]
+
+
+def cycles_of(layers: Sequence[DenseLayer]) -> float:
+    """Return the cycles of all layers."""
+    return sum(layer.cycles for layer in layers)
 
 
 def others(
     chip: Chip, graph: Graph, layers: Sequence[Layer], *, measured: bool
-) -> tuple[list[float], list[float]]:
-    """Return the cycles of each layer with dense activations, and without a zero: of some images,
+) -> tuple[list[DenseLayer], list[DenseLayer]]:
+    """Return what each layer takes with dense activations, and without a zero: of some images,
     for as many as the graph has, or of all if they are to be measured.
     """
     images = graph.inputs["images"]
@@ -104,8 +111,8 @@ def others(
     dense = Model(chip.device, graph_of(layers, some, WINNERS)).dense()
     with task("without zeros", keep=True):
         dense()
-    times = len(images) / len(some)
-    return layer_cycles(weights_only), [times * cycles for cycles in layer_cycles(dense)]
+    what = "" if measured else f"{len(some)} of {len(images)} images"
+    return layers_of(weights_only), layers_of(dense, len(images) / len(some), what)
 
 
 @command
@@ -132,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if shares[options.backend] < shares["float"] - MAX_LOSS:
         problems.append(f"bf16 costs more than {MAX_LOSS:.0%} of the images")
-    print_layers(console, model, report)
+    print_layers(console, model, report, None if rows is None else rows[1])
     console.print(
         f"images of the right class: {shares['float']:.1%} in float32, "
         f"{shares[options.backend]:.1%} on the {options.backend} backend; {kept:.1%} of the "
@@ -140,14 +147,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"skipped"
     )
     cycles = {}
+    line, energies = compare_energy(report, model.layers, None if rows is None else rows[1])
     if rows is not None:
         assert report.cycles is not None
-        cycles = {"dense_activations_cycles": sum(rows[0]), "dense_cycles": sum(rows[1])}
+        weights_only, dense = (cycles_of(layers) for layers in rows)
+        cycles = {"dense_activations_cycles": weights_only, "dense_cycles": dense}
         how = "" if options.dense else f", by the rate of {DENSE_IMAGES} images"
         console.print(
-            f"cycles: {sum(rows[1]):,.0f} without a zero{how}; {sum(rows[0]):,.0f} with sparse "
-            f"weights, {sum(rows[1]) / sum(rows[0]):.1f}x fewer; {report.cycles:,} with sparse "
-            f"weights and activations, {sum(rows[1]) / report.cycles:.0f}x fewer"
+            f"cycles: {dense:,.0f} without a zero{how}; {weights_only:,.0f} with sparse "
+            f"weights, {dense / weights_only:.1f}x fewer; {report.cycles:,} with sparse "
+            f"weights and activations, {dense / report.cycles:.0f}x fewer\n{line}"
         )
     figures = {
         "images": len(images),
@@ -158,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "skipped": skipped,
         "dense_cycles": None,
         **cycles,
+        **energies,
         "dense_measured": options.dense or f"{DENSE_IMAGES} images, the others by their rate",
         "accuracy": shares,
         "placement": list(model.placement.rows()),
@@ -170,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model,
         report,
         None if rows is None else rows[1],
-        others={} if rows is None else {"sparse weights only": rows[0]},
+        others={} if rows is None else {"sparse weights only": [x.cycles for x in rows[0]]},
         measured=options.dense,
     )
     return finish(options, console, figures, problems)

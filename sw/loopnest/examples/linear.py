@@ -1,4 +1,4 @@
-"""The linear layers of a graph: pruning by magnitude, and their cycles without zeros."""
+"""The linear layers of a graph: pruning by magnitude, and what they take without zeros."""
 
 import argparse
 from dataclasses import replace
@@ -13,6 +13,8 @@ from loopnest.progress import task
 
 from ..graph.graph import Graph, Node, dense
 from ..graph.model import Model
+from .dense import DenseLayer, compare_energy
+from .figures import print_layers
 from .options import chip_of
 
 Array = NDArray[Any]
@@ -43,41 +45,52 @@ def pruned(graph: Graph, share: float) -> Graph:
     return replace(graph, constants=constants)
 
 
-def dense_cycles(chip: Chip, model: Model, *, measured: bool = False) -> dict[str, float]:
-    """Return the cycles of each statement without a zero: measured, or as expected, times what one
+def dense_layers(chip: Chip, model: Model, *, measured: bool = False) -> dict[str, DenseLayer]:
+    """Return what each statement takes without a zero: measured, or as expected, times what one
     linear layer takes of what is expected of it.
     """
     without = model.dense()
     if measured:
         without()
-        return {name: float(layer.cycles or 0) for name, layer in without.layers.items()}
+        found = {name: DenseLayer.of(report) for name, report in without.layers.items()}
+        return {name: layer for name, layer in found.items() if layer is not None}
     graph = model.graph
     layer, *_ = linear_layers(graph)
     source = layer.inputs[0]
     example = graph.part(graph.inputs, [source]).evaluate()
     sample = Model(chip.device, graph.part(example, [layer.result])).dense()
     sample()
-    assert sample.report is not None and sample.report.cycles is not None
-    rate = sample.report.cycles / sum(sample.expected.values())
-    return {name: rate * cycles for name, cycles in without.expected.items()}
+    expected = sum(sample.expected.values())
+    what = f"{layer.result}, by the cycles that are expected"
+    found = {
+        name: DenseLayer.of(sample.report, cycles / expected, what)
+        for name, cycles in without.expected.items()
+    }
+    return {name: layer for name, layer in found.items() if layer is not None}
 
 
 def compare_dense(
     options: argparse.Namespace, console: Console, model: Model, label: str = ""
-) -> tuple[list[float] | None, dict[str, Any]]:
-    """Return the cycles of each layer of the last run without a zero, as ``--dense`` says, or None
-    if the backend counts none; and the figures of the comparison, which are printed.
+) -> tuple[list[DenseLayer] | None, dict[str, Any]]:
+    """Return what each layer of the last run takes without a zero, as ``--dense`` says, or None if
+    the backend counts no cycles; and the figures of the comparison. Layers and figures are printed.
     """
     names = ("dense_cycles", "dense_layer_cycles", "linear_cycles", "linear_faster")
     figures: dict[str, Any] = dict.fromkeys(names)
     figures["dense_measured"] = options.dense or "a linear layer; the others by its rate"
+    figures["dense_energy"] = None
     before = f"{label}: " if label else ""
     report = model.report
     assert report is not None
     if report.cycles is None:
+        print_layers(console, model, report)
         return None, figures
     with task(f"{before}without zeros", keep=True):
-        cycles = dense_cycles(chip_of(options, "bf16"), model, measured=options.dense)
+        layers = dense_layers(chip_of(options, "bf16"), model, measured=options.dense)
+    cycles = {name: layer.cycles for name, layer in layers.items()}
+    ordered = [layers[name] for name in model.layers]
+    line, energies = compare_energy(report, model.layers, ordered)
+    print_layers(console, model, report, ordered)
     linear = {placed.layer for placed in model.placement if placed.node.operator == "linear"}
     own = sum(model.layers[layer].cycles or 0 for layer in linear)
     dense = sum(cycles.values())
@@ -86,8 +99,9 @@ def compare_dense(
     console.print(
         f"{before}{report.cycles:,} cycles; {dense:,.0f} without zeros{how}, "
         f"{dense / report.cycles:.2f}x as many\n"
-        f"{before}{own:,} of them in linear layers, {faster:.2f}x fewer than without zeros"
+        f"{before}{own:,} of them in linear layers, {faster:.2f}x fewer than without zeros\n"
+        f"{before}{line}"
     )
     found = dense, cycles, own, faster
-    figures |= dict(zip(names, found, strict=True))
-    return [cycles[layer] for layer in model.layers], figures
+    figures |= dict(zip(names, found, strict=True)) | energies
+    return ordered, figures

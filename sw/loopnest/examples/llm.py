@@ -26,7 +26,8 @@ from ..graph.graph import Graph
 from ..graph.model import Model
 from ..operators import OPERATORS
 from .checked import Checked, run_checked
-from .figures import finish, plot_layers, print_layers, program_figures
+from .dense import DenseLayer
+from .figures import finish, plot_layers, program_figures
 from .linear import compare_dense, without_least
 from .options import check_options, parser_of
 from .packages import find_file
@@ -94,9 +95,9 @@ def watched(graph: Graph) -> Graph:
 
 def run_step(
     options: argparse.Namespace, console: Console, name: str, module: Any, inputs: tuple[Any, ...]
-) -> tuple[Checked[Model], list[float] | None, dict[str, Any]]:
-    """Run a module on the golden model and on the chip; return the run, the cycles of each layer
-    without zeros, and the figures.
+) -> tuple[Checked[Model], list[DenseLayer] | None, dict[str, Any]]:
+    """Run a module on the golden model and on the chip; return the run, each layer without
+    zeros, and the figures.
     """
     from ..frontends.torch import from_torch
 
@@ -106,7 +107,6 @@ def run_step(
     error = run.error(dict(zip(graph.outputs, exact, strict=False)))
     model = run.program
     console.print(f"\n{name}\n{model.placement}\n", highlight=False, soft_wrap=True)
-    print_layers(console, model, run.report)
     dense, compared = compare_dense(options, console, model, name)
     figures = {
         **program_figures(options, run.report),
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return finish(options, console, figures, problems)
 
 
-def _plot(options: argparse.Namespace, run: Checked[Model], dense: list[float] | None) -> None:
+def _plot(options: argparse.Namespace, run: Checked[Model], dense: list[DenseLayer] | None) -> None:
     """Draw each linear layer of the decode step, and all else as one."""
     model = run.program
     origins = {

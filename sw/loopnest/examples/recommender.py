@@ -23,7 +23,7 @@ from loopnest_hw.program import program as command
 from ..frontends.extras import require
 from ..graph.model import Model
 from .checked import run_checked
-from .figures import finish, plot_layers, print_layers, program_figures
+from .figures import finish, plot_layers, program_figures
 from .linear import compare_dense
 from .options import check_options, parser_of
 from .ratings import Ratings, draw_ratings, read_ratings
@@ -70,7 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ),
     }
     error = run.error(dict.fromkeys(run.results, expected))
-    print_layers(console, model, run.report)
     for name, own in shares.items():
         console.print(f"{name}: RMSE {own['rmse']:.4f}, AUC {own['auc']:.4f}")
     dense, compared = compare_dense(options, console, model)

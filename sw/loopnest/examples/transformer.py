@@ -26,7 +26,7 @@ from ..frontends.onnx import from_onnx
 from ..graph.graph import Graph
 from ..graph.model import Model
 from .checked import run_checked
-from .figures import finish, plot_layers, print_layers, program_figures
+from .figures import finish, plot_layers, program_figures
 from .linear import compare_dense, pruned
 from .options import check_options, chip_of, parser_of
 from .packages import find_file
@@ -101,7 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     layer = pruned(first_layer(network), options.zeros)
     run = run_checked(options, lambda chip: Model(chip.device, layer))
     error = run.error(layer.evaluate())
-    print_layers(console, run.program, run.report)
     dense, compared = compare_dense(options, console, run.program)
     figures: dict[str, Any] = {
         "tokens": options.tokens,

@@ -29,7 +29,8 @@ from ..frontends.onnx import from_onnx
 from ..graph.graph import Graph
 from ..graph.model import Model
 from .crops import draw_crops
-from .figures import finish, program_figures
+from .dense import DenseLayer, compare_energy
+from .figures import finish, micro, program_figures
 from .options import check_options, chip_of, files_of, parser_of
 from .packages import find_file
 from .pruning import layer_results, pointwise, prune
@@ -180,6 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slow = dense.report if measured else None
     dense_cycles = (slow and slow.cycles) or round(sum(dense.expected.values()))
     cycles = report.cycles or round(sum(chosen.expected.values()))
+    layers = [DenseLayer.of(layer) for layer in dense.layers.values()] if measured else []
+    slow_layers = [layer for layer in layers if layer is not None] or None
+    line, energies = compare_energy(report, dense.layers, slow_layers)
     counted = report.cycles is not None
     figures = {
         "crops": len(crops),
@@ -202,10 +206,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "cycles_before_pruning": before and before.report and before.report.cycles,
         "dense_cycles": dense_cycles,
         "dense_measured": measured,
+        **energies,
         "layers": list(chosen.placement.rows()),
     }  # fmt: skip
     _plot(files_of(options)[1], chosen, dense, figures)
     _print(console, figures)
+    if report.energy is not None:
+        console.print(line or f"energy: {micro(report.energy)}")
     return finish(options, console, figures, problems)
 
 

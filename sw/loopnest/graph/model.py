@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
 
 from ..program.device import Device
+from ..program.filled import filled
 from ..program.program import Program
 from .emit import emit
 from .examples import Sample, example_values
@@ -79,9 +79,8 @@ class Model(Program):
         self.placement = Placement(graph, seen, lowering.placed, self.expected)
 
     def dense(self) -> "Model":
-        """Return the same model without a zero, for a comparison of cycles: zeros of inputs and
-        constants become other numbers, and those of activations are multiplied. What it computes
-        is of no use.
+        """Return the same model without a zero (`Program.dense`); zeros of activations are
+        multiplied.
         """
         inputs = {name: _filled(dense(array)) for name, array in self.graph.inputs.items()}
         constants = {name: _filled(dense(array)) for name, array in self.graph.constants.items()}
@@ -90,8 +89,5 @@ class Model(Program):
 
 
 def _filled(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of real numbers with its smallest magnitude for each 0."""
-    if array.dtype.kind != "f" or array.all():
-        return array
-    magnitudes = np.abs(array[array != 0])
-    return np.where(array == 0, magnitudes.min(initial=1.0), array).astype(array.dtype)
+    """Return an array of real numbers without a 0."""
+    return filled(array) if array.dtype.kind == "f" else array

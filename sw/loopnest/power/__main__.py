@@ -31,6 +31,7 @@ from ..report import energy
 from .fit import error, fit
 from .measure import PIECE_WORDS, Measured, measure
 from .record import TOP, Recorder, Settings
+from .units import unit_table
 from .workloads import IDLE, WORKLOADS, find
 
 FIGURES = Path(energy.__file__).with_name("energy.json")
@@ -72,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = _figures(options, settings, mapped)
     found["windows"] = [window.to_dict() for window in windows]
     console.print(_table(windows, per_multiply=False), _table(windows, per_multiply=True))
+    if options.units:
+        for window in windows:
+            if window.multiplies:
+                console.print(unit_table(window.name, window.units, window.multiplies))
     if options.fit:
         found |= _fit(console, windows)
         if options.publish:
@@ -153,6 +158,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("build/power"), help="folder")
     parser.add_argument("--cycles", type=int, default=WINDOW, help="of each window")
     parser.add_argument("--period", type=float, default=TARGET_PERIOD_NS, help="of the clock, ns")
+    parser.add_argument("--units", action="store_true", help="print what each unit takes")
     parser.add_argument("--fit", action="store_true", help="fit the energy of each event")
     parser.add_argument(
         "--publish",

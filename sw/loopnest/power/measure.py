@@ -14,6 +14,7 @@ from loopnest_hw.power.replay import WORD_BITS, mismatches
 from loopnest_hw.power.start import start
 
 from .record import Recorded
+from .units import Units, by_unit
 
 PIECE_WORDS = 4
 """Words of 64 cycles in a piece, whose energy the fit takes as one equation."""
@@ -36,6 +37,8 @@ class Measured:
         The counters' increase by piece.
     clocks : mapping of str to float
         Energy of the clock in each part of the logic, in joules.
+    units : dict
+        The same of logic, clock and memories by kind of unit.
     inferred : int
         Registers that were not recorded, and follow from the others.
     wrong : float
@@ -48,6 +51,7 @@ class Measured:
     parts: Mapping[str, Numbers]
     events: Mapping[str, Numbers]
     clocks: Mapping[str, float] = field(default_factory=dict)
+    units: Units = field(default_factory=dict)
     inferred: int = 0
     wrong: float = 0.0
 
@@ -71,6 +75,10 @@ class Measured:
             "pj_per_cycle": {part: pj / self.cycles for part, pj in sums.items()},
             "clock_pj_per_cycle": {
                 part: energy * 1e12 / self.cycles for part, energy in self.clocks.items()
+            },
+            "units_pj_per_cycle": {
+                path: {kind: energy * 1e12 / self.cycles for kind, energy in own.items()}
+                for path, own in self.units.items()
             },
             "pj_per_multiply": (
                 {part: pj / self.multiplies for part, pj in sums.items()}
@@ -115,4 +123,5 @@ def measure(recorded: Recorded, mapped: Mapped, period_ns: float) -> Measured:
     events = {name: np.diff(total).astype(float) for name, total in recorded.totals(limits).items()}
     parts = by_part(netlist, window, memories)
     clocks = clock_by_part(netlist, window)
-    return Measured(recorded.name, cycles, parts, events, clocks, started.inferred, share)
+    units = by_unit(netlist, window, memories)
+    return Measured(recorded.name, cycles, parts, events, clocks, units, started.inferred, share)

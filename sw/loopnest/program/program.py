@@ -20,6 +20,7 @@ from .chain import root
 from .contents import Bound, Contents, Layer, Outcome, UnplannedError, execute_contents, outcome
 from .device import Device
 from .explain import Explanation
+from .filled import complements, dense_levels, filled_source
 from .operation import BOUND, HostOperation, Reshape
 from .placed import place
 from .prepare import Prepared, prepare
@@ -125,6 +126,27 @@ class Program(Runnable):
             values = {}
         found, self._reports.value = execute_contents(self._device, self._plans.contents, values)
         return found
+
+    def dense(self) -> "Program":
+        """Return the same program without a zero, to compare cycles and energy: inputs, constants
+        and results are dense, and zeros of inputs and constants become other numbers. What it
+        computes is of no use.
+        """
+        sources = [item.source for item in self._items]
+        kept = complements([s.statement for s in sources if isinstance(s, Assignment)])
+        return Program(
+            self._device,
+            [
+                replace(source, out=dense_levels(source.out))
+                if isinstance(source, Assignment)
+                else source
+                for source in sources
+            ],
+            {name: filled_source(x, kept) for name, x in self._given.items()},
+            constants={name: filled_source(x, kept) for name, x in self._constants.items()},
+            results=list(self._returned.items()),
+            finite=self._finite,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the program to a file, which `loopnest.load` reads without planning anything again.

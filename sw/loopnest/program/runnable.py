@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..kernel.shared import Latest
-from ..report.report import RunReport, combine
+from ..report.report import RunReport, combine_layers
 from .contents import Contents
 from .device import Device, HasDevice, configuration, mismatch
 from .firmware import write_images
@@ -127,7 +127,7 @@ class Runnable(ABC):
     @property
     def report(self) -> RunReport | None:
         layers = self.layers
-        return combine(self.text, list(layers.values())) if layers else None
+        return combine_layers(self.text, layers) if layers else None
 
     @property
     def layers(self) -> Mapping[str, RunReport]:

@@ -6,7 +6,7 @@ mapped PE (`loopnest.power`).
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from loopnest_hw.memory_cells import MemoryCell
 from loopnest_hw.power.memories import load_sram
 
 from ..kernel.backends import Counters
+from .run_energy import RunEnergy
 
 EVENTS = (
     "cycles",
@@ -50,44 +51,6 @@ class Counted(Protocol):
     @property
     def counters(self) -> Counters:
         """The kernel's counters."""
-
-
-@dataclass(frozen=True)
-class RunEnergy:
-    """The energy of a run.
-
-    Attributes
-    ----------
-    parts : mapping of str to float
-        Joules of each part of the chip, and of the DRAM.
-    multiplies : int
-        Useful multiplies of the run.
-    sources : tuple of str
-        Where the figures are from, and what has no figure or was scaled.
-    """
-
-    parts: Mapping[str, float]
-    multiplies: int
-    sources: tuple[str, ...]
-
-    @property
-    def total(self) -> float:
-        """Joules."""
-        return sum(self.parts.values())
-
-    @property
-    def per_multiply(self) -> float | None:
-        """The total in pJ for each multiply; None if there was none."""
-        return self.total * 1e12 / self.multiplies if self.multiplies else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures for ``json``."""
-        return {
-            "parts": dict(self.parts),
-            "total": self.total,
-            "per_multiply": self.per_multiply,
-            "sources": list(self.sources),
-        }
 
 
 @cache

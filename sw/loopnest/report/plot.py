@@ -1,4 +1,4 @@
-"""Plots of a run: the stages' states over time, and the roofline."""
+"""Plots of a run: the stages' states over time, the roofline, and the energy by part."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from loopnest_hw.registers import STAGES
 from loopnest_sim.roof import Work
 
 from .bottleneck import Run, find_bottleneck
+from .run_energy import RunEnergy, digits
 from .timeline import Timeline, make_timeline
 
 WINDOWS = 200
@@ -23,6 +24,9 @@ SIZE = (13.3, 7.5)
 
 COLOURS = {"busy": "#20639b", "stalled": "#ed8936", "starved": "#cbd5e0"}
 """A stage's states, from the axis upwards; the rest is idle."""
+
+MIN_SHARE = 0.002
+"""The least share of a part in the plot of the energy; smaller ones are drawn as one."""
 
 READ, WRITTEN, MULTIPLIES, ROOF, TEXT = "#2a9d8f", "#c05299", "#20639b", "#2d3748", "#2d3748"
 
@@ -78,8 +82,15 @@ def check_picture(path: str | Path) -> None:
         raise ValueError(f"plot to {str(path)!r}: expected the suffix of one of {', '.join(known)}")
 
 
-def draw(title: str, runs: Sequence[Run], works: Sequence[Work], path: str | Path | None) -> Any:
-    """Plot kernels that ran one after the other, with their work; return matplotlib's figure.
+def draw(
+    title: str,
+    runs: Sequence[Run],
+    works: Sequence[Work],
+    energy: RunEnergy,
+    path: str | Path | None,
+) -> Any:
+    """Plot kernels that ran one after the other, with their work and their energy; return
+    matplotlib's figure.
 
     Raises
     ------
@@ -104,7 +115,9 @@ def draw(title: str, runs: Sequence[Run], works: Sequence[Work], path: str | Pat
     )
     left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1))
     _stages(left, windows(timelines))
-    _roofline(right, runs, works)
+    above, below = right.subfigures(2, 1, height_ratios=(1.7, 1))
+    _roofline(above, runs, works)
+    _energy(below, energy)
     subtitle = f"{cycles:,} cycles" + ("" if limit is None else f". Bottleneck: {limit.text}")
     figure.text(0.01, 0.925, subtitle, fontsize=10.5, color=TEXT)
     if path is not None:
@@ -226,6 +239,27 @@ def _roofline(figure: Any, runs: Sequence[Run], works: Sequence[Work]) -> None:
         )  # fmt: skip
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(which="major", color="#e2e8f0", linewidth=0.6)
+
+
+def _energy(figure: Any, energy: RunEnergy) -> None:
+    """Plot the energy of each part, the largest one first."""
+    axis = figure.subplots()
+    least = MIN_SHARE * energy.total
+    parts = [item for item in energy.parts.items() if item[1] >= least]
+    parts = sorted(parts, key=lambda item: -item[1])
+    rest = energy.total - sum(joules for _, joules in parts)
+    if rest > 0 and len(parts) < len(energy.parts):
+        parts.append(("others", rest))
+    heights = [joules * 1e6 for _, joules in parts]
+    bars = axis.barh([name for name, _ in parts], heights, color=COLOURS["busy"])
+    shares = [f" {digits(uj)} uJ, {uj / sum(heights):.1%}" for uj in heights]
+    axis.bar_label(bars, [share.replace("%", " %") for share in shares], fontsize=9)
+    axis.invert_yaxis()
+    axis.margins(x=0.35)
+    axis.set_xticks([])
+    axis.tick_params(left=False, labelsize=9)
+    axis.set_title(f"Energy: {energy.text}", fontsize=12, loc="left", color=TEXT)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ from ..kernel.backends import Counters
 from ..kernel.lower import Kernel
 from ..lazy import lazy
 from .bottleneck import Bottleneck, Run, expected_bottleneck, find_bottleneck
-from .energy import DEFAULT_DRAM, RunEnergy, run_energy
+from .energy import DEFAULT_DRAM, run_energy
 from .pes import added, cache_counts, pe_counts
 from .plain import plain
 from .plot import draw
+from .run_energy import RunEnergy, largest
+from .run_energy import added as added_energy
 from .timeline import Timeline, make_timeline, per_pe
 from .trace import events
 from .work import golden_work, work_of
@@ -80,6 +82,7 @@ class RunReport:
     pes: tuple[Mapping[str, int], ...] | None
     stored: tuple[str, ...]
     _runs: tuple[Run, ...] = field(repr=False)
+    _layers: Mapping[str, "RunReport"] = field(default_factory=dict, repr=False)
 
     @property
     def _kernels(self) -> tuple[Kernel, ...]:
@@ -152,7 +155,9 @@ class RunReport:
 
     @lazy
     def energy(self) -> RunEnergy | None:
-        """The energy of the chip and of its memory, HBM2; None without cycles."""
+        """The energy of the chip and of its memory, HBM2, that of a program by its layers; None
+        without cycles.
+        """
         return self.energy_with(DEFAULT_DRAM)
 
     def energy_with(self, dram: str | float) -> RunEnergy | None:
@@ -163,7 +168,11 @@ class RunReport:
         ValueError
             For an unknown one.
         """
-        return run_energy(self._runs, dram)
+        if not self._layers:
+            return run_energy(self._runs, dram)
+        found = {name: layer.energy_with(dram) for name, layer in self._layers.items()}
+        layers = {name: energy for name, energy in found.items() if energy is not None}
+        return added_energy(layers) if len(layers) == len(found) else None
 
     @lazy
     def timelines(self) -> tuple[Timeline, ...]:
@@ -190,6 +199,7 @@ class RunReport:
                 "begin": run.counters.begin,
                 "cycles": run.counters.values.get("cycles"),
                 "expected_cycles": round(run.kernel.plan.cycles),
+                "energy": None if (energy := run_energy([run])) is None else energy.total,
             }
             for run in self._runs
         ]
@@ -201,7 +211,7 @@ class RunReport:
         Path(path).write_text(text + "\n", encoding="utf-8")
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """Plot the stages' utilisation over time, and the run in its roofline.
+        """Plot the stages' utilisation over time, the run in its roofline, and its energy by part.
 
         Parameters
         ----------
@@ -218,9 +228,9 @@ class RunReport:
             If no cycles were counted (the golden model counts none), or for an unknown format of
             picture.
         """
-        if self.cycles is None:
+        if self.energy is None:
             raise ValueError("no cycles were counted: expected a run with backend='rtl'")
-        return draw(self.statement, self._runs, self.work, path)
+        return draw(self.statement, self._runs, self.work, self.energy, path)
 
     def trace(self, path: str | Path) -> None:
         """Write the run as a trace for Perfetto (https://ui.perfetto.dev) or ``chrome://tracing``.
@@ -278,10 +288,11 @@ class RunReport:
         for name, text in self._of_pes():
             table.add_row(name, text)
         if self.energy is not None:
-            table.add_row("energy", _energy_text(self.energy))
-            parts = sorted(self.energy.parts.items(), key=lambda part: -part[1])
-            shares = [f"{part} {joules / self.energy.total:.0%}" for part, joules in parts[:4]]
-            table.add_row("of which", ", ".join(shares))
+            table.add_row("energy", self.energy.text)
+            table.add_row("of which", largest(self.energy.parts))
+            if len(self.energy.layers) > 1:
+                totals = {name: layer.total for name, layer in self.energy.layers.items()}
+                table.add_row("largest layers", largest(totals))
         for note in self.stored:
             table.add_row(*note.split(": ", 1))
         return table
@@ -303,19 +314,6 @@ def _range(counts: Sequence[int]) -> str:
     if least == most:
         return f"{most:,} each"
     return f"{least:,} (PE {counts.index(least)}) to {most:,} (PE {counts.index(most)})"
-
-
-def _energy_text(energy: RunEnergy) -> str:
-    """Return the energy in uJ, and in pJ of a multiply."""
-    text = f"{_digits(energy.total * 1e6)} uJ"
-    if energy.per_multiply is not None:
-        text += f", {_digits(energy.per_multiply)} pJ a multiply"
-    return text
-
-
-def _digits(value: float) -> str:
-    """Return a number with three digits, or all before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def make_report(
@@ -381,5 +379,11 @@ def combine(statement: str, reports: Sequence[RunReport]) -> RunReport:
         cache=None if caches is None else added(caches),
         pes=None if pes is None else tuple(added(counts) for counts in zip(*pes, strict=True)),
         stored=tuple(dict.fromkeys(note for report in reports for note in report.stored)),
+        _layers={},
         _runs=tuple(run for report in reports for run in report._runs),
     )
+
+
+def combine_layers(text: str, layers: Mapping[str, RunReport]) -> RunReport:
+    """Return the report of a program, given those of its statements, by their names."""
+    return replace(combine(text, list(layers.values())), _layers=dict(layers))
