@@ -83,6 +83,7 @@ def places(tmp_path: Path) -> dict[str, Path]:
         (cpu.main, "--seed -1", "--seed -1: expected 0 or more"),
         (cpu.main, "--dram SRAM", "--dram SRAM: expected pJ a bit, or one of HBM2, DDR"),
         (cpu.main, "--reuse {file}", "{file}: expected a file that this program has written"),
+        (cpu.main, "--chip-again", "--chip-again: expected --reuse FILE"),
         (cpu.main, "--cpu-again", "--cpu-again: expected --reuse FILE"),
         (cpu.main, "--plot {some}", "{some}: expected a writable file"),
         (cpu.main, "--output {file}/x.json", "{file}"),

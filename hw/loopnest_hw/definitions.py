@@ -272,7 +272,7 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
     yield ""
     for chip, prefix, anchor in (
         ("of several PEs", "share.", "sharing-out-the-rows"),
-        ("with a cache", "prefetch.", "a-head-start"),
+        ("with a cache", "prefetch.", "prefetching"),
     ):
         yield f"A chip {chip} has further fields"
         yield f"([what they mean](architecture.md#{anchor})):"

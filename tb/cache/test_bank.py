@@ -111,7 +111,7 @@ class Clients:
             self.content.check(line, given["data"])
 
     async def prefetch(self, line: int) -> None:
-        """Send a line that nobody waits for."""
+        """Send a line for which no client waits."""
         nobody = {"mask": 0, "slot": [0] * self._config.clients}
         await self._source.send({"upper": upper_of(self._config, line), "group": nobody})
 
@@ -240,7 +240,7 @@ async def flushes(dut: Any) -> None:
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def prefetched(dut: Any) -> None:
-    """A line that nobody waited for is there for those who come later."""
+    """A line for which no client waited is there for those that come later."""
     clients, _ = await started(dut, 4)
     if bench.parameters["errors"]:
         return

@@ -17,7 +17,7 @@ from tb.harness import bench, run_bench, runs
 from tb.streams import Sink, encode
 
 CONFIGS = {ports: make_config("shrunk", "int8", pes=2, memory_ports=ports) for ports in (1, 2)}
-MOST = (1 << PREFETCH_BITS) - 1
+MAX_LINES = (1 << PREFETCH_BITS) - 1
 
 
 def drawn(rng: Any) -> list[dict[str, int]]:
@@ -86,7 +86,9 @@ async def rate(dut: Any) -> None:
 @cocotb.test(timeout_time=200, timeout_unit="us")
 async def long_range(dut: Any) -> None:
     """A range as long as there can be one."""
-    ranges = [{"address": 0x20, "lines": MOST}] + [{"address": 0, "lines": 0}] * (PREFETCHES - 1)
+    ranges = [{"address": 0x20, "lines": MAX_LINES}] + [{"address": 0, "lines": 0}] * (
+        PREFETCHES - 1
+    )
     await Runs(dut).run(ranges)
 
 

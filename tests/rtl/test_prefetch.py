@@ -65,7 +65,7 @@ def test_lines_of_the_result(pair: Pair) -> None:
 
 @on(SEVERAL, TWO_PORTS, ONE)
 def test_lines_that_cannot_be_read(pair: Pair) -> None:
-    """Nobody waits for them: they are no error, unless a PE needs them too."""
+    """They are no error, unless a PE needs them too."""
     away = NOTHING | {"prefetch.0.address": ELSEWHERE, "prefetch.0.lines": 9}
     wanted, chip = pair.run("y[i] = A[i,j] * x[j]", memory=FAR, **operands()), pair.chip(FAR)
     first = descriptor_lines(pair.model.config) + 1

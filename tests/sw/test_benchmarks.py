@@ -244,7 +244,7 @@ def test_short_kernels_are_replicated(folder, capsys):
     options = ["--matrices", str(folder), "--backend", "model", "--output", str(output), "square"]
     assert command.main(options) == 0
     alone = json.loads(output.read_text())["runs"]
-    assert command.main([*options, "--least-roof", "200"]) == 0
+    assert command.main([*options, "--min-roof", "200"]) == 0
     runs = json.loads(output.read_text())["runs"]
     assert len(alone) == len(runs) == 3 and all(run["right"] for run in runs)
     for one, run in zip(alone, runs, strict=True):
@@ -252,5 +252,5 @@ def test_short_kernels_are_replicated(folder, capsys):
         assert run["name"] == one["name"] + (f", {copies} times" if copies > 1 else "")
         assert run["pe_roof"] >= 200
     with pytest.raises(SystemExit):
-        command.main([*options, "--least-roof", "-1"])
-    assert "--least-roof -1: expected 0 or more" in capsys.readouterr().err
+        command.main([*options, "--min-roof", "-1"])
+    assert "--min-roof -1: expected 0 or more" in capsys.readouterr().err

@@ -83,7 +83,9 @@ def test_what_is_chosen(folder: Path) -> None:
     assert [p.kernel for p in make_problems(None, 0, Choice())] == ["layer", *["MTTKRP", "TTV"] * 2]
 
 
-def test_rows_are_reused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_reused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A second run takes the rows of the first one, and measures the others."""
     assert command.main(arguments(folder, "SpMV")) == 0
     first = json.loads((folder / "cpu.json").read_text())["kernels"]
@@ -101,6 +103,17 @@ def test_rows_are_reused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run[2:] == []
     with pytest.raises(SystemExit):
         command.main([*again, "--latency", "4"])
+    # what a run does not come to stays, and what is run again replaces the row
+    only = arguments(folder, "TTV", "even", "--reuse", str(folder / "cpu.json"), "--chip-again")
+    assert command.main(only) == 0
+    assert run[2:] == ["TTV even"]
+    kept = json.loads((folder / "cpu.json").read_text())["kernels"]
+    names = [(row["kernel"], row["data"]) for row in rows]
+    assert [(row["kernel"], row["data"]) for row in kept] == names
+    monkeypatch.setattr("loopnest.benchmarks.cpu.machine.threads", lambda: 999)
+    with pytest.raises(SystemExit):
+        command.main(again)
+    assert "expected a file of this machine" in capsys.readouterr().err
 
 
 def test_a_wrong_result_fails(

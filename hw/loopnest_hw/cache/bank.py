@@ -52,7 +52,7 @@ class Bank(wiring.Component):
     arrives, each waiter passes through the bank again, and is answered. They use the line where it
     is stored, so its way is not replaced before.
 
-    A group without clients brings its line here, like any other, and is answered to nobody.
+    A group without clients brings its line here, like any other, and gets no answer.
 
     A group that finds no free waiter, or only ways with waiters, stays and blocks the groups behind
     it until waiters have been answered, which it does not block.

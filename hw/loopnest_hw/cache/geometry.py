@@ -189,7 +189,7 @@ def request(config: CacheConfig) -> data.StructLayout:
 
 
 def prefetch(config: CacheConfig) -> data.StructLayout:
-    """A line to read into the cache, which nobody waits for."""
+    """A line to read into the cache, for which no client waits."""
     return data.StructLayout({"line": config.line_bits})
 
 

@@ -171,12 +171,12 @@ def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
     yield from size_cases(names)
     matrices = [name for name in names if name not in (*WITHOUT_FILES, *SIZES)]
     if folder is not None and (matrices or not names):
-        if not options.least_roof:
+        if not options.min_roof:
             yield from matrix_cases(folder, matrices)
             return
         overrides: Any = parse_overrides(options.set)
         model = Chip(options.preset, dtype=options.dtype, backend="model", **overrides)
-        yield from matrix_cases(folder, matrices, partial(replicated, model, options.least_roof))
+        yield from matrix_cases(folder, matrices, partial(replicated, model, options.min_roof))
 
 
 def _save(options: argparse.Namespace, outcomes: Sequence[Outcome | GraphOutcome | Pick]) -> None:
@@ -237,7 +237,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--latency", type=int, default=4, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
     parser.add_argument(
-        "--least-roof",
+        "--min-roof",
         type=int,
         default=0,
         metavar="CYCLES",
@@ -260,7 +260,7 @@ def _check(options: argparse.Namespace) -> None:
     Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
     if PICKS in options.names and options.backend != "rtl":
         raise ValueError(f"{PICKS}: expected --backend rtl, which counts cycles")
-    for name, least in (("count", 1), ("seed", 0), ("least_roof", 0)):
+    for name, least in (("count", 1), ("seed", 0), ("min_roof", 0)):
         value = getattr(options, name)
         if value < least:
             raise ValueError(f"--{name.replace('_', '-')} {value}: expected {least} or more")

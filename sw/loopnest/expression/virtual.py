@@ -36,7 +36,8 @@ kernel's start should be a percent or two.
 
 APART = 4
 """Virtual rows are so far apart: the dispatcher weighs up to four rows together, which go to one PE
-then. Those between are empty.
+then. Those between are empty. (Where the rows are stored compressed, those have no place, and
+neighbours may still go to one PE.)
 """
 
 Column = NDArray[np.int64]

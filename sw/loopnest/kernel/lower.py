@@ -297,8 +297,11 @@ def _operands(
             values = arena.put(np.array([neutral], np.uint32))
             levels = (*levels[:-1], (arena.put(without_values(array)), arena.put(array.words)))
             sizes = (*sizes[:-1], WORD_BYTES)
+        # a part of a tensor begins somewhere in its arrays
+        whole = not nest.columns[c].start
         nbytes = dict(zip(addresses_of(levels, values), sizes, strict=True))
-        values_read.append(Read(values, nbytes[values], expected.value_lines.get(c, 0.0)))
+        if whole:
+            values_read.append(Read(values, nbytes[values], expected.value_lines.get(c, 0.0)))
         fields |= {
             f"operand.{c}.used": 1,
             f"operand.{c}.wide": tensor.wide or c == nest.lane.mask,
@@ -326,6 +329,8 @@ def _operands(
                 f"{path}.table": addresses[0],
                 f"{path}.blocks": addresses[1],
             }
+            if not whole:
+                continue
             counted = expected.position_lines, expected.block_lines
             for address, lines in zip(addresses, counted, strict=True):
                 read = Read(address, nbytes[address], lines.get((row.number, c), 0.0))

@@ -14,7 +14,7 @@ PE asks for its first value, a position and a block after the start (measured).
 CACHE_SHARE = 4
 """They fill at most this part of the cache."""
 
-LEAST_USE = 0.5
+MIN_USE = 0.5
 """Reads of an array's lines, as a share of its lines, from which on it is read ahead: of an array
 that a kernel mostly skips, the first lines may not be needed.
 """
@@ -41,7 +41,7 @@ def prefetch_fields(config: ChipConfig, reads: Iterable[Read]) -> dict[str, int]
     lines: dict[int, int] = {}
     for read in reads:
         size = -(-read.nbytes // LINE_BYTES)
-        if size and read.lines >= LEAST_USE * size and len(lines) < PREFETCHES:
+        if size and read.lines >= MIN_USE * size and len(lines) < PREFETCHES:
             lines.setdefault(read.address, size)
     left = min(PORT_LINES * config.memory_ports, config.cache_lines // CACHE_SHARE)
     share = dict(_shares(lines, left))

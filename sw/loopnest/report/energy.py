@@ -30,7 +30,7 @@ EVENTS = (
     "drain_busy",
     "result_values",
 )
-"""The counters that have an energy. That of a cycle is what an idle PE takes as well."""
+"""The counters that have an energy. That of a cycle is what a PE takes in which nothing happens."""
 
 DRAM = {
     "HBM2": (3.9, "O'Connor et al., Fine-Grained DRAM, MICRO 2017"),

@@ -11,7 +11,8 @@ def cache_counts(values: Mapping[str, int]) -> dict[str, int] | None:
 
     Every one of the ``requests`` is one of the ``hits`` or of the ``misses``, which are the reads
     of memory. Of the hits, ``joined`` waited for a line on its way, and ``merged`` went together
-    with another client's request of the same line.
+    with another client's request of the same line. Lines that prefetchers request count like those
+    of a client.
     """
     if "cache_requests" not in values:
         return None

@@ -25,7 +25,7 @@ from ...report.energy import DEFAULT_DRAM, DRAM
 from . import machine
 from .compared import Compared, Terms
 from .libraries import find_libraries
-from .measured import Measured, run_on_chip, warm_up
+from .measured import Measured, run_on_chip
 from .power import DEFAULT_WATTS, Meter
 from .problems import KERNELS, Choice, data_names, make_problems
 from .saved import load, save
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watts=tuple(options.watts),
     )
     rows: list[Compared] = []
+    # with the rows of an earlier run that this one does not come to
+    kept = {key: Compared(measured, terms) for key, measured in reused.items()}
     choice = Choice(
         [name for name in options.names if name in KERNELS],
         [name for name in options.names if name not in KERNELS],
@@ -60,18 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with task("") as shown:
         for problem in make_problems(options.matrices, options.seed, choice):
             shown.text = problem.name
-            old = reused.get((problem.kernel, problem.data))
+            key = problem.kernel, problem.data
+            old = reused.get(key)
             # before the simulator's threads run
             cpu = [] if old is None else old.cpu
             if old is None or options.cpu_again:
                 again = time_problem(libraries, problem, threads, options.seconds, meter)
                 cpu = best_of(cpu, again)
-            if old is None and chip.report is None:
-                warm_up(chip)
-            on_chip = run_on_chip(chip, problem) if old is None else old.chip
+            on_chip = run_on_chip(chip, problem) if old is None or options.chip_again else old.chip
             rows.append(Compared(Measured.of(problem, on_chip, cpu), terms))
+            kept[key] = rows[-1]
             # an interrupted run has its figures so far
-            save(options, about, notes, rows)
+            save(options, about, notes, list(kept.values()))
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
@@ -143,6 +145,11 @@ def _parse(
         help="rows of an earlier run, which are not measured again; energies are computed anew",
     )
     parser.add_argument(
+        "--chip-again",
+        action="store_true",
+        help="with --reuse: run the kernels on the chip once more, after it has changed",
+    )
+    parser.add_argument(
         "--cpu-again",
         action="store_true",
         help="with --reuse: time the CPU once more, and keep the best of both",
@@ -177,8 +184,9 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} {value:g}: expected more than 0")
     if options.seed < 0:
         raise ValueError(f"--seed {options.seed}: expected 0 or more")
-    if options.cpu_again and options.reuse is None:
-        raise ValueError("--cpu-again: expected --reuse FILE")
+    for again in ("chip", "cpu"):
+        if getattr(options, f"{again}_again") and options.reuse is None:
+            raise ValueError(f"--{again}-again: expected --reuse FILE")
     known = [*KERNELS, *data_names(options.matrices)]
     for name in options.names:
         if name not in known:

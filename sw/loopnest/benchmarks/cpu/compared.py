@@ -84,11 +84,12 @@ class Compared:
         return self.measured.chip.right
 
     def ratios(self) -> dict[str, float]:
-        """Return the ratios by their names (`RATIOS`); empty if no cycles were counted.
+        """Return the ratios by their names (`RATIOS`); empty if no cycles were counted or the
+        chip's result is wrong.
 
         The ceiling is that of the energy: with the chip's memory alone, by the traffic of the run.
         """
-        if self.seconds is None or self.energy is None:
+        if self.seconds is None or self.energy is None or not self.right:
             return {}
         joules, dram = self.energy.total, self.energy.parts["DRAM"]
         delay = joules * self.seconds

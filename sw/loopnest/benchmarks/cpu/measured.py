@@ -5,21 +5,18 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from loopnest import Chip, Tensor
 from loopnest_hw.config import ChipConfig
 
 from ...kernel.backends import Counters
 from ...report.energy import RunEnergy, run_energy
-from ..cases import SPMV
 from ..outcome import same
 from .problems import Problem
 from .timing import Timing
 
 
 @dataclass(frozen=True)
-class Saved:
+class CountedRun:
     """A kernel's counters, with the chip that counted them."""
 
     config: ChipConfig
@@ -52,7 +49,7 @@ class OnChip:
 
     def energy(self, config: ChipConfig, dram: str | float) -> RunEnergy | None:
         """Return the energy, by today's energies of the events."""
-        return run_energy([Saved(config, Counters(each)) for each in self.counters], dram)
+        return run_energy([CountedRun(config, Counters(each)) for each in self.counters], dram)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +91,6 @@ class Measured:
             chip=OnChip(**saved["chip"]),
             cpu=[Timing(**timing) for timing in saved["cpu"]],
         )
-
-
-def warm_up(chip: Chip) -> None:
-    """Run a small kernel: the first one after the reset takes a hundred cycles more."""
-    chip.compute(SPMV, A=np.eye(4), x=np.ones(4))
 
 
 def run_on_chip(chip: Chip, problem: Problem) -> OnChip:
