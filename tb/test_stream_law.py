@@ -271,7 +271,7 @@ OUTPUT = r"Out\((stream\.Signature|axi_)|In\(AXI"
 
 OWN_BENCH = {
     *("Queue", "SkidBuffer", "Fork", "Joiner", "Expander", "ReplayBuffer", "Gather"),
-    *("Scatter", "Former", "Dot", "Assembler", "Filler", "Distributor"),
+    *("Scatter", "Former", "Dot", "Assembler", "Filler", "Distributor", "Prefetcher"),
 }
 """Units whose own bench contains the proof."""
 

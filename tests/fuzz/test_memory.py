@@ -24,6 +24,9 @@ class Simulation:
         Simulation.open += 1
         Simulation.max_open = max(Simulation.open, Simulation.max_open)
 
+    def step(self, cycles: int) -> None:
+        pass
+
     def close(self) -> None:
         Simulation.open -= 1
 

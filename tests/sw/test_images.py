@@ -96,10 +96,10 @@ def test_weights_are_packed_and_written_once(chip, monkeypatch):
     for _ in range(2):
         packed.clear(), written.clear()
         program(integers(rng, (5, 24)))
-        assert packed == ["x"] and written == list(x.addresses)
+        assert packed == ["x"] and written == list(x.placed.addresses)
     packed.clear(), written.clear()
     program()  # with what it was compiled for: it is packed already
-    assert not packed and written == list(x.addresses)
+    assert not packed and written == list(x.placed.addresses)
 
 
 def test_denser_inputs(chip, monkeypatch):
