@@ -9,6 +9,7 @@ import tb.coverage.__main__ as coverage
 import tb.mutation.__main__ as mutation
 import tests.fuzz.__main__ as fuzz
 from loopnest.benchmarks import __main__ as benchmarks
+from loopnest.benchmarks import options
 from loopnest.benchmarks.cpu import __main__ as cpu
 from loopnest.commands import cli, files, programs, statements
 from loopnest.examples import digits, waves
@@ -24,8 +25,8 @@ def nothing_is_run(monkeypatch) -> None:
         raise AssertionError("it should have been refused")
 
     for module, name in (
-        (benchmarks, "Chip"), (benchmarks, "CountedChip"), (digits, "Chip"),
-        (cpu, "Chip"), (cpu, "find_libraries"),
+        (options, "Chip"), (benchmarks, "CountedChip"), (digits, "Chip"),
+        (cpu, "find_libraries"),
         (files, "Chip"), (programs, "Chip"), (statements, "Chip"),
         (digits.training, "digits"), (export, "chip_verilog"), (export, "lint_waivers"),
         (timing, "pe_verilog"), (timing, "synthesize"), (fuzz, "Pair"),

@@ -13,6 +13,9 @@ from typing import Any
 LINE_BYTES = 32
 """Bytes of a memory line: the unit of every read and write, and the AXI4 data width."""
 
+LINE_SHIFT = (LINE_BYTES - 1).bit_length()
+"""Bits of a byte address below the line number."""
+
 LANES = 16
 """Coordinates of a block."""
 

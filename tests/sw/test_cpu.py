@@ -290,6 +290,6 @@ def test_chips_run_as_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         made.append((preset, settings["memory"].latency, settings["slots"]))
         return Chip(preset, **settings)
 
-    monkeypatch.setattr(command, "Chip", make)
+    monkeypatch.setattr("loopnest.benchmarks.options.Chip", make)
     assert command.main(arguments(folder, "SpMV", "--latency", "4", "--set", "slots=128")) == 0
     assert made == [("single", 4, 128)]

@@ -6,13 +6,11 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from ..config import ADDRESS_BITS, LINE_SHIFT, ChipConfig
 from ..descriptor import PREFETCH_BITS, PREFETCHES
 from ..kernel import kernel_layout
 from ..register import payload_register
 from .geometry import CacheConfig, prefetch
-
-LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 
 
 class Prefetcher(wiring.Component):

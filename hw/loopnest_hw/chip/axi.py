@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Member, Out
 
 from ..cache.geometry import CacheConfig
-from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 
 CONTROL_ADDRESS_BITS = 12
 """Bits of a control register's byte address."""
@@ -23,7 +23,7 @@ OKAY = 0b00
 SLAVE_ERROR = 0b10
 """Response codes; bit 1 alone tells an error (SLVERR, DECERR) from none (OKAY, EXOKAY)."""
 
-LINE_SIZE = (LINE_BYTES - 1).bit_length()
+LINE_SIZE = LINE_SHIFT
 """The `axsize` of a whole line."""
 
 INCREMENTING = 0b01

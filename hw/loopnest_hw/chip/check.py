@@ -11,13 +11,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import COORDINATE_BITS, LANES, LINE_BYTES, MAX_LOG2_COPIES, ChipConfig
+from ..config import COORDINATE_BITS, LANES, LINE_BYTES, LINE_SHIFT, MAX_LOG2_COPIES, ChipConfig
 from ..descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from ..format import WORD_BYTES
 from ..kernel import inner_loops, kernel_layout
 from ..registers import snapshot_lines
 
-LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
 LANE_BITS = (LANES - 1).bit_length()
 EPILOGUE_MODES = 3

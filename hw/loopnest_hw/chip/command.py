@@ -6,12 +6,11 @@ from amaranth.hdl import Assert, Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..config import ADDRESS_BITS, ChipConfig
+from ..config import ADDRESS_BITS, LINE_SHIFT, ChipConfig
 from ..formal import FORMAL
 from ..kernel import kernel_layout
 from ..registers import ErrorCode
 from ..tokens import ERROR, line_reply, line_request
-from .axi import LINE_SIZE
 from .check import DescriptorCheck
 from .fetch import DescriptorFetch
 from .overlap import FOUND
@@ -124,7 +123,7 @@ class CommandProcessor(wiring.Component):
         m.d.comb += [
             self.kernel.eq(fetch.kernel),
             check.kernel.eq(fetch.kernel),
-            fetch.line.eq(self.kernels[LINE_SIZE:]),
+            fetch.line.eq(self.kernels[LINE_SHIFT:]),
         ]
 
         written = Signal()
@@ -175,7 +174,7 @@ class CommandProcessor(wiring.Component):
                         self.completed.eq(0),
                         written.eq(0),
                     ]
-                    with m.If(self.kernels[:LINE_SIZE].any()):
+                    with m.If(self.kernels[:LINE_SHIFT].any()):
                         fail(ErrorCode.BAD_DESCRIPTOR, 0)
                     with m.Else():
                         m.d.comb += fetch.start.eq(1)

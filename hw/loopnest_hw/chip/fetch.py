@@ -6,12 +6,11 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..descriptor import descriptor_lines, places
 from ..format import LINE_WORDS
 from ..kernel import kernel_layout
 from ..tokens import line_reply, line_request
-from .axi import LINE_SIZE
 
 WORD_BITS = 32
 
@@ -60,7 +59,7 @@ class DescriptorFetch(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "line": In(ADDRESS_BITS - LINE_SIZE),
+                "line": In(ADDRESS_BITS - LINE_SHIFT),
                 "ahead": In(1),
                 "take": In(1),
                 "stop": In(1),
@@ -81,7 +80,7 @@ class DescriptorFetch(wiring.Component):
         put, get = storage.write_port(), storage.read_port(transparent_for=())
         reply = self.reply.payload
 
-        line = Signal(ADDRESS_BITS - LINE_SIZE)
+        line = Signal(ADDRESS_BITS - LINE_SHIFT)
         asked = Signal(range(lines + 1))
         received = Signal(range(lines + 1))
         failed_slot = Signal(range(lines))
@@ -108,7 +107,7 @@ class DescriptorFetch(wiring.Component):
             get.addr.eq(moved),
             self.loaded.eq(Mux(stored, (moved == lines) & ~arriving, complete)),
             # `line` is already that of the next descriptor
-            self.where.eq(Cat(Const(0, LINE_SIZE), (line - lines + failed_slot)[: len(line)])),
+            self.where.eq(Cat(Const(0, LINE_SHIFT), (line - lines + failed_slot)[: len(line)])),
         ]
         m.d.sync += [arriving.eq(moving), slot.eq(moved)]
         with m.If(moving):

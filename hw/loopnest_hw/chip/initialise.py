@@ -6,12 +6,11 @@ from amaranth.hdl import Assert, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LINE_BYTES, ChipConfig
+from ..config import LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..formal import FORMAL
 from ..format import LINE_WORDS
 from ..kernel import kernel_layout
 from ..tokens import LINE_WRITE
-from .axi import LINE_SIZE
 
 
 class Initialiser(wiring.Component):
@@ -65,13 +64,13 @@ class Initialiser(wiring.Component):
         line = Signal(LINE_WRITE.members["line"])
         first, last = Signal.like(line), Signal.like(line)
         # bytes of the region in its last line, if it ends within one of this port
-        rest = Signal(LINE_SIZE)
+        rest = Signal(LINE_SHIFT)
         at_end = Signal()
         fills = Signal()
         m.d.comb += [
-            first.eq(self._next(begin[LINE_SIZE:])),
-            last.eq(self._next(end[LINE_SIZE:])),
-            rest.eq(Mux(last == end[LINE_SIZE:], end[:LINE_SIZE], 0)),
+            first.eq(self._next(begin[LINE_SHIFT:])),
+            last.eq(self._next(end[LINE_SHIFT:])),
+            rest.eq(Mux(last == end[LINE_SHIFT:], end[:LINE_SHIFT], 0)),
             at_end.eq(line == last),
             fills.eq(started & ~filled & ~(at_end & (rest == 0))),
             self.done.eq(~result.initialise | (started & ~fills)),

@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..queue import Queue
 from ..stream.round_robin import RoundRobin
 from ..tokens import LINE_WRITE, line_reply, line_request
@@ -29,9 +29,6 @@ WRITES_OUTSTANDING = 255
 
 BUS_STAGES = 2
 """Queue depth before a bus channel: the smallest for one item per cycle and a registered ready."""
-
-LINE_SHIFT = LINE_SIZE
-"""Bits of a byte address below the line number."""
 
 
 class ReadPort(wiring.Component):

@@ -6,10 +6,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..registers import snapshot_lines
 from ..tokens import LINE_WRITE
-from .axi import LINE_SIZE
 
 
 class SnapshotWriter(wiring.Component):
@@ -48,7 +47,7 @@ class SnapshotWriter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        line = Signal(ADDRESS_BITS - LINE_SIZE)
+        line = Signal(ADDRESS_BITS - LINE_SHIFT)
         ready = Signal()  # the counters are
         last = self.number == self._lines - 1
         m.d.comb += [
@@ -66,7 +65,7 @@ class SnapshotWriter(wiring.Component):
             m.d.sync += [
                 self.busy.eq(self.address.any()),
                 ready.eq(0),
-                line.eq(self.address[LINE_SIZE:]),
+                line.eq(self.address[LINE_SHIFT:]),
                 self.number.eq(0),
             ]
         with m.If(self.stop):

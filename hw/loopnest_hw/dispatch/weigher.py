@@ -7,7 +7,14 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..accumulate.priority import number as number_of
-from ..config import ADDRESS_BITS, COORDINATE_BITS, LANES, LINE_BYTES, POSITION_BITS, ChipConfig
+from ..config import (
+    ADDRESS_BITS,
+    COORDINATE_BITS,
+    LANES,
+    LINE_SHIFT,
+    POSITION_BITS,
+    ChipConfig,
+)
 from ..format import OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from ..kernel import kernel_layout
 from ..queue import Queue
@@ -25,7 +32,6 @@ the last one's.
 END_BYTES = 2 * WORD_BYTES
 """Place of the end in a position entry, and of the next entry of a packed table."""
 
-LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 END_SHIFT = (END_BYTES - 1).bit_length()
 
 PART_WEIGHT_BITS = WEIGHT_BITS - 1

@@ -6,12 +6,11 @@ from amaranth.hdl import Assert, Assume, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, ChipConfig
+from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..formal import FORMAL
 from ..queue import SkidBuffer
 from .pool import pool_client, ring
 
-LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
 

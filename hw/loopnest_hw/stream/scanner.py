@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import (
     ADDRESS_BITS,
     COORDINATE_BITS,
-    LINE_BYTES,
+    LINE_SHIFT,
     POSITION_BITS,
     WIDE_BITS,
     ChipConfig,
@@ -23,7 +23,6 @@ from .pool import pool_client, ring
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
 WORD_ADDRESS_BITS = ADDRESS_BITS - WORD_SHIFT
-LINE_SHIFT = (LINE_BYTES - 1).bit_length()
 LINE_WORD_BITS = (LINE_WORDS - 1).bit_length()
 
 ENTRY = [Known(WORD_SHIFT + 1, WORD_BYTES * (n % 2)) for n in range(ENTRY_WORDS)]

@@ -12,15 +12,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from loopnest import Chip, Memory
+from loopnest import Chip
 from loopnest.progress import task
-from loopnest_hw.config import make_config, parse_overrides
 from loopnest_hw.program import program
 
 from ..formats.files import check_writable
@@ -31,6 +29,7 @@ from .graphs import CountedChip, GraphOutcome, graph_outcomes
 from .heavy import heavy_cases
 from .layer import layer_cases
 from .matrices import matrix_names
+from .options import add_chip_options, check_chip_options, chip_of
 from .orders import order_cases
 from .outcome import Outcome, run_cases
 from .picks import Pick, run_picks, table_of
@@ -63,19 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if every result is right."""
     options = _parse(arguments)
     console = Console()
-    overrides: Any = parse_overrides(options.set)
     on_graphs = ON_GRAPHS in options.names
     if on_graphs and options.matrices is None:
         console.print("graphs: skipped without --matrices FOLDER")
         return 0
-    make = CountedChip if on_graphs else Chip
-    chip = make(
-        options.preset,
-        dtype=options.dtype,
-        memory=Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle),
-        backend=options.backend,
-        **overrides,
-    )
+    chip = chip_of(options, make=CountedChip if on_graphs else Chip)
     if isinstance(chip, CountedChip):
         return _run_graphs(console, options, chip)
     for name in DRAWN.keys() & set(options.names):
@@ -174,8 +165,7 @@ def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
         if not options.min_roof:
             yield from matrix_cases(folder, matrices)
             return
-        overrides: Any = parse_overrides(options.set)
-        model = Chip(options.preset, dtype=options.dtype, backend="model", **overrides)
+        model = chip_of(options, backend="model")
         yield from matrix_cases(folder, matrices, partial(replicated, model, options.min_roof))
 
 
@@ -228,14 +218,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "of random products; 'wide-spmv', 'wide-spgemm', 'wide-gather': millions of rows",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
-    parser.add_argument("--preset", default="single")
-    parser.add_argument("--dtype", choices=("bf16", "int8"), default="bf16")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=NUMBER", help="override a parameter"
-    )
-    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
-    parser.add_argument("--latency", type=int, default=4, help="of the memory, in cycles")
-    parser.add_argument("--bytes-per-cycle", type=float, default=32)
+    add_chip_options(parser, preset="single", latency=4)
     parser.add_argument(
         "--min-roof",
         type=int,
@@ -256,8 +239,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse, before anything is computed, what could not be run or saved."""
-    make_config(options.preset, options.dtype, **parse_overrides(options.set))
-    Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+    check_chip_options(options)
     if PICKS in options.names and options.backend != "rtl":
         raise ValueError(f"{PICKS}: expected --backend rtl, which counts cycles")
     for name, least in (("count", 1), ("seed", 0), ("min_roof", 0)):

@@ -64,15 +64,19 @@ class Outcome:
         return asdict(self) | {"share": self.share, "met": self.met}
 
 
+def run_case(chip: Chip, case: Case) -> tuple[Any, float]:
+    """Return a case's result, in SciPy's form if it is sparse, and the seconds of the run."""
+    start = perf_counter()
+    result = chip.compute(case.statement, order=case.order, **case.operands)
+    seconds = perf_counter() - start
+    return result.to_scipy() if isinstance(result, Tensor) else result, seconds
+
+
 def run_cases(chip: Chip, cases: Iterable[Case]) -> Iterator[Outcome]:
     """Run the cases one by one; yield the outcome of each."""
     measured: dict[str, int] = {}
     for case in cases:
-        start = perf_counter()
-        result = chip.compute(case.statement, order=case.order, **case.operands)
-        if isinstance(result, Tensor):
-            result = result.to_scipy()
-        seconds = perf_counter() - start
+        result, seconds = run_case(chip, case)
         report = chip.report
         assert report is not None
         if report.cycles is not None:

@@ -10,18 +10,16 @@ All results are compared with SciPy's; the program fails if one of the chip's di
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from loopnest import Chip, Memory
 from loopnest.progress import task
-from loopnest_hw.config import make_config, parse_overrides
 from loopnest_hw.program import program
 
 from ...formats.files import check_writable
 from ...report.clock import PERIOD_NS
 from ...report.energy import DEFAULT_DRAM, DRAM
+from ..options import add_chip_options, check_chip_options, chip_of
 from . import machine
 from .compared import Compared, Terms
 from .libraries import find_libraries
@@ -37,11 +35,7 @@ from .timing import best_of, time_problem
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 if every result is right."""
     options, reused = _parse(arguments)
-    overrides: Any = parse_overrides(options.set)
-    memory = Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
-    chip = Chip(
-        options.preset, dtype=options.dtype, memory=memory, backend=options.backend, **overrides
-    )
+    chip = chip_of(options)
     libraries, meter = find_libraries(), Meter()
     threads = machine.threads()
     about = {"cpu": machine.cpu_model(), "threads": threads, "versions": libraries.versions()}
@@ -112,14 +106,7 @@ def _parse(
         help=f"kernels ({', '.join(KERNELS)}), and matrices or tensors, by name; default all",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
-    parser.add_argument("--preset", default="large")
-    parser.add_argument("--dtype", choices=("bf16", "int8"), default="bf16")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=NUMBER", help="override a parameter"
-    )
-    parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
-    parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
-    parser.add_argument("--bytes-per-cycle", type=float, default=32, help="of each memory port")
+    add_chip_options(parser, preset="large", latency=100)
     parser.add_argument("--seed", type=int, default=0, help="of the tensors")
     parser.add_argument(
         "--clock", type=float, default=PERIOD_NS, metavar="NS", help="the chip's clock period"
@@ -166,8 +153,7 @@ def _parse(
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse, before anything is computed, what could not be run or saved."""
-    make_config(options.preset, options.dtype, **parse_overrides(options.set))
-    Memory(latency=options.latency, bytes_per_cycle=options.bytes_per_cycle)
+    check_chip_options(options)
     if options.dram not in DRAM:
         try:
             options.dram = float(options.dram)

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from time import perf_counter
 from typing import Any
 
-from loopnest import Chip, Tensor
+from loopnest import Chip
 from loopnest_hw.config import ChipConfig
 
 from ...kernel.backends import Counters
 from ...report.energy import RunEnergy, run_energy
-from ..outcome import same
+from ..outcome import run_case, same
 from .problems import Problem
 from .timing import Timing
 
@@ -96,11 +95,7 @@ class Measured:
 def run_on_chip(chip: Chip, problem: Problem) -> OnChip:
     """Run a kernel on the chip, and compare its result."""
     case = problem.case
-    start = perf_counter()
-    result = chip.compute(case.statement, order=case.order, **case.operands)
-    seconds = perf_counter() - start
-    if isinstance(result, Tensor):
-        result = result.to_scipy()
+    result, seconds = run_case(chip, case)
     report = chip.report
     assert report is not None
     return OnChip(
