@@ -7,9 +7,10 @@ LIBERTY ?=
 WORKLOADS ?=
 # ECP5 device of `make fpga`
 DEVICE ?= 85k
-# folder with *.mtx.gz files, and more arguments of `make bench` and of `make cpu`
+# folder with *.mtx.gz files, and more arguments of `make bench`, `make scaling` and `make cpu`
 MATRICES ?=
 BENCH ?=
+SCALING ?=
 CPU ?=
 # random cases of each kind, the seed of the first, one kind only, and configurations
 N ?= 200
@@ -40,7 +41,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help sim driver models test coverage mutate fuzz bench cpu verilog diagrams lint timing power fpga waves clean
+.PHONY: help sim driver models test coverage mutate fuzz bench scaling cpu verilog diagrams lint timing power fpga waves clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,7 +72,11 @@ bench: $(READY) ## measure cycles, and compare them with their bounds (MATRICES=
 	$(BIN)/python -m loopnest.benchmarks --preset $(PRESET) --dtype $(DTYPE)$(if $(MATRICES), --matrices $(MATRICES)) $(BENCH)
 
 # the largest preset
-cpu: PRESET = large
+scaling cpu: PRESET = large
+
+scaling: $(READY) ## measure cycles on 1 to 16 PEs (MATRICES=folder SCALING="names" PRESET=large DTYPE=)
+	$(BIN)/python -m loopnest.benchmarks.scaling --preset $(PRESET) --dtype $(DTYPE)$(if $(MATRICES), --matrices $(MATRICES)) $(SCALING)
+
 cpu: $(READY) ## compare time and energy with a CPU's (MATRICES=folder CPU="names" PRESET=large DTYPE=)
 	$(BIN)/python -m pip install --quiet $(LIBRARIES)
 	$(BIN)/python -m loopnest.benchmarks.cpu --preset $(PRESET) --dtype $(DTYPE)$(if $(MATRICES), --matrices $(MATRICES)) $(CPU)

@@ -9,7 +9,7 @@ import tb.coverage.__main__ as coverage
 import tb.mutation.__main__ as mutation
 import tests.fuzz.__main__ as fuzz
 from loopnest.benchmarks import __main__ as benchmarks
-from loopnest.benchmarks import options
+from loopnest.benchmarks import options, scaling
 from loopnest.benchmarks.cpu import __main__ as cpu
 from loopnest.commands import cli, files, programs, statements
 from loopnest.examples import digits, waves
@@ -87,7 +87,16 @@ def places(tmp_path: Path) -> dict[str, Path]:
         (cpu.main, "--chip-again", "--chip-again: expected --reuse FILE"),
         (cpu.main, "--cpu-again", "--cpu-again: expected --reuse FILE"),
         (cpu.main, "--plot {some}", "{some}: expected a writable file"),
+        (cpu.main, "--plot {nowhere}.txt", "expected the suffix of one of"),
         (cpu.main, "--output {file}/x.json", "{file}"),
+        (scaling.main, "unknown", "'unknown': expected some of dense; matrices need --matrices"),
+        (scaling.main, "--matrices {some} facebook", "'facebook': expected some of dense, arc130"),
+        (scaling.main, "--matrices {nowhere}", "{nowhere}: expected a folder with *.mtx.gz"),
+        (scaling.main, "--pes 1,x", "'1,x': expected numbers with commas between"),
+        (scaling.main, "--pes 1,33", "pes=33: expected 1 to 32"),
+        (scaling.main, "--set pes=2", "--set pes: expected --pes NUMBERS"),
+        (scaling.main, "--backend model", "scaling: expected --backend rtl"),
+        (scaling.main, "--plot {nowhere}.txt", "expected the suffix of one of"),
         (digits.main, "--preset huge", "preset 'huge': expected one of"),
         (digits.main, "--images 0", "--images 0: expected 1 or more"),
         (digits.main, "--sparsity 1.5", "--sparsity 1.5: expected 0 to less than 1"),

@@ -19,6 +19,7 @@ from loopnest_hw.program import program
 from ...formats.files import check_writable
 from ...report.clock import PERIOD_NS
 from ...report.energy import DEFAULT_DRAM, DRAM
+from ...report.plot import check_picture
 from ..options import add_chip_options, check_chip_options, chip_of
 from . import machine
 from .compared import Compared, Terms
@@ -181,6 +182,7 @@ def _check(options: argparse.Namespace) -> None:
     for path in (options.output, options.plot):
         path.parent.mkdir(parents=True, exist_ok=True)
         check_writable(path)
+    check_picture(options.plot)
 
 
 if __name__ == "__main__":
