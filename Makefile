@@ -19,6 +19,8 @@ KIND ?=
 CHIPS ?=
 # more arguments of `make mutate`, such as --report
 MUTATE ?=
+# more arguments of `make timing`, such as --chip
+TIMING ?=
 # cycles that `make waves` records
 FIRST ?= 0
 LAST ?= 1000
@@ -92,8 +94,8 @@ lint: $(READY) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-timing: $(READY) ## estimate area and clock of the PE with OpenSTA (LIBERTY=cells.lib PRESET= DTYPE=)
-	$(BIN)/python -m loopnest_hw.timing --preset $(PRESET) --dtype $(DTYPE)$(if $(LIBERTY), --liberty $(LIBERTY))
+timing: $(READY) ## estimate area and clock of the PE with OpenSTA (LIBERTY=cells.lib PRESET= DTYPE= TIMING=)
+	$(BIN)/python -m loopnest_hw.timing --preset $(PRESET) --dtype $(DTYPE)$(if $(LIBERTY), --liberty $(LIBERTY)) $(TIMING)
 
 power: $(READY) ## measure the energy of the PE by replaying runs (LIBERTY=cells.lib PRESET= DTYPE= WORKLOADS=)
 	$(BIN)/python -m loopnest.power --preset $(PRESET) --dtype $(DTYPE) --output $(OUT)/power \

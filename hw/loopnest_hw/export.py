@@ -13,8 +13,11 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from amaranth.hdl import UnusedElaboratable
 
 from .chip.chip import Chip
 from .config import PRESETS, ChipConfig, NumberFormat, make_config, parse_overrides
@@ -22,6 +25,7 @@ from .definitions import c_header, definitions_json, registers_markdown
 from .generate import to_verilog
 from .modules import share_modules
 from .pe import PE
+from .port_registers import PortRegisters
 from .processes import start_processes
 from .program import program
 
@@ -59,6 +63,15 @@ def chip_verilog(config: ChipConfig) -> str:
 def pe_verilog(config: ChipConfig, top: str = PE_TOP) -> str:
     """Return the Verilog of one PE alone, for timing and area."""
     return to_verilog(PE(config), top)
+
+
+def surroundings_verilog(config: ChipConfig, top: str) -> str:
+    """Return the Verilog of the chip with registers for its PEs (`PortRegisters`), likewise."""
+    with warnings.catch_warnings():
+        # only its ports are used
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        ports = PortRegisters(PE(config))
+    return share_modules(to_verilog(Chip(config, pe=lambda _: ports), top), top)
 
 
 def lint_waivers() -> str:

@@ -1,8 +1,9 @@
-"""Area and clock of a PE in a standard-cell library: ``make timing LIBERTY=cells.lib``.
+"""Area and clock of a PE in a standard-cell library: ``make timing LIBERTY=cells.lib``; or of all
+else in a chip.
 
-Yosys maps the PE to the library's cells and keeps its hierarchy, with memories as separate cells
-(`memory_cells`); ABC sizes and buffers; OpenSTA analyses the timing. Nothing is placed: a wire's
-load is from the library's wire-load model, or 0 if it has none.
+Yosys maps the design to the library's cells and keeps its hierarchy, with memories as cells of
+their own (`memory_cells`); ABC sizes and buffers; OpenSTA analyses the timing. Nothing is placed: a
+wire's load is from the library's wire-load model, or 0 if it has none.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import PRESETS, NumberFormat, make_config, parse_overrides
-from .export import pe_verilog
+from .export import pe_verilog, surroundings_verilog
 from .memory_cells import black_boxes, liberty, parse_name, replace_memories
 from .program import program
 from .yosys import Unit, count_cells, find_yosys, run
@@ -318,14 +319,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--liberty", type=Path, default=DEFAULT_LIBERTY)
     parser.add_argument("--output", type=Path, default=Path("build/timing"), help="folder")
+    parser.add_argument(
+        "--chip",
+        action="store_true",
+        help="instead of the PE, the chip around it, with registers at the ports of each PE",
+    )
     parser.add_argument("--verilog", type=Path, help="this design instead of the PE")
-    parser.add_argument("--top", default="pe", help="its top module")
+    parser.add_argument("--top", help="its top module; default pe, or chip with --chip")
     parser.add_argument("--depth", type=int, default=2, help="levels of units in the tables")
     parser.add_argument("--paths", type=int, default=25, help="paths in the tables")
     parser.add_argument("--area", action="store_true", help="no timing, which OpenSTA does")
     options = parser.parse_args(arguments)
     folder: Path = options.output
+    name = "chip" if options.chip else "pe"
+    top = options.top or name
     try:
+        if options.chip and options.verilog is not None:
+            raise ValueError("--chip and --verilog: expected one of them")
         if options.verilog is not None and not options.verilog.is_file():
             raise FileNotFoundError(f"{options.verilog}: expected a Verilog file")
         folder.mkdir(parents=True, exist_ok=True)
@@ -336,14 +346,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (folder / "cells.lib").write_text(library)
         verilog = options.verilog
         if verilog is None:
-            verilog = folder / "pe.v"
+            verilog = folder / f"{name}.v"
             config = make_config(options.preset, options.dtype, **parse_overrides(options.set))
-            verilog.write_text(pe_verilog(config, options.top))
-        areas = synthesize(verilog, options.top, folder)
+            written = surroundings_verilog if options.chip else pe_verilog
+            verilog.write_text(written(config, top))
+        areas = synthesize(verilog, top, folder)
         print(area_table(areas, options.depth), flush=True)
         if options.area:
             return 0
-        paths, worst = time_netlist(options.top, folder)
+        paths, worst = time_netlist(top, folder)
     except (RuntimeError, ValueError, OSError) as error:
         print(f"timing: {error}", file=sys.stderr)
         return 1

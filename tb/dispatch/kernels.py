@@ -32,6 +32,6 @@ def share_fields(rng: random.Random) -> dict[str, int]:
     return {
         "share.rows": int(rng.random() < 0.85),
         "share.wide": rng.getrandbits(1),
-        "share.quantum": rng.choice([0, 1, 5, 16, 64, 200, 0xFFFF]),
+        "share.quantum": rng.choice([0, 1, 1, 5, 16, 64, 200, 0xFFFF]),
         "share.credit": rng.choice([0, 1, 24, 160, 1000, 0xFFFF]),
     }

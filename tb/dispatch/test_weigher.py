@@ -14,7 +14,7 @@ from loopnest_hw.dispatch.weigher import WORDS, Weigher
 from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.tokens import chunk, gather_reply, gather_request, joined
 from loopnest_sim.model.join import Joined
-from loopnest_sim.model.weigh import chunks, part_weight, steps, weighed_level
+from loopnest_sim.model.weigh import Weighed, chunks, part_weight, steps, weighed_level
 from tb.dispatch.kernels import complete, inner_fields, share_fields
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Sink, Source
@@ -198,7 +198,7 @@ async def nests(dut: Any, timing: tuple[int, float]) -> None:
     await bench.start(dut)
     levels: Counter[bool] = Counter()
     sizes: Counter[bool] = Counter()
-    widths: Counter[bool] = Counter()
+    widths: Counter[int] = Counter()
     for _ in range(bench.count(NESTS)):
         fields = nest_fields(config, rng)
         items = nest_items(config, rng, [None] * rng.choice([0, 1, BLOCKS]))
@@ -216,16 +216,23 @@ async def nests(dut: Any, timing: tuple[int, float]) -> None:
         assert memory.read == read
         level = weighed_level(config, fields)
         levels[level is not None] += 1
-        widths[level is not None and level.contiguous and bool(fields["share.wide"])] += 1
+        widths[_width(level, fields)] += 1
         sizes[len(want) > len(items)] += 1
-    seen = [counted[key] for counted in (levels, sizes, widths) for key in (False, True)]
-    assert min(seen) >= 1, (levels, sizes, widths)
+    seen = [counted[key] for counted in (levels, sizes) for key in (False, True)]
+    assert min(*seen, *(widths[n] for n in (1, 2, 4))) >= 1, (levels, sizes, widths)
+
+
+def _width(level: Weighed | None, fields: Fields) -> int:
+    """Return the number of lanes in a step."""
+    if fields["share.quantum"] <= 1:
+        return 1
+    return 4 if level is not None and level.contiguous and fields["share.wide"] else 2
 
 
 @cocotb.test()
-@cocotb.parametrize(lanes=[1, 2, 16], quantum=[1, 0xFFFF], shared=[True, False], wide=[0, 1])
+@cocotb.parametrize(lanes=[1, 2, 16], quantum=[1, 2, 0xFFFF], shared=[True, False], wide=[0, 1])
 async def rates(dut: Any, lanes: int, quantum: int, shared: bool, wide: int) -> None:
-    """Two lanes per cycle, or four, or a block with fewer, at a latency of 100 cycles."""
+    """One lane, two or four per cycle, or a block with fewer, at a latency of 100 cycles."""
     config = CONFIGS[bench.parameters["name"]]
     if config.fifo_depth < 100:
         return
@@ -254,7 +261,7 @@ async def rates(dut: Any, lanes: int, quantum: int, shared: bool, wide: int) -> 
     cocotb.start_soon(source.send_all(items))
     want, read = expected(config, fields, items, memory)
     await sink.wait_for(len(want))
-    width = 4 if wide else 2
+    width = _width(weighed_level(config, fields), fields)
     counts = [
         -(-out["item"]["block"][0]["lanes"].bit_count() // width) if shared else 1 for out in want
     ]

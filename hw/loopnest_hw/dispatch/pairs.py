@@ -1,4 +1,4 @@
-"""Walks the lanes of blocks, one or two pairs at a time."""
+"""Walks the lanes of blocks: one, one pair or two pairs at a time."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ PARTS = 2
 
 def lanes_of(shape: ShapeLike) -> data.StructLayout:
     """A block's lanes, and what rides along. With ``whole`` they are one step; with ``wide`` a part
-    of a step is two lanes, otherwise one.
+    of a step is two lanes, otherwise one; with ``alone`` a step has one lane, the first part's.
     """
-    return data.StructLayout({"lanes": LANES, "whole": 1, "wide": 1, "rider": shape})
+    return data.StructLayout({"lanes": LANES, "whole": 1, "wide": 1, "alone": 1, "rider": shape})
 
 
 def pair_of(shape: ShapeLike) -> data.StructLayout:
@@ -38,7 +38,8 @@ def pair_of(shape: ShapeLike) -> data.StructLayout:
 
 
 class Pairs(wiring.Component):
-    """Turns each block into steps of its two lowest remaining lanes or, if it is ``wide``, of four.
+    """Turns each block into steps of its two lowest remaining lanes, of four if it is ``wide``, or
+    of one if it is ``alone``. It may not be both.
 
     One step per cycle; a block without lanes, or a ``whole`` one, is one step. The latency is one
     cycle.
@@ -60,10 +61,12 @@ class Pairs(wiring.Component):
         lanes = block.lanes  # those that remain
         *before, total = at_least(m, "before", lanes, 2 * PARTS)
         rest = Signal(LANES)
+        behind = [
+            Mux(block.wide, number[2 * PARTS], number[PARTS] | (number[1] & block.alone))
+            for number in before
+        ]
         m.d.comb += [
-            rest.eq(
-                lanes & Cat(Mux(block.wide, number[2 * PARTS], number[PARTS]) for number in before)
-            ),
+            rest.eq(lanes & Cat(behind)),
             step.end.eq(block.whole | ~rest.any()),
             step.lanes.eq(Mux(block.whole, lanes, lanes & ~rest)),
             step.rider.eq(block.rider),
@@ -75,9 +78,10 @@ class Pairs(wiring.Component):
         for n in range(PARTS):
             low, high = ranked[2 * n : 2 * n + 2]
             last = Mux(total[2 * n + 2], high, low)
+            absent = block.whole if n == 0 else block.whole | block.alone
             m.d.comb += [
-                step.first[n].eq(Mux(block.whole, 0, Mux(block.wide, low, ranked[n]))),
-                step.last[n].eq(Mux(block.whole, 0, Mux(block.wide, last, ranked[n]))),
+                step.first[n].eq(Mux(absent, 0, Mux(block.wide, low, ranked[n]))),
+                step.last[n].eq(Mux(absent, 0, Mux(block.wide, last, ranked[n]))),
             ]
         with m.If(self.i.ready):
             m.d.sync += [self.o.valid.eq(self.i.valid), block.eq(self.i.payload)]

@@ -49,14 +49,15 @@ class Weigher(wiring.Component):
     """Splits each block into chunks, and weighs them.
 
     Lanes are taken in steps of two parts, ascending. A part is a lane; with ``share.wide`` it is
-    two lanes if the fibers lie one behind the other, in a packed table that row 0 does not scan. A
-    part's weight is the number of block words of the fibers that the first loop below row 0 scans
-    (`WeighedLevel`), from its first lane's to its last one's, at least 1 and at most ``2**15 - 1``.
-    A table that runs backwards counts as an empty fiber, and so does an absent operand. Only words
-    that the scanner itself reads later are read. If there is no such level, nothing is read and
-    every part weighs 1.
+    two lanes if the fibers lie one behind the other, in a packed table that row 0 does not scan.
+    With a ``share.quantum`` of 0 or 1, every lane is a step. A part's weight is the number of block
+    words of the fibers that the first loop below row 0 scans (`WeighedLevel`), from its first
+    lane's to its last one's, at least 1 and at most ``2**15 - 1``. A table that runs backwards
+    counts as an empty fiber, and so does an absent operand. Only words that the scanner itself
+    reads later are read. If there is no such level, nothing is read and every part weighs 1.
 
-    A chunk ends when its weight, which saturates, has reached ``share.quantum``, or with its block.
+    A chunk ends when its weight, which saturates, has reached ``share.quantum``, or with its block:
+    a coordinate alone may be one.
     ``item.last`` is set in the last block's last chunk. If the PEs do not share out the rows
     (``share.rows`` is 0), a block is one chunk, whose weight is 0.
 
@@ -87,10 +88,12 @@ class Weigher(wiring.Component):
         m.submodules.waiting = waiting = Queue(joined(config, 1), config.fifo_depth)
         m.submodules.cutting = cutting = Pairs(joined(config, 1))
         wide = Signal()
+        alone = Signal()
         contiguous = level.o.operand.any() & ~level.o.ranked & ~level.o.open
         m.d.comb += [
             level.kernel.eq(self.kernel),
-            wide.eq(contiguous & self.kernel.share.wide),
+            alone.eq(~self.kernel.share.quantum[1:].any()),
+            wide.eq(contiguous & self.kernel.share.wide & ~alone),
             # Every block goes both ways: its steps are requested now, and taken with the replies.
             asking.i.valid.eq(self.i.valid & waiting.i.ready),
             waiting.i.valid.eq(self.i.valid & asking.i.ready),
@@ -106,6 +109,7 @@ class Weigher(wiring.Component):
                 pairs.i.payload.lanes.eq(Mux(item.count == 0, 0, item.block[0].lanes)),
                 pairs.i.payload.whole.eq(~self.kernel.share.rows),
                 pairs.i.payload.wide.eq(wide),
+                pairs.i.payload.alone.eq(alone),
             ]
         self._ask(m, asking.o, level.o)
         self._cut(m, cutting.o, self._weigh(m))

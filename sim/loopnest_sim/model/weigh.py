@@ -116,10 +116,12 @@ def steps(
     level = weighed_level(config, descriptor)
     places = entries(config, descriptor, block, child)
     wide = level is not None and level.contiguous and descriptor["share.wide"]
-    width = 2 if wide else 1
+    alone = descriptor["share.quantum"] <= 1
+    width = 2 if wide and not alone else 1
+    length = 1 if alone else PARTS * width
     lanes = sorted(places)
-    for n in range(0, len(lanes), PARTS * width):
-        step = lanes[n : n + PARTS * width]
+    for n in range(0, len(lanes), length):
+        step = lanes[n : n + length]
         parts: list[Place | None] = []
         for k in range(0, len(step), width):
             place, between = places[step[k]], step[k : k + width][-1] - step[k]

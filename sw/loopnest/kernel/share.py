@@ -11,13 +11,18 @@ from ..formats.pack import COMPRESSED
 from ..loops.plan import Plan
 
 QUANTUM, CREDIT = 32, 192
-"""Weights (block words) of a chunk, and above which a PE gets no further one, in a nest of two
-loops. With less credit a PE waits for memory, with more they end at different times (measured on
-`small` and `large`, with a latency of 100).
+"""Weights (block words) of a chunk, and above which a PE gets no further one, at most, in a nest of
+two loops. With less credit a PE waits for memory, with more they end at different times (measured
+on `small` and `large`, with a latency of 100).
 """
 
 DEEP_QUANTUM, DEEP_CREDIT = 8, 96
 """The same in deeper nests, where a block word leads to whole fibers."""
+
+QUANTUM_STEPS, CREDIT_STEPS = 64, 512
+"""Leaf steps of which a chunk, and what a PE holds, have enough: less weight will do where it leads
+to so many, and PEs end closer together.
+"""
 
 WIDE_BLOCKS = QUANTUM // 4
 """Mean weight of a coordinate up to which they are weighed four at a time, which are no more than a
@@ -35,14 +40,34 @@ def share_fields(config: ChipConfig, plan: Plan) -> dict[str, int]:
     if not shares_rows(config, plan):
         return {}
     deep = len(plan.nest.rows) > 2
+    weight = _weight(plan)
     values, blocks = _longest(plan)
     return {
         "share.rows": 1,
-        "share.wide": not deep and _weight(plan) <= WIDE_BLOCKS,
-        "share.quantum": DEEP_QUANTUM if deep else QUANTUM,
-        "share.credit": DEEP_CREDIT if deep else CREDIT,
+        "share.wide": not deep and weight <= WIDE_BLOCKS,
+        **_chunks(plan, weight, *(DEEP_QUANTUM, DEEP_CREDIT) if deep else (QUANTUM, CREDIT)),
         "share.fiber_values": values,
         "share.fiber_blocks": blocks,
+    }
+
+
+def _chunks(plan: Plan, weight: float, quantum: int, credit: int) -> dict[str, int]:
+    """Return the fields for coordinates of this mean weight, with at most these numbers.
+
+    Coordinates that are heavy enough go alone. The credit is never less than twice their mean
+    weight: a PE gets the next one before it ends one that is somewhat heavier.
+    """
+    coordinate = max(1.0, weight)
+    coordinates = plan.sizes[plan.nest.rows[0].index]
+    steps = plan.expected.stages.get("leaf", 0.0) / (coordinates * coordinate)
+
+    def enough(wanted: int, least: float, most: int) -> int:
+        return most if steps * most <= wanted else min(most, ceil(max(least, wanted / steps)))
+
+    together = enough(QUANTUM_STEPS, 1, quantum)
+    return {
+        "share.quantum": 1 if coordinate >= together else together,
+        "share.credit": enough(CREDIT_STEPS, 2 * coordinate, credit),
     }
 
 

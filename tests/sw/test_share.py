@@ -1,0 +1,58 @@
+"""The descriptor's ``share`` fields, by the work that a coordinate leads to."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from loopnest import Chip
+from loopnest.kernel.share import share_fields
+
+CHIP = Chip("large", backend="model")
+
+
+def fields(statement: str, order: str, **operands: Any) -> tuple[int, int]:
+    """Return quantum and credit; 0 if the PEs do not share the kernel."""
+    (plan,) = CHIP.explain(statement, order=order, **operands).plans
+    found = share_fields(CHIP.config, plan)
+    return found.get("share.quantum", 0), found.get("share.credit", 0)
+
+
+def drawn(rows: int, columns: int, each: int) -> sp.csr_array:
+    """Return a matrix with so many entries in each row."""
+    rng = np.random.default_rng(1)
+    at = np.concatenate([np.sort(rng.choice(columns, each, replace=False)) for _ in range(rows)])
+    return sp.csr_array((np.ones(len(at)), at, np.arange(0, len(at) + 1, each)), (rows, columns))
+
+
+MATMUL = "C[i,j] = A[i,k] * B[k,j]"
+SPMV = "y[i] = A[i,j] * x[j]"
+
+
+def test_a_dense_row_goes_alone() -> None:
+    """And a PE gets the next one while it works on it."""
+    A, B = np.ones((100, 64)), np.ones((64, 64))
+    assert fields(MATMUL, "ikj", A=A, B=B) == (1, 2)
+    assert fields(SPMV, "ij", A=np.ones((100, 512)), x=np.ones(512)) == (1, 4)
+
+
+def test_short_rows_go_together() -> None:
+    A = drawn(400, 400, 3)
+    assert fields(SPMV, "ij", A=A, x=np.ones(400)) == (32, 192)
+    assert fields(MATMUL, "ikj", A=A, B=A) == (8, 96)
+
+
+@pytest.mark.parametrize("each", [2, 5, 20, 80])
+def test_wide_results(each: int) -> None:
+    """Each entry leads to a row of 64 columns, 16 steps."""
+    A = drawn(200, 5000, each)
+    quantum, credit = fields(MATMUL, "ikj", A=A, B=np.ones((5000, 64)))
+    words = len(np.unique(A.indices // 16 + 5000 * np.repeat(np.arange(200), each))) / 200
+    steps = 16 * each / words
+    assert quantum == (1 if words * steps >= 64 else -(-64 // steps))
+    assert credit == pytest.approx(min(96, max(2 * words, 512 / steps)), abs=1)
+
+
+def test_one_pe() -> None:
+    assert fields("y[j] = A[i,j] * x[i]", "ij", A=np.ones((9, 9)), x=np.ones(9)) == (0, 0)
