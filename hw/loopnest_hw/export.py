@@ -13,18 +13,15 @@
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from amaranth.hdl import UnusedElaboratable
 
 from .chip.chip import Chip
 from .config import PRESETS, ChipConfig, NumberFormat, make_config, parse_overrides
 from .definitions import c_header, definitions_json, registers_markdown
 from .generate import to_verilog
 from .modules import share_modules
-from .pe import PE
+from .pe import PE, pe_ports
 from .port_registers import PortRegisters
 from .processes import start_processes
 from .program import program
@@ -67,11 +64,8 @@ def pe_verilog(config: ChipConfig, top: str = PE_TOP) -> str:
 
 def surroundings_verilog(config: ChipConfig, top: str) -> str:
     """Return the Verilog of the chip with registers for its PEs (`PortRegisters`), likewise."""
-    with warnings.catch_warnings():
-        # only its ports are used
-        warnings.simplefilter("ignore", UnusedElaboratable)
-        ports = PortRegisters(PE(config))
-    return share_modules(to_verilog(Chip(config, pe=lambda _: ports), top), top)
+    chip = Chip(config, pe=lambda config: PortRegisters(pe_ports(config)))
+    return share_modules(to_verilog(chip, top), top)
 
 
 def lint_waivers() -> str:

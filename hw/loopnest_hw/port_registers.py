@@ -10,13 +10,13 @@ from amaranth.lib.wiring import In
 
 
 class PortRegisters(wiring.Component):
-    """A unit with a component's ports, whose inputs end in registers and whose outputs come from
-    others. All of the former reach the latter, so that synthesis keeps them; the values mean
-    nothing.
+    """A unit with these ports, whose inputs end in registers and whose outputs come from others.
+
+    All of the former reach the latter, so that synthesis keeps them; the values mean nothing.
     """
 
-    def __init__(self, component: wiring.Component) -> None:
-        super().__init__(component.signature)
+    def __init__(self, ports: dict[str, wiring.Member]) -> None:
+        super().__init__(ports)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -26,6 +26,7 @@ from loopnest_hw import tokens
 from loopnest_hw.accumulate.place import set_bits
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.kernel import kernel_layout
+from loopnest_hw.pe import pe_ports
 from loopnest_hw.queue import Queue
 from loopnest_hw.registers import STAGES, ErrorCode
 
@@ -51,21 +52,7 @@ class FakePE(wiring.Component):
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
-        super().__init__(
-            {
-                "kernel": In(kernel_layout(config)),
-                "blocks": In(stream.Signature(tokens.joined(config, 1))),
-                "retired": Out(stream.Signature(1)),
-                "request": Out(stream.Signature(tokens.line_request(config))),
-                "reply": In(stream.Signature(tokens.line_reply(config))),
-                "write": Out(stream.Signature(tokens.LINE_WRITE)),
-                "done": Out(1),
-                "error": Out(tokens.ERROR),
-                "events": Out(tokens.EVENTS),
-                "sweep": In(1),
-                "sweep_set": In(set_bits(config)),
-            }
-        )
+        super().__init__(pe_ports(config))
 
     def elaborate(self, platform: Any) -> Module:
         """Build the circuit."""

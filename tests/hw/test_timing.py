@@ -1,6 +1,7 @@
 """The timing estimate: its parsers, and a small design through Yosys and OpenSTA."""
 
 import gzip
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from loopnest_hw import timing
+from loopnest_hw.config import make_config
+from loopnest_hw.export import surroundings_verilog
 from loopnest_hw.memory_cells import MemoryCell, liberty, parse_name, replace_memories
 from loopnest_hw.timing import find_buffer, main, parse_summary, unit_of
 
@@ -169,6 +172,21 @@ def test_clock_gates(tmp_path: Path, gates: bool) -> None:
     netlist = (tmp_path / "work" / "netlist.v").read_text()
     assert netlist.count("GATE ") == gates
     assert netlist.count("DFF ") == 10
+
+
+def test_a_chip_without_its_pes() -> None:
+    """Its PEs are registers that reach their outputs, and come from their inputs."""
+    text = surroundings_verilog(make_config("shrunk", "int8", pes=2), "chip")
+    found = re.findall(r"^module (\S+)\s*\((.*?)^endmodule", text, re.MULTILINE | re.DOTALL)
+    modules = dict(found)
+    assert "pe" in modules and not any("accumulator" in name for name in modules)
+    assert sum(text.count(f" pe_{n} ") for n in range(2)) == 2
+    assert modules["pe"].count("posedge") == 2
+
+
+def test_chip_or_verilog(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--chip", "--verilog", "x.v", "--output", str(tmp_path)]) == 1
+    assert "--chip and --verilog: expected one of them" in capsys.readouterr().err
 
 
 def test_missing_programs(
