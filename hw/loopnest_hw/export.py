@@ -21,7 +21,7 @@ from .config import PRESETS, ChipConfig, NumberFormat, make_config, parse_overri
 from .definitions import c_header, definitions_json, registers_markdown
 from .generate import to_verilog
 from .modules import share_modules
-from .pe import PE, pe_ports
+from .pe import PE
 from .port_registers import PortRegisters
 from .processes import start_processes
 from .program import program
@@ -64,7 +64,7 @@ def pe_verilog(config: ChipConfig, top: str = PE_TOP) -> str:
 
 def surroundings_verilog(config: ChipConfig, top: str) -> str:
     """Return the Verilog of the chip with registers for its PEs (`PortRegisters`), likewise."""
-    chip = Chip(config, pe=lambda config: PortRegisters(pe_ports(config)))
+    chip = Chip(config, pe=lambda config: PortRegisters(PE.ports(config)))
     return share_modules(to_verilog(chip, top), top)
 
 

@@ -39,24 +39,6 @@ from .tokens import (
 from .unary import one_of
 
 
-def pe_ports(config: ChipConfig) -> dict[str, wiring.Member]:
-    """The ports of a `PE`."""
-    return {
-        "kernel": In(kernel_layout(config)),
-        "blocks": In(stream.Signature(joined(config, 1))),
-        "retired": Out(stream.Signature(1)),
-        "request": Out(stream.Signature(line_request(config))),
-        "reply": In(stream.Signature(line_reply(config))),
-        "write": Out(stream.Signature(LINE_WRITE)),
-        "done": Out(1),
-        "error": Out(ERROR),
-        "events": Out(EVENTS),
-        "sweep": In(1),
-        "sweep_set": In(set_bits(config)),
-        **shared_ports(config),
-    }
-
-
 class PE(wiring.Component):
     """Runs the loops below row 0's joiner, one nest from each reset to the next.
 
@@ -80,7 +62,25 @@ class PE(wiring.Component):
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
-        super().__init__(pe_ports(config))
+        super().__init__(self.ports(config))
+
+    @staticmethod
+    def ports(config: ChipConfig) -> dict[str, wiring.Member]:
+        """Return the ports of a PE."""
+        return {
+            "kernel": In(kernel_layout(config)),
+            "blocks": In(stream.Signature(joined(config, 1))),
+            "retired": Out(stream.Signature(1)),
+            "request": Out(stream.Signature(line_request(config))),
+            "reply": In(stream.Signature(line_reply(config))),
+            "write": Out(stream.Signature(LINE_WRITE)),
+            "done": Out(1),
+            "error": Out(ERROR),
+            "events": Out(EVENTS),
+            "sweep": In(1),
+            "sweep_set": In(set_bits(config)),
+            **shared_ports(config),
+        }
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -26,7 +26,7 @@ from loopnest_hw import tokens
 from loopnest_hw.accumulate.place import set_bits
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.kernel import kernel_layout
-from loopnest_hw.pe import pe_ports
+from loopnest_hw.pe import PE
 from loopnest_hw.queue import Queue
 from loopnest_hw.registers import STAGES, ErrorCode
 
@@ -52,7 +52,7 @@ class FakePE(wiring.Component):
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
-        super().__init__(pe_ports(config))
+        super().__init__(PE.ports(config))
 
     def elaborate(self, platform: Any) -> Module:
         """Build the circuit."""
