@@ -1,4 +1,4 @@
-"""The functions on bits, for every value of a few widths: `unary` and `accumulate.priority`."""
+"""The functions on bits, for every value of a few widths: `unary`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,6 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.sim import Simulator
 
 from loopnest_hw import unary
-from loopnest_hw.accumulate import priority
 
 MOST = 3
 """Limits of the counts."""
@@ -20,30 +19,30 @@ def ones(value: int) -> int:
 
 
 CASES: dict[str, tuple[Callable[[Module, Value], Any], Callable[[int, int], int]]] = {
-    "priority.lowest_bit": (priority.lowest_bit, lambda v, w: v & -v),
-    "priority.lowest_two": (
-        lambda m, v: Cat(priority.lowest_two(m, v)),
+    "lowest_bit": (unary.lowest_bit, lambda v, w: v & -v),
+    "lowest_two": (
+        lambda m, v: Cat(unary.lowest_two(m, v)),
         lambda v, w: (v & -v) | ((v & v - 1) & -(v & v - 1)) << w,
     ),
-    "priority.highest_bit": (priority.highest_bit, lambda v, w: 1 << v.bit_length() >> 1),
-    "priority.at_least": (
-        lambda m, v: Cat(priority.at_least(m, v, MOST)),
+    "highest_bit": (unary.highest_bit, lambda v, w: 1 << v.bit_length() >> 1),
+    "some_of": (
+        lambda m, v: Cat(unary.some_of(m, v, MOST)),
         lambda v, w: sum(1 << n for n in range(MOST) if ones(v) > n),
     ),
-    "priority.number": (
-        lambda m, v: priority.number(priority.lowest_bit(m, v), (len(v) - 1).bit_length()),
+    "number": (
+        lambda m, v: unary.number(unary.lowest_bit(m, v), (len(v) - 1).bit_length()),
         lambda v, w: max((v & -v).bit_length() - 1, 0),
     ),
-    "unary.lowest": (lambda m, v: unary.lowest(v), lambda v, w: v & -v),
-    "unary.below": (
+    "lowest": (lambda m, v: unary.lowest(v), lambda v, w: v & -v),
+    "below": (
         lambda m, v: unary.below(unary.lowest(v)),
         lambda v, w: ((v & -v) - 1) & (1 << w) - 1,
     ),
-    "unary.one_of": (
+    "one_of": (
         lambda m, v: unary.one_of((bit, Const(n + 3, 6)) for n, bit in enumerate(unary.lowest(v))),
         lambda v, w: (v & -v).bit_length() + 2 if v else 0,
     ),
-    "unary.at_least": (
+    "at_least": (
         lambda m, v: Cat(unary.at_least(m, "v", v, MOST)),
         lambda v, w: sum(
             (2 << min(ones(v & (1 << lane) - 1), MOST)) - 1 << lane * (MOST + 1)

@@ -11,8 +11,8 @@ from amaranth.lib.wiring import In, Out
 from ..config import ChipConfig
 from ..queue import Queue
 from ..tokens import PAIR
+from ..unary import highest_bit, lowest_bit, number, some_of
 from .place import BANKS, WORD_BITS, context_bits, context_pointer, place_layout, set_bits
-from .priority import at_least, highest_bit, lowest_bit, number
 from .words import Words, word_set_bits
 
 DEPTH = 8
@@ -251,7 +251,7 @@ class Directory(wiring.Component):
         groups = Signal(GROUPS, reset_less=True)
         walking = Signal()
         group = lowest_bit(m, groups)
-        some, more = at_least(m, groups, 2)
+        some, more = some_of(m, groups, 2)
         fetch = Signal()
         begin = Signal()
         m.d.comb += begin.eq(self._ready & (~walking | (fetch & ~more)))
@@ -300,7 +300,7 @@ class Directory(wiring.Component):
             m.d.comb += [port.en.eq(fetch), port.addr.eq(Cat(group_number, here))]
 
         first = lowest_bit(m, left)
-        _, another = at_least(m, left, 2)
+        _, another = some_of(m, left, 2)
         taken = Signal()
         with m.If(move):
             m.d.sync += [
@@ -396,7 +396,7 @@ class Directory(wiring.Component):
                 m.d.sync += [
                     self.top.eq(word),
                     top_half.eq(half_of(word)),
-                    alone.eq(~at_least(m, left, 2)[1]),
+                    alone.eq(~some_of(m, left, 2)[1]),
                 ]
                 m.next = "FIND"
             with m.State("FIND"):

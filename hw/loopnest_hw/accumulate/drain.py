@@ -12,10 +12,10 @@ from ..config import BANK_SKEW, LANES, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..queue import Queue
 from ..register import payload_register
 from ..tokens import PAIR, RESULT_BLOCK, StageState
+from ..unary import lowest_two, number, some_of
 from .directory import WALKED_WORD
 from .entries import walk_layout
 from .place import BANK_BITS, BANKS, WORD_BITS, context_bits, context_pointer, entry_layout
-from .priority import at_least, lowest_two, number
 from .skew import is_skewed, swapped
 
 ASKED = 3
@@ -160,7 +160,7 @@ class Drain(wiring.Component):
         m.d.sync += self.context.eq(self.context + self.next)
 
         first, next_ = lowest_two(m, left)
-        _, two, three = at_least(m, left, PAIR + 1)
+        _, two, three = some_of(m, left, PAIR + 1)
         pair = two & self.pairs
         second = Mux(self.pairs, next_, 0)
         last_block = Signal()

@@ -7,9 +7,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import ChipConfig
+from ..unary import highest_bit, lowest_bit, number
 from .entries import walk_layout
 from .place import BANK_BITS, BANKS, BLOCK, WORD_BITS, entry_layout, place_layout
-from .priority import highest_bit, lowest_bit, number
 
 
 class Eviction(wiring.Component):

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
 from ..arith.wire import wire
-from ..unary import lowest
+from ..unary import lowest, number, some_of
 from .place import TABLES, WAYS
-from .priority import at_least, number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +83,7 @@ def chosen(m: Module, free: Value, number_: Value) -> Signal:
     be in different ways.
     """
     ways = [free[table * WAYS : (table + 1) * WAYS] for table in range(TABLES)]
-    counts = [Cat(at_least(m, way, WAYS)) for way in ways]
+    counts = [Cat(some_of(m, way, WAYS)) for way in ways]
     table = Signal(name="table")
     # counts are thermometers
     more = [(counts[1 - n] & ~counts[n]).any() for n in range(TABLES)]

@@ -6,11 +6,10 @@ from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..accumulate.priority import number
 from ..config import LINE_BYTES
 from ..formal import FORMAL
 from ..queue import Queue
-from ..unary import lowest, one_of
+from ..unary import lowest, number, one_of
 from .epoch import tag_clear
 from .geometry import CacheConfig, answer, group, lookup, miss, place, set_of, tag_of
 from .waiters import Waiters, arrival

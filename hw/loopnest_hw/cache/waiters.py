@@ -6,9 +6,9 @@ from amaranth.hdl import Array, Assert, Assume, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..accumulate.priority import lowest_bit, number
 from ..formal import FORMAL
 from ..queue import Queue
+from ..unary import lowest_bit, number
 from .geometry import CacheConfig, group, place
 
 

@@ -6,7 +6,6 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..accumulate.priority import number as number_of
 from ..config import (
     ADDRESS_BITS,
     COORDINATE_BITS,
@@ -21,6 +20,7 @@ from ..queue import Queue
 from ..register import payload_register
 from ..tokens import WEIGHT_BITS, chunk, gather_reply, gather_request, joined
 from ..unary import below, one_of
+from ..unary import number as number_of
 from .level import WeighedLevel
 from .pairs import PARTS, Pairs
 

@@ -8,7 +8,6 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..accumulate.priority import lowest_bit, number
 from ..arith.adder import Adder
 from ..arith.delay import Flow, delayed
 from ..config import LANES, MAX_LOG2_COPIES, POSITION_BITS, WIDE_BITS, ChipConfig
@@ -17,6 +16,7 @@ from ..format import BLOCK_COORDINATE_BITS
 from ..queue import Queue
 from ..register import payload_register
 from ..tokens import RESULT_BLOCK
+from ..unary import lowest_bit, number
 
 COPIES = 1 << MAX_LOG2_COPIES
 """Maximum number of copies of a key."""

@@ -9,7 +9,6 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import tokens
-from ..accumulate.priority import lowest_bit, number
 from ..arith.delay import Flow, delayed
 from ..config import (
     COORDINATE_BITS,
@@ -24,6 +23,7 @@ from ..format import BLOCK_COORDINATE_BITS, WORD_BYTES
 from ..kernel import kernel_layout
 from ..queue import Queue
 from ..register import payload_register
+from ..unary import lowest_bit, number
 from .bf16_lane import Bf16Lane
 from .int8_lane import Int8Lane
 

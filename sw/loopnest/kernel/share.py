@@ -58,7 +58,9 @@ def _chunks(plan: Plan, weight: float, quantum: int, credit: int) -> dict[str, i
     weight: a PE gets the next one before it ends one that is somewhat heavier.
     """
     coordinate = max(1.0, weight)
-    coordinates = plan.sizes[plan.nest.rows[0].index]
+    outermost = plan.nest.rows[0].index
+    assert outermost is not None, "PEs share the coordinates of a loop"
+    coordinates = plan.sizes[outermost]
     steps = plan.expected.stages.get("leaf", 0.0) / (coordinates * coordinate)
 
     def enough(wanted: int, least: float, most: int) -> int:
