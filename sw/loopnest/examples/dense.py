@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loopnest import RunReport
+from loopnest import Chip, RunReport
 
 from ..report.run_energy import RunEnergy, added, digits
 
@@ -25,6 +25,13 @@ class DenseLayer:
             return None
         energy = report.energy.scaled(times, what) if what else report.energy
         return cls(times * report.cycles, energy)
+
+
+def rows_of_part(chip: Chip, each: int, rows: int) -> int:
+    """Return how many of the rows a part has by whose rate all are estimated: so many for each PE,
+    since of fewer some PEs would get none.
+    """
+    return min(rows, each * chip.config.pes)
 
 
 def dense_energy(names: Iterable[str], dense: Sequence[DenseLayer]) -> RunEnergy:

@@ -29,7 +29,7 @@ from loopnest_hw.program import program as command
 
 from .adam import Adam
 from .checked import run_checked
-from .dense import DenseLayer, compare_energy
+from .dense import DenseLayer, compare_energy, rows_of_part
 from .figures import finish, plot_layers, print_layers, program_figures
 from .options import check_options, chip_of, parser_of
 
@@ -41,7 +41,7 @@ DROPOUT = 0.5
 SEED = 5
 
 DENSE_MULTIPLIES = 400_000
-"""Of the dense run of each layer, on as many rows; all rows take as much longer."""
+"""Of the dense run of each layer for each PE, on as many rows; all rows take as much longer."""
 
 ARRAYS = ("graph_indptr", "graph_indices", "feature_indptr", "feature_indices")
 PARTS = ("train", "test")
@@ -211,7 +211,8 @@ def dense_layers(chip: Chip, network: Network, *, measured: bool) -> list[DenseL
     ]
     found = []
     for left, right in layers:
-        some = left if measured else left[: -(-DENSE_MULTIPLIES // right.size)]
+        each = -(-DENSE_MULTIPLIES // right.size)
+        some = left if measured else left[: rows_of_part(chip, each, left.shape[0])]
         rows = some.toarray() if sp.issparse(some) else some
         chip.compute(
             "Y[n,o] = A[n,i] * B[i,o]",
@@ -273,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **program_figures(options, report),
         "dense_cycles": None if dense is None else sum(dense),
         **energies,
-        "dense_measured": options.dense or f"{DENSE_MULTIPLIES:,} multiplies of each layer",
+        "dense_measured": options.dense or f"{DENSE_MULTIPLIES:,} multiplies of each layer and PE",
         "accuracy": shares,
         "layers": {
             name: {"cycles": layer.cycles, "multiplies": layer.multiplies}

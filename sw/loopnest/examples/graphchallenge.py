@@ -26,7 +26,7 @@ from loopnest.lazy import lazy
 from loopnest_hw.program import program as command
 
 from .checked import run_checked
-from .dense import DenseLayer, compare_energy
+from .dense import DenseLayer, compare_energy, rows_of_part
 from .figures import finish, print_layers, program_figures
 from .options import check_options, chip_of, files_of, parser_of
 
@@ -41,7 +41,7 @@ to 0.3 may have an activation in one of them and none in the other.
 """
 
 DENSE_IMAGES = 2
-"""Images of the dense run; more take as much longer."""
+"""Images of the dense run for each PE; more take as much longer."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,12 @@ def dense_layers(chip: Chip, network: Network, *, measured: bool) -> list[DenseL
     """Return what each layer takes with everything dense, at the rate of one layer on a few images
     unless all are to be measured; None if the backend counts no cycles.
     """
-    images = network.images if measured else network.images[:DENSE_IMAGES]
+    all_images = network.images.shape[0]
+    some = all_images if measured else rows_of_part(chip, DENSE_IMAGES, all_images)
+    images = network.images[:some]
     layers = network.weights if measured else network.weights[:1]
-    times = network.images.shape[0] / images.shape[0]
-    what = "" if measured else f"one layer on {images.shape[0]} of {network.images.shape[0]} images"
+    times = all_images / some
+    what = "" if measured else f"one layer on {some} of {all_images} images"
     found = []
     for weights in layers:
         chip.compute(
@@ -180,7 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     run = run_checked(options, network.program)
     compiled, report, result, problems = run.program, run.report, run.results, run.problems
-    layers = dense_layers(chip_of(options, "bf16"), network, measured=options.dense)
+    chip = chip_of(options, "bf16")
+    layers = dense_layers(chip, network, measured=options.dense)
     dense = None if layers is None else sum(layer.cycles for layer in layers)
     line, energies = compare_energy(report, compiled.layers, layers)
 
@@ -199,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_layers(console, compiled, report, layers)
     console.print(f"{len(categories)} categories")
     images = network.images.shape[0]
-    some = min(DENSE_IMAGES, images)
+    some = rows_of_part(chip, DENSE_IMAGES, images)
     if dense is not None and report.cycles:
         how = "" if options.dense else f", by the rate of one layer on {some} images"
         console.print(

@@ -25,7 +25,7 @@ from loopnest_hw.program import program as command
 from ..graph.graph import Graph, Node
 from ..graph.model import Model
 from .checked import run_checked
-from .dense import DenseLayer, compare_energy
+from .dense import DenseLayer, compare_energy, rows_of_part
 from .figures import finish, plot_layers, print_layers, program_figures
 from .options import check_options, chip_of, parser_of
 from .training import accuracy, digits
@@ -39,7 +39,7 @@ FAN_IN = (6, 18, HIDDEN)
 EPOCHS = 40
 
 DENSE_IMAGES = 4
-"""Images of the dense run; more take as much longer."""
+"""Images of the dense run for each PE; more take as much longer."""
 
 MAX_LOSS = 0.02
 """Share of the images that bf16 may cost: it changes which of nearly equal activations win."""
@@ -107,7 +107,7 @@ def others(
     weights_only = Model(chip.device, graph, skip_zeros=False)
     with task("dense activations", keep=True):
         weights_only()
-    some = images if measured else images[:DENSE_IMAGES]
+    some = images if measured else images[: rows_of_part(chip, DENSE_IMAGES, len(images))]
     dense = Model(chip.device, graph_of(layers, some, WINNERS)).dense()
     with task("without zeros", keep=True):
         dense()
@@ -126,9 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     run = run_checked(options, lambda chip: Model(chip.device, graph))
     model, report, problems = run.program, run.report, run.problems
+    chip = chip_of(options, "bf16")
+    some = rows_of_part(chip, DENSE_IMAGES, len(images))
     rows = None
     if options.backend == "rtl":
-        rows = others(chip_of(options, "bf16"), graph, layers, measured=options.dense)
+        rows = others(chip, graph, layers, measured=options.dense)
 
     size = sum(int(np.prod(layer.weights.shape)) for layer in layers)
     kept = sum(layer.weights.nnz for layer in layers) / size
@@ -152,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         assert report.cycles is not None
         weights_only, dense = (cycles_of(layers) for layers in rows)
         cycles = {"dense_activations_cycles": weights_only, "dense_cycles": dense}
-        how = "" if options.dense else f", by the rate of {DENSE_IMAGES} images"
+        how = "" if options.dense else f", by the rate of {some} images"
         console.print(
             f"cycles: {dense:,.0f} without a zero{how}; {weights_only:,.0f} with sparse "
             f"weights, {dense / weights_only:.1f}x fewer; {report.cycles:,} with sparse "
@@ -168,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "dense_cycles": None,
         **cycles,
         **energies,
-        "dense_measured": options.dense or f"{DENSE_IMAGES} images, the others by their rate",
+        "dense_measured": options.dense or f"{some} images, the others by their rate",
         "accuracy": shares,
         "placement": list(model.placement.rows()),
     }
