@@ -85,10 +85,12 @@ def test_values_are_small_integers_without_zero(folder):
         assert (matrix != load_matrix(folder, name)).nnz == 0
 
 
-def test_the_layer_keeps_what_it_says(monkeypatch):
+@pytest.mark.parametrize("pes", [1, 4])
+def test_the_layer_keeps_what_it_says(monkeypatch, pes):
     monkeypatch.setattr(layer, "SIZE", 64)
     monkeypatch.setattr(layer, "BATCH", 3)
-    outcomes = list(run_cases(Chip(backend="model"), layer.layer_cases(4)))
+    cases = list(layer.layer_cases(4 * pes, shared=pes > 1))
+    outcomes = list(run_cases(Chip(backend="model", pes=pes), cases))
     assert len(outcomes) == 12 and all(outcome.right for outcome in outcomes)
     work = [outcome.multiplies for outcome in outcomes]
     for one, batch in zip(work[6:], work[:6], strict=True):

@@ -142,7 +142,7 @@ def _title(options: argparse.Namespace) -> str:
 
 def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
     names, folder = options.names, options.matrices
-    multipliers = chip.config.multipliers
+    multipliers = chip.config.multipliers * chip.config.pes
     if ORDERS in names:
         assert folder is not None
         yield from order_cases(chip, folder, [name for name in names if name != ORDERS])
@@ -150,7 +150,7 @@ def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
     if not names or "dense" in names:
         yield dense_case(multipliers)
     if not names or "layer" in names:
-        yield from layer_cases(multipliers)
+        yield from layer_cases(multipliers, shared=chip.config.pes > 1)
     if not names or "convolution" in names:
         yield from convolution_cases(chip.config)
     if not names or "skipping" in names:

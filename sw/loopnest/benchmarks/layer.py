@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from .bounds import Bound, Fixed, OfCase
+from .bounds import Bound, Fixed, OfCase, OfRoof
 from .cases import Case
 from .matrices import SEED, nonzeros
 
@@ -59,11 +59,12 @@ SPARSITIES = (
 )
 
 
-def layer_cases(multipliers: int) -> Iterator[Case]:
+def layer_cases(multipliers: int, *, shared: bool = False) -> Iterator[Case]:
     """Yield the dense layer and the sparse ones, on 64 inputs and on one.
 
     On the batch the leaf runs along the inputs, on one input along the weights; the loops are the
-    same for dense and compressed weights.
+    same for dense and compressed weights. If ``shared``, several PEs share out the outputs of one
+    input, too, which otherwise are innermost.
     """
     rng = np.random.default_rng(SEED)
     weights, inputs = nonzeros((SIZE, SIZE), rng), nonzeros((SIZE, BATCH), rng)
@@ -77,13 +78,15 @@ def layer_cases(multipliers: int) -> Iterator[Case]:
         stored = sp.csr_array(X) if sparsity.half_inputs else X
         yield batch(dense + sparsity.name, W, stored, bound)
     x = inputs[:, 0]
-    yield _single(single + "dense", weights, x, Fixed(work / SINGLE_SLOTS))
+    # read once, one input's weights take more cycles of the memory than of several PEs
+    limit: Bound = OfRoof(SINGLE_SLOTS) if shared else Fixed(work / SINGLE_SLOTS)
+    yield _single(single + "dense", weights, x, limit, shared=shared)
     for sparsity in SPARSITIES:
         W = sp.csr_array(weights * sparsity.weights(rng))
         kept = x * (rng.random(SIZE) < 0.5) if sparsity.half_inputs else x
         bound = OfCase(single + "dense", sparsity.single_share)
         stored = sp.coo_array(kept) if sparsity.half_inputs else kept
-        yield _single(single + sparsity.name, W, stored, bound)
+        yield _single(single + sparsity.name, W, stored, bound, shared=shared)
 
 
 def batch(name: str, W: sp.csr_array | NDArray, X: sp.csr_array | NDArray, bound: Bound) -> Case:
@@ -98,12 +101,15 @@ def batch(name: str, W: sp.csr_array | NDArray, X: sp.csr_array | NDArray, bound
     )
 
 
-def _single(name: str, W: sp.csr_array | NDArray, x: sp.coo_array | NDArray, bound: Bound) -> Case:
+def _single(
+    name: str, W: sp.csr_array | NDArray, x: sp.coo_array | NDArray, bound: Bound, *, shared: bool
+) -> Case:
+    by_output = sp.csr_array(W.T) if sp.issparse(W) else W.T
     return Case(
         name=name,
-        statement="y[o] = W[i,o] * x[i]",
-        order="io",
-        operands={"W": W, "x": x},
+        statement=f"y[o] = W[{'o,i' if shared else 'i,o'}] * x[i]",
+        order="oi" if shared else "io",
+        operands={"W": by_output if shared else W, "x": x},
         expected=lambda: W.T @ (x if isinstance(x, np.ndarray) else x.toarray()),
         bound=bound,
     )

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
     names = options.names
     if not names or DENSE in names:
-        yield dense_case(chip.config.multipliers)
+        yield dense_case(chip.config.multipliers * chip.config.pes)
     matrices = [name for name in names if name != DENSE]
     if options.matrices is not None and (matrices or not names):
         yield from matrix_cases(options.matrices, matrices)
