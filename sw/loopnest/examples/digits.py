@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loopnest.examples.digits", description=__doc__)
     parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
-    parser.add_argument("--preset", default="single")
+    parser.add_argument("--preset", default="small")
     parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
     parser.add_argument("--images", type=int, default=None, help="test images; default all")

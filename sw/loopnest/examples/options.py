@@ -18,7 +18,7 @@ def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
         prog=f"python -m loopnest.examples.{name}", description=description
     )
     parser.add_argument("--backend", choices=("rtl", "model"), default="rtl")
-    parser.add_argument("--preset", default="single")
+    parser.add_argument("--preset", default="small")
     parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
     parser.add_argument(

@@ -19,7 +19,7 @@ on `small` and `large`, with a latency of 100).
 DEEP_QUANTUM, DEEP_CREDIT = 8, 96
 """The same in deeper nests, where a block word leads to whole fibers."""
 
-QUANTUM_STEPS, CREDIT_STEPS = 64, 512
+QUANTUM_STEPS, CREDIT_STEPS = 64, 1024
 """Leaf steps of which a chunk, and what a PE holds, have enough: less weight will do where it leads
 to so many, and PEs end closer together.
 """
