@@ -274,6 +274,11 @@ def test_a_result_that_is_larger_than_the_memory():
         BF16.compute("Y[i,j] = a[i] * b[j] * c[i]", a=a, b=b, c=a)
     with pytest.raises(ValueError, match=r"Y\[i,j\] = a\[i\] \* b\[j\].* 64\.0 GB"):
         BF16.compute("Y[i,j] = a[i] * b[j]", a=a, b=b)
+    A, U = sp.random_array((2000, 400, 400), density=1e-3, rng=3), np.ones((400, 2000))
+    with pytest.raises(
+        ValueError, match=r"Y\[i,r,s\] = \(A\[i,j,k\] \* U\[j,r\]\) \* V\[k,s\]: .* 29\.8 GB"
+    ):
+        BF16.compute("Y[i,r,s] = A[i,j,k] * U[j,r] * V[k,s]", A=A, U=U, V=U)
 
 
 def test_a_nearly_full_memory_refuses_and_does_not_choose_other_kernels(tmp_path, monkeypatch):

@@ -225,9 +225,16 @@ class Contraction:
         if found is not IMPOSSIBLE and found.memory > self._memory:
             if self.refused is None or found.memory < self.refused[2]:
                 shape = tuple(self._sizes[i] for i in statement.result.indices)
-                self.refused = str(statement), shape, found.memory
+                written = " * ".join(self._written(node) for node in merged)
+                text = f"{statement.result} = {written}{statement.mask or ''}"
+                self.refused = text, shape, found.memory
             return IMPOSSIBLE
         return found
+
+    def _written(self, node: Node) -> str:
+        """Return a node as a statement has it, an intermediate as the product of its factors."""
+        factors = " * ".join(str(self._accesses[n]) for n in sorted(node))
+        return f"({factors})" if len(node) > 1 else factors
 
     def _part(self, merged: tuple[Node, ...]) -> Part:
         node = frozenset().union(*merged)
