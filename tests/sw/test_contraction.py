@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Memory, Tensor
 from loopnest.benchmarks.contractions import WITHIN, Product, draw_product, run_product
+from loopnest.benchmarks.drawn import draw
 from loopnest.expression.parser import parse
 from loopnest.memory import result_bytes
 from loopnest.program.explain import Explanation
@@ -254,6 +255,13 @@ def test_the_pick_among_all_ways(seed):
     got = run_product(BF16, product)
     assert got.right and got.over <= WITHIN
     assert len(got.orders) >= 4
+
+
+def test_what_the_host_converts_counts():
+    """In two kernels it would store the intermediate in another order between them."""
+    chip = Chip("single", backend="model", memory=Memory(latency=100))
+    *_, drawn = draw(chip, 35, 0)
+    assert statements(chip.explain(drawn.statement, **drawn.operands)) == [drawn.statement]
 
 
 def test_ways():

@@ -21,7 +21,6 @@ REPLACED = {
     "spoilt": "corrupted",
     "what was to be reached": "the target",
     "in no time": "without, or the time that it takes",
-    "for ever": "forever",
     "whoever": "whichever",
     "take the same way": "use the same path",
     "is no tensor": "is not a tensor",
