@@ -1,5 +1,8 @@
 """Loopnest: the Python runtime of the sparse tensor chip."""
 
+import loopnest_command.imports  # noqa: F401
+
+# isort: split
 from importlib.metadata import PackageNotFoundError, version
 
 from loopnest_sim.memory import Memory

@@ -42,9 +42,9 @@ class Ending(IntEnum):
     ERROR = 1
     """Reports `ErrorCode.SLOTS` at `FAKE_WHERE`."""
     HANG = 2
-    """Nothing, for ever."""
+    """Nothing, forever."""
     STORM = 3
-    """Reads and writes the first line for ever."""
+    """Reads and writes the first line forever."""
 
 
 class FakePE(wiring.Component):

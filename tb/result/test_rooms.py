@@ -1,4 +1,4 @@
-"""`Rooms`: pieces that follow each other, whoever asks for them."""
+"""`Rooms`: pieces that follow each other, whichever PE asks for them."""
 
 import random
 from typing import Any

@@ -105,7 +105,7 @@ class Pair:
         chip = self.chip(memory)
         self._latest = chip
         got = chip.compute(statement, **arguments)
-        # the memory's latency is no part of a result, but it may be of the choice of its loops
+        # the memory's latency is not part of a result, but it may be of the choice of its loops
         self.model = self._model(memory)
         expected = self.model.compute(statement, **arguments)
         assert Bits(got) == Bits(expected), f"{statement} {chip.report and chip.report.order}"

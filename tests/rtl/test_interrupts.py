@@ -10,7 +10,7 @@ import pytest
 
 from loopnest import Chip, ChipError, Memory
 from loopnest_sim.simulator import SimulationError
-from tests.rtl.chips import QUICK, Bits, Pair, on, simulator
+from tests.rtl.chips import QUICK, SEVERAL, Bits, Pair, on, simulator
 from tests.rtl.kernels import KINDS, random_operands
 
 MEMORIES = (
@@ -91,7 +91,7 @@ def alarm(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 @pytest.mark.parametrize("first", range(0, 300, 50))
 def test_any_exception(pair: Pair, first: int) -> None:
     """It comes between any two calls of the library, or after any number of cycles, and sometimes
@@ -114,7 +114,7 @@ def test_any_exception(pair: Pair, first: int) -> None:
         pair.run(**after, memory=memory)
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 def test_a_progress_function_that_raises(pair: Pair) -> None:
     """It sees the cycles grow, and ends the run."""
     seen: list[tuple[int, int]] = []
@@ -124,7 +124,7 @@ def test_a_progress_function_that_raises(pair: Pair) -> None:
         if len(seen) == stop:
             raise Stop
 
-    chip = Chip(pair.preset, dtype=pair.dtype, memory=QUICK, progress=watch)
+    chip = Chip(pair.preset, dtype=pair.dtype, memory=QUICK, progress=watch, **pair.overrides)
     case = random_case(6, pair.dtype)
     rng = np.random.default_rng(4)
     with pytest.MonkeyPatch.context() as patch:
@@ -142,11 +142,11 @@ def test_a_progress_function_that_raises(pair: Pair) -> None:
             assert Bits(chip.compute(**case)) == expected
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 def test_no_trace_is_left(pair: Pair) -> None:
     """A run takes the cycles that it takes on a new chip."""
     case = random_case(6, pair.dtype)
-    new = Chip(pair.preset, dtype=pair.dtype, memory=QUICK)
+    new = Chip(pair.preset, dtype=pair.dtype, memory=QUICK, **pair.overrides)
     new.compute(**case)
     assert new.report is not None and new.report.cycles is not None
     cycles = new.report.cycles
@@ -157,7 +157,7 @@ def test_no_trace_is_left(pair: Pair) -> None:
         assert new.report is not None and new.report.cycles == cycles
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 def test_signals_at_random_times(pair: Pair) -> None:
     chip, model = pair.chip(), pair.model
     rng = np.random.default_rng(3)
@@ -174,10 +174,10 @@ def test_signals_at_random_times(pair: Pair) -> None:
     assert stopped > 20
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 def test_a_chip_that_does_not_end(pair: Pair) -> None:
     """The interrupt does not come, or the memory or the registers do not answer."""
-    chip = Chip(pair.preset, dtype=pair.dtype, memory=QUICK)
+    chip = Chip(pair.preset, dtype=pair.dtype, memory=QUICK, **pair.overrides)
     sim = simulator(chip)
     case, after = random_case(6, pair.dtype), random_case(8, pair.dtype)
     expected = Bits(pair.run(**after))

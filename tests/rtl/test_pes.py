@@ -160,7 +160,7 @@ def test_an_error_names_its_pe(pair: Pair) -> None:
 
 
 @on(SEVERAL)
-def test_a_failing_line_ends_the_run_whoever_reads_it(pair: Pair) -> None:
+def test_a_failing_line_ends_the_run_of_all(pair: Pair) -> None:
     """A line of each operand, at the beginning and at the end."""
     rng = np.random.default_rng(5)
     A, x = matrix(rng, ROWS, 0.3), rng.integers(1, 6, ROWS)

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 
 from loopnest import Chip
-from tests.rtl.chips import QUICK, Bits, Pair, on, simulator
+from tests.rtl.chips import QUICK, SEVERAL, Bits, Pair, on, simulator
 from tests.rtl.test_interrupts import Stop, Trap, random_case
 
-CASES = 60
+CASES = 300
 SHOWN = 15
 """Different cases, which are computed several times."""
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 def test_threads(pair: Pair) -> None:
     """Three threads on two chips: results and reports are those of one thread."""
     cases = [random_case(1000 + seed, pair.dtype) for seed in range(SHOWN)]
 
     def new() -> Chip:
-        return Chip(pair.preset, dtype=pair.dtype, memory=QUICK, progress=False)
+        return Chip(pair.preset, dtype=pair.dtype, memory=QUICK, progress=False, **pair.overrides)
 
     def run(chip: Chip, case: dict[str, Any]) -> tuple[Bits, int | None, int]:
         got = chip.compute(**case)
@@ -46,10 +46,10 @@ def test_threads(pair: Pair) -> None:
     assert not simulator(shared).violations and not simulator(other).violations
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 def test_forked_in_the_middle_of_a_run(pair: Pair) -> None:
     """The child has a simulator of its own; the parent's is not freed, and goes on."""
-    chip = Chip(pair.preset, dtype=pair.dtype, memory=QUICK, progress=False)
+    chip = Chip(pair.preset, dtype=pair.dtype, memory=QUICK, progress=False, **pair.overrides)
     cut, case = random_case(6, pair.dtype), random_case(8, pair.dtype)
     expected = Bits(chip.compute(**case))
     with pytest.raises(Stop), Trap(simulator(chip), cycles=100):
@@ -65,7 +65,7 @@ def test_forked_in_the_middle_of_a_run(pair: Pair) -> None:
     assert Bits(chip.compute(**case)) == expected
 
 
-@on("shrunk/int8")
+@on("shrunk/int8", SEVERAL)
 def test_a_closed_chip_frees_its_simulator(pair: Pair) -> None:
     before = pair.chip()
     with copy.copy(before) as chip:

@@ -152,6 +152,20 @@ def test_the_orders_of_a_matrix(folder, capsys):
     assert {"SpGEMM square, ikj", "SDDMM square, k of 10, jki", "SpMV square, ji"} <= set(names)
 
 
+def test_the_orders_of_a_matrix_with_a_heavy_row(tmp_path, monkeypatch):
+    """What is picked takes a second kernel, which adds the parts of the heavy row."""
+    monkeypatch.setattr("loopnest.expression.virtual.MIN_WEIGHT", 100)
+    matrix = sp.eye_array(200, format="lil")
+    matrix[150] = 1
+    save(tmp_path, "heavy", matrix.tocoo())
+    options = ["--matrices", str(tmp_path), "--backend", "model", "--latency", "1"]
+    output = tmp_path / "o.json"
+    assert command.main([*options, "--set", "cache=1", "--output", str(output), "orders"]) == 0
+    runs = json.loads(output.read_text())["runs"]
+    assert all(run["right"] for run in runs)
+    assert "SpMV heavy, picked: ij,iv" in [run["name"] for run in runs]
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "int8"])
 def test_graphs(folder, dtype, capsys):
     output = folder / "g.json"

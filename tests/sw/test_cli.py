@@ -226,6 +226,25 @@ sys.exit(main(["--version"]))
     assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "interrupted\n")
 
 
+@pytest.mark.parametrize("name", ["loopnest", "loopnest.examples.digits", "loopnest.benchmarks"])
+def test_an_interrupt_while_a_module_is_imported(name, tmp_path):
+    """One line; the signal ends the process, so a shell's exit code is that of SIGINT."""
+    (tmp_path / "sitecustomize.py").write_text("""
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == "numpy":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+""")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", name, "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

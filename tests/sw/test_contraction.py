@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Epilogue, Memory, Tensor
 from loopnest.benchmarks.contractions import WITHIN, Product, draw_product, run_product
+from loopnest.benchmarks.drawn import draw
 from loopnest.expression.parser import parse
 from loopnest.memory import result_bytes
 from loopnest.program.explain import Explanation
@@ -256,6 +257,13 @@ def test_the_pick_among_all_ways(seed):
     assert len(got.orders) >= 4
 
 
+def test_what_the_host_converts_counts():
+    """In two kernels it would store the intermediate in another order between them."""
+    chip = Chip("single", backend="model", memory=Memory(latency=100))
+    *_, drawn = draw(chip, 35, 0)
+    assert statements(chip.explain(drawn.statement, **drawn.operands)) == [drawn.statement]
+
+
 def test_ways():
     product = Product("y", ("a", "b", "c"), {})
     ways = ["(a * b * c)", "((a * b) * c)", "((a * c) * b)", "((b * c) * a)"]
@@ -274,6 +282,11 @@ def test_a_result_that_is_larger_than_the_memory():
         BF16.compute("Y[i,j] = a[i] * b[j] * c[i]", a=a, b=b, c=a)
     with pytest.raises(ValueError, match=r"Y\[i,j\] = a\[i\] \* b\[j\].* 64\.0 GB"):
         BF16.compute("Y[i,j] = a[i] * b[j]", a=a, b=b)
+    A, U = sp.random_array((2000, 400, 400), density=1e-3, rng=3), np.ones((400, 2000))
+    with pytest.raises(
+        ValueError, match=r"Y\[i,r,s\] = \(A\[i,j,k\] \* U\[j,r\]\) \* V\[k,s\]: .* 29\.8 GB"
+    ):
+        BF16.compute("Y[i,r,s] = A[i,j,k] * U[j,r] * V[k,s]", A=A, U=U, V=U)
 
 
 def test_a_nearly_full_memory_refuses_and_does_not_choose_other_kernels(tmp_path, monkeypatch):

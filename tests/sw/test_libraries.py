@@ -249,9 +249,9 @@ def test_sound_layouts(library: str, layout: str) -> None:
 
 @pytest.mark.parametrize(("library", "layout"), EVERY_LAYOUT)
 def test_layouts_with_one_wrong_number(library: str, layout: str) -> None:
-    """40 of each kind, each refused with the operand's name."""
+    """60 of each kind, each refused with the operand's name."""
     rng = np.random.default_rng(3)
-    for case in range(40):
+    for case in range(60):
         indptr, indices, values, shape, fibers = arrays(layout)
         if case % 2:
             at = int(rng.integers(len(indices)))

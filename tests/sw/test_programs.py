@@ -85,7 +85,7 @@ def test_samples_of_large_results(monkeypatch):
 
 
 def test_results_of_statements_before():
-    """They are not rounded on the way: 300 is no number of int8, and 2^10 + 1 none of bf16."""
+    """They are not rounded on the way: int8 does not have 300, nor bf16 2^10 + 1."""
     rng = np.random.default_rng(2)
     A, x = integers(rng, (20, 20), low=5, high=9), integers(rng, 20, low=100, high=120)
     b = integers(rng, 20)

@@ -20,6 +20,13 @@ REPLACED = {
     "fall silent": "stop answering",
     "spoilt": "corrupted",
     "what was to be reached": "the target",
+    "in no time": "without, or the time that it takes",
+    "whoever": "whichever",
+    "take the same way": "use the same path",
+    "is no tensor": "is not a tensor",
+    "is no array": "is not an array",
+    "is no number": "is not a number",
+    "is no part": "is not part",
 }
 """Phrases, and what to write instead."""
 

@@ -89,7 +89,7 @@ def test_a_zero_is_a_distance():
     D[RNG.random(D.shape) < 0.9] = np.inf
     got = chip.compute(product, D=D, semiring="min_plus")
     assert (got == (D[:, :, None] + D[None]).min(1)).all() and chip.report.stored != ()
-    D[3, 3] = -np.inf  # inf - inf is no number
+    D[3, 3] = -np.inf  # inf - inf is not a number
     got = chip.compute(product, D=D, semiring="min_plus")
     assert np.isnan(got[3]).any() and chip.report.stored == ()
 

@@ -20,11 +20,11 @@ from loopnest_hw.descriptor import Op
 
 from ..cost.estimate import START
 from ..cost.relation import Relation, total
-from ..expression.expected import Expected
+from ..expression.expected import Expected, in_order
 from ..expression.notation import Access, Statement
 from ..expression.operand import Operand
 from ..expression.split import product_of
-from ..formats.tensor import MAX_ORDER
+from ..formats.tensor import MAX_ORDER, sparse_levels
 from ..loops.plan import index_sizes
 from ..loops.zeros import MIN_ZEROS
 from .pattern import MAX_ENTRIES, Pattern, joined, pattern_of
@@ -225,9 +225,16 @@ class Contraction:
         if found is not IMPOSSIBLE and found.memory > self._memory:
             if self.refused is None or found.memory < self.refused[2]:
                 shape = tuple(self._sizes[i] for i in statement.result.indices)
-                self.refused = str(statement), shape, found.memory
+                written = " * ".join(self._written(node) for node in merged)
+                text = f"{statement.result} = {written}{statement.mask or ''}"
+                self.refused = text, shape, found.memory
             return IMPOSSIBLE
         return found
+
+    def _written(self, node: Node) -> str:
+        """Return a node as a statement has it, an intermediate as the product of its factors."""
+        factors = " * ".join(str(self._accesses[n]) for n in sorted(node))
+        return f"({factors})" if len(node) > 1 else factors
 
     def _part(self, merged: tuple[Node, ...]) -> Part:
         node = frozenset().union(*merged)
@@ -304,7 +311,9 @@ class Contraction:
         # results with too many entries to compute in time are priced as dense
         coordinates = pattern.spread(kept, sizes) if compressed and entries <= MAX_ENTRIES else None
         name = self._access(node).name
-        found = Expected(name, shape, self._pricer.config.dtype, coordinates)
+        # as it will be stored; a dense one has the order of its indices that its kernel prefers
+        layout = in_order(sparse_levels(len(kept))) if coordinates is not None else None
+        found = Expected(name, shape, self._pricer.config.dtype, coordinates, layout=layout)
         self._parts[node] = found
         return found
 

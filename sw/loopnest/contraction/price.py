@@ -32,6 +32,7 @@ class Price:
     Attributes
     ----------
     cycles : float
+        With those for which the host's conversion of `Tensor`s and intermediates counts.
     memory : int
         Bytes of its result.
     layouts : mapping of str to tuple of str
@@ -161,5 +162,5 @@ def _priced(plan: Plan) -> Price:
         for stored, operand in zip(plan.nest.columns, plan.operands, strict=True)
         if isinstance(operand, Expected) and not operand.sparse
     }
-    cycles = plan.cycles * (1.0 if plan.fits else UNSURE) + plan.clearing
+    cycles = plan.cycles * (1.0 if plan.fits else UNSURE) + plan.clearing + plan.converting
     return Price(cycles, result_bytes(plan), layouts)

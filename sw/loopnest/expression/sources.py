@@ -20,7 +20,7 @@ def as_source(name: str, source: Any) -> Any:
     Raises
     ------
     TypeError, ValueError
-        Naming it, for what is no tensor, array or number, or contradicts itself
+        Naming it, for what is not a tensor, an array or a number, or contradicts itself
         (`sources.as_array`).
     """
     if isinstance(source, Tensor):

@@ -63,7 +63,7 @@ class ArrayMethods(ABC):
         """
         caller = sys._getframe(1)
         if _is_in(caller, "scipy.sparse", "_matmul_dispatch"):
-            # ``matrix @ tensor``: what is no array, SciPy leaves to `__rmatmul__`
+            # ``matrix @ tensor``: what is not an array, SciPy leaves to `__rmatmul__`
             return _object(self)
         if _is_in(caller, "pandas", "dot"):
             raise TypeError("@ of pandas and a Tensor: expected chip.matmul(frame, tensor)")

@@ -33,7 +33,7 @@ def make_tensor(
         For a value that the format can't hold, levels that do not fit, or a `Tensor` that has
         another format or width.
     TypeError
-        For what is no array of real numbers.
+        For what is not an array of real numbers.
     """
     if not isinstance(source, Tensor):
         array = as_array(source)

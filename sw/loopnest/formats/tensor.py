@@ -153,7 +153,7 @@ class Tensor(StoredTensor):
         Raises
         ------
         TypeError
-            For what is no scipy.sparse array, or for complex values.
+            For what is not a scipy.sparse array, or for complex values.
         ValueError
             If its arrays contradict each other, or for a value an int8 chip can't hold.
         """

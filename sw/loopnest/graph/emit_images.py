@@ -30,7 +30,7 @@ APART = 3
 
 def emit_images(lowering: Lowering, stage: Stage) -> str | None:
     """Add the items of a stage on images; return why that is not possible, nothing where it was,
-    and None for what is no operator on images.
+    and None for what is not an operator on images.
     """
     if stage.operator == "conv":
         return _conv(lowering, stage)

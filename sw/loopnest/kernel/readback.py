@@ -70,8 +70,8 @@ def _dense(
 def _read_compressed(
     kernel: Kernel, dtype: NumberFormat, read: Read, levels: Sequence[str]
 ) -> Tensor:
-    """Return a compressed result as the chip writes it, or with these levels if that is no tensor:
-    keys of several indices in one level.
+    """Return a compressed result as the chip writes it, or with these levels if that is not a
+    tensor: keys of several indices in one level.
     """
     plan, result = kernel.plan, kernel.plan.result
     fields: Mapping[str, int] = kernel.fields

@@ -117,7 +117,7 @@ class ResultPlan:
         self, indices: Sequence[str], sizes: Mapping[str, int]
     ) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
         """Return levels and mode order of the tensor that the chip writes, of a result with these
-        indices; None if it is no tensor: keys of several indices in one compressed level, or
+        indices; None if it is not a tensor: keys of several indices in one compressed level, or
         with padding between. A part has that of the whole tensor.
         """
         if self.part is not None:

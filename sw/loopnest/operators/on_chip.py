@@ -188,7 +188,7 @@ def max_pool(
     padding: Pairs,
     dilation: Sequence[int],
 ) -> Array:
-    """The maximum of each window of x (batch, channels, *spatial); padding is no element."""
+    """The maximum of each window of x (batch, channels, *spatial); padding does not count."""
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     pads = [(0, 0), (0, 0), *map(tuple, padding)]
     windows = _windows(np.pad(x, pads, constant_values=lowest), kernel, stride, dilation)

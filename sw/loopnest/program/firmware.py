@@ -53,7 +53,7 @@ def write_images(path: str | Path, contents: Contents) -> tuple[Path, ...]:
     Raises
     ------
     ValueError
-        If a kernel is no part of a start, a result lies in memory in a form that the driver does
+        If a kernel is not part of a start, a result lies in memory in a form that the driver does
         not read, or an operator is computed by a library of Python; the message names it.
     """
     path = Path(path)

@@ -23,7 +23,7 @@ def read_npy(file: IO[bytes]) -> NDArray:
     ------
     ValueError
         For another file, one that ends early, or an array of objects (they would be unpickled) or
-        of anything else that is no number.
+        of anything else that is not a number.
     """
     array = _read_array(file)
     if array.dtype.kind not in "biufc":

@@ -64,8 +64,8 @@ def from_torch(
     inputs : tuple, or mapping of str to value
         Example inputs, as for `torch.export.export`: those of the call in their order, or by name.
         Tensors in lists, tuples and dictionaries are inputs of the graph in the order in which
-        PyTorch flattens them; what is no tensor becomes part of the graph. An exported program
-        has its own examples; examples given bind its dynamic dimensions.
+        PyTorch flattens them; anything that is not a tensor becomes part of the graph. An exported
+        program has its own examples; examples given bind its dynamic dimensions.
 
     Returns
     -------
