@@ -54,5 +54,15 @@ def test_wide_results(each: int) -> None:
     assert credit == pytest.approx(min(96, max(2 * words, 1024 / steps)), abs=1)
 
 
+def test_rows_of_different_weights() -> None:
+    """A PE gets a further row before it ends one of those on which it spends its time."""
+    light, heavy = drawn(380, 2000, 2), drawn(20, 2000, 20)
+    B = np.ones((2000, 256))
+    _, of_light = fields(MATMUL, "ikj", A=light, B=B)
+    _, of_both = fields(MATMUL, "ikj", A=sp.csr_array(sp.vstack([light, heavy])), B=B)
+    assert of_light == 16  # 1,024 steps, 64 an entry
+    assert of_both == pytest.approx(2 * (380 * 2**2 + 20 * 19**2) / (380 * 2 + 20 * 19), rel=0.1)
+
+
 def test_one_pe() -> None:
     assert fields("y[j] = A[i,j] * x[i]", "ij", A=np.ones((9, 9)), x=np.ones(9)) == (0, 0)

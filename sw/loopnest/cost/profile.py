@@ -58,6 +58,13 @@ class Profile:
         """Return the mean number of block words of a fiber."""
         return self.words[level] / max(1, self.fibers[level])
 
+    def typical_blocks(self, level: int) -> float:
+        """Return the mean number of block words of the fiber in which a word is: more than that of
+        a fiber, if they differ. Of the counts of whole levels alone, it is that of a fiber.
+        """
+        words = self.fiber_words(level) if self.entries is not None else np.zeros(0)
+        return float((words * words).sum() / words.sum()) if len(words) else self.blocks(level)
+
     def totals(self) -> "Profile":
         """Return the counts of whole levels alone."""
         return replace(self, entries=None, _kept={})

@@ -40,36 +40,36 @@ def share_fields(config: ChipConfig, plan: Plan) -> dict[str, int]:
     if not shares_rows(config, plan):
         return {}
     deep = len(plan.nest.rows) > 2
-    weight = _weight(plan)
+    mean, typical = _weights(plan)
     values, blocks = _longest(plan)
     return {
         "share.rows": 1,
-        "share.wide": not deep and weight <= WIDE_BLOCKS,
-        **_chunks(plan, weight, *(DEEP_QUANTUM, DEEP_CREDIT) if deep else (QUANTUM, CREDIT)),
+        "share.wide": not deep and mean <= WIDE_BLOCKS,
+        **_chunks(plan, mean, typical, *(DEEP_QUANTUM, DEEP_CREDIT) if deep else (QUANTUM, CREDIT)),
         "share.fiber_values": values,
         "share.fiber_blocks": blocks,
     }
 
 
-def _chunks(plan: Plan, weight: float, quantum: int, credit: int) -> dict[str, int]:
-    """Return the fields for coordinates of this mean weight, with at most these numbers.
+def _chunks(plan: Plan, mean: float, typical: float, quantum: int, credit: int) -> dict[str, int]:
+    """Return the fields for coordinates of this mean weight, with at most these numbers;
+    ``typical`` is the mean weight of those on which the PEs spend their time.
 
-    Coordinates that are heavy enough go alone. The credit is never less than twice their mean
-    weight: a PE gets the next one before it ends one that is somewhat heavier.
+    Coordinates that are heavy enough go alone. The credit is never less than the weight of two
+    typical ones: a PE gets the next one before it ends one.
     """
-    coordinate = max(1.0, weight)
     outermost = plan.nest.rows[0].index
     assert outermost is not None, "PEs share the coordinates of a loop"
     coordinates = plan.sizes[outermost]
-    steps = plan.expected.stages.get("leaf", 0.0) / (coordinates * coordinate)
+    steps = plan.expected.stages.get("leaf", 0.0) / (coordinates * mean)
 
     def enough(wanted: int, least: float, most: int) -> int:
         return most if steps * most <= wanted else min(most, ceil(max(least, wanted / steps)))
 
     together = enough(QUANTUM_STEPS, 1, quantum)
     return {
-        "share.quantum": 1 if coordinate >= together else together,
-        "share.credit": enough(CREDIT_STEPS, 2 * coordinate, credit),
+        "share.quantum": 1 if mean >= together else together,
+        "share.credit": enough(CREDIT_STEPS, 2 * typical, credit),
     }
 
 
@@ -90,13 +90,17 @@ def shared_room(config: ChipConfig, plan: Plan, values: int, blocks: int) -> tup
     )
 
 
-def _weight(plan: Plan) -> float:
-    """Return the mean number of block words of what the second loop scans for a coordinate."""
+def _weights(plan: Plan) -> tuple[float, float]:
+    """Return the mean weight of a coordinate, and that of the one in which a weighed block word is.
+
+    The words are those of what the second loop scans for a coordinate.
+    """
     for operand, stored in zip(plan.operands, plan.nest.columns, strict=True):
         level = stored.level(plan.nest.rows[1].index)
         if level is not None and stored.levels[level] == COMPRESSED:
-            return operand.blocks(stored, level)
-    return 0.0
+            mean, typical = operand.blocks(stored, level), operand.typical_blocks(stored, level)
+            return max(1.0, mean), max(1.0, typical)
+    return 1.0, 1.0
 
 
 def _longest(plan: Plan) -> tuple[int, int]:
