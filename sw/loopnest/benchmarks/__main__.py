@@ -195,7 +195,7 @@ def _print(console: Console, options: argparse.Namespace, outcomes: Sequence[Out
     console.print(table)
     shares = defaultdict(list)
     for outcome in outcomes:
-        if outcome.share:
+        if outcome.share and outcome.pe_roof >= options.min_roof:
             shares[outcome.name.split()[0].rstrip(",:")].append(outcome.share)
     means = [f"{kind} {geometric_mean(s):.1%}" for kind, s in shares.items() if len(s) > 1]
     if means:
