@@ -35,7 +35,12 @@ def test_errors() -> None:
 
 
 class Counting:
-    """Stands for a chip that takes a cycle for each multiply, and a joule."""
+    """Stands for a chip that takes a cycle for each multiply of the PE with the most rows, and a
+    joule.
+    """
+
+    def __init__(self, pes: int) -> None:
+        self.config = SimpleNamespace(pes=pes)
 
     def tensor(self, array: Any, levels: str) -> Any:
         assert levels == "dense,dense"
@@ -43,18 +48,19 @@ class Counting:
 
     def compute(self, statement: str, epilogue: Any = None, **operands: Any) -> None:
         left, right = operands.values()
-        cycles = left.shape[0] * left.shape[1] * right.shape[1]
+        cycles = -(-left.shape[0] // self.config.pes) * left.shape[1] * right.shape[1]
         energy = RunEnergy({"clock": float(cycles)}, cycles, ("measured",))
         self.report = SimpleNamespace(cycles=cycles, energy=energy)
         self.computed = getattr(self, "computed", 0) + cycles
 
 
-def test_dense_layers_by_a_part_and_of_all() -> None:
+@pytest.mark.parametrize("pes", [1, 2])
+def test_dense_layers_by_a_part_and_of_all(pes: int) -> None:
     """A rate gives what is measured, where cycles and energy are proportional; sources say it."""
     layers = graphchallenge.draw_network(3, 20)
     papers = gcn.train(gcn.draw_papers(300, 210), lambda: None)
     for module, network in ((graphchallenge, layers), (gcn, papers)):
-        parts, whole = Counting(), Counting()
+        parts, whole = Counting(pes), Counting(pes)
         some = module.dense_layers(parts, network, measured=False)  # type: ignore[attr-defined]
         measured = module.dense_layers(whole, network, measured=True)  # type: ignore[attr-defined]
         cycles = [layer.cycles for layer in measured]
