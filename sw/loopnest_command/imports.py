@@ -17,6 +17,7 @@ def _interrupted(
         _show(kind, error, trace)
 
 
-# until the module that -m names is found, argv[0] is "-m"
-if sys.argv[:1] == ["-m"] and any(w.split(".")[0] == "loopnest" for w in sys.orig_argv):
+# until the module that -m names is found, argv[0] is "-m"; the name may follow without a space
+_names = (word.rpartition("-m")[2].split(".")[0] for word in sys.orig_argv)
+if sys.argv[:1] == ["-m"] and "loopnest" in _names:
     sys.excepthook = _interrupted

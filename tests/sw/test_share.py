@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip
+from loopnest.formats.pack import COMPRESSED
 from loopnest.kernel.share import share_fields
 
 CHIP = Chip("large", backend="model")
@@ -14,9 +15,13 @@ CHIP = Chip("large", backend="model")
 
 def fields(statement: str, order: str, **operands: Any) -> tuple[int, int]:
     """Return quantum and credit; 0 if the PEs do not share the kernel."""
-    (plan,) = CHIP.explain(statement, order=order, **operands).plans
-    found = share_fields(CHIP.config, plan)
+    found = all_fields(statement, order, **operands)
     return found.get("share.quantum", 0), found.get("share.credit", 0)
+
+
+def all_fields(statement: str, order: str, **operands: Any) -> dict[str, int]:
+    (plan,) = CHIP.explain(statement, order=order, **operands).plans
+    return share_fields(CHIP.config, plan)
 
 
 def drawn(rows: int, columns: int, each: int) -> sp.csr_array:
@@ -64,5 +69,41 @@ def test_rows_of_different_weights() -> None:
     assert of_both == pytest.approx(2 * (380 * 2**2 + 20 * 19**2) / (380 * 2 + 20 * 19), rel=0.1)
 
 
-def test_one_pe() -> None:
+def test_rows_heavier_than_the_limits() -> None:
+    assert fields(SPMV, "ij", A=np.ones((40, 8000)), x=np.ones(8000)) == (1, 2)
+    assert fields(SPMV, "ij", A=drawn(40, 8000, 6000), x=np.ones(8000)) == (1, 192)
+    assert fields(MATMUL, "ikj", A=drawn(20, 2000, 1500), B=np.ones((2000, 64))) == (1, 96)
+
+
+def test_empty_rows_weigh_nothing() -> None:
+    """Of a level that stores no empty rows, nor of a matrix of no rows."""
+    A = drawn(400, 5000, 20)
+    many = sp.csr_array(sp.kron(A, [[1], *[[0]] * 49]))
+    levels = (COMPRESSED, COMPRESSED)
+    B = np.ones((5000, 64))
+    kept = [fields(MATMUL, "ikj", A=CHIP.tensor(m, levels=levels), B=B) for m in (A, many)]
+    assert kept[0] == kept[1] == (1, 62)
+    empty = fields(MATMUL, "ikj", A=sp.csr_array((0, 40)), B=np.ones((40, 64)))
+    assert empty == fields(MATMUL, "ikj", A=sp.csr_array((30, 40)), B=np.ones((40, 64)))
+
+
+def test_counts_that_are_forgotten() -> None:
+    """The entries of a model's weights are dropped before its kernels are laid out."""
+    A = sp.csr_array(sp.vstack([drawn(380, 2000, 2), drawn(20, 2000, 20)]))
+    (plan,) = CHIP.explain(MATMUL, order="ikj", A=A, B=np.ones((2000, 256))).plans
+    before = share_fields(CHIP.config, plan)
+    for operand in plan.operands:
+        operand.forget_counts()
+    assert share_fields(CHIP.config, plan) == before
+
+
+def test_steps_of_four_lanes_are_no_more_than_a_chunk() -> None:
+    for each, wide in ((2, True), (6, True), (12, False)):
+        found = all_fields(SPMV, "ij", A=drawn(400, 5000, each), x=np.ones(5000))
+        assert bool(found["share.wide"]) is wide
+    dense = all_fields(SPMV, "ij", A=drawn(400, 128, 120), x=np.ones(128))
+    assert not dense["share.wide"] and dense["share.quantum"] < 32
+
+
+def test_a_nest_that_is_not_shared() -> None:
     assert fields("y[j] = A[i,j] * x[i]", "ij", A=np.ones((9, 9)), x=np.ones(9)) == (0, 0)

@@ -39,6 +39,8 @@ class Profile:
         How many entries each of these stands for: 1 unless they are a sample.
     owner : object
         The operand: its profiles have the same entries, with the levels in different orders.
+    typical : tuple of float, optional
+        Those of `typical_blocks`, where the entries are not kept.
     """
 
     sizes: tuple[int, ...]
@@ -48,6 +50,7 @@ class Profile:
     entries: Columns | None = field(repr=False)
     scale: float = 1.0
     owner: Hashable = None
+    typical: tuple[float, ...] | None = None
     _kept: dict[tuple[object, ...], NDArray] = field(default_factory=dict, repr=False)
 
     def fill(self, level: int) -> float:
@@ -60,14 +63,17 @@ class Profile:
 
     def typical_blocks(self, level: int) -> float:
         """Return the mean number of block words of the fiber in which a word is: more than that of
-        a fiber, if they differ. Of the counts of whole levels alone, it is that of a fiber.
+        a fiber, if they differ.
         """
+        if self.typical is not None:
+            return self.typical[level]
         words = self.fiber_words(level) if self.entries is not None else np.zeros(0)
         return float((words * words).sum() / words.sum()) if len(words) else self.blocks(level)
 
     def totals(self) -> "Profile":
         """Return the counts of whole levels alone."""
-        return replace(self, entries=None, _kept={})
+        typical = tuple(self.typical_blocks(level) for level in range(len(self.sizes)))
+        return replace(self, entries=None, typical=typical, _kept={})
 
     def nodes(self, levels: int) -> Columns:
         """Return the coordinates of all nodes of the first ``levels`` levels."""

@@ -260,16 +260,8 @@ class Operand:
             )
         return self._profiles[key]
 
-    def blocks(self, stored: Stored, level: int) -> float:
-        """Return the mean number of block words of a level's fibers when stored this way."""
-        return self._counted(stored).blocks(level)
-
-    def typical_blocks(self, stored: Stored, level: int) -> float:
-        """Return that of the fiber in which a word is (`Profile.typical_blocks`)."""
-        return self._counted(stored).typical_blocks(level)
-
-    def _counted(self, stored: Stored) -> Profile:
-        """Return the counts, or the totals of those that are forgotten."""
+    def counted(self, stored: Stored) -> Profile:
+        """Return the counts of whole levels when stored this way, which are never forgotten."""
         return self._totals.get((stored.levels, stored.mode_order)) or self.profile(stored)
 
     def forget_counts(self) -> None:

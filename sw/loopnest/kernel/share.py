@@ -2,6 +2,7 @@
 needs whose fibers they write in any order.
 """
 
+from dataclasses import dataclass
 from math import ceil
 
 from loopnest_hw.config import LANES, ChipConfig
@@ -20,14 +21,20 @@ DEEP_QUANTUM, DEEP_CREDIT = 8, 96
 """The same in deeper nests, where a block word leads to whole fibers."""
 
 QUANTUM_STEPS, CREDIT_STEPS = 64, 1024
-"""Leaf steps of which a chunk, and what a PE holds, have enough: less weight will do where it leads
-to so many, and PEs end closer together.
+"""Leaf steps of a chunk, and of what a PE holds, from which on more weight does not pay: with less,
+PEs end closer together (measured like `QUANTUM`).
 """
 
-WIDE_BLOCKS = QUANTUM // 4
-"""Mean weight of a coordinate up to which they are weighed four at a time, which are no more than a
-chunk then: with short rows, the dispatcher is the limit otherwise.
-"""
+
+@dataclass(frozen=True)
+class _Weights:
+    """What the dispatcher weighs: the mean weight of a coordinate, that of the coordinate in which
+    a block word is, and the weight of all.
+    """
+
+    mean: float
+    typical: float
+    total: float
 
 
 def shares_rows(config: ChipConfig, plan: Plan) -> bool:
@@ -40,37 +47,36 @@ def share_fields(config: ChipConfig, plan: Plan) -> dict[str, int]:
     if not shares_rows(config, plan):
         return {}
     deep = len(plan.nest.rows) > 2
-    mean, typical = _weights(plan)
+    weights = _weights(plan)
+    quantum, credit = _chunks(
+        plan, weights, *(DEEP_QUANTUM, DEEP_CREDIT) if deep else (QUANTUM, CREDIT)
+    )
     values, blocks = _longest(plan)
     return {
         "share.rows": 1,
-        "share.wide": not deep and mean <= WIDE_BLOCKS,
-        **_chunks(plan, mean, typical, *(DEEP_QUANTUM, DEEP_CREDIT) if deep else (QUANTUM, CREDIT)),
+        # with short rows, the dispatcher is the limit otherwise; four are no more than a chunk then
+        "share.wide": not deep and 4 * weights.mean <= quantum,
+        "share.quantum": quantum,
+        "share.credit": credit,
         "share.fiber_values": values,
         "share.fiber_blocks": blocks,
     }
 
 
-def _chunks(plan: Plan, mean: float, typical: float, quantum: int, credit: int) -> dict[str, int]:
-    """Return the fields for coordinates of this mean weight, with at most these numbers;
-    ``typical`` is the mean weight of those on which the PEs spend their time.
+def _chunks(plan: Plan, weights: _Weights, quantum: int, credit: int) -> tuple[int, int]:
+    """Return quantum and credit, at most these numbers.
 
-    Coordinates that are heavy enough go alone. The credit is never less than the weight of two
-    typical ones: a PE gets the next one before it ends one.
+    Coordinates that are heavy enough go alone. Up to that limit, the credit is no less than the
+    weight of two typical ones: a PE gets the next one before it ends one.
     """
-    outermost = plan.nest.rows[0].index
-    assert outermost is not None, "PEs share the coordinates of a loop"
-    coordinates = plan.sizes[outermost]
-    steps = plan.expected.stages.get("leaf", 0.0) / (coordinates * mean)
+    steps = plan.expected.stages.get("leaf", 0.0) / max(1.0, weights.total)
 
     def enough(wanted: int, least: float, most: int) -> int:
         return most if steps * most <= wanted else min(most, ceil(max(least, wanted / steps)))
 
     together = enough(QUANTUM_STEPS, 1, quantum)
-    return {
-        "share.quantum": 1 if mean >= together else together,
-        "share.credit": enough(CREDIT_STEPS, 2 * typical, credit),
-    }
+    alone = weights.mean >= together
+    return 1 if alone else together, enough(CREDIT_STEPS, 2 * weights.typical, credit)
 
 
 def shared_room(config: ChipConfig, plan: Plan, values: int, blocks: int) -> tuple[int, int]:
@@ -90,17 +96,17 @@ def shared_room(config: ChipConfig, plan: Plan, values: int, blocks: int) -> tup
     )
 
 
-def _weights(plan: Plan) -> tuple[float, float]:
-    """Return the mean weight of a coordinate, and that of the one in which a weighed block word is.
-
-    The words are those of what the second loop scans for a coordinate.
-    """
+def _weights(plan: Plan) -> _Weights:
+    """Return the weights by the level that the second loop scans, or 1 for each coordinate."""
     for operand, stored in zip(plan.operands, plan.nest.columns, strict=True):
         level = stored.level(plan.nest.rows[1].index)
         if level is not None and stored.levels[level] == COMPRESSED:
-            mean, typical = operand.blocks(stored, level), operand.typical_blocks(stored, level)
-            return max(1.0, mean), max(1.0, typical)
-    return 1.0, 1.0
+            found = operand.counted(stored)
+            mean, typical = (
+                max(1.0, n) for n in (found.blocks(level), found.typical_blocks(level))
+            )
+            return _Weights(mean, typical, max(found.words[level], found.fibers[level]))
+    return _Weights(1.0, 1.0, plan.sizes[plan.loops[0]])
 
 
 def _longest(plan: Plan) -> tuple[int, int]:

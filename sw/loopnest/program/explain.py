@@ -175,7 +175,7 @@ def _cells(plan: Plan, row: Row) -> str:
         does = {CellMode.HOLD: "hold", CellMode.FOLLOW: f"follow, step {cell.step}"}.get(cell.mode)
         if does is None:
             assert cell.level is not None
-            blocks = plan.operands[column].blocks(stored, cell.level)
+            blocks = plan.operands[column].counted(stored).blocks(cell.level)
             does = f"scan, {blocks:.1f} blocks a fiber"
         found.append(f"{_name(plan, column)} {'all ones, ' * cell.ones}{does}")
     mode, step = plan.result.modes.get(row.index or "", (ResultMode.HOLD, 0))
