@@ -171,7 +171,7 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
     if config.pes > 1:
         yield Field("share.rows", 1, "the PEs share out row 0's coordinates; 0: all go to PE 0")
         yield Field("share.wide", 1, "coordinates are weighed two together, where they can be")
-        yield Field("share.quantum", 16, "weight from which on coordinates are one PE's chunk")
+        yield Field("share.quantum", 16, "weight from which on coordinates are a chunk; 1: each is")
         yield Field("share.credit", 16, "a PE that holds more weight gets no further chunk")
         yield Field(
             "share.fiber_values", 32, f"{ROOM_VALUES} values: most that a result fiber can have"

@@ -109,7 +109,7 @@ def highest_bit(m: Module, value: Value) -> Value:
 def some_of(m: Module, value: Value, most: int) -> list[Value]:
     """Return whether one bit is set, two are, and so on up to ``most``.
 
-    It does not depend on finding the lowest bit.
+    Pairs of parts are added in a tree. `at_least` has the numbers below every bit as well.
     """
     parts: list[list[Value]] = [[bit, *[Const(0, 1)] * (most - 1)] for bit in value]
     while len(parts) > 1:

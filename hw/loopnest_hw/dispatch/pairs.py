@@ -39,7 +39,7 @@ def pair_of(shape: ShapeLike) -> data.StructLayout:
 
 class Pairs(wiring.Component):
     """Turns each block into steps of its two lowest remaining lanes, of four if it is ``wide``, or
-    of one if it is ``alone``. It may not be both.
+    of one if it is ``alone``. A block is not both.
 
     One step per cycle; a block without lanes, or a ``whole`` one, is one step. The latency is one
     cycle.

@@ -56,8 +56,7 @@ class Weigher(wiring.Component):
     counts as an empty fiber, and so does an absent operand. Only words that the scanner itself
     reads later are read. If there is no such level, nothing is read and every part weighs 1.
 
-    A chunk ends when its weight, which saturates, has reached ``share.quantum``, or with its block:
-    a coordinate alone may be one.
+    A chunk ends when its weight, which saturates, has reached ``share.quantum``, or with its block.
     ``item.last`` is set in the last block's last chunk. If the PEs do not share out the rows
     (``share.rows`` is 0), a block is one chunk, whose weight is 0.
 

@@ -28,7 +28,8 @@ class Outcome:
     stalls : mapping of str to (mapping of str to int)
         The chip's counters, as in `RunReport`.
     pe_roof : int
-        Minimum cycles of one PE, in one pass: from the golden model, not from the chip's counters.
+        Minimum cycles of the PEs and the memory ports, in one pass: from the golden model, not from
+        the chip's counters.
     seconds : float
         Of the run, without the roof.
     """

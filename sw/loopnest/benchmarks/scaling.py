@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for pes in options.pes:
             chip = chip_of(_with_pes(options, pes))
             for case in _cases(options, chip):
-                shown.text = f"{case.name}, {pes} PEs"
+                shown.text = f"{case.name}, {_counted(pes)}"
                 runs.append(_scaled(chip, case, pes))
                 # an interrupted run has its figures so far
                 _save(options, runs)
@@ -108,8 +108,8 @@ def _table(options: argparse.Namespace, runs: Sequence[Scaled]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("kernel", overflow="fold")
     for pes in options.pes:
-        table.add_column(f"{pes} PE{'s' * (pes > 1)}", justify="right")
-    table.add_column(f"what limits {options.pes[-1]} PEs", overflow="fold")
+        table.add_column(_counted(pes), justify="right")
+    table.add_column(f"what limits {_counted(options.pes[-1])}", overflow="fold")
     for name, by_pes in _by_name(runs).items():
         cells = [
             f"{run.cycles:,}\n{run.share:.1%}" if run.right else "WRONG" for run in by_pes.values()
@@ -129,7 +129,9 @@ def _plot(options: argparse.Namespace, runs: Sequence[Scaled]) -> None:
     least = options.pes[0]
     ideal = [pes / least for pes in options.pes]
     axes.plot(options.pes, ideal, color="0.6", linestyle="--", label="ideal")
-    for number, (name, by_pes) in enumerate(_by_name(runs).items()):
+    right = [run for run in runs if run.right]
+    drawn = {n: by_pes for n, by_pes in _by_name(right).items() if len(by_pes) == len(ideal)}
+    for number, (name, by_pes) in enumerate(drawn.items()):
         base = by_pes[least].cycles
         axes.plot(
             options.pes,
@@ -144,12 +146,16 @@ def _plot(options: argparse.Namespace, runs: Sequence[Scaled]) -> None:
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
     axes.set_xlabel("PEs")
-    axes.set_ylabel(f"times as fast as on {least} PE{'s' * (least > 1)}")
+    axes.set_ylabel(f"times as fast as on {_counted(least)}")
     axes.set_title(_title(options))
     axes.grid(color="0.9")
     axes.legend(fontsize="small")
     figure.savefig(options.plot, dpi=150)
     pyplot.close(figure)
+
+
+def _counted(pes: int) -> str:
+    return f"{pes} PE{'s' * (pes > 1)}"
 
 
 def _title(options: argparse.Namespace) -> str:

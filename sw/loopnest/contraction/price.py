@@ -32,7 +32,7 @@ class Price:
     Attributes
     ----------
     cycles : float
-        With those for which the host's conversion of `Tensor`s and intermediates counts.
+        Includes those that the host's conversions count (`Plan.converting`).
     memory : int
         Bytes of its result.
     layouts : mapping of str to tuple of str

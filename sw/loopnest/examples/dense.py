@@ -28,8 +28,8 @@ class DenseLayer:
 
 
 def rows_of_part(chip: Chip, each: int, rows: int) -> int:
-    """Return how many of the rows a part has by whose rate all are estimated: so many for each PE,
-    since of fewer some PEs would get none.
+    """Return how many rows a dense run takes that stands for all: ``each`` for every PE, so that
+    none is idle, and at most ``rows``.
     """
     return min(rows, each * chip.config.pes)
 

@@ -53,7 +53,7 @@ def convolution(
 
     Pixels of the result are as far apart in memory as those of the images whose windows they are,
     divided by what these distances have in common: a layout that is made for the strides keeps
-    results dense (`ImageLayout.make`). ``Layer.layout.waste`` tells;
+    results dense (`ImageLayout.make`). ``Layer.layout.waste`` is the number of rows for each pixel;
     `pooling.repack` closes gaps.
 
     Parameters

@@ -31,7 +31,7 @@ def max_pool(
     image: str = "image",
     result: str = "result",
 ) -> Layer:
-    """Return the maximum of windows as a layer; the padding is not a value.
+    """Return the maximum of windows as a layer; the padding does not count.
 
     Images with a compressed level lack zeros that a maximum has to see: of these, the result is
     right where no value is negative (`Layer.nonnegative`).
