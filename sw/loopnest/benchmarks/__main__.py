@@ -21,7 +21,6 @@ from loopnest import Chip
 from loopnest.progress import task
 from loopnest_hw.program import program
 
-from ..formats.files import check_writable
 from .cases import Case, dense_case, matrix_cases
 from .contractions import run_contractions
 from .convolution import convolution_cases
@@ -29,7 +28,14 @@ from .graphs import CountedChip, GraphOutcome, graph_outcomes
 from .heavy import heavy_cases
 from .layer import layer_cases
 from .matrices import matrix_names
-from .options import add_chip_options, check_chip_options, chip_of
+from .options import (
+    add_chip_options,
+    check_chip_options,
+    check_outputs,
+    chip_of,
+    settings_of,
+    title_of,
+)
 from .orders import order_cases
 from .outcome import Outcome, run_cases
 from .picks import Pick, run_picks, table_of
@@ -99,7 +105,7 @@ def _run_graphs(console: Console, options: argparse.Namespace, chip: CountedChip
         for outcome in graph_outcomes(chip, options.matrices, wanted, announce):
             outcomes.append(outcome)
             _save(options, outcomes)
-    table = Table(title=_title(options), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=title_of(options), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for name in ("graph", "algorithm"):
         table.add_column(name, no_wrap=True)
     for name in ("kernels", "cycles"):
@@ -127,17 +133,13 @@ def _run_picks(console: Console, options: argparse.Namespace, chip: Chip, name: 
             outcomes.append(pick)
             shown.text = f"statement {len(outcomes) + 1}"
             _save(options, outcomes)
-    console.print(table_of(outcomes, f"{_title(options)}, seed {options.seed}"))
+    console.print(table_of(outcomes, f"{title_of(options)}, seed {options.seed}"))
     wrong = sum(not pick.right for pick in outcomes)
     missed = sum(not pick.met for pick in outcomes)
     console.print(
         f"{len(outcomes)} statements, {wrong} wrong, {missed} over a bound; {options.output}"
     )
     return int(wrong + missed > 0)
-
-
-def _title(options: argparse.Namespace) -> str:
-    return f"{options.preset}, {options.dtype}, memory latency {options.latency}"
 
 
 def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
@@ -170,16 +172,12 @@ def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
 
 
 def _save(options: argparse.Namespace, outcomes: Sequence[Outcome | GraphOutcome | Pick]) -> None:
-    settings = {
-        name: getattr(options, name)
-        for name in ("preset", "dtype", "set", "backend", "latency", "bytes_per_cycle")
-    }
-    report = settings | {"runs": [outcome.to_dict() for outcome in outcomes]}
+    report = settings_of(options) | {"runs": [outcome.to_dict() for outcome in outcomes]}
     options.output.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def _print(console: Console, options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
-    table = Table(title=_title(options), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=title_of(options), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("kernel", overflow="fold")
     for name in ("cycles", "PE roof", "share", "bound", "met"):
         table.add_column(name, justify="right")
@@ -256,8 +254,7 @@ def _check(options: argparse.Namespace) -> None:
     elif needed := set(options.names) - known:
         shown = ", ".join(sorted(needed))
         raise ValueError(f"{shown}: expected --matrices FOLDER with such files")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    check_writable(options.output)
+    check_outputs([options.output])
 
 
 if __name__ == "__main__":

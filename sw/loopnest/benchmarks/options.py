@@ -1,10 +1,14 @@
-"""The options of a benchmark's command line that say which chip runs it."""
+"""What benchmarks' command lines share: which chip runs it, names, and files to write."""
 
 import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from loopnest import Chip, Memory
 from loopnest_hw.config import make_config, parse_overrides
+
+from ..formats.files import check_writable
 
 
 def add_chip_options(parser: argparse.ArgumentParser, *, preset: str, latency: int) -> None:
@@ -37,3 +41,29 @@ def chip_of(
         backend=backend or options.backend,
         **overrides,
     )
+
+
+def title_of(options: argparse.Namespace) -> str:
+    """Return a table's title: the chip and its memory."""
+    return f"{options.preset}, {options.dtype}, memory latency {options.latency}"
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that say which chip it is, for a report."""
+    names = ("preset", "dtype", "set", "backend", "latency", "bytes_per_cycle")
+    return {name: getattr(options, name) for name in names}
+
+
+def check_names(options: argparse.Namespace, known: Sequence[str]) -> None:
+    """Raise ValueError if one of ``options.names`` is not known."""
+    for name in options.names:
+        if name not in known:
+            without = "; matrices need --matrices FOLDER" if options.matrices is None else ""
+            raise ValueError(f"{name!r}: expected some of {', '.join(known)}{without}")
+
+
+def check_outputs(paths: Iterable[Path]) -> None:
+    """Make the folders of files to write; raise ValueError or OSError if one can't be written."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(path)

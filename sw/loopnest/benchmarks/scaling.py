@@ -20,11 +20,18 @@ from loopnest.progress import task
 from loopnest_hw.config import parse_overrides
 from loopnest_hw.program import program
 
-from ..formats.files import check_writable
 from ..report.plot import check_picture
 from .cases import Case, dense_case, matrix_cases
 from .matrices import matrix_names
-from .options import add_chip_options, check_chip_options, chip_of
+from .options import (
+    add_chip_options,
+    check_chip_options,
+    check_names,
+    check_outputs,
+    chip_of,
+    settings_of,
+    title_of,
+)
 from .outcome import run_case, same
 
 PES = (1, 2, 4, 8, 16)
@@ -104,7 +111,7 @@ def _by_name(runs: Sequence[Scaled]) -> dict[str, dict[int, Scaled]]:
 
 def _table(options: argparse.Namespace, runs: Sequence[Scaled]) -> Table:
     """Return cycles and, below, shares of the roof; and the bottleneck with the most PEs."""
-    title = f"{_title(options)}: cycles, share of the roof"
+    title = f"{title_of(options)}: cycles, share of the roof"
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("kernel", overflow="fold")
     for pes in options.pes:
@@ -147,7 +154,7 @@ def _plot(options: argparse.Namespace, runs: Sequence[Scaled]) -> None:
         axis.minorticks_off()
     axes.set_xlabel("PEs")
     axes.set_ylabel(f"times as fast as on {_counted(least)}")
-    axes.set_title(_title(options))
+    axes.set_title(title_of(options))
     axes.grid(color="0.9")
     axes.legend(fontsize="small")
     figure.savefig(options.plot, dpi=150)
@@ -158,16 +165,8 @@ def _counted(pes: int) -> str:
     return f"{pes} PE{'s' * (pes > 1)}"
 
 
-def _title(options: argparse.Namespace) -> str:
-    return f"{options.preset}, {options.dtype}, memory latency {options.latency}"
-
-
 def _save(options: argparse.Namespace, runs: Sequence[Scaled]) -> None:
-    settings = {
-        name: getattr(options, name)
-        for name in ("preset", "dtype", "set", "latency", "bytes_per_cycle")
-    }
-    report = settings | {"runs": [asdict(run) | {"share": run.share} for run in runs]}
+    report = settings_of(options) | {"runs": [asdict(run) | {"share": run.share} for run in runs]}
     options.output.write_text(json.dumps(report, indent=2) + "\n")
 
 
@@ -216,13 +215,8 @@ def _check(options: argparse.Namespace) -> None:
     for pes in options.pes:
         check_chip_options(_with_pes(options, pes))
     known = [DENSE, *([] if options.matrices is None else matrix_names(options.matrices))]
-    for name in options.names:
-        if name not in known:
-            without = "; matrices need --matrices FOLDER" if options.matrices is None else ""
-            raise ValueError(f"{name!r}: expected some of {', '.join(known)}{without}")
-    for path in (options.output, options.plot):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_writable(path)
+    check_names(options, known)
+    check_outputs((options.output, options.plot))
     check_picture(options.plot)
 
 

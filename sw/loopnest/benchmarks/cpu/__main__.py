@@ -16,11 +16,16 @@ from rich.console import Console
 from loopnest.progress import task
 from loopnest_hw.program import program
 
-from ...formats.files import check_writable
 from ...report.clock import PERIOD_NS
 from ...report.energy import DEFAULT_DRAM, DRAM
 from ...report.plot import check_picture
-from ..options import add_chip_options, check_chip_options, chip_of
+from ..options import (
+    add_chip_options,
+    check_chip_options,
+    check_names,
+    check_outputs,
+    chip_of,
+)
 from . import machine
 from .compared import Compared, Terms
 from .libraries import find_libraries
@@ -175,13 +180,8 @@ def _check(options: argparse.Namespace) -> None:
         if getattr(options, f"{again}_again") and options.reuse is None:
             raise ValueError(f"--{again}-again: expected --reuse FILE")
     known = [*KERNELS, *data_names(options.matrices)]
-    for name in options.names:
-        if name not in known:
-            without = "; matrices need --matrices FOLDER" if options.matrices is None else ""
-            raise ValueError(f"{name!r}: expected some of {', '.join(known)}{without}")
-    for path in (options.output, options.plot):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_writable(path)
+    check_names(options, known)
+    check_outputs((options.output, options.plot))
     check_picture(options.plot)
 
 
