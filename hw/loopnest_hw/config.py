@@ -104,8 +104,8 @@ class ChipConfig:
         Accumulator slots of 16 lanes: blocks of a result fiber that one pass can hold. Fibers with
         more blocks take several passes.
     fibers_in_flight : int
-        Result fibers that fill, wait or drain at once. A fiber is open from its first block's
-        lookup, a memory latency before its values, to the end of its drain.
+        Result fibers with blocks that fill, wait or drain at once. A fiber is open from its first
+        block's lookup, a memory latency before its values, to the end of its drain.
     fifo_depth : int
         Tokens between rows: how far an upper row runs ahead. A row looks up a position and then
         reads blocks, so two memory latencies' worth keep it busy with short fibers.
@@ -253,6 +253,13 @@ class ChipConfig:
     def slot_bits(self) -> int:
         """Bits of an accumulator slot's number."""
         return max(1, (self.slots - 1).bit_length())
+
+    @property
+    def passes_ended(self) -> int:
+        """Passes of result fibers that can be between their last lookup and the drain: more than
+        are in flight, as those of fibers without blocks have nothing there.
+        """
+        return max(16, 8 * self.fibers_in_flight)
 
     @property
     def evicted_slots(self) -> int:

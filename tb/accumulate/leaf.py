@@ -35,7 +35,8 @@ class Fiber:
 class Leaf:
     """Sends a nest's lookups and terms to an accumulator, and replays fibers on request.
 
-    ``extra`` is the probability of an empty step of terms after a lookup. ``taken`` are the cycles
+    ``extra`` is the probability of an empty step of terms after a lookup. With ``last``, terms are
+    sent only once all fibers have been looked up. ``taken`` are the cycles
     in which the steps of terms were taken.
     """
 
@@ -45,6 +46,7 @@ class Leaf:
     rng: random.Random
     stall: float = 0.0
     extra: float = 0.0
+    last: bool = False
     replays: int = 0
     stale: int = 0
     steps: int = 0
@@ -165,7 +167,7 @@ class Leaf:
 
     async def _send_terms(self) -> None:
         while True:
-            if self._queue:
+            if self._queue and (self.done or not self.last):
                 await self.terms.send(self._queue.popleft())
                 self.taken.append(round(get_sim_time("ns")) // PERIOD_NS)
             else:

@@ -10,6 +10,7 @@ import pytest
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.accumulate.accumulator import Accumulator
+from loopnest_hw.accumulate.ends import UNDECIDED
 from loopnest_hw.accumulate.hashing import set_of
 from loopnest_hw.accumulate.place import BANKS, TABLES, set_bits
 from loopnest_hw.accumulate.words import word_set_bits
@@ -75,6 +76,15 @@ def fibers_of(kind: str, rng: random.Random, config: ChipConfig) -> list[Fiber]:
     elif kind == "short":  # fibers of one lookup
         length = 1
         count = 80
+    elif kind == "empty":  # most fibers have no blocks
+        return [
+            Fiber(
+                rng.getrandbits(32),
+                [random_item(rng, span, lanes, fmt) if rng.random() < 0.2 else {}]
+                + [{}] * (rng.random() < 0.1),
+            )
+            for _ in range(200)
+        ]
     elif kind == "bank":  # each in a word of its own
         span = list(range(5, 8 * BANKS, BANKS))
     elif kind == "crowded":  # more blocks than slots
@@ -170,13 +180,16 @@ async def run_fibers(
     extra: float = 0.0,
     reduction: Reduction = Reduction.SUM,
     pairs: int = 1,
+    last: bool = False,
 ) -> tuple[Leaf, Sink, int]:
-    """Send the fibers to the device and compare; return leaf, sink, and evictions."""
+    """Send the fibers to the device, with ``last`` their terms last, and compare; return leaf,
+    sink, and evictions.
+    """
     config = configuration(bench.parameters)
     rng = bench.rng()
     items, overflow = expected(fibers, config, reduction)
     assert WORD == BANKS
-    leaf = Leaf(dut, config, fibers, rng, stall, extra)
+    leaf = Leaf(dut, config, fibers, rng, stall, extra, last)
     sink = Sink(dut, "o", RESULT_BLOCK, rng, stall=stall)
     evictions = 0
 
@@ -219,7 +232,8 @@ async def run_fibers(
 
 @cocotb.test()
 @cocotb.parametrize(
-    kind=["random", "few", "short", "bank", "crowded", "collide", "wide", "top"], stall=[0.0, 0.4]
+    kind=["random", "few", "short", "empty", "bank", "crowded", "collide", "wide", "top"],
+    stall=[0.0, 0.4],
 )
 async def sums(dut: Any, kind: str, stall: float) -> None:
     """Every kind of fibers, at full speed and with stalls."""
@@ -239,6 +253,22 @@ async def one_at_a_time(dut: Any) -> None:
     config = configuration(bench.parameters)
     _, sink, _ = await run_fibers(dut, fibers_of("random", bench.rng(), config), pairs=0)
     assert all(item["second"]["mask"] == 0 for item in sink.received)
+
+
+@cocotb.test()
+async def empty_fibers_take_no_context(dut: Any) -> None:
+    """Among as many fibers with blocks as there are contexts, empty ones are looked up, too."""
+    config = configuration(bench.parameters)
+    rng = bench.rng()
+    count = config.passes_ended - UNDECIDED + 1
+    blocks = set(rng.sample(range(count), config.fibers_in_flight))
+    fibers = [
+        Fiber(
+            rng.getrandbits(32), [{n: {0: random_value(rng, config.dtype)}} if n in blocks else {}]
+        )
+        for n in range(count)
+    ]
+    await run_fibers(dut, fibers, last=True)
 
 
 @cocotb.test()

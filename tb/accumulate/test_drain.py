@@ -48,8 +48,9 @@ class Block:
 
 @dataclass
 class Context:
-    """A context that is complete."""
+    """A pass that is complete. Without blocks it may be ``bare``: it has no context."""
 
+    bare: bool
     again: bool
     fiber: int
     final: bool
@@ -145,8 +146,9 @@ class Slots:
             )
             for n, number in enumerate(numbers)
         ]
-        again = rng.random() < 0.3
-        return Context(again, rng.getrandbits(32), rng.random() < 0.3, blocks)
+        bare = not blocks and rng.random() < 0.5
+        again = not bare and rng.random() < 0.3
+        return Context(bare, again, rng.getrandbits(32), rng.random() < 0.3, blocks)
 
 
 @cocotb.test()
@@ -182,7 +184,7 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
     ahead: deque[int] = deque()  # the cycles in which their entries were read
     held: dict[int, tuple[Block, int]] = {}  # by slot: a block and its skew
     begins = True  # the next word is its context's first one
-    made = begun = cycle = blocks = steps = together = reads = 0
+    made = begun = opened = cycle = blocks = steps = together = reads = 0
     read: list[int | None] = [None] * LANES
     first = -1
     while made < CONTEXTS or complete or due or cycle < 10 or not ports["idle"]:
@@ -193,23 +195,27 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
             complete.append(new)
             held |= {block.slot: (block, skew(block.number)) for block in new.blocks}
             blocks += len(new.blocks)
-            masks = new.words() or [(0, 0)]
+            masks = new.words() or [(0, 0)] * (not new.bare)
             for n, (number, mask) in enumerate(masks):
                 last = n == len(masks) - 1
                 word = {"word": number, "mask": mask, "last": last, "empty": not mask}
                 words.append((made, word))
             made += 1
         await FallingEdge(dut.clk)
-        # the context to drain
-        assert ports["context"] == begun % (2 * CONFIG.fibers_in_flight)
+        # the pass to drain
         ready = bool(complete) and rng.random() < (1 - table_stall) ** 2
         ports["ready"] = ready
         ports["waiting"] = waiting = rng.getrandbits(1)
-        for name in ("again", "fiber", "ends_nest", "word__payload", "walk_entry", "value"):
+        for name in ("end", "word__payload", "walk_entry", "value"):
             ports.noise(name, rng)
         if ready:
             new = complete[0]
-            ports["again"], ports["fiber"], ports["ends_nest"] = new.again, new.fiber, new.final
+            ports["end"] = {
+                "bare": new.bare,
+                "again": new.again,
+                "fiber": new.fiber,
+                "final": new.final,
+            }
         # the directory
         offered = bool(words) and (offered or rng.random() >= table_stall)
         ports["word__valid"] = offered
@@ -276,12 +282,17 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
         # the directory: the walks of a word become places
         taken_word = offered and bool(ports["word__ready"])
         assert not taken_word or (ready and words[0][0] == begun)
-        assert ports["next"] == (taken_word and bool(words[0][1]["last"]))
-        if taken_word:
-            offered = False
-            _, word = words.popleft()
+        bare = ready and complete[0].bare
+        takes = bool(ports["next"]) if bare else taken_word
+        assert not (bare and taken_word)
+        assert bare or ports["next"] == (taken_word and bool(words[0][1]["last"]))
+        if takes:
+            word = {"word": 0, "last": 1}
+            if not bare:
+                offered = False
+                _, word = words.popleft()
             if begins:
-                here = begun % CONFIG.fibers_in_flight
+                here = opened % CONFIG.fibers_in_flight
                 context = complete[0]
                 first = cycle if first < 0 else first
                 items, walks = context.items(pairs), context.walks(pairs)
@@ -300,12 +311,14 @@ async def contexts(dut: Any, pairs: int, traffic: tuple[float, float, float]) ->
                     "pair": int(len(there) == PAIR),
                     "second": there[-1].number % BANKS if len(there) == PAIR else 0,
                 }
-                places.append(({**place, **pair, "closes": int(n == len(walks) - 1)}, there))
+                closes = not bare and n == len(walks) - 1
+                places.append(({**place, **pair, "closes": int(closes)}, there))
             if begins:
                 complete.popleft()
                 begun += 1
+                opened += not bare
         cycle += 1
-        assert cycle < 60 * CONTEXTS, f"{begun} contexts, {len(due)} slots are due"
+        assert cycle < 60 * CONTEXTS, f"{begun} passes, {len(due)} slots are due"
     received = await sink.wait_for(len(expected))
     assert received == expected
     assert blocks > CONTEXTS

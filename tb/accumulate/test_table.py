@@ -57,8 +57,10 @@ class Lookups:
     puts: list[Place] = field(default_factory=list)
     shorts: list[tuple[int, int]] = field(default_factory=list)
     """Contexts and blocks for which slots ran out."""
-    ends: list[bool] = field(default_factory=list)
-    """Of each context, whether its fiber continues in a further pass."""
+    ends: list[tuple[bool, bool]] = field(default_factory=list)
+    """Of each pass, whether its fiber has no blocks, and whether it continues in a further one."""
+    begun: bool = False
+    """The fiber has had a lookup."""
     retired: list[dict[str, int]] = field(default_factory=list)
 
     def step(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +89,8 @@ class Lookups:
         if item["retire"] or again:
             self.retired.append({"again": int(again)})
         if item["end"]:
-            self._end(again)
+            self._end(again, bare=not blocks and not self.begun)
+        self.begun = not item["end"]
         return {**answer, "stale": 0}
 
     def _make_room(self, blocks: list[int], keep: list[bool]) -> None:
@@ -109,16 +112,16 @@ class Lookups:
             for block in held[stay:]:
                 del self.held[block]
 
-    def _end(self, again: bool) -> None:
+    def _end(self, again: bool, bare: bool) -> None:
         """End the pass."""
-        self.ends.append(again)
+        self.ends.append((bare, again))
         self.error |= bool(self.dropped) and not again
         self.lower = min(self.dropped) if again else 0
         self.epoch ^= again
         self.upper = None
         self.held.clear()
         self.dropped.clear()
-        self.context += 1
+        self.context += not bare
 
 
 @dataclass
@@ -216,7 +219,7 @@ def random_fibers(rng: random.Random, kind: str) -> list[list[dict[str, Any]]]:
     fibers = []
     # blocks that are in the same sets as long as the context is
     colliding = colliding_blocks(CONFIG)
-    for _ in range(20):
+    for _ in range(200 if kind == "bare" else 20):
         span, length = list(range(4)), 12
         if kind == "crowded":
             span, length = rng.sample(range(256), 24), 24
@@ -224,12 +227,14 @@ def random_fibers(rng: random.Random, kind: str) -> list[list[dict[str, Any]]]:
             span = [*rng.sample(range(1 << 16), 10), 0xFFFF]
         elif kind == "collide":
             span, length = rng.sample(colliding, CONFIG.slots), 24
+        elif kind == "bare":
+            length = rng.choice([1, 1, 1, 4])
         items = []
         for _ in range(rng.randint(1, length)):
             blocks = sorted(rng.sample(span, 2))
             items.append(
                 {
-                    "count": rng.choice([0, 1, 2, 2, 2]),
+                    "count": rng.choice([0, 0, 0, 1, 2] if kind == "bare" else [0, 1, 2, 2, 2]),
                     "block": blocks,
                     "mask": [
                         rng.choice([1 << rng.randrange(LANES), rng.getrandbits(16) or 1])
@@ -249,6 +254,8 @@ def random_fibers(rng: random.Random, kind: str) -> list[list[dict[str, Any]]]:
 @cocotb.parametrize(
     traffic=[
         ("few", 0.3),
+        ("bare", 0.0),
+        ("bare", 0.3),
         ("collide", 0.0),
         ("collide", 0.3),
         ("crowded", 0.0),
@@ -284,7 +291,7 @@ async def run(dut: Any, kind: str, stall: float, *, replayable: int) -> None:
     waiting: list[int] = []  # slots freed one by one
     writes: list[tuple[Place, int, int]] = []
     puts: list[Place] = []
-    ends: list[bool] = []
+    ends: list[tuple[bool, bool]] = []
     shorts: list[tuple[int, int]] = []
     ended = freed = 0  # contexts
     bounded_in = -1
@@ -300,6 +307,7 @@ async def run(dut: Any, kind: str, stall: float, *, replayable: int) -> None:
         ports["slot"] = [free[n] if n < some else rng.randrange(CONFIG.slots) for n in range(PAIR)]
         ports["room"] = room = rng.random() < 0.9
         ports["swept"] = swept = cycle > 20
+        ports["place"] = rng.random() < 0.9
         # the oldest context is drained eventually
         if freed < ended and not waiting and rng.random() < 0.2:
             old = freed % CONFIG.fibers_in_flight
@@ -376,8 +384,9 @@ async def run(dut: Any, kind: str, stall: float, *, replayable: int) -> None:
             bounded_in = rng.randrange(4)
         if ports["ended"]:
             assert ports["context"] == ended % POINTERS
-            ends.append(bool(ports["again"]))
-            ended += 1
+            bare = bool(ports["bare"])
+            ends.append((bare, bool(ports["again"])))
+            ended += not bare
         assert cycle < 20_000
     # updates can be late, and one that is followed by another of the same entry is left out
     assert not Counter(writes) - Counter(model.writes) and len(writes) > 50

@@ -11,7 +11,17 @@ import scipy.sparse as sp
 
 from loopnest import Chip, Memory
 from loopnest.benchmarks import __main__ as command
-from loopnest.benchmarks import compiled, convolution, graphs, heavy, layer, plans, sizes, skipping
+from loopnest.benchmarks import (
+    compiled,
+    convolution,
+    graphs,
+    heavy,
+    layer,
+    plans,
+    sizes,
+    skipping,
+    spread,
+)
 from loopnest.benchmarks.bounds import (
     AsFastest,
     AtShorter,
@@ -24,6 +34,7 @@ from loopnest.benchmarks.bounds import (
 from loopnest.benchmarks.cases import SAM, dense_case, product
 from loopnest.benchmarks.matrices import load_matrix
 from loopnest.benchmarks.outcome import run_cases, same
+from loopnest.benchmarks.spread import OfPasses
 from loopnest.formats import panels
 
 
@@ -144,6 +155,20 @@ def test_statements_of_several_kernels(dtype, monkeypatch):
     assert all(outcome.multiplies < 32_000 for outcome in outcomes)
 
 
+def test_spread_columns_take_passes_of_as_many_blocks(folder, monkeypatch):
+    monkeypatch.setattr(spread, "HYPER_SPARSE", 500)
+    options = ["--matrices", str(folder), "--backend", "model", "--output", str(folder / "o.json")]
+    assert command.main([*options, "--set", "slots=8", "spread", "square", "wide"]) == 0
+    runs = json.loads((folder / "o.json").read_text())["runs"]
+    names = ["spread square", "spread wide", "hyper-sparse 1,048,576^2"]
+    assert [run["name"] for run in runs] == names
+    A = load_matrix(folder, "square")
+    blocks, steps = spread.result_blocks(A, spread.spread(A))
+    ones = abs(A) > 0
+    assert blocks.tolist() == (ones.astype(int) @ ones.astype(int)).count_nonzero(axis=1).tolist()
+    assert steps.sum() == runs[0]["multiplies"]
+
+
 def test_the_orders_of_a_matrix(folder, capsys):
     options = ["--matrices", str(folder), "--backend", "model", "--output", str(folder / "o.json")]
     assert command.main([*options, "orders", "square", SAM[0]]) == 0
@@ -217,6 +242,7 @@ def test_bounds():
     fastest = AsFastest(("a", "b", "c"), 1.5)
     assert fastest.cycles(7, 1, {"a": 30, "b": 20, "d": 1}) == 30
     assert fastest.cycles(4, 1, {}) is None
+    assert OfPasses(0.5, 2).cycles(4, 10, {}) == 40 and OfPasses(0.5, 2).cycles(100, 10, {}) is None
     assert AsFastest(("a",), 1.5, limit=20).cycles(4, 1, {"a": 30}) == 19
 
 

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import POSITION_BITS, ChipConfig
+from ..config import ChipConfig
 from ..descriptor import Reduction
 from ..tokens import RESULT_BLOCK, StageState, found, lookup, terms
 from .directory import Directory
 from .drain import Drain
+from .ends import Ends
 from .entries import Entries
 from .eviction import Eviction
 from .fill import Fill
@@ -90,6 +91,7 @@ class Accumulator(wiring.Component):
         m.submodules.fill = fill = Fill(config)
         m.submodules.banks = banks = LaneBanks(config)
         m.submodules.drain = drain = Drain(config)
+        m.submodules.ends = ends = Ends(config)
 
         for port, outer in (
             (table.lookup, self.lookup),
@@ -103,7 +105,7 @@ class Accumulator(wiring.Component):
         ):
             wiring.connect(m, port, wiring.flipped(outer))
 
-        self._contexts(m, table, entries, directory, fill, drain)
+        self._contexts(m, table, entries, directory, fill, drain, ends)
 
         # the table and its memories
         m.d.comb += [
@@ -215,51 +217,36 @@ class Accumulator(wiring.Component):
         directory: Directory,
         fill: Fill,
         drain: Drain,
+        ends: Ends,
     ) -> None:
         """Keep the contexts in a ring, in the order of their fibers' passes.
 
         A context is walked when its lookups have reached the directory, and drained when its terms
-        have reached the banks.
+        have reached the banks. A fiber without blocks has none.
         """
-        config = self._config
-        pointer = context_pointer(config)
+        pointer = context_pointer(self._config)
         looked_up = Signal(pointer)
-        ending = Signal(pointer)
-        filled = Signal(pointer)
         freed = Signal(pointer)
-        next_filled = Signal(pointer)
         m.d.comb += [
-            next_filled.eq(filled + fill.filled),
             directory.ended.eq(looked_up),
+            table.freed.eq(freed),
         ]
         m.d.sync += [
-            looked_up.eq(looked_up + table.ended),
-            ending.eq(ending + fill.ended),
-            filled.eq(next_filled),
+            looked_up.eq(looked_up + (table.ended & ~table.bare)),
             freed.eq(freed + entries.closed),
         ]
-
-        # Whether the drain's context is complete, computed a cycle ahead: in its own cycle it would
-        # be on the critical path.
-        complete = Signal()
-        after = Signal(pointer)
-        m.d.comb += after.eq(drain.context + drain.next)
-        m.d.sync += complete.eq(after != next_filled)
-
-        info = data.StructLayout({"again": 1, "fiber": POSITION_BITS, "final": 1})
-        contexts = Array(Signal(info, name=f"context_{c}") for c in range(config.fibers_in_flight))
-        with m.If(table.ended):
-            m.d.sync += contexts[table.context[:-1]].again.eq(table.again)
-        with m.If(fill.ended):
-            here = contexts[ending[:-1]]
-            m.d.sync += [here.fiber.eq(fill.fiber), here.final.eq(fill.ends_nest)]
-        drained = contexts[drain.context[:-1]]
         m.d.comb += [
-            table.freed.eq(freed),
-            fill.expecting.eq(looked_up != ending),
-            drain.waiting.eq(looked_up != drain.context),
-            drain.ready.eq(complete),
-            drain.again.eq(drained.again),
-            drain.fiber.eq(drained.fiber),
-            drain.ends_nest.eq(drained.final),
+            ends.decides.eq(table.ended),
+            ends.decided.bare.eq(table.bare),
+            ends.decided.again.eq(table.again),
+            table.place.eq(ends.room),
+            ends.last.eq(fill.ended),
+            ends.ended.fiber.eq(fill.fiber),
+            ends.ended.final.eq(fill.ends_nest),
+            ends.filled.eq(fill.filled),
+            fill.expecting.eq(ends.expecting),
+            drain.waiting.eq(ends.waiting),
+            drain.ready.eq(ends.ready),
+            drain.end.eq(ends.end),
+            ends.next.eq(drain.next),
         ]

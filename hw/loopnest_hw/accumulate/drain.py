@@ -14,8 +14,9 @@ from ..register import payload_register
 from ..tokens import PAIR, RESULT_BLOCK, StageState
 from ..unary import lowest_two, number, some_of
 from .directory import WALKED_WORD
+from .ends import END
 from .entries import walk_layout
-from .place import BANK_BITS, BANKS, WORD_BITS, context_bits, context_pointer, entry_layout
+from .place import BANK_BITS, BANKS, WORD_BITS, context_bits, entry_layout
 from .skew import is_skewed, swapped
 
 ASKED = 3
@@ -29,7 +30,7 @@ PATIENCE = 2
 
 
 class Drain(wiring.Component):
-    """Walks complete contexts, oldest first, and outputs their blocks, up to two per cycle.
+    """Walks complete passes, oldest first, and outputs their blocks, up to two per cycle.
 
     Words come from the directory one by one, their entries from the table two at a time, lanes from
     the lane banks. Two blocks with a lane or a bank in common leave one after the other, others as
@@ -39,14 +40,10 @@ class Drain(wiring.Component):
     -------
     pairs : In(1)
         Blocks may leave two at a time. Constant.
-    ready : In(1)
-        The context ``context`` : Out, the next to drain, is complete.
-    again, fiber, ends_nest : In
-        Of that context; from `Table` and `Fill`.
+    ready : In(1), end : In(END), next : Out(1)
+        The next pass is complete; `Ends`. ``next``: its last word is taken.
     word : In(stream(WALKED_WORD))
-        The words of all contexts; see `Directory`.
-    next : Out(1)
-        The last word of ``context`` is taken: the next one follows.
+        The words of all contexts; see `Directory`. A pass that is ``bare`` has none.
     walk : Out(stream), room : Out(1), walked, walk_entry : In
         `Entries`.
     banks, following, second, slot : Out, taken : In, value : In
@@ -58,9 +55,9 @@ class Drain(wiring.Component):
     back : Out, array of 2, back_valid : Out(2)
         Slots that are free again; the second one only with the first.
     idle : Out(1)
-        All contexts before ``context`` are drained, and their slots are free.
+        All passes that were taken are drained, and their slots are free.
     waiting : In(1)
-        A context is in use, and will have to be drained (only for ``state``).
+        A pass has ended, and will have to be drained (only for ``state``).
     o : Out(stream(RESULT_BLOCK))
     state : Out(StageState)
     """
@@ -70,11 +67,8 @@ class Drain(wiring.Component):
         super().__init__(
             {
                 "pairs": In(1),
-                "context": Out(context_pointer(config)),
                 "ready": In(1),
-                "again": In(1),
-                "fiber": In(POSITION_BITS),
-                "ends_nest": In(1),
+                "end": In(END),
                 "next": Out(1),
                 "word": In(stream.Signature(WALKED_WORD)),
                 "walk": Out(stream.Signature(walk_layout(config))),
@@ -100,7 +94,6 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        self._fiber_layout = data.StructLayout({"fiber": POSITION_BITS, "final": 1, "again": 1})
         # a requested item: a block, and with `pair` the one of bank `second`; or none
         self._named_layout = data.StructLayout(
             {
@@ -142,7 +135,7 @@ class Drain(wiring.Component):
                     "last": 1,
                     "empty": 1,
                     "context": context_bits(self._config),
-                    "of": self._fiber_layout,
+                    "of": END,
                 }
             ),
             reset_less=True,
@@ -151,13 +144,17 @@ class Drain(wiring.Component):
         left = Signal(BANKS)
         block_done = Signal()
         word_done = Signal()
+        free = Signal()
         move = Signal()
+        context = Signal(context_bits(self._config))
+        bare = self.end.bare
         m.d.comb += [
-            move.eq(self.word.valid & self.ready & (~word_valid | word_done)),
-            self.word.ready.eq(self.ready & (~word_valid | word_done)),
-            self.next.eq(move & self.word.payload.last),
+            free.eq(self.ready & (~word_valid | word_done)),
+            move.eq(free & (bare | self.word.valid)),
+            self.word.ready.eq(free & ~bare),
+            self.next.eq(move & (bare | self.word.payload.last)),
         ]
-        m.d.sync += self.context.eq(self.context + self.next)
+        m.d.sync += context.eq(context + (self.next & ~bare))
 
         first, next_ = lowest_two(m, left)
         _, two, three = some_of(m, left, PAIR + 1)
@@ -171,13 +168,11 @@ class Drain(wiring.Component):
         with m.If(move):
             m.d.sync += [
                 word.word.eq(self.word.payload.word),
-                word.last.eq(self.word.payload.last),
-                word.empty.eq(self.word.payload.empty),
-                word.context.eq(self.context[:-1]),
-                word.of.fiber.eq(self.fiber),
-                word.of.final.eq(self.ends_nest),
-                word.of.again.eq(self.again),
-                left.eq(self.word.payload.mask),
+                word.last.eq(bare | self.word.payload.last),
+                word.empty.eq(bare | self.word.payload.empty),
+                word.context.eq(context),
+                word.of.eq(self.end),
+                left.eq(Mux(bare, 0, self.word.payload.mask)),
             ]
         with m.Elif(block_done):
             m.d.sync += left.eq(left & ~first & ~second)
@@ -187,7 +182,7 @@ class Drain(wiring.Component):
         m.submodules.asked = asked = Queue(self._named_layout, ASKED)
         walk = self.walk.payload
         block = asked.i.payload
-        closes = word.last & last_block
+        ends = word.last & last_block
         m.d.comb += [
             block_done.eq(self.walk.valid & self.walk.ready),
             self.walk.valid.eq(word_valid & asked.i.ready),
@@ -197,14 +192,14 @@ class Drain(wiring.Component):
             walk.second.eq(number(next_, BANK_BITS)),
             walk.pair.eq(pair),
             walk.none.eq(word.empty),
-            walk.closes.eq(closes),
+            walk.closes.eq(ends & ~word.of.bare),
             asked.i.valid.eq(word_valid & self.walk.ready),
             block.coordinate.eq(Cat(number(first, BANK_BITS), word.word)),
             block.second.eq(number(next_, BANK_BITS)),
             block.pair.eq(pair),
             block.none.eq(word.empty),
-            block.last.eq(closes & ~word.of.again),
-            block.final.eq(closes & ~word.of.again & word.of.final),
+            block.last.eq(ends & ~word.of.again),
+            block.final.eq(ends & ~word.of.again & word.of.final),
             block.fiber.eq(word.of.fiber),
             asked.o.ready.eq(self.walked),
         ]

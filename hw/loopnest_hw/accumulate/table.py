@@ -30,7 +30,8 @@ RETIRED = data.StructLayout({"again": 1})
 def asked_layout(config: ChipConfig) -> data.StructLayout:
     """A lookup in the table's pipeline.
 
-    ``inside``: the block is at or above the pass's lower bound. ``at``: its sets.
+    ``inside``: the block is at or above the pass's lower bound. ``at``: its sets. ``bare``: it is
+    a fiber's only one, and has no blocks.
     """
     asked_block = data.StructLayout(
         {"block": BLOCK, "inside": 1, "mask": LANES, "at": sets_layout(config)}
@@ -41,6 +42,7 @@ def asked_layout(config: ChipConfig) -> data.StructLayout:
             "end": 1,
             "retire": 1,
             "stale": 1,
+            "bare": 1,
             "context": context_pointer(config),
         }
     )
@@ -49,9 +51,10 @@ def asked_layout(config: ChipConfig) -> data.StructLayout:
 class Table(wiring.Component):
     """Answers lookups in order, one per cycle, 4 cycles later.
 
-    A lookup waits for a context, for slots, and while a block is evicted; and for a search where a
-    tag may be displaced, or has to be. Where both its blocks' entries are written to the same way,
-    one that is not new is written a cycle later.
+    A lookup waits for a context, for ``place``, for slots, and while a block is evicted; and for a
+    search where a tag may be displaced, or has to be. Where both its blocks' entries are written to
+    the same way, one that is not new is written a cycle later. A lookup without blocks that is its
+    fiber's only one takes no context.
 
     `Passes` has the bounds of the blocks that are kept.
 
@@ -70,8 +73,9 @@ class Table(wiring.Component):
         Pointer of the context whose lookup is decided next.
     freed : In
         Pointer of the oldest context in use.
-    ended : Out(1), again : Out(1)
-        The context's lookups are done; ``again``: it is not the fiber's last pass.
+    ended : Out(1), again : Out(1), bare : Out(1), place : In(1)
+        A pass's lookups are done; ``again``: it is not the fiber's last one; ``bare``: it has no
+        context. With ``place``, lookups can be taken: `Ends`.
     short : Out(1), candidate : Out
         The next lookup needs more slots than are free, block ``candidate`` is the first one
         without, and all slots that could be freed belong to its own context (``settled`` : In(1)
@@ -104,6 +108,8 @@ class Table(wiring.Component):
                 "freed": In(pointer),
                 "ended": Out(1),
                 "again": Out(1),
+                "bare": Out(1),
+                "place": In(1),
                 "short": Out(1),
                 "candidate": Out(BLOCK),
                 "settled": In(1),
@@ -166,9 +172,13 @@ class Table(wiring.Component):
         in_use = Signal(len(context))
         usable = Signal()
         accept = Signal()
+        begun = Signal()  # the fiber has had a lookup
+        bare = item.end & ~begun & (item.count == 0)
         m.d.comb += [
             in_use.eq(context - self.freed),
-            usable.eq(~in_use[-1] & self.swept & ~settling & ~self._passes.moving),
+            usable.eq(
+                (~in_use[-1] | bare) & self.place & self.swept & ~settling & ~self._passes.moving
+            ),
             self.lookup.ready.eq((stale | usable) & self._advance),
             accept.eq(self.lookup.valid & self.lookup.ready),
         ]
@@ -180,6 +190,7 @@ class Table(wiring.Component):
                 reading.end.eq(item.end),
                 reading.retire.eq(item.retire),
                 reading.stale.eq(stale),
+                reading.bare.eq(bare),
                 reading.context.eq(context),
             ]
             for n in range(PAIR):
@@ -192,13 +203,15 @@ class Table(wiring.Component):
                         hashed(self._place(context, item.block[n]), set_bits(config))
                     ),
                 ]
+        with m.If(accept & ~stale):
+            m.d.sync += begun.eq(~item.end)
         with m.If(accept & ~stale & item.end):
-            m.d.sync += [context.eq(context + 1), settling.eq(self._passes.further)]
+            m.d.sync += [context.eq(context + ~bare), settling.eq(self._passes.further)]
         with m.If(self.ended):
             m.d.sync += settling.eq(0)
         with m.If(self._replay):
             # what followed was stale
-            m.d.sync += context.eq(self.context + 1)
+            m.d.sync += [context.eq(self.context + 1), begun.eq(0)]
 
     def _read(self, m: Module) -> None:
         """Read the blocks' sets."""
@@ -551,6 +564,7 @@ class Table(wiring.Component):
             self.error.eq(passes.error),
             self.ended.eq(go & deciding.end & ~deciding.stale),
             self.again.eq(passes.replay),
+            self.bare.eq(deciding.bare),
             replies.i.valid.eq(go & ~deciding.stale & (deciding.retire | passes.replay)),
             replies.i.payload.again.eq(passes.replay),
         ]

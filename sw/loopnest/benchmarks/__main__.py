@@ -43,12 +43,16 @@ from .plans import plan_cases
 from .replicated import replicated
 from .sizes import SIZES, size_cases
 from .skipping import skipping_cases
+from .spread import spread_cases
 
 WITHOUT_FILES = ("dense", "layer", "convolution", "skipping", "heavy", "plans")
 """Names of the cases that need no matrices."""
 
 ORDERS = "orders"
 """Name of the cases of all loop orders, instead of the others."""
+
+SPREAD = "spread"
+"""Name of the products over 2^20 columns, instead of the others."""
 
 ON_GRAPHS = "graphs"
 """Name of the graph algorithms, instead of the others."""
@@ -149,6 +153,10 @@ def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
         assert folder is not None
         yield from order_cases(chip, folder, [name for name in names if name != ORDERS])
         return
+    if SPREAD in names:
+        wanted = [name for name in names if name != SPREAD]
+        yield from spread_cases(chip.config, folder, wanted)
+        return
     if not names or "dense" in names:
         yield dense_case(multipliers)
     if not names or "layer" in names:
@@ -211,9 +219,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         help="matrices by name, 'dense', 'layer', 'convolution', 'skipping', 'heavy'; default all; "
-        "with 'orders', all loop orders; with 'graphs', graph algorithms; with 'picks', "
-        "all loop orders of random statements; with 'contractions', all ways to take the factors "
-        "of random products; 'wide-spmv', 'wide-spgemm', 'wide-gather': millions of rows",
+        "with 'orders', all loop orders; with 'spread', products over 2^20 columns; with "
+        "'graphs', graph algorithms; with 'picks', all loop orders of random statements; with "
+        "'contractions', all ways to take the factors of random products; 'wide-spmv', "
+        "'wide-spgemm', 'wide-gather': millions of rows",
     )
     parser.add_argument("--matrices", type=Path, metavar="FOLDER", help="folder with *.mtx.gz")
     add_chip_options(parser, preset="single", latency=4)
@@ -244,14 +253,14 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value < least:
             raise ValueError(f"--{name.replace('_', '-')} {value}: expected {least} or more")
-    known = {*WITHOUT_FILES, *SIZES, ON_GRAPHS, *DRAWN}
+    known = (*WITHOUT_FILES, *SIZES, SPREAD, ON_GRAPHS, *DRAWN)
     if options.matrices is not None:
         matrices = matrix_names(options.matrices)
         for name in options.names:
-            if name not in {*known, ORDERS, *matrices}:
-                names = ", ".join((*WITHOUT_FILES, *SIZES, ORDERS, ON_GRAPHS, *DRAWN, *matrices))
+            if name not in (*known, ORDERS, *matrices):
+                names = ", ".join((*known, ORDERS, *matrices))
                 raise ValueError(f"{name!r}: expected some of {names}")
-    elif needed := set(options.names) - known:
+    elif needed := set(options.names) - set(known):
         shown = ", ".join(sorted(needed))
         raise ValueError(f"{shown}: expected --matrices FOLDER with such files")
     check_outputs([options.output])

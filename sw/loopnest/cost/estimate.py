@@ -54,9 +54,6 @@ OPEN = 45
 looks blocks up as soon as their coordinates are known.
 """
 
-OPEN_EMPTY = 2
-"""Measured cycles that a result fiber without terms occupies a context of the accumulator."""
-
 LOOKUP = 15
 """Cycles from a fiber's request to its first block, in addition to two memory latencies."""
 
@@ -283,10 +280,10 @@ def latency_cycles(
     """
     found = {}
     if result.accumulate and expected.ended:
-        # a fiber that waits for memory blocks those behind it, and all open fibers wait with it
-        share = expected.opened / expected.ended
-        alone = expected.opened * (latency + OPEN) + OPEN_EMPTY * (expected.ended - expected.opened)
-        found["open"] = alone / (1 + (config.fibers_in_flight - 1) * share)
+        open_ = latency + OPEN
+        found["open"] = open_ * max(
+            expected.opened / config.fibers_in_flight, expected.ended / config.passes_ended
+        )
     for (row, column), fibers in expected.scans.items():
         if row:
             found[f"ahead {row} {column}"] = fibers * (2 * latency + LOOKUP) / config.fifo_depth
