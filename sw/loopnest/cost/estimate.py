@@ -280,10 +280,10 @@ def latency_cycles(
     """
     found = {}
     if result.accumulate and expected.ended:
-        open_ = latency + OPEN
-        found["open"] = open_ * max(
-            expected.opened / config.fibers_in_flight, expected.ended / config.passes_ended
-        )
+        # fibers without terms wait for those before them only when there is no room for more
+        beyond = max(0.0, expected.ended - config.passes_ended)
+        share = max(expected.opened / config.fibers_in_flight, beyond / config.passes_ended)
+        found["open"] = share * (latency + OPEN)
     for (row, column), fibers in expected.scans.items():
         if row:
             found[f"ahead {row} {column}"] = fibers * (2 * latency + LOOKUP) / config.fifo_depth
