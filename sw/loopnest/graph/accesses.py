@@ -9,7 +9,7 @@ import numpy as np
 from ..epilogue import Epilogue
 from .builder import MAX_MODES
 from .graph import Node, dense
-from .tensors import Tensors
+from .tensors import Tensors, fewer_modes
 from .values import Fixed, Place, Value
 
 Group = tuple[str, Sequence[int]]
@@ -90,8 +90,12 @@ class Accesses(Tensors):
     ) -> None:
         """Add a statement that copies a tensor of the graph, so that it is stored in the order of
         its axes, and is narrow if that is said; its values plus a bias times a scale, then wide if
-        ``narrow`` is not said.
+        ``narrow`` is not said. The host puts those in order that have too many modes for it.
         """
+        if self._copied_modes(name) > MAX_MODES:
+            self.arrange(name)
+            if not narrow and scale is None and bias is None:
+                return
         value = self._values[name]
         shape = value.shape
         runs = _runs(value, [axis for axis, size in enumerate(shape) if size != 1])
@@ -116,6 +120,20 @@ class Accesses(Tensors):
             sizes=sizes,
         )
         self._values[name] = Value.whole(tensor, shape, wide=not narrow)
+
+    def arrange(self, name: str) -> None:
+        """Let the host put the elements of a tensor of the graph in their order."""
+        value = self._values[name]
+        shape = fewer_modes(value.shape)
+        found = self.build.host(
+            "reshape",
+            [self._arranged(name, value)],
+            shape,
+            name,
+            {"shape": list(shape)},
+            wide=value.wide,
+        )
+        self._values[name] = Value.whole(found, value.shape, wide=value.wide)
 
     def _copied_modes(self, name: str) -> int:
         """Return how many modes a statement that copies a tensor of the graph has."""

@@ -15,7 +15,7 @@ from .builder import MAX_MODES
 from .emit_images import emit_images
 from .emit_places import concat, pad
 from .factors import TOO_LARGE
-from .lower import Lowering
+from .lower import MOVES, Lowering
 from .placement import COPIES, Placed
 from .stages import MOVED, Stage
 from .tensors import Scale
@@ -39,7 +39,7 @@ def emit(lowering: Lowering, stage: Stage) -> None:
     if node is not None and node.operator in MOVED:
         copied = lowering.move(node)
         if copied is None:
-            lowering.on_host(node, "it moves what is stored")
+            lowering.on_host(node, MOVES)
         elif copied:
             lowering.placed.append(Placed(node, "chip", COPIES, copied))
         else:
@@ -55,6 +55,8 @@ def emit(lowering: Lowering, stage: Stage) -> None:
         for node in stage.nodes:
             lowering.on_host(node, alone)
         return
+    if lowering.integers and real:
+        _check_numbers(lowering, stage)
     why = emit_images(lowering, stage) if real else None
     found = EMIT.get(stage.operator)
     if why is None and found is not None:
@@ -65,6 +67,19 @@ def emit(lowering: Lowering, stage: Stage) -> None:
     if why:
         for node in stage.nodes:
             lowering.on_host(node, why)
+
+
+def _check_numbers(lowering: Lowering, stage: Stage) -> None:
+    """Check that no weights of a stage are NaN, which integers cannot be."""
+    if stage.operator not in COMPUTED:
+        return
+    for node in stage.nodes:
+        for name in node.inputs:
+            array = lowering.constant(name)
+            values = array.data if sp.issparse(array) else array
+            real = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+            if real and np.isnan(np.min(values, initial=0)):
+                raise ValueError(f"{name}: expected finite weights for an int8 chip")
 
 
 # Products
@@ -125,6 +140,9 @@ def _matmul(lowering: Lowering, stage: Stage) -> str:
         lowering.stored(name, groups(side, runs)) for side, name in enumerate(names)
     ):
         runs = apart
+    modes = len(runs) + 2 - sum(vectors)
+    if modes > MAX_MODES:
+        return f"its {modes} modes are more than {MAX_MODES}"
     sizes: dict[str, int] = {}
     product = lowering.product(
         names, lambda name, side: lowering.access(name, groups(side, runs), sizes)
@@ -265,6 +283,9 @@ def _reduce(lowering: Lowering, stage: Stage) -> str:
     small = all(prod(shape[axis] for axis in run) <= 1 << COORDINATE_BITS for run in runs)
     if not small or not lowering.stored(name, groups(runs)):
         runs = [[axis] for axis in whole]
+    if len(runs) > MAX_MODES and lowering.constant(name) is None and lowering.on_chip(name).wide:
+        # the host takes those that are narrow apart
+        return f"its {len(runs)} modes are more than {MAX_MODES}"
     sizes: dict[str, int] = {}
     operand = lowering.access(name, groups(runs), sizes)
     result = [
@@ -340,3 +361,6 @@ EMIT: dict[str, Emit] = {
     "embedding": _embedding,
     "embedding_bag": _embedding,
 }
+
+COMPUTED = {*EMIT, "conv", "max_pool", "avg_pool"}
+"""Operators that kernels compute."""

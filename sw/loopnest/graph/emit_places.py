@@ -206,13 +206,9 @@ class _Places:
     def _for_host(self, name: str) -> str:
         """Return a part as kernels have its numbers."""
         lowering = self._lowering
-        found = lowering.plain(name)
         if not lowering.integers or lowering.constant(name) is not None:
-            return found
-        steps = lowering.to_steps(name, self._unit, narrow=self._narrow)
-        return lowering.build.host(
-            "to_steps", [found], lowering.shape(name), name, steps, wide=not self._narrow
-        )
+            return lowering.plain(name)
+        return lowering.integers_of(name, self._unit, narrow=self._narrow)
 
     def _movable(self, name: str) -> bool:
         """Return whether the kernel that computes a part may write it elsewhere: nothing else reads

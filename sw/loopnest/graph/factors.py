@@ -187,8 +187,10 @@ class Factors(Accesses):
         """Return why an int8 chip cannot multiply two factors of a quantised model, and sum
         ``terms`` products, or nothing.
         """
+        if not self.integers:
+            return ""
         low, high = self._span(names[1])
-        if self.integers and high - low > 255 and all(map(self.is_wide, names)):
+        if high - low > 255 and all(map(self.is_wide, names)):
             return "it takes one factor that int8 does not hold"
         return self.overflow(names, terms)
 

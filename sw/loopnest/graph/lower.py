@@ -22,6 +22,8 @@ from .stages import MOVED, Stage
 from .tensors import Scale
 from .values import Value
 
+MOVES = "it moves what is stored"
+
 
 class Lowering(Factors):
     """The state of lowering a graph; operators add items to it.
@@ -127,6 +129,13 @@ class Lowering(Factors):
         return list(range(rank))
 
     # The host
+
+    def arrange(self, name: str) -> None:
+        """Let the host put the elements of a tensor of the graph in their order."""
+        super().arrange(name)
+        for n, placed in enumerate(self.placed):
+            if placed.node.result == name and placed.where == "view":
+                self.placed[n] = Placed(placed.node, "host", MOVES)
 
     def on_host(self, node: Node, why: str) -> None:
         """Add an operator of the graph that the host computes."""

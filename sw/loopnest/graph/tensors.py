@@ -1,6 +1,6 @@
 """Where the tensors of a graph are, for kernels and for the host."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopnest_hw.config import NumberFormat
@@ -180,18 +180,28 @@ class Tensors:
 
     def _in_steps(self, name: str, scale: float, *, narrow: bool) -> Value:
         """Return a tensor that the host has, as integers."""
-        shape = self._reals[name].shape
-        attributes = self.to_steps(name, scale, narrow=narrow)
-        tensor = self.build.host(
+        found = self.integers_of(name, scale, narrow=narrow, sample=self.sample(name))
+        return Value.whole(found, self._reals[name].shape, wide=not narrow)
+
+    def integers_of(self, name: str, scale: Scale, *, narrow: bool, sample: Any = None) -> str:
+        """Return the tensor of the program that the host makes of one that it has, as integers:
+        with fewer modes than the graph's where kernels read no more.
+        """
+        shape = self.shape(name)
+        plain = self.plain(name)
+        if len(shape) > MAX_MODES:
+            shape = fewer_modes(shape)
+            plain = self.build.reshaped(plain, shape)
+            sample = None if sample is None else sample.reshape(shape)
+        return self.build.host(
             "to_steps",
-            [self.plain(name)],
+            [plain],
             shape,
             name,
-            attributes,
+            self.to_steps(name, scale, narrow=narrow),
             wide=not narrow,
-            sample=self.sample(name),
+            sample=sample,
         )
-        return Value.whole(tensor, shape, wide=not narrow)
 
     def to_steps(self, name: str, scale: float, *, narrow: bool) -> dict[str, Any]:
         """Return the attributes of the operator that makes integers of a tensor of the host."""
@@ -287,3 +297,11 @@ class Tensors:
                 "arrange", [value.tensor], value.shape, name, attributes
             )
         return self._known[key]
+
+
+def fewer_modes(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape of as many elements that kernels can read."""
+    *first, last = [size for size in shape if size != 1] or [1]
+    while len(first) >= MAX_MODES:
+        last *= first.pop()
+    return (*first, last)

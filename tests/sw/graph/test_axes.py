@@ -1,9 +1,11 @@
 """Axes that are repeated, cut, joined and moved; views of values."""
 
+import numpy as np
 import pytest
 
+import loopnest
 from loopnest.graph.graph import Graph, Node
-from tests.sw.graph.models import check, normal, places, starts
+from tests.sw.graph.models import CHIPS, check, normal, places, starts
 
 
 def test_axes_along_which_all_operands_repeat():
@@ -139,3 +141,57 @@ def test_heads_that_are_repeated():
     )
     found = places(check(graph))
     assert found["r"] == "host" and found["y"] == "chip"
+
+
+def test_more_axes_than_a_statement_copies():
+    """The host puts those in order that lie in five pieces."""
+    turned = {"axes": (4, 2, 0, 3, 1)}
+    cut = {"axes": (0, 1, 3), "starts": (1, 0, 1), "stops": (3, 3, 3), "steps": (1, 2, 1)}
+    graph = Graph(
+        {"x": normal(1, 3, 3, 2, 3, 3)},
+        {"v": normal(2, 3, 3), "w": normal(3, 4, 3)},
+        (
+            Node("h", "linear", ("x", "v")),
+            Node("t", "transpose", ("h",), turned),
+            Node("y", "linear", ("t", "w")),
+            Node("s", "slice", ("h",), cut),
+            Node("z", "linear", ("s", "w")),
+            Node("a", "sum", ("h",), {"axes": (1, 3)}),
+            Node("m", "max", ("h",), {"axes": (1, 3)}),
+            Node("c", "concat", ("t", "t"), {"axis": 1}),
+        ),
+        ("y", "z", "a", "m", "c"),
+    )
+    found = places(check(graph))
+    assert found["t"] == found["s"] == "host" and found["y"] == found["z"] == "chip"
+
+
+def test_inputs_of_more_axes_than_a_kernel_reads():
+    """Those of an int8 chip are integers that a narrow tensor does not hold."""
+    graph = Graph(
+        {"x": normal(1, 2, 3, 2, 1, 2, 1), "u": normal(2, 2, 3, 2, 2, 3)},
+        {},
+        (
+            Node("p", "pad", ("x",), {"padding": [[0, 0], [0, 0], [0, 0], [0, 1], [0, 0], [0, 1]]}),
+            Node("s", "sum", ("u",), {"axes": (1, 3)}),
+            Node("c", "concat", ("u", "u"), {"axis": 2}),
+            Node("h", "softmax", ("u",)),
+            Node("j", "concat", ("h", "u"), {"axis": 2}),
+        ),
+        ("p", "s", "c", "j"),
+    )
+    for dtype, chip in CHIPS.items():
+        found = loopnest.compile(graph, chip=chip).run()
+        for name, wanted in graph.evaluate().items():
+            assert np.max(np.abs(found[name] - wanted)) <= 0.02 * np.max(np.abs(wanted)), dtype
+
+
+def test_a_product_of_more_modes_than_a_kernel_writes():
+    """Three axes of the batch, of which each factor lacks another one."""
+    graph = Graph(
+        {"a": normal(1, 2, 1, 3, 4, 5), "b": normal(2, 2, 3, 1, 5, 4)},
+        {},
+        (Node("y", "matmul", ("a", "b")),),
+        ("y",),
+    )
+    assert places(check(graph)) == {"y": "host"}

@@ -199,6 +199,20 @@ def test_calibration():
         loopnest.compile(bad, chip=chip)
 
 
+@pytest.mark.parametrize("operator", ["add", "mul", "linear", "matmul"])
+def test_weights_that_are_no_numbers(operator):
+    """An int8 chip refuses them by their name, whatever they are for; bf16 has them."""
+    weights = normal(2, 4, 4)
+    weights[1, 2] = np.nan
+    graph = Graph(
+        {"x": normal(1, 4, 4)}, {"w": weights}, (Node("y", operator, ("x", "w")),), ("y",)
+    )
+    with pytest.raises(ValueError, match="w: expected finite weights for an int8 chip"):
+        loopnest.compile(graph, chip=CHIPS["int8"])
+    found = loopnest.compile(graph, chip=CHIPS["bf16"]).run()["y"]
+    assert np.array_equal(np.isnan(found), np.isnan(graph.evaluate()["y"]))
+
+
 def test_a_part_of_a_graph():
     graph = Graph(
         {"x": normal(1, 2, 4)},
