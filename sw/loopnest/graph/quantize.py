@@ -7,7 +7,7 @@ from typing import Any
 from ..operators.quantized import limits
 from .graph import Graph, Node, dense, unused
 from .stages import MOVED
-from .steps import Quantized, Steps
+from .steps import Quantized, Steps, keeps_steps
 
 ORDERED = ("max", "max_pool")
 """Operators that commute with `dequantize`."""
@@ -50,7 +50,7 @@ def with_steps(graph: Graph, *, integers: bool) -> Graph:
         source = node.inputs[0] if node.inputs else ""
         if found is None:
             nodes.append(node)
-            if node.operator in MOVED and source in steps:
+            if keeps_steps(node) and source in steps:
                 steps[node.result] = steps[source]
             if node.operator in (*MOVED, *ORDERED) and source in of_quantized:
                 # the same of the numbers that the integers stand for

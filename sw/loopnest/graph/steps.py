@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..operators.quantized import along
-from .graph import Graph, dense
+from .graph import Graph, Node, dense
 from .stages import MOVED
 
 NARROW_LOW, NARROW_HIGH = -128, 127
@@ -144,6 +144,13 @@ def _dequantized(
     return Quantized(integers, scale, axis % x.ndim)
 
 
+def keeps_steps(node: Node) -> bool:
+    """Return whether the result of an operator of one tensor has its steps: 0 is one of them."""
+    return node.operator in MOVED or (
+        node.operator == "pad" and node.attributes.get("value", 0) == 0
+    )
+
+
 def find_steps(graph: Graph) -> Mapping[str, Steps]:
     """Return the steps of those tensors of a graph that have them, by name."""
     found: dict[str, Steps] = {}
@@ -152,6 +159,6 @@ def find_steps(graph: Graph) -> Mapping[str, Steps]:
             found[node.result] = Steps(**node.attributes)
         elif node.operator == "centred":
             found[node.result] = Steps(1.0, -255, 255)
-        elif node.operator in MOVED and node.inputs[0] in found:
+        elif keeps_steps(node) and node.inputs[0] in found:
             found[node.result] = found[node.inputs[0]]
     return found

@@ -5,6 +5,7 @@ import pytest
 
 import loopnest
 from loopnest.graph.graph import Graph, Node
+from loopnest.graph.steps import find_steps
 from tests.sw.graph.models import CHIP, CHIPS, check, normal, places, starts
 
 
@@ -137,6 +138,25 @@ def test_steps_of_a_quantised_concatenation(dtype):
     found = loopnest.compile(graph, chip=CHIPS[dtype])()
     (expected,) = graph.evaluate().values()
     assert np.max(np.abs(found - expected)) <= 0.16
+
+
+def test_steps_of_quantised_tensors_are_those_of_padded_ones():
+    """Nothing is rounded again."""
+    rounded = {"scale": 0.02, "low": -66, "high": 189}
+    graph = Graph(
+        {"x": normal(1, 2, 3, 4)},
+        {"w": np.eye(5, dtype=np.float32)},
+        (
+            Node("q", "fake_quantize", ("x",), rounded),
+            Node("p", "pad", ("q",), {"padding": ((0, 0), (0, 1), (0, 1))}),
+            Node("y", "linear", ("p", "w")),
+        ),
+        ("p", "y"),
+    )
+    assert find_steps(graph)["p"] == find_steps(graph)["q"]
+    found = loopnest.compile(graph, chip=CHIPS["int8"]).run()
+    for name, wanted in graph.evaluate().items():
+        assert np.allclose(found[name], wanted, atol=1e-5, rtol=0), name
 
 
 def test_too_many_modes():
