@@ -193,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "memory": {"latency": memory.latency, "bytes_per_cycle": memory.bytes_per_cycle},
         "accuracy": accuracies,
         "weights_kept": kept,
+        **_totals(run, dense),
         "sparse": [layer.to_dict() for layer in run.layers],
         "dense": [layer.to_dict() for layer in dense.layers],
         "problems": problems,
@@ -204,6 +205,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in problems:
         console.print(f"[red]wrong: {problem}[/red]")
     return 1 if problems else 0
+
+
+def _totals(run: NetworkRun, dense: NetworkRun) -> dict[str, Any]:
+    """Return the figures of all layers; what the backend does not count is None."""
+    total = run.total()
+
+    def share(roof: float | None) -> float | None:
+        return None if roof is None or not total.cycles else roof / total.cycles
+
+    return {
+        "multiplies": total.multiplies,
+        "cycles": total.cycles,
+        "roof_share": share(total.roof),
+        "pe_roof_share": share(total.pe_roof),
+        "dense_cycles": dense.total().cycles,
+        "dense_measured": dense.total().cycles is not None,
+    }
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -289,14 +307,27 @@ def _plot(path: Path, run: NetworkRun, dense: NetworkRun) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import StrMethodFormatter
 
     counted = all(layer.cycles is not None for layer in [*run.layers, *dense.layers])
     unit = "cycles" if counted else "multiplies"
+    title = "A pruned int8 network on handwritten digits"
+    figures = _totals(run, dense)
+    if counted:
+        fewer = figures["dense_cycles"] / figures["cycles"]
+        title += (
+            f"\n{figures['cycles']:,} cycles, {figures['pe_roof_share']:.0%} of the PE's roof; "
+            f"{fewer:,.1f}x fewer than dense"
+        )
     names = [f"layer {n + 1}" for n in range(len(run.layers))]
     at = np.arange(len(names))
-    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     for offset, what, label in ((-0.2, dense, "dense"), (0.2, run, "pruned, compressed")):
-        axes.bar(at + offset, [getattr(layer, unit) for layer in what.layers], 0.4, label=label)
+        heights = [getattr(layer, unit) for layer in what.layers]
+        drawn = axes.bar(at + offset, heights, 0.4, label=label)
+        axes.bar_label(drawn, [f"{height:,.0f}" for height in heights], fontsize=8)
+    axes.set_title(title)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xticks(at, names)
     axes.set_ylabel(f"{unit}, whole test set")
     axes.legend()

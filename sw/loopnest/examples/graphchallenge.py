@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Network]:
     parser = parser_of("graphchallenge", __doc__)
     parser.add_argument("--file", type=Path, help="network and images; default: drawn")
-    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="image of the file")
     parser.add_argument("--layers", type=int, default=30)
     options = parser.parse_args(arguments)
