@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...graph.steps import Quantized
 from .builder import Builder, Value
@@ -209,9 +211,17 @@ def _mirrored(builder: Builder, weight: Value, groups: int) -> Value:
     if not weight.known:
         raise ValueError(f"weights {weight.name!r} are computed: expected a constant")
     channels, per_group, *kernel = weight.shape
-    grouped = weight.array.reshape(groups, channels // groups, per_group, *kernel)
-    swapped = grouped.swapaxes(1, 2).reshape(groups * per_group, channels // groups, *kernel)
-    return builder.known(np.flip(swapped, tuple(range(2, swapped.ndim))))
+
+    def moved(array: NDArray[Any]) -> NDArray[Any]:
+        grouped = array.reshape(groups, channels // groups, per_group, *kernel)
+        swapped = grouped.swapaxes(1, 2).reshape(groups * per_group, channels // groups, *kernel)
+        return np.flip(swapped, tuple(range(2, swapped.ndim)))
+
+    own = weight.content
+    if isinstance(own, Quantized) and (own.axis is None or (own.axis == 1 and groups == 1)):
+        axis = None if own.axis is None else 0
+        return builder.known(Quantized(moved(own.integers), own.scale, axis))
+    return builder.known(moved(weight.array))
 
 
 def _spread(builder: Builder, x: Value, axis: int, step: int, size: int) -> Value:
