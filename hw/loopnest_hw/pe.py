@@ -13,7 +13,7 @@ from .descriptor import CellMode, ResultMode
 from .dispatch.dispatcher import root
 from .kernel import inner_loops, kernel_layout
 from .leaf.leaf import Leaf
-from .queue import SkidBuffer
+from .queue import Queue, SkidBuffer
 from .registers import STAGES, ErrorCode
 from .result.assembler import Assembler
 from .result.combiner import Combiner
@@ -209,10 +209,11 @@ class PE(wiring.Component):
         m.submodules.combiner = combiner = Combiner(config)
         m.submodules.assembler = assembler = Assembler(config)
         m.submodules.result = result = ResultPath(config)
-        # Buffers cut the path from the writer's `ready` to the lanes. Two finished blocks can wait
-        # while the writer takes two cycles for the block before them.
+        # Buffers cut the path from the writer's `ready` to the lanes, and that from a block's
+        # terms to the writer. Two finished blocks can wait while the writer takes two cycles for
+        # the block before them.
         m.submodules.terms = fed = SkidBuffer(terms(config))
-        m.submodules.finished = finished = SkidBuffer(RESULT_BLOCK, 2)
+        m.submodules.finished = finished = Queue(RESULT_BLOCK, 2)
         connect(m, leaf.o, fed.i)
         connect(m, accumulator.o, combiner.i)
         connect(m, finished.o, result.i)
