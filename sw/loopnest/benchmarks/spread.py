@@ -41,10 +41,13 @@ def spread_cases(config: ChipConfig, folder: Path | None, wanted: Sequence[str])
     """Yield the products of the folder's matrices that are wanted, or of `MATRICES`, and then the
     one of hyper-sparse matrices.
     """
-    for name in matrix_names(folder) if folder is not None else ():
-        if name not in (wanted or MATRICES):
-            continue
-        A = load_matrix(folder, name)
+    chosen = wanted or MATRICES
+    matrices = (
+        []
+        if folder is None
+        else [(name, load_matrix(folder, name)) for name in matrix_names(folder) if name in chosen]
+    )
+    for name, A in matrices:
         B = spread(A if A.shape[0] == A.shape[1] else sp.csr_array(A.T))
         blocks, steps = result_blocks(A, B)
         passes = np.maximum(1, -(-blocks // config.slots))
