@@ -98,17 +98,20 @@ def cycles_of(layers: Sequence[DenseLayer]) -> float:
 
 
 def others(
-    chip: Chip, graph: Graph, layers: Sequence[Layer], *, measured: bool
+    chip: Chip, model: Model, layers: Sequence[Layer], *, measured: bool
 ) -> tuple[list[DenseLayer], list[DenseLayer]]:
     """Return what each layer takes with dense activations, and without a zero: of some images,
-    for as many as the graph has, or of all if they are to be measured.
+    for as many as the model has, or of all if they are to be measured.
     """
-    images = graph.inputs["images"]
-    weights_only = Model(chip.device, graph, skip_zeros=False)
+    images = model.graph.inputs["images"]
+    weights_only = Model(chip.device, model.graph, skip_zeros=False)
     with task("dense activations", keep=True):
         weights_only()
-    some = images if measured else images[: rows_of_part(chip, DENSE_IMAGES, len(images))]
-    dense = Model(chip.device, graph_of(layers, some, WINNERS)).dense()
+    some = images
+    if not measured:
+        some = images[: rows_of_part(chip, DENSE_IMAGES, len(images))]
+        model = Model(chip.device, graph_of(layers, some, WINNERS))
+    dense = model.dense()
     with task("without zeros", keep=True):
         dense()
     what = "" if measured else f"{len(some)} of {len(images)} images"
@@ -130,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some = rows_of_part(chip, DENSE_IMAGES, len(images))
     rows = None
     if options.backend == "rtl":
-        rows = others(chip, graph, layers, measured=options.dense)
+        rows = others(chip, model, layers, measured=options.dense)
 
     size = sum(int(np.prod(layer.weights.shape)) for layer in layers)
     kept = sum(layer.weights.nnz for layer in layers) / size

@@ -191,9 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = options.dense and options.backend == "rtl"
     if measured:
         run(dense, checked[:1], "chip, without zeros")
-    slow = dense.report if measured else None
-    dense_cycles = (slow and slow.cycles) or round(sum(dense.expected.values()))
-    cycles = report.cycles or round(sum(chosen.expected.values()))
+    cycles, dense_cycles = (round(sum(one.cycles.values())) for one in (chosen, dense))
     layers = [DenseLayer.of(layer) for layer in dense.layers.values()] if measured else []
     slow_layers = [layer for layer in layers if layer is not None] or None
     line, energies = compare_energy(report, dense.layers, slow_layers)
@@ -283,8 +281,7 @@ def _plot(path: Path, program: Model, dense: Model, figures: dict[str, Any]) -> 
 
     figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
     for one, label, offset in ((dense, "without zeros", -0.2), (program, "pruned", 0.2)):
-        counted = {n: r.cycles for n, r in one.layers.items()} if one.report else {}
-        bars = [counted.get(name) or one.expected[name] for name in one.expected]
+        bars = list(one.cycles.values())
         axes.bar(np.arange(len(bars)) + offset, bars, 0.4, label=label)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

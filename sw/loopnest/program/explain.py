@@ -7,6 +7,7 @@ from typing import Any
 
 from loopnest_hw.descriptor import CellMode, Op, Reduction, ResultMode
 
+from ..formats.pack import COMPRESSED, DENSE
 from ..loops.nest import Row
 from ..loops.plan import Plan
 from ..report.plain import plain
@@ -46,6 +47,25 @@ class Explanation:
         kernels = [_figures(plan) for plan in self.plans]
         host = [step.what for step in self.steps if not isinstance(step, KernelStep)]
         return plain({"statement": self.statement, "kernels": kernels, "host": host})
+
+
+def formats(steps: Sequence[Step]) -> dict[str, str]:
+    """Return what the operands and the results of kernels are stored as, by name: levels, outermost
+    first, such as ``"dense,compressed"``; ``"dense"`` if all of them are.
+    """
+    found = {}
+    for step in steps:
+        if not isinstance(step, KernelStep):
+            continue
+        for operand, stored in zip(step.plan.operands, step.plan.nest.columns, strict=True):
+            found[operand.name] = stored.levels
+        assert step.result.given is not None
+        found[step.result.name], _ = step.result.given
+    return {
+        name: ",".join(levels) if COMPRESSED in levels else DENSE
+        for name, levels in found.items()
+        if levels
+    }
 
 
 def _figures(plan: Plan) -> dict[str, Any]:

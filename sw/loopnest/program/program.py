@@ -19,7 +19,7 @@ from .build import Planned, build
 from .chain import root
 from .contents import Bound, Contents, Layer, Outcome, UnplannedError, execute_contents, outcome
 from .device import Device
-from .explain import Explanation
+from .explain import Explanation, formats
 from .filled import complements, dense_levels, filled_source
 from .operation import BOUND, HostOperation, Reshape
 from .placed import place
@@ -168,6 +168,13 @@ class Program(Runnable):
     @property
     def expected(self) -> Mapping[str, float]:
         return self._plans.contents.expected
+
+    @property
+    def formats(self) -> Mapping[str, Mapping[str, str]]:
+        """What the operands and the result of each statement are stored as, by the name of its
+        result (`explain.formats`).
+        """
+        return {name: formats(planned.steps) for name, planned in self._plans.planned.items()}
 
     def explain(self) -> Explanation:
         """Return the kernels and what the host does; printed, it shows their loops and cost."""

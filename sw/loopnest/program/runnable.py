@@ -29,6 +29,10 @@ class Runnable(ABC):
         Of the same run, for each statement, by the name of its result.
     expected : mapping of str to float
         The cycles that each statement is expected to take, likewise.
+    measured : mapping of str to int
+        Those that it took in the run of `layers`; empty if none were counted.
+    cycles : mapping of str to float
+        As measured, otherwise as expected.
     """
 
     inputs: tuple[str, ...]
@@ -132,3 +136,12 @@ class Runnable(ABC):
     @property
     def layers(self) -> Mapping[str, RunReport]:
         return self._reports.value or {}
+
+    @property
+    def measured(self) -> Mapping[str, int]:
+        reports = self.layers.items()
+        return {name: report.cycles for name, report in reports if report.cycles is not None}
+
+    @property
+    def cycles(self) -> Mapping[str, float]:
+        return {**self.expected, **self.measured}
