@@ -59,7 +59,10 @@ class Checked(Generic[P]):
 
 
 def run_checked(
-    options: argparse.Namespace, compiled: Callable[[Chip], P], label: str = ""
+    options: argparse.Namespace,
+    compiled: Callable[[Chip], P],
+    label: str = "",
+    dtype: str = "bf16",
 ) -> Checked[P]:
     """Run a program on the golden model, and on the chip if that is the backend; results that
     differ in a bit are problems.
@@ -73,11 +76,11 @@ def run_checked(
     """
     before = f"{label}: " if label else ""
     with task(f"{before}golden model", keep=True):
-        program = compiled(chip_of(options, "bf16", "model"))
+        program = compiled(chip_of(options, dtype, "model"))
         results = golden = program.run()
     if options.backend == "rtl":
         with task(f"{before}chip", keep=True):
-            program = program.on(chip_of(options, "bf16"))
+            program = program.on(chip_of(options, dtype))
             results = program.run()
     report = program.report
     assert isinstance(report, RunReport)

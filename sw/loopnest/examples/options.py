@@ -10,9 +10,9 @@ from loopnest_hw.config import make_config
 from ..formats.files import check_writable
 
 
-def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Return a parser for an example's arguments: backend, preset, memory, whether the run without
-    zeros is measured as a whole, and where the report and the plot go.
+def parser_of(name: str, description: str | None, *, part: bool = True) -> argparse.ArgumentParser:
+    """Return a parser for an example's arguments: backend, preset, memory, where the report and the
+    plot go, and with ``part`` whether the run without zeros is measured as a whole.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m loopnest.examples.{name}", description=description
@@ -21,9 +21,12 @@ def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="small")
     parser.add_argument("--latency", type=int, default=100, help="of the memory, in cycles")
     parser.add_argument("--bytes-per-cycle", type=float, default=32)
-    parser.add_argument(
-        "--dense", action="store_true", help="measure all without zeros, not estimate it by a part"
-    )
+    if part:
+        parser.add_argument(
+            "--dense",
+            action="store_true",
+            help="measure all without zeros, not estimate it by a part",
+        )
     parser.add_argument("--output", type=Path, default=Path("build"))
     parser.set_defaults(name=name)
     return parser
