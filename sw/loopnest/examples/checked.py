@@ -79,8 +79,10 @@ def run_checked(
         program = compiled(chip_of(options, dtype, "model"))
         results = golden = program.run()
     if options.backend == "rtl":
+        with task(f"{before}building the chip", keep=True):
+            chip = chip_of(options, dtype)
         with task(f"{before}chip", keep=True):
-            program = program.on(chip_of(options, dtype))
+            program = program.on(chip)
             results = program.run()
     report = program.report
     assert isinstance(report, RunReport)
