@@ -29,6 +29,7 @@ from loopnest_hw.format import (
 
 from ..expression.stored import Stored
 from ..formats.pack import COMPRESSED
+from ..formats.profile import Profile
 from ..formats.tensor import Tensor
 from ..loops.nest import Nest
 from ..loops.result import ResultPlan
@@ -36,7 +37,6 @@ from ..named import named
 from .counts import Counts
 from .joins import Joins
 from .lines import Burst, Fibers, child_gaps, value_lines
-from .profile import Profile
 
 START = 70
 """Cycles of a kernel's start and end, at no memory latency."""

@@ -13,11 +13,11 @@ from loopnest_hw.descriptor import CellMode, LeafMode
 from loopnest_hw.format import LINE_WORDS
 
 from ..formats.pack import COMPRESSED
+from ..formats.profile import Profile
 from ..loops.lane import Lane
 from ..loops.nest import Nest, Row
 from ..loops.result import ResultPlan
 from .counts import Counted, Counts
-from .profile import Profile
 from .relation import Relation
 
 HANDED_ON = 2

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from loopnest_hw.config import LANES, LINE_BYTES
 from loopnest_hw.descriptor import CellMode
 
+from ..formats.profile import Profile
 from ..loops.nest import Cell, Row
 from ..named import named
-from .profile import Profile
 
 RANDOM = -np.log(1 - (np.arange(16) + 0.5) / 16)
 """Distances between random places, in units of the mean distance."""

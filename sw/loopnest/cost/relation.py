@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats.entries import Columns
+
 MAX_DIRECT = 1 << 22
 """Maximum number of coordinates for which a lookup table is used instead of a search."""
 
 MAX_TUPLES = 1 << 18
 """Maximum tuples of a join that is computed; a larger one is estimated."""
-
-Columns = tuple[NDArray[np.int64], ...]
 
 
 @dataclass(frozen=True, eq=False)

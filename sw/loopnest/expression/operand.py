@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from loopnest_hw.config import NumberFormat
 
-from ..cost.profile import Profile, take_profile
 from ..formats import numbers
 from ..formats.pack import COMPRESSED, DENSE
+from ..formats.profile import Profile, take_profile
 from ..formats.tensor import Tensor, sparse_levels
 from ..lazy import lazy
 from .notation import Access

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cost.profile import Profile, take_profile
 from ..formats.pack import COMPRESSED, DENSE, spans
+from ..formats.profile import Profile, take_profile
 from .notation import Access
 from .operand import Operand
 from .sizes import place_range

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from . import numbers
 
+Columns = tuple[NDArray[np.int64], ...]
+"""Coordinates, an array for each level or index."""
+
 
 def codes(columns: Sequence[NDArray[np.int64]], sizes: Sequence[int]) -> NDArray[np.int64] | None:
     """Return numbers in the order of tuples of coordinates, the first column most significant;

@@ -11,9 +11,8 @@ from loopnest_hw.descriptor import LeafMode
 from loopnest_sim.model.skew import is_skewed
 from loopnest_sim.model.steps import form_steps
 
-from ..formats.entries import codes
-from ..formats.pack import COMPRESSED
-from .relation import Columns
+from .entries import Columns, codes
+from .pack import COMPRESSED
 
 SAMPLE = 4096
 """Approximate number of sampled gaps between coordinates."""
