@@ -12,7 +12,7 @@ exact.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +22,7 @@ from loopnest_hw.config import ChipConfig, NumberFormat
 from .arguments import flag, sequence
 from .formats.numbers import is_real, to_float64, warn_beyond
 from .formats.sources import dense_array, from_library
-
-if TYPE_CHECKING:
-    from .loops.plan import Plan
+from .loops.plan import Plan
 
 MAX_SHIFT = 62
 MULTIPLIER_BITS = 31
@@ -207,7 +205,7 @@ def _is_number(value: Any) -> bool:
 
 
 def lower_epilogue(
-    config: ChipConfig, epilogue: Epilogue, plan: "Plan", put: Callable[[NDArray], int]
+    config: ChipConfig, epilogue: Epilogue, plan: Plan, put: Callable[[NDArray], int]
 ) -> dict[str, int]:
     """Return the epilogue's descriptor fields; ``put`` places an array and returns its address.
 
@@ -288,7 +286,7 @@ def _broadcastable(name: str, array: NDArray[Any], shape: Sequence[int]) -> NDAr
 
 
 def _place(
-    name: str, words: NDArray[np.uint32], plan: "Plan", put: Callable[[NDArray], int]
+    name: str, words: NDArray[np.uint32], plan: Plan, put: Callable[[NDArray], int]
 ) -> dict[str, int]:
     """Return the fields of a bias or scale: one value, an array by fiber, or by coordinate."""
     result, indices = plan.result, plan.statement.result.indices
