@@ -13,7 +13,7 @@ from loopnest import Assignment, Chip, Epilogue, Memory
 from loopnest.images.convolution import convolution
 from loopnest.images.layout import ImageLayout
 from loopnest.images.pooling import max_pool
-from loopnest.loops.result import Part
+from loopnest.nest.result import Part
 from loopnest.program.program import Program
 from loopnest_hw.registers import OFFSETS, ErrorCode
 

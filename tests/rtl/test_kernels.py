@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-import loopnest.loops.result
+import loopnest.nest.result
 from loopnest import Memory
 from loopnest.kernel.lower import Kernel
 from loopnest_hw.descriptor import LeafMode
@@ -82,7 +82,7 @@ def test_a_million_columns(pair: Pair) -> None:
 @on("single/bf16")
 def test_scattered_keys(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two indices of the result in one fiber, and too many coordinates to pad the inner one."""
-    monkeypatch.setattr(loopnest.loops.result, "KEYS", 25 * 10 + 1)
+    monkeypatch.setattr(loopnest.nest.result, "KEYS", 25 * 10 + 1)
     rng = np.random.default_rng(2)
     A = sp.csr_array(rng.integers(1, 9, (25, 8)) * (rng.random((25, 8)) < 0.4))
     B = sp.csr_array(rng.integers(-9, 9, (8, 10)) * (rng.random((8, 10)) < 0.6))

@@ -12,7 +12,7 @@ from loopnest.expression.operand import Operand
 from loopnest.expression.stored import Stored
 from loopnest.expression.virtual import APART, QUANTA, divide_rows
 from loopnest.formats.tensor import sparse_levels
-from loopnest.loops.result import Part
+from loopnest.nest.result import Part
 from loopnest.program.start import Start
 from loopnest_hw.config import NumberFormat
 

@@ -5,7 +5,7 @@ import pytest
 
 import loopnest
 from loopnest import Assignment, Chip, Epilogue
-from loopnest.loops.result import Part
+from loopnest.nest.result import Part
 from loopnest.program.operation import HostOperation
 from loopnest.program.program import Program
 from loopnest.program.start import Start

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-import loopnest.loops.result
+import loopnest.nest.result
 from loopnest import Chip, Memory, RunReport
 from loopnest.kernel.backends import Counters, parted
 from loopnest.report.bottleneck import find_bottleneck
@@ -140,7 +140,7 @@ def test_expected_bottleneck(
 
 def test_expected_bottleneck_of_scattered_results(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of one lane, since two indices of the result in one fiber are too many to pad."""
-    monkeypatch.setattr(loopnest.loops.result, "KEYS", 100 * 10 + 1)
+    monkeypatch.setattr(loopnest.nest.result, "KEYS", 100 * 10 + 1)
     memory = Memory(latency=4)
     made = report(PRODUCT, memory=memory, order="kij", A=sparse(100, 8, 0.5), B=sparse(8, 10, 0.6))
     found = made.expected_bottleneck

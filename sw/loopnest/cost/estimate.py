@@ -31,9 +31,9 @@ from ..expression.stored import Stored
 from ..formats.pack import COMPRESSED
 from ..formats.profile import Profile
 from ..formats.tensor import Tensor
-from ..loops.nest import Nest
-from ..loops.result import ResultPlan
 from ..named import named
+from ..nest.nest import Nest
+from ..nest.result import ResultPlan
 from .counts import Counts
 from .joins import Joins
 from .lines import Burst, Fibers, child_gaps, value_lines

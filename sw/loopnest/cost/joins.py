@@ -14,9 +14,9 @@ from loopnest_hw.format import LINE_WORDS
 
 from ..formats.pack import COMPRESSED
 from ..formats.profile import Profile
-from ..loops.lane import Lane
-from ..loops.nest import Nest, Row
-from ..loops.result import ResultPlan
+from ..nest.lane import Lane
+from ..nest.nest import Nest, Row
+from ..nest.result import ResultPlan
 from .counts import Counted, Counts
 from .relation import Relation
 

@@ -13,8 +13,8 @@ from loopnest_hw.config import LANES, LINE_BYTES
 from loopnest_hw.descriptor import CellMode
 
 from ..formats.profile import Profile
-from ..loops.nest import Cell, Row
 from ..named import named
+from ..nest.nest import Cell, Row
 
 RANDOM = -np.log(1 - (np.arange(16) + 0.5) / 16)
 """Distances between random places, in units of the mean distance."""

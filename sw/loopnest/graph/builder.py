@@ -11,7 +11,7 @@ from ..epilogue import Epilogue
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.tensor import Levels, sparse_levels
 from ..images.layer import Layer
-from ..loops.result import Part
+from ..nest.result import Part
 from ..program.operation import HostOperation, Reshape
 from ..program.prepare import TAKEN
 from ..program.program import Assignment, Item

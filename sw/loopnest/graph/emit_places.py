@@ -11,7 +11,7 @@ from math import prod
 from loopnest_hw.config import COORDINATE_BITS
 
 from ..epilogue import Epilogue
-from ..loops.result import Part
+from ..nest.result import Part
 from .builder import MAX_MODES
 from .factors import TOO_LARGE
 from .lower import Lowering

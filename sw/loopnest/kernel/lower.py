@@ -25,11 +25,11 @@ from ..cost.estimate import product_lanes
 from ..epilogue import Epilogue, lower_epilogue
 from ..formats.pack import CompressedLevel
 from ..formats.tensor import Tensor
-from ..loops.nest import Nest, Row
 from ..loops.outline import Outline
 from ..loops.plan import Plan
 from ..loops.streams import share_pool
-from ..loops.tables import keep_tables
+from ..nest.nest import Nest, Row
+from ..nest.tables import keep_tables
 from .arena import DESCRIPTOR, Arena, Placed, addresses_of
 from .prefetch import Read, prefetch_fields
 from .share import share_fields, shared_room

@@ -1,1 +1,1 @@
-"""The loop nest of a statement: its order, levels, rows, cells and streams."""
+"""The plan of a kernel: the order of its loops, its operands' levels, and the streams."""

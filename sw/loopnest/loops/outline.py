@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from ..cost.estimate import Estimate
 from ..expression.notation import Statement
 from ..named import named
+from ..nest.result import ResultPlan
 from .plan import Plan
-from .result import ResultPlan
 
 
 @named

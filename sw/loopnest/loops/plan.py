@@ -29,9 +29,9 @@ from ..expression.split import OneKernelError
 from ..expression.stored import Stored
 from ..formats.pack import DENSE
 from ..formats.tensor import sparse_levels
-from .lane import Lane
-from .nest import Nest
-from .result import ResultPlan, fiber_loops, plan_result
+from ..nest.lane import Lane
+from ..nest.nest import Nest
+from ..nest.result import ResultPlan, fiber_loops, plan_result
 from .storage import Storage
 from .streams import assign_scanners, ring_cycles
 

@@ -18,7 +18,7 @@ from ..expression.operand import Operand
 from ..expression.semiring import PLUS_TIMES, Semiring
 from ..expression.split import OneKernelError
 from ..expression.view import View
-from .lane import fit
+from ..nest.lane import fit
 from .plan import Candidate, Plan, index_sizes, parse_order
 from .storage import empty_fibers
 from .streams import LATENCY

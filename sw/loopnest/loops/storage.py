@@ -17,8 +17,8 @@ from ..expression.notation import Access, Statement
 from ..expression.operand import Operand
 from ..expression.split import OneKernelError
 from ..formats.pack import COMPRESSED
-from .lane import Lane
-from .nest import Nest, build_nest
+from ..nest.lane import Lane
+from ..nest.nest import Nest, build_nest
 from .streams import CrowdedError, assign_scanners
 
 MAX_FIBERS = 1 << 20

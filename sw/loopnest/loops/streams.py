@@ -11,7 +11,7 @@ from loopnest_hw.descriptor import CellMode
 from ..cost.estimate import Estimate
 from ..cost.lines import Burst
 from ..expression.split import OneKernelError
-from .nest import Nest
+from ..nest.nest import Nest
 
 LATENCY = 100
 """Memory latency in cycles for which a nest is planned by default."""

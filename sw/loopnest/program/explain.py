@@ -8,8 +8,8 @@ from typing import Any
 from loopnest_hw.descriptor import CellMode, Op, Reduction, ResultMode
 
 from ..formats.pack import COMPRESSED, DENSE
-from ..loops.nest import Row
 from ..loops.plan import Plan
+from ..nest.nest import Row
 from ..report.plain import plain
 from .steps import KernelStep, Step
 

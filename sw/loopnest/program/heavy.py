@@ -30,7 +30,7 @@ from ..expression.virtual import APART, VirtualRows, divide_rows
 from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
 from ..loops.plan import Plan
-from ..loops.result import Part
+from ..nest.result import Part
 from .predict import expected_result
 from .scope import Goal, Scope
 from .steps import KernelStep

@@ -14,8 +14,8 @@ from ..expression.operand import Operand
 from ..expression.reshaped import row_major
 from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
-from ..loops.result import Part, ResultPlan
 from ..named import named
+from ..nest.result import Part, ResultPlan
 from .build import Planned
 from .operation import whole
 from .steps import HostStep, KernelStep

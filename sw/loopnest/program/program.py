@@ -14,7 +14,7 @@ from ..expression.parser import parse
 from ..expression.reshaped import Reshaped
 from ..expression.semiring import find_semiring
 from ..formats.tensor import Levels
-from ..loops.result import Part
+from ..nest.result import Part
 from .build import Planned, build
 from .chain import root
 from .contents import Bound, Contents, Layer, Outcome, UnplannedError, execute_contents, outcome

@@ -1,0 +1,1 @@
+"""The loop nest of a statement: its rows, its cells, the lane and the result."""
