@@ -256,8 +256,9 @@ class ChipConfig:
 
     @property
     def passes_ended(self) -> int:
-        """Passes of result fibers that can be between their last lookup and the drain: more than
-        are in flight, as those of fibers without blocks have nothing there.
+        """Passes of result fibers that can be between their last lookup and the drain, those of
+        fibers without blocks among them, which are not in flight: as many as come in a memory
+        latency where one in eight fibers has blocks.
         """
         return max(16, 8 * self.fibers_in_flight)
 

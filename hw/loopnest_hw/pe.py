@@ -209,9 +209,9 @@ class PE(wiring.Component):
         m.submodules.combiner = combiner = Combiner(config)
         m.submodules.assembler = assembler = Assembler(config)
         m.submodules.result = result = ResultPath(config)
-        # Buffers cut the path from the writer's `ready` to the lanes, and that from a block's
-        # terms to the writer. Two finished blocks can wait while the writer takes two cycles for
-        # the block before them.
+        # Buffers cut the path from the writer's `ready` to the lanes, and that from the assembler
+        # through filler and epilogue. Two finished blocks can wait while the writer takes two
+        # cycles for the block before them.
         m.submodules.terms = fed = SkidBuffer(terms(config))
         m.submodules.finished = finished = Queue(RESULT_BLOCK, 2)
         connect(m, leaf.o, fed.i)

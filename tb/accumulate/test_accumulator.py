@@ -181,16 +181,17 @@ async def run_fibers(
     reduction: Reduction = Reduction.SUM,
     pairs: int = 1,
     last: bool = False,
+    slow: float = 0.0,
 ) -> tuple[Leaf, Sink, int]:
     """Send the fibers to the device, with ``last`` their terms last, and compare; return leaf,
-    sink, and evictions.
+    sink, and evictions. ``slow`` is a further stall of the results.
     """
     config = configuration(bench.parameters)
     rng = bench.rng()
     items, overflow = expected(fibers, config, reduction)
     assert WORD == BANKS
     leaf = Leaf(dut, config, fibers, rng, stall, extra, last)
-    sink = Sink(dut, "o", RESULT_BLOCK, rng, stall=stall)
+    sink = Sink(dut, "o", RESULT_BLOCK, rng, stall=max(stall, slow))
     evictions = 0
 
     async def count() -> None:
@@ -269,6 +270,14 @@ async def empty_fibers_take_no_context(dut: Any) -> None:
         for n in range(count)
     ]
     await run_fibers(dut, fibers, last=True)
+
+
+@cocotb.test()
+async def empty_fibers_wait_for_results(dut: Any) -> None:
+    """More than the ring of ends has room for, and results that leave slowly."""
+    config = configuration(bench.parameters)
+    fibers = fibers_of("empty", bench.rng(), config)
+    await run_fibers(dut, fibers * (1 + config.passes_ended // 100), slow=0.8)
 
 
 @cocotb.test()

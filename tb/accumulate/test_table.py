@@ -307,7 +307,7 @@ async def run(dut: Any, kind: str, stall: float, *, replayable: int) -> None:
         ports["slot"] = [free[n] if n < some else rng.randrange(CONFIG.slots) for n in range(PAIR)]
         ports["room"] = room = rng.random() < 0.9
         ports["swept"] = swept = cycle > 20
-        ports["place"] = rng.random() < 0.9
+        ports["ends_room"] = rng.random() < 0.9
         # the oldest context is drained eventually
         if freed < ended and not waiting and rng.random() < 0.2:
             old = freed % CONFIG.fibers_in_flight

@@ -34,7 +34,6 @@ from loopnest.benchmarks.bounds import (
 from loopnest.benchmarks.cases import SAM, dense_case, product
 from loopnest.benchmarks.matrices import load_matrix
 from loopnest.benchmarks.outcome import run_cases, same
-from loopnest.benchmarks.spread import OfPasses
 from loopnest.formats import panels
 
 
@@ -155,18 +154,19 @@ def test_statements_of_several_kernels(dtype, monkeypatch):
     assert all(outcome.multiplies < 32_000 for outcome in outcomes)
 
 
-def test_spread_columns_take_passes_of_as_many_blocks(folder, monkeypatch):
+def test_spread_columns(folder, monkeypatch, capsys):
     monkeypatch.setattr(spread, "HYPER_SPARSE", 500)
     options = ["--matrices", str(folder), "--backend", "model", "--output", str(folder / "o.json")]
-    assert command.main([*options, "--set", "slots=8", "spread", "square", "wide"]) == 0
+    assert command.main([*options, "spread", "square", "wide"]) == 0
     runs = json.loads((folder / "o.json").read_text())["runs"]
     names = ["spread square", "spread wide", "hyper-sparse 1,048,576^2"]
-    assert [run["name"] for run in runs] == names
+    assert [run["name"] for run in runs] == names and all(run["right"] for run in runs)
     A = load_matrix(folder, "square")
-    blocks, steps = spread.result_blocks(A, spread.spread(A))
-    ones = abs(A) > 0
-    assert blocks.tolist() == (ones.astype(int) @ ones.astype(int)).count_nonzero(axis=1).tolist()
-    assert steps.sum() == runs[0]["multiplies"]
+    B = spread.spread(A)
+    assert B.shape == (30, 1 << 20) and (B.indices == A.indices * 34_952).all()
+    with pytest.raises(SystemExit):
+        command.main([*options, "spread", "dense"])
+    assert "dense: expected names of matrices with spread" in capsys.readouterr().err
 
 
 def test_the_orders_of_a_matrix(folder, capsys):
@@ -242,7 +242,6 @@ def test_bounds():
     fastest = AsFastest(("a", "b", "c"), 1.5)
     assert fastest.cycles(7, 1, {"a": 30, "b": 20, "d": 1}) == 30
     assert fastest.cycles(4, 1, {}) is None
-    assert OfPasses(0.5, 2).cycles(4, 10, {}) == 40 and OfPasses(0.5, 2).cycles(100, 10, {}) is None
     assert AsFastest(("a",), 1.5, limit=20).cycles(4, 1, {"a": 30}) == 19
 
 

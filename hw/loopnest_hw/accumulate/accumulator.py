@@ -239,7 +239,7 @@ class Accumulator(wiring.Component):
             ends.decides.eq(table.ended),
             ends.decided.bare.eq(table.bare),
             ends.decided.again.eq(table.again),
-            table.place.eq(ends.room),
+            table.ends_room.eq(ends.room),
             ends.last.eq(fill.ended),
             ends.ended.fiber.eq(fill.fiber),
             ends.ended.final.eq(fill.ends_nest),

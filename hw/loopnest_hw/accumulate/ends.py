@@ -2,23 +2,26 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import POSITION_BITS, ChipConfig
 
 UNDECIDED = 5
-"""Ends that can follow once the unit is full: those in the table's pipeline."""
-
-DECIDED = data.StructLayout({"bare": 1, "again": 1})
-"""Of a pass: whether its fiber had no blocks, and so has no context; whether another one follows.
+"""Ends that can follow once the ring is full: one is decided, three are in the table's pipeline,
+and one is taken while ``room``, a register, does not yet say so.
 """
 
-FILLED = data.StructLayout({"fiber": POSITION_BITS, "final": 1})
+DECIDED = data.StructLayout({"bare": 1, "again": 1})
+"""Of a pass: whether its fiber is without blocks, and so without a context; whether another pass
+follows.
+"""
+
+ENDED = data.StructLayout({"fiber": POSITION_BITS, "final": 1})
 """Of the same: its result fiber, and whether it is the nest's last."""
 
-END = data.StructLayout({**DECIDED.members, **FILLED.members})
+END = data.StructLayout({**DECIDED.members, **ENDED.members})
 
 
 class Ends(wiring.Component):
@@ -47,7 +50,7 @@ class Ends(wiring.Component):
                 "decided": In(DECIDED),
                 "room": Out(1),
                 "last": In(1),
-                "ended": In(FILLED),
+                "ended": In(ENDED),
                 "filled": In(1),
                 "ready": Out(1),
                 "end": Out(END),
@@ -60,45 +63,46 @@ class Ends(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         depth = self._depth
-        # with one wrap bit each
-        decided, ended, filled, taken = (
-            Signal(range(2 * depth), name=name) for name in ("decided", "ended", "filled", "taken")
+        # how many passes came so far, with one wrap bit
+        decided_at, ended_at, filled_at, taken_at = (
+            Signal(range(2 * depth), name=f"{name}_at")
+            for name in ("decided", "ended", "filled", "taken")
         )
-        used, after, complete = (Signal.like(taken, name=n) for n in ("used", "after", "complete"))
+        used = Signal.like(taken_at)
+        next_taken = Signal.like(taken_at)
+        next_filled = Signal.like(taken_at)
         m.d.comb += [
-            used.eq(decided - taken),
-            after.eq(taken + self.next),
-            complete.eq(filled + self.filled),
-            self.expecting.eq(decided != ended),
-            self.waiting.eq(decided != taken),
+            used.eq(decided_at - taken_at),
+            next_taken.eq(taken_at + self.next),
+            next_filled.eq(filled_at + self.filled),
+            self.expecting.eq(decided_at != ended_at),
+            self.waiting.eq(decided_at != taken_at),
         ]
         m.d.sync += [
-            decided.eq(decided + self.decides),
-            ended.eq(ended + self.last),
-            filled.eq(complete),
-            taken.eq(after),
+            decided_at.eq(decided_at + self.decides),
+            ended_at.eq(ended_at + self.last),
+            filled_at.eq(next_filled),
+            taken_at.eq(next_taken),
             self.room.eq(used <= depth - UNDECIDED),
             # a cycle ahead: in its own cycle it would be on the drain's critical path
-            self.ready.eq(after != complete),
+            self.ready.eq(next_taken != next_filled),
         ]
-        # What the memories have is read in the same cycle; it is used only if it is complete.
-        parts = []
-        for name, enable, pointer, of in (
-            ("decided", self.decides, decided, self.decided),
-            ("ended", self.last, ended, self.ended),
+        # The memories are addressed a cycle ahead, too; a pass that is complete was written before.
+        for name, enable, at, of in (
+            ("decided", self.decides, decided_at, self.decided),
+            ("ended", self.last, ended_at, self.ended),
         ):
             layout = of.shape()
             m.submodules[f"{name}_memory"] = ring = memory.Memory(
                 shape=layout, depth=depth, init=[]
             )
-            write, read = ring.write_port(), ring.read_port()
+            write, read = ring.write_port(), ring.read_port(transparent_for=())
             m.d.comb += [
                 write.en.eq(enable),
-                write.addr.eq(pointer[:-1]),
+                write.addr.eq(at[:-1]),
                 write.data.eq(of),
                 read.en.eq(1),
-                read.addr.eq(after[:-1]),
+                read.addr.eq(next_taken[:-1]),
+                *(self.end[member].eq(read.data[member]) for member in layout.members),
             ]
-            parts.append(read.data)
-        m.d.comb += self.end.eq(Cat(parts))
         return m

@@ -21,7 +21,8 @@ class Eviction(wiring.Component):
     their slots are freed, one per cycle, highest first.
 
     ``done`` rises some cycles after ``ask``; the last slots are freed after that. The eviction uses
-    the directory's look-up and the table's walk exclusively.
+    the directory's look-up exclusively; of the table's walk it comes first, and only passes without
+    blocks can be walked meanwhile.
 
     Members
     -------

@@ -51,10 +51,10 @@ def asked_layout(config: ChipConfig) -> data.StructLayout:
 class Table(wiring.Component):
     """Answers lookups in order, one per cycle, 4 cycles later.
 
-    A lookup waits for a context, for ``place``, for slots, and while a block is evicted; and for a
-    search where a tag may be displaced, or has to be. Where both its blocks' entries are written to
-    the same way, one that is not new is written a cycle later. A lookup without blocks that is its
-    fiber's only one takes no context.
+    A lookup waits for a context, for ``ends_room``, for slots, and while a block is evicted; and
+    for a search where a tag may be displaced, or has to be. Where both its blocks' entries are
+    written to the same way, one that is not new is written a cycle later. A lookup without blocks
+    that is its fiber's only one takes no context.
 
     `Passes` has the bounds of the blocks that are kept.
 
@@ -73,9 +73,9 @@ class Table(wiring.Component):
         Pointer of the context whose lookup is decided next.
     freed : In
         Pointer of the oldest context in use.
-    ended : Out(1), again : Out(1), bare : Out(1), place : In(1)
+    ended : Out(1), again : Out(1), bare : Out(1), ends_room : In(1)
         A pass's lookups are done; ``again``: it is not the fiber's last one; ``bare``: it has no
-        context. With ``place``, lookups can be taken: `Ends`.
+        context. With ``ends_room``, lookups can be taken: `Ends`.
     short : Out(1), candidate : Out
         The next lookup needs more slots than are free, block ``candidate`` is the first one
         without, and all slots that could be freed belong to its own context (``settled`` : In(1)
@@ -109,7 +109,7 @@ class Table(wiring.Component):
                 "ended": Out(1),
                 "again": Out(1),
                 "bare": Out(1),
-                "place": In(1),
+                "ends_room": In(1),
                 "short": Out(1),
                 "candidate": Out(BLOCK),
                 "settled": In(1),
@@ -177,7 +177,11 @@ class Table(wiring.Component):
         m.d.comb += [
             in_use.eq(context - self.freed),
             usable.eq(
-                (~in_use[-1] | bare) & self.place & self.swept & ~settling & ~self._passes.moving
+                (~in_use[-1] | bare)
+                & self.ends_room
+                & self.swept
+                & ~settling
+                & ~self._passes.moving
             ),
             self.lookup.ready.eq((stale | usable) & self._advance),
             accept.eq(self.lookup.valid & self.lookup.ready),

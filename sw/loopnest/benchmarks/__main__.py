@@ -155,7 +155,7 @@ def _cases(options: argparse.Namespace, chip: Chip) -> Iterator[Case]:
         return
     if SPREAD in names:
         wanted = [name for name in names if name != SPREAD]
-        yield from spread_cases(chip.config, folder, wanted)
+        yield from spread_cases(folder, wanted)
         return
     if not names or "dense" in names:
         yield dense_case(multipliers)
@@ -249,6 +249,8 @@ def _check(options: argparse.Namespace) -> None:
     check_chip_options(options)
     if PICKS in options.names and options.backend != "rtl":
         raise ValueError(f"{PICKS}: expected --backend rtl, which counts cycles")
+    if SPREAD in options.names and (others := {*options.names} & {*WITHOUT_FILES, *SIZES}):
+        raise ValueError(f"{', '.join(sorted(others))}: expected names of matrices with {SPREAD}")
     for name, least in (("count", 1), ("seed", 0), ("min_roof", 0)):
         value = getattr(options, name)
         if value < least:

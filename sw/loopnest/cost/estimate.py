@@ -280,9 +280,12 @@ def latency_cycles(
     """
     found = {}
     if result.accumulate and expected.ended:
-        # fibers without terms wait for those before them only when there is no room for more
-        beyond = max(0.0, expected.ended - config.passes_ended)
-        share = max(expected.opened / config.fibers_in_flight, beyond / config.passes_ended)
+        # fibers without terms wait for those before them, if any of these waits for the memory, and
+        # only when there is no room for more
+        ring = config.passes_ended
+        some = 1 - (1 - min(1.0, expected.opened / expected.ended)) ** ring
+        beyond = some * max(0.0, expected.ended - ring)
+        share = max(expected.opened / config.fibers_in_flight, beyond / ring)
         found["open"] = share * (latency + OPEN)
     for (row, column), fibers in expected.scans.items():
         if row:

@@ -73,6 +73,8 @@ def run_checked(
         Returns the program for a chip; both backends run the same plans.
     label : str
         Which one of several programs it is, for progress and problems.
+    dtype : str
+        The chip's.
     """
     before = f"{label}: " if label else ""
     with task(f"{before}golden model", keep=True):

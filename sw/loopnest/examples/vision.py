@@ -99,7 +99,7 @@ def most_zeros(path: Path, fitted: Graph, crops: Array, wanted: Array) -> int:
 
 def least(share: float, crops: Array) -> int:
     """Return how many of the crops' answers have to stay."""
-    return int(np.floor(share * len(crops)))
+    return int(np.ceil(share * len(crops)))
 
 
 def zeros_of(graph: Graph) -> float:
