@@ -233,7 +233,7 @@ async def run_fibers(
 
 @cocotb.test()
 @cocotb.parametrize(
-    kind=["random", "few", "short", "empty", "bank", "crowded", "collide", "wide", "top"],
+    kind=["random", "few", "short", "bank", "crowded", "collide", "wide", "top", "empty"],
     stall=[0.0, 0.4],
 )
 async def sums(dut: Any, kind: str, stall: float) -> None:
