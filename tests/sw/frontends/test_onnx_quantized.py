@@ -125,6 +125,22 @@ def enlarged(rng: np.random.Generator) -> Any:
     return model(nodes, (1, 3, 4, 4), {"w": drawn(rng, 3, 4, 3, 3)})
 
 
+def repeated(rng: np.random.Generator) -> Any:
+    """Pixels that are repeated, and left out, between convolutions."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Relu", ["a"], ["r"]),  # integers from 0 to 255
+        node("Resize", ["r", "", "larger"], ["b"], mode="nearest"),
+        node("Conv", ["b", "v"], ["c"]),
+        node("Resize", ["c", "", "smaller"], ["y"], mode="nearest",
+             coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    ]  # fmt: skip
+    constants = {"w": drawn(rng, 4, 3, 1, 1), "v": drawn(rng, 2, 4, 3, 3)}
+    constants["larger"] = np.array([1, 1, 2, 3], np.float32)
+    constants["smaller"] = np.array([1, 1, 0.5, 0.5], np.float32)
+    return model(nodes, (1, 3, 4, 4), constants)
+
+
 FILES = {
     "perceptron, uint8": (perceptron, UINT8, INT8, {}),
     "perceptron, int8 per channel": (perceptron, INT8, INT8, {"per_channel": True}),
@@ -146,6 +162,8 @@ FILES = {
     "attention, uint8": (attention, UINT8, INT8, {}),
     "enlarged, uint8": (enlarged, UINT8, INT8, {}),
     "enlarged, int8 per channel": (enlarged, INT8, INT8, {"per_channel": True}),
+    "repeated, uint8": (repeated, UINT8, INT8, {}),
+    "repeated, int8": (repeated, INT8, INT8, {}),
 }  # fmt: skip
 
 
@@ -200,8 +218,9 @@ def test_integers_are_those_of_the_file(tmp_path: Path, name: str) -> None:
     assert set(host) <= {"fake_quantize", "softmax", "sigmoid", "leaky_relu", "pad"}
     wanted = expected(path, x)
     away = np.abs(model(x) - wanted) / steps[output].scale
-    # weights that are mirrored are the same integers
-    assert np.max(away) <= (0.001 if "enlarged" in name else 1.001)
+    # weights that are mirrored are the same integers, and pixels that are repeated
+    exact = name.startswith(("enlarged", "repeated"))
+    assert np.max(away) <= (0.001 if exact else 1.001)
     # a bf16 chip computes the numbers that the integers stand for
     real = loopnest.compile(path, [x], chip=CHIPS["bf16"])
     assert not any("quantize" in placed.node.operator for placed in real.placement)

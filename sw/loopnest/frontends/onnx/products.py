@@ -255,19 +255,40 @@ def padded(builder: Builder, x: Value, padding: Pairs, value: float = 0) -> Valu
 
 @converts("Resize", "Upsample")
 def resize(builder: Builder, node: OnnxNode) -> Value:
-    """Interpolation along each axis: a product with a sparse matrix of its weights."""
-    from .interpolate import resizing
+    """Interpolation along each axis: a product with a sparse matrix of its weights; a broadcast if
+    that repeats all elements as often, and a slice if it chooses some in equal steps.
+    """
+    from .interpolate import resizing, steps_between, times_repeated
 
     x = node.input()
     for axis, matrix in resizing(node, x):
-        weights = builder.known(matrix.astype(x.dtype))
-        last = axis == x.ndim - 1
-        axes = [n for n in range(x.ndim) if n != axis] + [axis]
-        moved = x if last else builder.emit("transpose", x, axes=tuple(axes))
-        moved = builder.emit("linear", moved, weights)
-        back = tuple(int(n) for n in np.argsort(axes))
-        x = moved if last else builder.emit("transpose", moved, axes=back)
+        if times := times_repeated(matrix):
+            x = _repeated(builder, x, axis, times)
+        elif (step := steps_between(matrix)) is not None:
+            x = sliced(builder, x, axis, step.start, step.stop, step.step)
+        else:
+            x = _interpolated(builder, x, axis, matrix)
     return x
+
+
+def _repeated(builder: Builder, x: Value, axis: int, times: int) -> Value:
+    """Repeat each element of an axis in place; one axis at a time, since kernels have few modes."""
+    before, size, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+    found = builder.emit("reshape", x, shape=(*before, size, 1, *after))
+    found = builder.emit("broadcast", found, shape=(*before, size, times, *after))
+    return builder.emit("reshape", found, shape=(*before, size * times, *after))
+
+
+def _interpolated(builder: Builder, x: Value, axis: int, matrix: Any) -> Value:
+    """Emit the product of an axis with a matrix (new size, old size)."""
+    weights = builder.known(matrix.astype(x.dtype))
+    axes = [n for n in range(x.ndim) if n != axis] + [axis]
+    if axis == x.ndim - 1:
+        return builder.emit("linear", x, weights)
+    moved = builder.emit("transpose", x, axes=tuple(axes))
+    moved = builder.emit("linear", moved, weights)
+    back = tuple(int(n) for n in np.argsort(axes))
+    return builder.emit("transpose", moved, axes=back)
 
 
 # Products of integers

@@ -157,6 +157,11 @@ def _upsample_nearest(b: Builder, node: fx.Node, x: Traced, size: Any, *scales: 
     given = scales[0] if scales and isinstance(scales[0], list | tuple) else scales
     if any(s is not None and s != f for s, f in zip(given, factors, strict=False)):
         return NotImplemented  # such a factor moves the elements, whatever the shape
-    x = b.reshape(x, (*outer, *(n for place in places for n in (place, 1))))
-    repeated = [n for place, f in zip(places, factors, strict=True) for n in (place, f)]
-    return b.reshape(b.broadcast(x, (*outer, *repeated)), shape)
+    # one axis at a time: kernels have few modes
+    for axis, (place, factor) in enumerate(zip(places, factors, strict=True), len(outer)):
+        if factor > 1:
+            before, after = x.shape[:axis], x.shape[axis + 1 :]
+            apart = b.reshape(x, (*before, place, 1, *after))
+            wide = b.broadcast(apart, (*before, place, factor, *after))
+            x = b.reshape(wide, (*before, place * factor, *after))
+    return x
