@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
+
 from ..operators.quantized import limits
 from .graph import Graph, Node, dense, unused
 from .stages import MOVED
@@ -48,7 +51,12 @@ def with_steps(graph: Graph, *, integers: bool) -> Graph:
         node = replace(node, inputs=tuple(same.get(name, name) for name in node.inputs))
         found = _steps(node, graph.constants)
         source = node.inputs[0] if node.inputs else ""
-        if found is None:
+        if found is None and source in steps and integers and _chooses(node, graph.constants):
+            name = unused(f"{node.result}.chosen", names)
+            names.add(name)
+            nodes.append(replace(node, result=name))
+            rounded(node, node.result, name, steps[source])
+        elif found is None:
             nodes.append(node)
             if keeps_steps(node) and source in steps:
                 steps[node.result] = steps[source]
@@ -83,6 +91,19 @@ def with_steps(graph: Graph, *, integers: bool) -> Graph:
             for name, array in constants.items()
         }
     return Graph(graph.inputs, constants, tuple(nodes), graph.outputs).needed()
+
+
+def _chooses(node: Node, constants: Mapping[str, Any]) -> bool:
+    """Return whether a product with a sparse constant chooses elements: its results have their
+    steps.
+    """
+    if node.operator != "linear" or len(node.inputs) != 2:
+        return False
+    weights = constants.get(node.inputs[1])
+    if not sp.issparse(weights) or weights.nnz != weights.shape[0]:
+        return False
+    rows = sp.csr_array(weights)
+    return bool(np.all(np.diff(rows.indptr) == 1) and np.all(rows.data == 1))
 
 
 def _clamp(node: Node) -> Node:

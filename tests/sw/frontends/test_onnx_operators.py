@@ -230,6 +230,20 @@ def test_operators_are_as_the_reference_computes_them(name: str) -> None:
     np.testing.assert_allclose(found, expected, 1e-5, 1e-6)
 
 
+def test_integers_are_interpolated_in_floating_point() -> None:
+    model = parsed(
+        's = Constant <value = float[3] {1, 2, 1.5}> () y = Resize <mode = "linear"> (x, , s)',
+        inputs="int64[1,2,4] x",
+        outputs="int64[1,4,6] y",
+        opset=13,
+    )
+    given = examples(model)
+    (found,) = from_onnx(model, given).evaluate().values()
+    (real,) = reference.ReferenceEvaluator(model).run(None, {"x": given["x"].astype(np.float64)})
+    assert found.dtype == np.int64 and np.abs(real - np.rint(real)).max() > 0.1
+    assert np.array_equal(found, np.trunc(real + 1e-6))
+
+
 def test_upsample_repeats() -> None:
     model = parsed(
         "s = Constant <value = float[4] {1, 1, 2, 3}> () y = Upsample(x, s)",

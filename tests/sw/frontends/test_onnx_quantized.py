@@ -126,17 +126,19 @@ def enlarged(rng: np.random.Generator) -> Any:
 
 
 def repeated(rng: np.random.Generator) -> Any:
-    """Pixels that are repeated, and left out, between convolutions."""
+    """Pixels that are repeated, by a factor that is not whole too, and left out."""
     nodes = [
         node("Conv", ["x", "w"], ["a"]),
         node("Relu", ["a"], ["r"]),  # integers from 0 to 255
         node("Resize", ["r", "", "larger"], ["b"], mode="nearest"),
-        node("Conv", ["b", "v"], ["c"]),
+        node("Resize", ["b", "", "odd"], ["o"], mode="nearest"),
+        node("Conv", ["o", "v"], ["c"]),
         node("Resize", ["c", "", "smaller"], ["y"], mode="nearest",
              coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
     ]  # fmt: skip
     constants = {"w": drawn(rng, 4, 3, 1, 1), "v": drawn(rng, 2, 4, 3, 3)}
     constants["larger"] = np.array([1, 1, 2, 3], np.float32)
+    constants["odd"] = np.array([1, 1, 1.5, 0.7], np.float32)
     constants["smaller"] = np.array([1, 1, 0.5, 0.5], np.float32)
     return model(nodes, (1, 3, 4, 4), constants)
 

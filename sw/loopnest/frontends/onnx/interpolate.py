@@ -57,7 +57,7 @@ def times_repeated(matrix: Any) -> int:
     """Return how often a matrix repeats each element in place, 0 if that is not what it does."""
     size, before = matrix.shape
     times, rest = divmod(size, before) if before else (0, 0)
-    if rest or not _chooses(matrix):
+    if rest or not chooses(matrix):
         return 0
     return times if np.array_equal(matrix.indices, np.arange(size) // max(times, 1)) else 0
 
@@ -65,7 +65,7 @@ def times_repeated(matrix: Any) -> int:
 def steps_between(matrix: Any) -> slice | None:
     """Return the slice of the elements that a matrix chooses; None if that is not what it does."""
     at = matrix.indices
-    if not _chooses(matrix) or len(at) == 0:
+    if not chooses(matrix) or len(at) == 0:
         return None
     step = int(at[1] - at[0]) if len(at) > 1 else 1
     if step < 1 or np.any(np.diff(at) != step):
@@ -73,7 +73,7 @@ def steps_between(matrix: Any) -> slice | None:
     return slice(int(at[0]), int(at[-1]) + 1, step)
 
 
-def _chooses(matrix: Any) -> bool:
+def chooses(matrix: Any) -> bool:
     """Return whether each row of a matrix has one entry, which is 1."""
     return bool(np.all(np.diff(matrix.indptr) == 1) and np.all(matrix.data == 1))
 

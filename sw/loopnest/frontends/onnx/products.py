@@ -258,17 +258,20 @@ def resize(builder: Builder, node: OnnxNode) -> Value:
     """Interpolation along each axis: a product with a sparse matrix of its weights; a broadcast if
     that repeats all elements as often, and a slice if it chooses some in equal steps.
     """
-    from .interpolate import resizing, steps_between, times_repeated
+    from .interpolate import chooses, resizing, steps_between, times_repeated
 
     x = node.input()
-    for axis, matrix in resizing(node, x):
+    dtype, axes = x.dtype, resizing(node, x)
+    if dtype.kind != "f" and not all(chooses(matrix) for _, matrix in axes):
+        x = cast_to(builder, x, np.dtype(np.float32))
+    for axis, matrix in axes:
         if times := times_repeated(matrix):
             x = _repeated(builder, x, axis, times)
         elif (step := steps_between(matrix)) is not None:
             x = sliced(builder, x, axis, step.start, step.stop, step.step)
         else:
             x = _interpolated(builder, x, axis, matrix)
-    return x
+    return cast_to(builder, x, dtype)
 
 
 def _repeated(builder: Builder, x: Value, axis: int, times: int) -> Value:
