@@ -21,6 +21,9 @@ NARROW_INPUTS = {"linear", "matmul", "conv", "mul", "hardsigmoid"}
 argument of hardswish is a factor too.
 """
 
+KEEPS_NUMBERS = {*MOVED, "pad", "fake_quantize", "clamp", "relu"}
+"""Operators whose result is NaN only where their first input is."""
+
 MIN_ZEROS = 0.3
 """Share of zeros of activations from which they are stored without them."""
 
@@ -203,13 +206,22 @@ class Tensors:
             sample=sample,
         )
 
-    def to_steps(self, name: str, scale: float, *, narrow: bool) -> dict[str, Any]:
+    def to_steps(self, name: str, scale: float, *, narrow: bool) -> Mapping[str, Any]:
         """Return the attributes of the operator that makes integers of a tensor of the host."""
+        found: dict[str, Any] = {"name": self._described(name)}
         if name in self.steps:
             own = self.steps[name]
-            return {"scale": own.scale, "low": own.low, "high": own.high}
+            return found | {"scale": own.scale, "low": own.low, "high": own.high}
         limit = NARROW if narrow else MAX_STEPS
-        return {"scale": scale, "low": -limit, "high": limit}
+        return found | {"scale": scale, "low": -limit, "high": limit}
+
+    def _described(self, name: str) -> str:
+        """Return what a tensor is for a user: the input whose numbers it has, or its name."""
+        made = {node.result: node for node in self.graph.nodes}
+        source = name
+        while source in made and made[source].operator in KEEPS_NUMBERS:
+            source = made[source].inputs[0]
+        return f"input {source}" if source in self.graph.inputs else name
 
     def host_has(self, name: str) -> bool:
         """Return whether only the host has a tensor of real numbers of the graph."""

@@ -68,10 +68,16 @@ def _pixels(size: Sequence[int], origin: int, steps: Sequence[int]) -> Array:
 
 
 @host
-def to_steps(x: Array, *, scale: float, low: int, high: int) -> Array:
-    """``round(x / scale)`` from ``low`` to ``high``: integers that stand for ``scale`` each."""
-    if np.isnan(x).any():
-        raise ValueError("NaN: expected numbers that an int8 chip can represent")
+def to_steps(x: Array, *, scale: float, low: int, high: int, name: str = "") -> Array:
+    """``round(x / scale)`` from ``low`` to ``high``: integers that stand for ``scale`` each;
+    ``name`` is what an error calls the tensor.
+    """
+    wrong = int(np.count_nonzero(np.isnan(x)))
+    if wrong:
+        raise ValueError(
+            f"{name}{': ' * bool(name)}{wrong:,} of {x.size:,} numbers are NaN: expected numbers "
+            f"that an int8 chip can represent"
+        )
     return np.clip(np.rint(x / scale), low, high).astype(np.int32)
 
 

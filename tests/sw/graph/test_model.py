@@ -213,6 +213,43 @@ def test_weights_that_are_no_numbers(operator):
     assert np.array_equal(np.isnan(found), np.isnan(graph.evaluate()["y"]))
 
 
+def test_inputs_that_are_no_numbers(tmp_path, monkeypatch):
+    """An int8 chip refuses them by their name, before it is started; so does a saved program."""
+    a, b = normal(1, 2, 4, 3), normal(2, 8, 3)
+    nodes = (
+        Node("r", "reshape", ("a",), {"shape": (8, 3)}),
+        Node("t", "transpose", ("b",), {"axes": (1, 0)}),
+        Node("h", "linear", ("r", "w")),
+        Node("g", "tanh", ("h",)),
+        Node("y", "matmul", ("g", "t")),
+    )
+    graph = Graph({"a": a, "b": b}, {"w": normal(3, 3, 3)}, nodes, ("y",))
+    chip = CHIPS["int8"]
+    program = loopnest.compile(graph, chip=chip)
+    program.save(tmp_path / "net.lnp")
+    loaded = loopnest.load(tmp_path / "net.lnp", chip=chip)
+    before = program.run()["y"]
+    a[1, 2, 1] = b[:2] = np.nan
+
+    def started(*arguments):
+        raise AssertionError("a kernel is run")
+
+    for one in (program, loaded):
+        with monkeypatch.context() as patch:
+            patch.setattr("loopnest.program.device.run_start", started)
+            with pytest.raises(ValueError, match="input a: 1 of 24 numbers are NaN: expected"):
+                one.run(a=a)
+            with pytest.raises(ValueError, match="input b: 6 of 24 numbers are NaN: expected"):
+                one.run(b=b)
+        assert np.array_equal(one.run()["y"], before)
+    # what the host computes has a name of its own
+    logs = (Node("l", "log", ("x",)), Node("y", "linear", ("l", "w")))
+    x = np.abs(normal(4, 2, 3)) + 1
+    program = loopnest.compile(Graph({"x": x}, {"w": normal(3, 3, 3)}, logs, ("y",)), chip=chip)
+    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match=r"^l: 6 of 6 numbers are"):
+        program.run(x=-x)
+
+
 def test_a_part_of_a_graph():
     graph = Graph(
         {"x": normal(1, 2, 4)},
