@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
+from loopnest import Epilogue
+from loopnest.examples import graphchallenge
 from loopnest.examples.graphchallenge import draw_network, main, read_network
 
 
@@ -32,7 +35,46 @@ def test_drawn_and_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     file = save(tmp_path / "network.npz", 4, 9)
     assert main([*options, "--file", str(file)]) == 0
     assert json.loads((tmp_path / "graphchallenge.json").read_text()) == report
-    assert "categories" in capsys.readouterr().out
+    assert "of 6 images (0 to 5) have a category" in capsys.readouterr().out
+
+
+def test_images_are_spread_over_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save(tmp_path / "network.npz", 2, 13)
+    every = draw_network(2, 13).images
+    for first, numbers in ((None, [0, 3, 6, 9]), (0, [0, 1, 2, 3]), (9, [9, 10, 11, 12])):
+        network = read_network(file, 2, 4, first)
+        assert network.numbers.tolist() == numbers
+        assert (network.images != every[numbers]).nnz == 0
+    assert read_network(file, 2, 13).numbers.tolist() == list(range(13))
+    # the numbers of a category are those of the file
+    options = [
+        "--backend",
+        "model",
+        "--layers",
+        "2",
+        "--output",
+        str(tmp_path),
+        "--file",
+        str(file),
+    ]
+    for given, numbers in (
+        (["--images", "4"], [0, 3, 6, 9]),
+        (["--images", "2", "--first", "5"], [5, 6]),
+    ):
+        assert main([*options, *given]) == 0
+        report = json.loads((tmp_path / "graphchallenge.json").read_text())
+        last = draw_network(2, 13).reference[-1]
+        wanted = [n for n in numbers if np.diff(last.indptr)[n]]
+        assert report["categories"] == wanted != []
+        assert report["image_numbers"] == [numbers[0], numbers[-1]]
+    capsys.readouterr()
+    monkeypatch.setattr(graphchallenge, "EPILOGUE", Epilogue(bias=-1e3, clamp=(0, 32)))
+    monkeypatch.setattr(graphchallenge, "layer", lambda h, w: sp.csr_array(h.shape, dtype="f4"))
+    assert main([*options, "--images", "4"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "none of 4 images (0 to 9, in steps of 3) has a category" in said
 
 
 def test_layers_are_radix_nets() -> None:

@@ -5,6 +5,9 @@ only where ``X W`` has an entry; activations stay compressed in the chip's memor
 layer. The images whose row of the last result is not empty are the answer. The golden model runs
 the same kernels, and has to agree bit for bit in every layer.
 
+Fewer images than a file has are spread over it, since those with a category are: 200 of 1,200 are
+every sixth one. With ``--first`` they are those from there on.
+
 Without a file the network is a RadiX-Net of the same size: layers in which neuron i leads to
 ``i + 32^d k`` for 32 values of k, with d = 0 and 1 in turn, each with its columns in a random order
 (Robinett and Kepner, "RadiX-Net: Structured Sparse Matrices for Deep Neural Networks", 2019); the
@@ -19,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from rich.console import Console
 
 from loopnest import Assignment, Chip, Epilogue, Program, RunReport
@@ -46,10 +50,11 @@ DENSE_IMAGES = 2
 
 @dataclass(frozen=True)
 class Network:
-    """Weights by layer, of shape (1024, 1024), and images as rows."""
+    """Weights by layer, of shape (1024, 1024), and images as rows, with their numbers."""
 
     weights: list[Any]
     images: Any
+    numbers: NDArray[np.int64]
 
     def statements(self) -> list[Assignment]:
         """Return the layers as a program."""
@@ -69,6 +74,14 @@ class Network:
         results = [(f"h{n + 1}", f"h{n + 1}") for n in range(len(self.weights))]
         samples = {f"h{n}": h for n, h in enumerate(self.reference)}
         return Program(chip.device, self.statements(), inputs, results=results, samples=samples)
+
+    @property
+    def shown(self) -> str:
+        """Which images these are."""
+        numbers = self.numbers
+        step = int(numbers[1] - numbers[0]) if len(numbers) > 1 else 1
+        each = f", in steps of {step}" if step > 1 else ""
+        return f"{len(numbers):,} images ({numbers[0]:,} to {numbers[-1]:,}{each})"
 
     @lazy
     def reference(self) -> list[Any]:
@@ -94,8 +107,9 @@ def layer(h: Any, w: Any) -> Any:
     return y
 
 
-def read_network(path: Path, layers: int, images: int, first: int = 0) -> Network:
-    """Return the network and the images of a file, from the first of these on.
+def read_network(path: Path, layers: int, images: int, first: int | None = None) -> Network:
+    """Return the network and the images of a file, from the first of these on; without one, they
+    are spread over all, in equal steps.
 
     Raises
     ------
@@ -117,15 +131,16 @@ def read_network(path: Path, layers: int, images: int, first: int = 0) -> Networ
             f"{path}: weight_columns has shape {columns.shape}: expected (layers, {NEURONS}, "
             f"{WEIGHTS})"
         )
-    if layers > len(columns) or first + images > len(indptr) - 1:
+    start, there = first or 0, len(indptr) - 1
+    if layers > len(columns) or start + images > there:
         raise ValueError(
-            f"{path} has {len(columns)} layers and {len(indptr) - 1} images: expected {layers} and "
-            f"{first + images}"
+            f"{path} has {len(columns)} layers and {there} images: expected {layers} and "
+            f"{start + images}"
         )
+    numbers = start + np.arange(images) * (1 if first is not None else there // images)
     ones = np.ones(len(indices), np.float32)
-    pictures = sp.csr_array((ones, indices, indptr.astype(np.int64)), (len(indptr) - 1, NEURONS))
-    pictures = pictures[first : first + images]
-    return Network([_layer(c) for c in columns[:layers]], pictures)
+    pictures = sp.csr_array((ones, indices, indptr.astype(np.int64)), (there, NEURONS))[numbers]
+    return Network([_layer(c) for c in columns[:layers]], pictures, numbers)
 
 
 def draw_network(layers: int, images: int, seed: int = 0) -> Network:
@@ -141,7 +156,7 @@ def draw_network(layers: int, images: int, seed: int = 0) -> Network:
     digits = load_digits().images
     some = digits[np.arange(images) % len(digits)]
     large = np.kron(some, np.ones((1, 4, 4))).reshape(images, NEURONS)
-    return Network(weights, sp.csr_array((large >= 12).astype(np.float32)))
+    return Network(weights, sp.csr_array((large >= 12).astype(np.float32)), np.arange(images))
 
 
 def _layer(columns: Any) -> Any:
@@ -189,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     activations = [network.images, *result.values()]
     multiplies = network.multiplies(activations)
-    categories = options.first + np.flatnonzero(np.diff(activations[-1].indptr))
+    categories = network.numbers[np.flatnonzero(np.diff(activations[-1].indptr))]
     for name, before, w in zip(result, activations, network.weights, strict=False):
         if abs(result[name] - layer(before, w)).max() > ROUNDING:
             problems.append(f"{name} is not what SciPy finds")
@@ -200,8 +215,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if [one.multiplies for one in compiled.layers.values()] != multiplies:
         problems.append("the multiplies are not those of the patterns")
     print_layers(console, compiled, report, layers)
-    console.print(f"{len(categories)} categories")
     images = network.images.shape[0]
+    if len(categories):
+        console.print(f"{len(categories)} of {network.shown} have a category")
+    else:
+        console.print(f"none of {network.shown} has a category")
     some = rows_of_part(chip, DENSE_IMAGES, images)
     if dense is not None and report.cycles:
         how = "" if options.dense else f", by the rate of one layer on {some} images"
@@ -211,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     figures = {
         "images": images,
+        "image_numbers": [int(network.numbers[0]), int(network.numbers[-1])],
         "layers": len(network.weights),
         **program_figures(options, report),
         "categories": categories.tolist(),
@@ -228,12 +247,14 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Network
     parser = parser_of("graphchallenge", __doc__)
     parser.add_argument("--file", type=Path, help="network and images; default: drawn")
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--first", type=int, default=0, help="image of the file")
+    parser.add_argument(
+        "--first", type=int, help="image of the file to start from; default: spread over all"
+    )
     parser.add_argument("--layers", type=int, default=30)
     options = parser.parse_args(arguments)
     try:
         check_options(options, "bf16", ("images", "layers"))
-        if options.first < 0 or (options.first and options.file is None):
+        if options.first is not None and (options.first < 0 or options.file is None):
             raise ValueError(f"--first {options.first}: expected 0 or more, of a --file")
         if options.file is None:
             network = draw_network(options.layers, options.images)
