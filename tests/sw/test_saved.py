@@ -1,6 +1,7 @@
 """Saved programs: the same bits as the program's, loaded without planning."""
 
 import json
+import struct
 import zipfile
 from dataclasses import replace
 
@@ -228,6 +229,11 @@ def test_damaged_files(tmp_path):
     whole = path.read_bytes()
     for end in (0, 10, len(whole) // 2, len(whole) - 1):
         broken.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"broken.lnp: truncated or damaged"):
+            loopnest.load(broken, chip=INT8)
+    (end,) = struct.unpack("<L", whole[-6:-2])  # where the zip's directory begins
+    for at, bits in ((len(whole) - 4, 0x5A), (len(whole) - 3, 0x80), (end + 8, 1)):
+        broken.write_bytes(whole[:at] + bytes([whole[at] ^ bits]) + whole[at + 1 :])
         with pytest.raises(ValueError, match=r"broken.lnp: truncated or damaged"):
             loopnest.load(broken, chip=INT8)
     for _ in range(40):  # each byte that counts is covered by a sum

@@ -3,8 +3,10 @@
 import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from errno import EINVAL
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -40,7 +42,7 @@ DAMAGES = (
     ValueError,
     LookupError,
     TypeError,
-    NotImplementedError,  # of a zip that says it is encrypted
+    RuntimeError,  # of a zip that says it is encrypted, or packed otherwise
 )
 """What reading a damaged file raises."""
 
@@ -225,16 +227,10 @@ def read_program(path: str | Path, config: ChipConfig) -> Contents:
     OSError
         If the file cannot be read.
     """
-    path = Path(path)
-    try:
-        with ZipFile(path) as file:
-            header = json.loads(file.read(HEADER))
-            _check_header(header, config)
-            return _Reader(file, header, config).contents()
-    except UnfitError as error:
-        raise ValueError(f"{path}: {error}") from None
-    except DAMAGES as error:
-        raise ValueError(f"{path}: {DAMAGED}: {error}") from None
+    with _opened(path) as file:
+        header = json.loads(file.read(HEADER))
+        _check_header(header, config)
+        return _Reader(file, header, config).contents()
 
 
 def saved_configuration(path: str | Path) -> ChipConfig:
@@ -245,11 +241,27 @@ def saved_configuration(path: str | Path) -> ChipConfig:
     ValueError, OSError
         As `read_program`.
     """
+    with _opened(path) as file:
+        own = dict(json.loads(file.read(HEADER))["chip"])
+        return ChipConfig(**own | {"dtype": NumberFormat(own["dtype"])})
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[ZipFile]:
+    """Open a saved program; what its reader raises, and what tells that it is damaged, becomes an
+    error that names the file.
+    """
     try:
         with ZipFile(path) as file:
-            own = dict(json.loads(file.read(HEADER))["chip"])
-        return ChipConfig(**own | {"dtype": NumberFormat(own["dtype"])})
+            yield file
+    except UnfitError as error:
+        raise ValueError(f"{path}: {error}") from None
     except DAMAGES as error:
+        raise ValueError(f"{path}: {DAMAGED}: {error}") from None
+    except OSError as error:
+        if error.errno != EINVAL:
+            raise
+        # a member before the file's begin
         raise ValueError(f"{path}: {DAMAGED}: {error}") from None
 
 
