@@ -66,6 +66,29 @@ def test_other_zeros_in_a_saved_program(tmp_path):
             assert np.array_equal(loaded(x), model(x))
 
 
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("after", ["relu", "clamp"])
+def test_a_negative_bias_keeps_results_sparse(kind, after):
+    """0 stays 0 where what is below 0 is cut off."""
+    w, v, bias = 0.3 * normal(2, 16, 24), normal(3, 5, 16), np.full(16, -0.3, np.float32)
+    x, how = normal(1, 32, 24), {}
+    if kind == "conv":
+        w, v, bias = w.reshape(16, 24, 1, 1), v.reshape(5, 16, 1, 1), bias.reshape(16, 1, 1)
+        x, both = normal(1, 1, 24, 6, 6), ((0, 0), (0, 0))
+        how = {"stride": (1, 1), "padding": both, "dilation": (1, 1), "groups": 1}
+    nodes = (
+        Node("a", kind, ("x", "w"), how),
+        Node("b", "add", ("a", "bias")),
+        Node("r", after, ("b",), {"low": 0.0, "high": 6.0} if after == "clamp" else {}),
+        Node("y", kind, ("r", "v"), how),
+    )
+    graph = Graph({"x": x}, {"w": w, "v": v, "bias": bias}, nodes, ("y",))
+    check(graph)
+    for chip in CHIPS.values():
+        first, *_ = loopnest.compile(graph, chip=chip).explain().plans
+        assert first.result.compressed
+
+
 def test_results_are_dense():
     """What sparse factors make is stored with its zeros, and returned as an array of NumPy."""
     weights = sp.random_array((8, 16), density=0.2, format="csr", dtype=np.float32, rng=1)
