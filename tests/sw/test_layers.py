@@ -273,7 +273,7 @@ def test_a_network_runs_in_one_start(name, out):
     chip = Chip(preset, dtype=dtype, backend="model", memory=MEMORY)
     program = loopnest.compile(steps, {"h0": layout.pack(images), **operands}, chip=chip)
     kernels = program.explain().steps
-    assert len(find_chain(chip.config, kernels)) == len(kernels) == 6
+    assert len(find_chain(chip.config, kernels).steps) == len(kernels) == 6
     for given in (images, integers(rng, images.shape), images):
         x = torch.tensor(given, dtype=torch.float64)
         for w, bias, arguments in zip(weights, biases, options, strict=True):

@@ -1,5 +1,7 @@
 """Programs: planned once, run with any inputs of the same shapes."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -327,6 +329,32 @@ def test_steps():
 def test_errors(source, inputs, message):
     with pytest.raises((TypeError, ValueError), match=message):
         loopnest.compile(source, inputs, chip=INT8)
+
+
+@pytest.mark.parametrize("limit", ["MAX_REGION", "MAX_REGIONS", "MAX_BROUGHT"])
+def test_results_that_may_be_too_large_end_a_list(limit, monkeypatch):
+    """Results are the same; the explanation and the report say why."""
+    rng = np.random.default_rng(3)
+    narrow = Epilogue(out="narrow", clamp=(0, 100))
+    statements = [
+        Assignment(statement="T[i,j] = A[i,k] * B[k,j]", order="ikj", epilogue=narrow),
+        Assignment(statement="U[i,j] = T[i,k] * B[k,j]", order="ikj", epilogue=narrow),
+        Assignment(statement="y[i] = U[i,j] * x[j]", order="ij"),
+    ]
+    given = {name: sparse(rng, (60, 60), 0.1) for name in "AB"} | {"x": integers(rng, 60)}
+    whole = loopnest.compile(statements, given, chip=INT8)
+    assert not whole.explain().cuts and "another start" not in str(whole)
+    wanted = [whole.run(**more)["y"] for more in ({}, {"A": given["B"]})]
+    assert "another start" not in str(whole.report) and whole.report.starts == ()
+    monkeypatch.setattr(f"loopnest.program.chain.{limit}", 3000)
+    cut = loopnest.compile(statements, given, chip=INT8)
+    assert len(cut.contents.stages) > len(whole.contents.stages) == 1
+    found = [cut.run(**more)["y"] for more in ({}, {"A": given["B"]})]
+    assert all(np.array_equal(one, other) for one, other in zip(found, wanted, strict=True))
+    assert re.search(r"another start: .* bytes.* 3,000", str(cut))
+    assert any("3,000" in why for why in cut.report.to_dict()["starts"])
+    assert any("3,000" in why for why in cut.explain().to_dict()["starts"].values())
+    assert "another start" in str(cut.report)
 
 
 def test_errors_of_runs():

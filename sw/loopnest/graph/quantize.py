@@ -100,7 +100,7 @@ def _chooses(node: Node, constants: Mapping[str, Any]) -> bool:
     if node.operator != "linear" or len(node.inputs) != 2:
         return False
     weights = constants.get(node.inputs[1])
-    if not sp.issparse(weights) or weights.nnz != weights.shape[0]:
+    if weights is None or not sp.issparse(weights) or weights.nnz != weights.shape[0]:
         return False
     rows = sp.csr_array(weights)
     return bool(np.all(np.diff(rows.indptr) == 1) and np.all(rows.data == 1))

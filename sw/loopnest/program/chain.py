@@ -4,6 +4,7 @@ memory: packed by the host before the start, or written by a kernel before it.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import prod
+from typing import NamedTuple
 
 from loopnest_hw.config import ChipConfig
 from loopnest_hw.format import WORD_BYTES
@@ -27,6 +28,15 @@ MAX_BROUGHT = 3 << 29
 """Bytes up to which a chain has operands that the host packs."""
 
 
+class Chain(NamedTuple):
+    """Kernels that run in one start, and why the kernel after them does not: nothing if there is
+    none, or the host computes something first.
+    """
+
+    steps: tuple[KernelStep, ...]
+    why: str
+
+
 def root(operand: Operand) -> Operand:
     """Return the operand whose values these are: what is viewed, has another shape, or is stored
     with its zeros.
@@ -46,8 +56,8 @@ def find_chain(
     steps: Sequence[Step],
     kept: Collection[Operand] = (),
     fixed: Collection[int] = (),
-) -> tuple[KernelStep, ...]:
-    """Return the longest chain of the first steps; none if a chain cannot have the first one. The
+) -> Chain:
+    """Return the longest chain of the first steps; empty if a chain cannot have the first one. The
     results that are ``kept``, or that other steps use, stay in memory to its end. Operands that are
     the same in all runs are ``fixed``, by identity.
     """
@@ -56,24 +66,42 @@ def find_chain(
     chosen: list[KernelStep] = []
     reserved: dict[Operand, int] = {}
     brought: dict[tuple[object, ...], int] = {}
+    why = ""
     for n, step in enumerate(steps):
-        if not isinstance(step, KernelStep) or not step.plan.fits:
+        if not isinstance(step, KernelStep):
             break
-        reserved[step.result] = region_bytes(config, step.plan, step.epilogue)
-        if reserved[step.result] > MAX_REGION or sum(reserved.values()) > MAX_REGIONS:
+        name = step.result.name
+        if not step.plan.fits:
+            why = f"the accumulator may be too small for {name}"
+            break
+        reserved[step.result] = nbytes = region_bytes(config, step.plan, step.epilogue)
+        if nbytes > MAX_REGION:
+            why = f"{name} takes up to {nbytes:,} bytes, and {MAX_REGION:,} can be reserved for one"
+            break
+        if sum(reserved.values()) > MAX_REGIONS:
+            why = (
+                f"with {name}, results take up to {sum(reserved.values()):,} bytes at the same "
+                f"time, and {MAX_REGIONS:,} can be reserved"
+            )
             break
         for packed in _brought(step, made, fixed):
             if packed.key not in brought:
                 size = WORD_BYTES if packed.wide else config.dtype.narrow_bytes
                 brought[packed.key] = sum(packed.capacities(size))
         if sum(brought.values()) > MAX_BROUGHT:
+            total = sum(brought.values())
+            why = f"operands from outside take {total:,} bytes, and a start has {MAX_BROUGHT:,}"
             break
         columns = range(len(step.plan.operands))
-        if not all(_there(step, column, chosen, made) for column in columns):
+        moved = [c for c in columns if not _there(step, c, chosen, made)]
+        if moved:
+            operand = root(step.operands[moved[0]]).name
+            why = f"{name} reads {operand} otherwise than it is written"
             break
         if step.base is not None and root(step.base) in made:
             before = root(step.base)
             if last_use[before] > n or before in kept or not _rows(chosen[made[before]]):
+                why = f"{name} is written into {before.name}, which is read otherwise too"
                 break
         made[step.result] = len(chosen)
         chosen.append(step)
@@ -82,7 +110,7 @@ def find_chain(
             for result, nbytes in reserved.items()
             if result in kept or last_use.get(result, n) > n
         }
-    return tuple(chosen)
+    return Chain(tuple(chosen), why)
 
 
 def _brought(

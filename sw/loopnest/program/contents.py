@@ -1,7 +1,7 @@
 """What a program consists of once it is planned: what a run needs, and a file holds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from loopnest_hw.config import ChipConfig
@@ -124,6 +124,8 @@ class Contents:
     results : tuple of str
         Their names in the order in which a call returns them; one may be there several times.
     stages : sequence of Stage
+    cuts : mapping of int to str
+        Why a step is not in the start of the one before it, by its number.
     """
 
     config: ChipConfig
@@ -136,6 +138,7 @@ class Contents:
     outcomes: Mapping[str, Outcome]
     results: tuple[str, ...]
     stages: Sequence[Stage]
+    cuts: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def expected(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Explains a statement: the kernels' loops, cells and tables, and their cost."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -18,10 +18,17 @@ REDUCED = {Reduction.SUM: "sum", Reduction.MIN: "minimum", Reduction.MAX: "maxim
 
 @dataclass(frozen=True)
 class Explanation:
-    """The kernels of a statement, and what the host does; ``print`` shows their loops."""
+    """The kernels of a statement, and what the host does; ``print`` shows their loops.
+
+    Attributes
+    ----------
+    cuts : mapping of int to str
+        Why a step of a program is not in the start of the one before it, by its number.
+    """
 
     statement: str
     steps: tuple[Step, ...]
+    cuts: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -31,7 +38,9 @@ class Explanation:
     def __str__(self) -> str:
         kernels = len(self.plans)
         lines = [f"{self.statement}   in {kernels} kernels", ""] if kernels > 1 else []
-        for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
+        for n, (step, after) in enumerate(zip(self.steps, (*self.steps[1:], None), strict=True)):
+            if n in self.cuts:
+                lines += [f"another start: {self.cuts[n]}", ""]
             lines += _kernel(step.plan) if isinstance(step, KernelStep) else [f"host: {step.what}"]
             if isinstance(step, KernelStep) or isinstance(after, KernelStep):
                 lines.append("")
@@ -43,10 +52,14 @@ class Explanation:
 
         Of a loop: its index and size, what it walks, and what its cells do. ``expected`` are
         cycles, multiplies, lines read, entries of the result, and each stage's cycles by itself.
+        ``starts`` are the causes of further starts, by what they begin with.
         """
         kernels = [_figures(plan) for plan in self.plans]
         host = [step.what for step in self.steps if not isinstance(step, KernelStep)]
-        return plain({"statement": self.statement, "kernels": kernels, "host": host})
+        starts = {self.steps[n].result.name: why for n, why in self.cuts.items()}
+        return plain(
+            {"statement": self.statement, "kernels": kernels, "host": host, "starts": starts}
+        )
 
 
 def formats(steps: Sequence[Step]) -> dict[str, str]:

@@ -178,7 +178,7 @@ class Program(Runnable):
 
     def explain(self) -> Explanation:
         """Return the kernels and what the host does; printed, it shows their loops and cost."""
-        return Explanation(self.text, self._plans.steps)
+        return Explanation(self.text, self._plans.steps, self._plans.contents.cuts)
 
     def __str__(self) -> str:
         return str(self.explain())
@@ -326,6 +326,12 @@ class Program(Runnable):
             else Outcome({**plans.inputs, **others}[own])
             for name, own in self._returned.items()
         }
+        stages, cuts = find_stages(
+            config,
+            plans.steps,
+            self._constants.values(),
+            {root(outcome.operand) for outcome in outcomes.values()},
+        )
         return Contents(
             config=config,
             text=self.text,
@@ -336,12 +342,8 @@ class Program(Runnable):
             layers=layers,
             outcomes=outcomes,
             results=self.results,
-            stages=find_stages(
-                config,
-                plans.steps,
-                self._constants.values(),
-                {root(outcome.operand) for outcome in outcomes.values()},
-            ),
+            stages=stages,
+            cuts=cuts,
         )
 
 

@@ -131,7 +131,9 @@ class Runnable(ABC):
     @property
     def report(self) -> RunReport | None:
         layers = self.layers
-        return combine_layers(self.text, layers) if layers else None
+        if not layers:
+            return None
+        return combine_layers(self.text, layers, list(self.contents.cuts.values()))
 
     @property
     def layers(self) -> Mapping[str, RunReport]:

@@ -119,6 +119,7 @@ class _Writer:
                 for name, o in contents.outcomes.items()
             ],
             "results": contents.results,
+            "cuts": list(contents.cuts.items()),
             "layers": [
                 [layer.name, layer.statement, list(map(number, layer.results)), layer.cycles]
                 for layer in contents.layers
@@ -313,6 +314,7 @@ class _Reader:
             },
             results=tuple(header["results"]),
             stages=[self._stage(of) for of in header["stages"]],
+            cuts=dict(header.get("cuts", ())),
         )
 
     def _bound(self, of: Mapping[str, Any]) -> Bound:

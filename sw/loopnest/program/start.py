@@ -84,23 +84,27 @@ def find_stages(
     steps: Sequence[Step],
     constants: Iterable[Operand],
     kept: Collection[Operand],
-) -> tuple[Stage, ...]:
-    """Return the steps with their chains (`find_chain`) as starts; ``constants`` are operands that
-    are the same in all runs, and ``kept`` results stay until all steps are done.
+) -> tuple[tuple[Stage, ...], dict[int, str]]:
+    """Return the steps with their chains (`find_chain`) as starts, and why a step is not in the
+    start before it, by its number; ``constants`` are operands that are the same in all runs, and
+    ``kept`` results stay until all steps are done.
     """
     last_use = {root(operand): n for n, step in enumerate(steps) for operand in step.operands}
     fixed = frozenset(operand.identity for operand in constants)
     stages: list[Stage] = []
+    cuts: dict[int, str] = {}
     n = 0
     while n < len(steps):
-        chain = find_chain(config, steps[n:], kept, fixed)
+        chain, why = find_chain(config, steps[n:], kept, fixed)
+        if why:
+            cuts[n + len(chain)] = why
         n += max(1, len(chain))
         if chain:
             read = {s.result for s in chain if s.result in kept or last_use.get(s.result, 0) >= n}
             stages.append(_start(config, chain, fixed, read))
         else:
             stages.append(steps[n - 1])
-    return tuple(stages)
+    return tuple(stages), cuts
 
 
 def _start(

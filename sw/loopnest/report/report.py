@@ -66,6 +66,8 @@ class RunReport:
         The dense operands that were stored without their zeros, ``"W: 80 % zeros, stored
         dense,compressed"``, the indices of which coordinates were left out, and the operands whose
         heavy rows were divided.
+    starts : tuple of str
+        Of a program why it has further starts, besides what the host does between two.
     """
 
     statement: str
@@ -83,6 +85,7 @@ class RunReport:
     stored: tuple[str, ...]
     _runs: tuple[Run, ...] = field(repr=False)
     _layers: Mapping[str, "RunReport"] = field(default_factory=dict, repr=False)
+    starts: tuple[str, ...] = ()
 
     @property
     def _kernels(self) -> tuple[Kernel, ...]:
@@ -295,6 +298,8 @@ class RunReport:
                 table.add_row("largest layers", largest(totals))
         for note in self.stored:
             table.add_row(*note.split(": ", 1))
+        for why in self.starts:
+            table.add_row("another start", why)
         return table
 
     def _of_pes(self) -> Iterator[tuple[str, str]]:
@@ -384,6 +389,11 @@ def combine(statement: str, reports: Sequence[RunReport]) -> RunReport:
     )
 
 
-def combine_layers(text: str, layers: Mapping[str, RunReport]) -> RunReport:
-    """Return the report of a program, given those of its statements, by their names."""
-    return replace(combine(text, list(layers.values())), _layers=dict(layers))
+def combine_layers(
+    text: str, layers: Mapping[str, RunReport], starts: Sequence[str] = ()
+) -> RunReport:
+    """Return the report of a program, given those of its statements, by their names, and why it has
+    further starts.
+    """
+    whole = combine(text, list(layers.values()))
+    return replace(whole, _layers=dict(layers), starts=tuple(starts))
