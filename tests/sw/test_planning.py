@@ -70,8 +70,27 @@ def test_the_order_with_a_cache_lets_pes_share_the_rows(density):
             for order in (None, "ij", "ji")
         )
         assert by_rows.result.shared("i") and not by_columns.result.shared("j")
-        assert by_columns.cycles < by_rows.cycles
+        assert by_columns.alone < by_rows.alone
         assert plan.loops == (by_rows if chip.config.cached else by_columns).loops
+
+
+def test_several_pes_share_the_cycles():
+    """What the plan expects is for the chip, as far as they share the rows, and the ports write."""
+    A = np.ones((128, 128))
+
+    def plan(statement, order, **fields):
+        return (
+            Chip("small", backend="model", **fields).explain(statement, order=order, A=A).plans[0]
+        )
+
+    one, four, many = (plan("C[i,k] = A[i,j] * A[j,k]", "ijk", pes=n) for n in (1, 4, 32))
+    assert one.alone == one.cycles == four.alone == many.alone
+    assert one.cycles / 4 < four.cycles < one.cycles / 3.8
+    # each PE has a 32nd of the work, but all results leave by one port
+    copies = [plan("C[i,j] = 2 * A[i,j]", "ij", pes=n) for n in (16, 32)]
+    assert copies[0].cycles == copies[1].cycles > copies[0].expected.stages["write"]
+    alone = plan("s = A[i,j]", "ij", pes=4)
+    assert alone.cycles == alone.alone
 
 
 def test_any_number_of_pes_behind_a_cache_computes_the_same_bits():

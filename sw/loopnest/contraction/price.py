@@ -162,5 +162,5 @@ def _priced(plan: Plan) -> Price:
         for stored, operand in zip(plan.nest.columns, plan.operands, strict=True)
         if isinstance(operand, Expected) and not operand.sparse
     }
-    cycles = plan.cycles * (1.0 if plan.fits else UNSURE) + plan.clearing + plan.converting
+    cycles = plan.alone * (1.0 if plan.fits else UNSURE) + plan.clearing + plan.converting
     return Price(cycles, result_bytes(plan), layouts)

@@ -264,6 +264,14 @@ def product_lanes(columns: Sequence[Stored], tensors: Sequence[Tensor]) -> int |
     return int((a_count[in_a] * b_count[in_b]).sum())
 
 
+def several_cycles(config: ChipConfig, expected: Estimate) -> float:
+    """Return `Estimate.cycles` of a nest that the chip's PEs share: its work is divided, as far as
+    the memory ports can write the result.
+    """
+    written = expected.stages.get("write", 0.0) / config.memory_ports
+    return START + max((expected.cycles - START) / config.pes, written)
+
+
 def start_cycles(expected: Estimate, latency: int) -> float:
     """Return the cycles in which the first token and the last result pass all rows, in addition to
     `START`: each row that scans waits for the memory, if a token reaches it, and so do the values.

@@ -19,6 +19,7 @@ from ..cost.estimate import (
     estimate,
     fits,
     latency_cycles,
+    several_cycles,
     start_cycles,
 )
 from ..expression.notation import Access, Binary, Expression, Negate, Statement
@@ -64,10 +65,11 @@ FREE_TABLE = 1 << 24
 class Plan:
     """A kernel before its operands are packed; ``operands`` are those of the nest's columns.
 
-    ``cycles`` is what it is expected to take, ``converting`` what the tensors that the host
-    converts count, ``clearing`` what the lines of a large position table count that have to be
-    cleared, ``score`` all with what else is done on the host; ``ends`` is whether it is
-    sure to end (`cost.holds`).
+    ``cycles`` is what it is expected to take on the chip, ``alone`` on one PE: that decides, so
+    that plans, and with them the last bits of sums, are those of any number of PEs. ``converting``
+    is what the tensors that the host converts count, ``clearing`` what the lines of a large
+    position table count that have to be cleared, ``score`` all with what else is done on the host;
+    ``ends`` is whether it is sure to end (`cost.holds`).
     """
 
     statement: Statement
@@ -79,6 +81,7 @@ class Plan:
     scanners: dict[tuple[int, int], int]
     expected: Estimate
     cycles: float
+    alone: float
     converting: float
     clearing: float
     score: float
@@ -268,10 +271,13 @@ class Candidate:
         moved = [o for o, s in zip(operands, nest.columns, strict=True) if _repacked(o, s)]
         in_order = tuple(i for i in loops if i in target) == target
         expected.stages |= latency_cycles(config, nest, result, expected, self.latency)
-        cycles = expected.cycles + start_cycles(expected, self.latency)
-        score = cycles * (1 + CONVERTING * (len(moved) + (not in_order)))
+        start = start_cycles(expected, self.latency)
+        alone = expected.cycles + start
+        shared = result.shared(nest.rows[0].index)
+        cycles = several_cycles(config, expected) + start if shared else alone
+        score = alone * (1 + CONVERTING * (len(moved) + (not in_order)))
         score *= 1 + SKIPPING * any(o.zeros is not None for o in operands)
-        if config.cached and not result.shared(nest.rows[0].index):
+        if config.cached and not shared:
             score *= 1 + ALONE
         tensors = [o for o in moved if o.given is not None]
         converting = sum(CONVERTING_TENSOR * o.nnz + HOST_TRIP * o.in_memory for o in tensors)
@@ -290,6 +296,7 @@ class Candidate:
             scanners=scanners,
             expected=expected,
             cycles=cycles,
+            alone=alone,
             converting=converting,
             clearing=clearing,
             score=score + converting + clearing,

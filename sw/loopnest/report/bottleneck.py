@@ -230,11 +230,13 @@ def _expected(run: Run) -> _Figures:
     plan = run.kernel.plan
     expected = plan.expected
     causes: dict[str, float] = {"leaf": 0.0}
+    start = start_cycles(expected, run.memory.latency)
+    share = plan.cycles / (expected.cycles + start)  # of one PE, where several share the work
     for name, cycles in expected.stages.items():
         cause = EXPECTED.get(name.split()[0], "join")
-        causes[cause] = max(causes.get(cause, 0.0), cycles)
+        causes[cause] = max(causes.get(cause, 0.0), share * cycles)
     causes |= _rates(run, expected.lines, 0.0)
-    causes["start-up"] = START + start_cycles(expected, run.memory.latency)
+    causes["start-up"] = START + start
     return _Figures(
         run,
         plan.cycles,
