@@ -99,6 +99,7 @@ def places(tmp_path: Path) -> dict[str, Path]:
         (scaling.main, "--plot {nowhere}.txt", "expected the suffix of one of"),
         (digits.main, "--preset huge", "preset 'huge': expected one of"),
         (digits.main, "--images 0", "--images 0: expected 1 or more"),
+        (digits.main, "--images 451", "--images 451: expected 450 at most"),
         (digits.main, "--sparsity 1.5", "--sparsity 1.5: expected 0 to less than 1"),
         (digits.main, "--output {file}", "{file}"),
         (waves.main, "--first 5 --last 2", "expected 0 <= first cycle <= last cycle"),

@@ -180,6 +180,11 @@ async def lookups_and_walks(dut: Any, kind: str, stall: float) -> None:
                         "evicts": rng.getrandbits(1),
                     }
                     walks.append((two, walk))
+                    if rng.random() < 0.3:
+                        # a fiber without blocks: nothing is cleared, whatever the place
+                        some = layout(rng.choice(list(tags.where)))
+                        none = {"place": some, "none": 1, "pair": 0, "closes": 0, "evicts": 0}
+                        walks.append(([], {**walk, **none}))
         if offered is None and walks and rng.random() >= stall:
             offered = walks.popleft()
         ports["walk__valid"] = offered is not None
@@ -268,7 +273,7 @@ async def lookups_and_walks(dut: Any, kind: str, stall: float) -> None:
                 assert ports["walk_entry"][n] == tags.entries.pop(place)
                 where = tags.where.pop(place)
                 tags.leaving[where] = tags.at.pop(where)
-            seen["walked"] += 1
+            seen["walked" if two else "none"] += 1
             if walk["closes"]:
                 closing.append(two[0][0])
         if offered is not None and ports["walk__ready"]:
@@ -277,7 +282,9 @@ async def lookups_and_walks(dut: Any, kind: str, stall: float) -> None:
         seen["displaced tags"] = max(seen["displaced tags"], displaced)
         reading = new_reads
     dut._log.info("%s", seen)
-    least = min(seen[what] for what in ("hit", "insert", "update", "late", "walked", "closed"))
+    least = min(
+        seen[what] for what in ("hit", "insert", "update", "late", "walked", "none", "closed")
+    )
     assert least > cycles / 100
     assert seen["displaced"] > 0 and seen["displaced tags"] > 3
 

@@ -93,8 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report, slow = run.report, dense.report
     assert isinstance(slow, RunReport)
     _print_accuracies(console, accuracies)
-    rows = zip(kept, sizes, run.program.layers.values(), dense.layers.values(), strict=True)
-    _print_layers(console, [*rows, (None, sum(sizes), report, slow)])
+    rows = zip(
+        run.program.layers,
+        kept,
+        sizes,
+        run.program.layers.values(),
+        dense.layers.values(),
+        strict=True,
+    )
+    _print_layers(console, [*rows, ("all", None, sum(sizes), report, slow)])
     if report.energy is not None and slow.energy is not None:
         console.print(report.energy.beside(slow.energy, ("pruned", "dense")))
     found_layers = [DenseLayer.of(layer) for layer in dense.layers.values()]
@@ -125,6 +132,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     try:
         check_options(options, "int8", ["images"], ["sparsity"])
+        if options.images > IMAGES:
+            raise ValueError(f"--images {options.images}: expected {IMAGES} at most")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return options
@@ -139,7 +148,7 @@ def _print_accuracies(console: Console, accuracies: dict[str, float]) -> None:
 
 
 def _print_layers(
-    console: Console, rows: Sequence[tuple[float | None, int, RunReport, RunReport]]
+    console: Console, rows: Sequence[tuple[str, float | None, int, RunReport, RunReport]]
 ) -> None:
     """Print, of each layer and of all, the share of its weights that are kept, its multiplies
     without a zero, and its reports, sparse and dense.
@@ -151,7 +160,7 @@ def _print_layers(
         "roof", "PE roof",
     ):  # fmt: skip
         table.add_column(name, justify="right")
-    for n, (kept, size, sparse, full) in enumerate(rows, 1):
+    for name, kept, size, sparse, full in rows:
         counted = ["-"] * 5
         if sparse.cycles is not None and full.cycles is not None:
             counted = [
@@ -162,7 +171,7 @@ def _print_layers(
                 f"{sparse.pe_roof_share:.0%}",
             ]
         table.add_row(
-            "all" if kept is None else str(n),
+            name,
             "" if kept is None else f"{kept:.0%}",
             f"{sparse.multiplies:,}",
             f"{1 - sparse.multiplies / size:.1%}",
