@@ -11,6 +11,7 @@ from loopnest import Chip  # noqa: E402
 from loopnest.frontends.torch import from_torch  # noqa: E402
 from loopnest.frontends.torch.backend import loopnest as backend  # noqa: E402
 from tests.sw.graph.bounds import error_bounds  # noqa: E402
+from tests.sw.graph.deviations import error_deviations  # noqa: E402
 
 
 class Residual(nn.Module):
@@ -60,3 +61,19 @@ def test_within_the_bound(name):
     assert np.all(error <= bound)
     # a bound says something: the numbers are of the size of 1
     assert error.max() > 1e-4 and bound.max() < 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_an_encoder_is_within_six_deviations(norm_first, seed):
+    """Behind a normalisation the worst case says nothing: what is expected of rounding does."""
+    torch.compiler.reset()  # it compiles a function a few times only
+    torch.manual_seed(seed)
+    model = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=norm_first).eval()
+    x = torch.randn(2, 6, 32)
+    run = torch.compile(model, backend=backend, options={"chip": Chip(backend="model")})
+    error = np.abs((run(x) - model(x)).detach().numpy())
+    (deviation,) = error_deviations(from_torch(model, (x,))).values()
+    assert np.all(error <= 6 * deviation)
+    # it is not much too large
+    assert np.sqrt(np.mean((error / deviation) ** 2)) > 0.3
