@@ -86,7 +86,7 @@ class Placement(Sequence[Placed]):
         statement that only prepares for another one counts with that. Cycles are those of the last
         run, of the program or of `Program.dense`, if it counted any (``cycles_measured``,
         ``dense_measured``), otherwise those that are expected. Those without a zero are None if
-        that takes too much memory to be planned.
+        no plan is found for them, for want of memory for example.
         """
         program = self._program
         formats, measured, cycles = program.formats, program.measured, self._cycles(program)
