@@ -9,7 +9,7 @@ model's bit for bit.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,15 +79,16 @@ def runtime_classes(path: Path, crops: Array) -> tuple[Array, str]:
     return scores.argmax(axis=1), "ONNX Runtime"
 
 
-def most_zeros(path: Path, fitted: Graph, crops: Array, wanted: Array) -> int:
+def largest_share(
+    path: Path, fitted: Graph, exact: Mapping[str, Array], crops: Array, wanted: Array
+) -> int:
     """Return the number of the largest of `SHARES` at which `KEPT_ANSWERS` stay, by NumPy."""
-    before = layer_results(fitted)
     graph = from_onnx(path, [crops[:1].repeat(AT_ONCE, axis=0)])
     low, high = 0, len(SHARES)
     with task("pruning", int(np.ceil(np.log2(high))) + 1, keep=True) as shown:
         while high - low > 1:
             middle = (low + high) // 2
-            constants = prune(fitted, float(SHARES[middle]), before)
+            constants = prune(fitted, float(SHARES[middle]), exact)
             classes = classify(replace(graph, constants=constants), crops)
             if np.mean(classes == wanted) >= KEPT_ANSWERS:
                 low = middle
@@ -136,9 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     samples, _ = draw_crops(SAMPLES, seed=1)
     wanted, reference = runtime_classes(path, crops)
     fitted = from_onnx(path, [samples])
+    exact = layer_results(fitted)
     graph = from_onnx(path, [crops[:1]])
     if options.zeros is None:
-        shares = SHARES[most_zeros(path, fitted, crops, wanted) :: -1]
+        shares = SHARES[largest_share(path, fitted, exact, crops, wanted) :: -1]
     else:
         shares = np.array([options.zeros])
 
@@ -159,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # in bf16 a few answers may be others than by NumPy
     for share in shares:
-        constants = prune(fitted, float(share))
+        constants = prune(fitted, float(share), exact)
         pruned = replace(graph, constants={n: constants[n] for n in graph.constants})
         sparse = compiled(pruned, model_chip)
         answers["pruned"] = run(sparse, checked, f"golden model, {share:.0%} pruned, bf16")

@@ -54,6 +54,7 @@ class Tensors:
         self, graph: Graph, seen: Mapping[str, Seen], dtype: NumberFormat, *, skip_zeros: bool
     ) -> None:
         self.graph, self._seen, self.uses = graph, dict(seen), graph.uses()
+        self._makers = {node.result: node for node in graph.nodes}
         self._dtype, self.build = dtype, Builder(graph.inputs, skip_zeros=skip_zeros)
         self.shapes = {name: s.shape for name, s in seen.items()}
         self.shapes |= {name: tuple(a.shape) for name, a in graph.constants.items()}
@@ -217,10 +218,9 @@ class Tensors:
 
     def _described(self, name: str) -> str:
         """Return what a tensor is for a user: the input whose numbers it has, or its name."""
-        made = {node.result: node for node in self.graph.nodes}
         source = name
-        while source in made and made[source].operator in KEEPS_NUMBERS:
-            source = made[source].inputs[0]
+        while (maker := self._makers.get(source)) and maker.operator in KEEPS_NUMBERS:
+            source = maker.inputs[0]
         return f"input {source}" if source in self.graph.inputs else name
 
     def host_has(self, name: str) -> bool:

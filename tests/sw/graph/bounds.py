@@ -15,18 +15,32 @@ MOVED = {"reshape", "transpose", "slice", "broadcast", "concat", "pad", "max_poo
 """Operators that move errors as they move values."""
 
 
-def error_bounds(graph):
-    """Return a bound of the error of each output, for the examples of the inputs."""
+def errors_of(graph, of_input, of_node):
+    """Return an error of each output, for the examples of the inputs.
+
+    Parameters
+    ----------
+    of_input : function
+        Returns that of an input, given its value.
+    of_node : function
+        Returns that of a node's result, given the node, its inputs' values and errors, and the
+        result's value.
+    """
     values = {name: dense(array).astype(np.float64) for name, array in graph.inputs.items()}
-    errors = {name: U * np.abs(value) for name, value in values.items()}
+    errors = {name: of_input(value) for name, value in values.items()}
     for name, array in graph.constants.items():
         values[name] = dense(array).astype(np.float64)
         errors[name] = np.zeros(values[name].shape)
     for node in graph.nodes:
         own, wrong = ([known[n] for n in node.inputs] for known in (values, errors))
         values[node.result] = node.apply(*own)
-        errors[node.result] = _bound(node, own, wrong, values[node.result])
+        errors[node.result] = of_node(node, own, wrong, values[node.result])
     return {name: errors[name] for name in graph.outputs}
+
+
+def error_bounds(graph):
+    """Return a bound of the error of each output, for the examples of the inputs."""
+    return errors_of(graph, lambda value: U * np.abs(value), _bound)
 
 
 def _bound(node, values, errors, result):

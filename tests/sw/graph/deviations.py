@@ -7,8 +7,7 @@ depend on each other, so their deviations are added. Sums in fp32 are taken as e
 
 import numpy as np
 
-from loopnest.graph.graph import dense
-from tests.sw.graph.bounds import MOVED, U
+from tests.sw.graph.bounds import MOVED, U, errors_of
 
 ROUNDING = U / np.sqrt(3)
 """The deviation of a relative error that may be anything between -u and u."""
@@ -16,16 +15,11 @@ ROUNDING = U / np.sqrt(3)
 
 def error_deviations(graph):
     """Return the deviation of the error of each output, for the examples of the inputs."""
-    values = {name: dense(array).astype(np.float64) for name, array in graph.inputs.items()}
-    errors = {name: np.zeros(value.shape) for name, value in values.items()}
-    for name, array in graph.constants.items():
-        values[name] = dense(array).astype(np.float64)
-        errors[name] = np.zeros(values[name].shape)
-    for node in graph.nodes:
-        own, wrong = ([known[n] for n in node.inputs] for known in (values, errors))
-        values[node.result] = node.apply(*own)
-        errors[node.result] = np.sqrt(_variance(node, own, wrong, values[node.result]))
-    return {name: errors[name] for name in graph.outputs}
+    return errors_of(
+        graph,
+        lambda value: np.zeros(value.shape),
+        lambda *arguments: np.sqrt(_variance(*arguments)),
+    )
 
 
 def _variance(node, values, errors, result):
