@@ -7,7 +7,14 @@ import scipy.sparse as sp
 import loopnest
 from loopnest import Chip
 from loopnest.kernel.lower import Kernel
-from loopnest.kernel.prefetch import CACHE_SHARE, PORT_LINES, Read, prefetch_fields
+from loopnest.kernel.prefetch import (
+    CACHE_SHARE,
+    PORT_LINES,
+    REUSE,
+    REUSED_LINES,
+    Read,
+    prefetch_fields,
+)
 from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.descriptor import PREFETCHES
 
@@ -44,6 +51,27 @@ def test_long_arrays_share_what_there_is(config: ChipConfig) -> None:
     room = min(PORT_LINES * config.memory_ports, config.cache_lines // CACHE_SHARE)
     assert sum(found.values()) == room
     assert found[0x200000] == 2 and abs(found[0x1000] - found[0x300000]) <= 1
+
+
+def test_arrays_that_are_read_often_take_nothing_from_others() -> None:
+    often = Read(0x200000, 300 * LINE_BYTES, 300 * REUSE)
+    found = dict(ranges(prefetch_fields(LARGE, [used(0x1000, 5000), often])))
+    assert found == {0x1000: PORT_LINES * LARGE.memory_ports, 0x200000: 300}
+
+
+def test_long_arrays_that_are_read_often() -> None:
+    often = [Read(0x100000 * n, 5000 * LINE_BYTES, 5000 * REUSE) for n in (1, 2)]
+    found = dict(ranges(prefetch_fields(LARGE, often)))
+    assert found == {read.address: REUSED_LINES * LARGE.memory_ports // 2 for read in often}
+
+
+def test_several_operands_may_read_an_array() -> None:
+    reads = [used(0x1000, 5000), *(used(0x200000, 400) for _ in range(REUSE))]
+    assert dict(ranges(prefetch_fields(LARGE, reads)))[0x200000] == 400
+
+
+def test_part_of_a_line_is_a_line() -> None:
+    assert ranges(prefetch_fields(SMALL, [Read(0x1000, 8, 0.25)])) == [(0x1000, 1)]
 
 
 def test_what_is_mostly_skipped_is_not_read() -> None:

@@ -87,11 +87,11 @@ class CacheConfig:
     def of(cls, config: ChipConfig) -> "CacheConfig":
         """Return a chip's cache: the last client is the dispatcher.
 
-        The banks' waiters are twice the reads that may be outstanding, since some of them wait for
-        the line of another one.
+        The banks' waiters are four times the reads that may be outstanding, since some of them wait
+        for the line of another one, and banks do not have equally many (measured).
         """
         outstanding = config.memory_ports * config.reads_outstanding
-        waiters = -(-2 * outstanding // config.cache_banks)
+        waiters = -(-4 * outstanding // config.cache_banks)
         return cls(
             clients=config.pes + 1,
             slot_bits=config.pool_bits,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,10 @@ from ..config import ADDRESS_BITS, LINE_SHIFT, ChipConfig
 from ..descriptor import PREFETCH_BITS, PREFETCHES
 from ..kernel import kernel_layout
 from ..register import payload_register
+from ..unary import lowest, one_of
 from .geometry import CacheConfig, prefetch
+
+LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
 
 class Prefetcher(wiring.Component):
@@ -20,8 +23,10 @@ class Prefetcher(wiring.Component):
     memory latency each. The descriptor says where they all begin, so they can be on their way
     together.
 
-    Range by range, ascending: a line per cycle, and a cycle before each range. Once from each
-    reset; ``ranges`` must be constant from the first cycle after it on.
+    The ranges take turns: the first line of each that has one for this port, then the second
+    lines, and so on, a line per cycle, the first in the third cycle after the reset. So what a PE
+    needs at the end of its chain is not behind all that it needs before. Once from each reset;
+    ``ranges`` must be constant from the first cycle after it on.
 
     Golden function: `loopnest_sim.model.prefetch.prefetched_lines`.
 
@@ -44,34 +49,38 @@ class Prefetcher(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        number = Signal(range(PREFETCHES + 1))
-        line = Signal(ADDRESS_BITS - LINE_SHIFT, reset_less=True)
-        left = Signal(PREFETCH_BITS)
-        first = Signal.like(line)
-        lines = Signal.like(left)
-        count = Signal.like(left)
-        skipped = Signal()  # the range's first line is another port's
-        advance = Signal()
+        shift = (self._ports - 1).bit_length()  # a port's lines are those whose low bits it is
+        first = [Signal(LINE_BITS - shift, name=f"first_{n}") for n in range(PREFETCHES)]
+        above = Signal(PREFETCHES)  # the range's first line is behind `first`
+        number = Signal(PREFETCH_BITS)  # of the line in its range, among those of this port
+        more = Signal(PREFETCHES)
+        visited = Signal(PREFETCHES)  # ranges whose line of this number is on its way
+        turn = Signal(PREFETCHES)
+        for n, lines in enumerate(self.ranges):
+            line = lines.address[LINE_SHIFT:]
+            count = Signal(PREFETCH_BITS, name=f"count_{n}")
+            m.d.comb += [first[n].eq(line[shift:]), more[n].eq(number < count)]
+            if self._ports == 1:
+                m.d.comb += count.eq(lines.lines)
+            else:  # half of them, rounded up where the first one is this port's
+                m.d.comb += [
+                    count.eq((lines.lines + (line[0] == self._port))[1:]),
+                    above[n].eq(line[0] & (self._port == 0)),
+                ]
+
+        chosen = Signal(PREFETCHES)
+        at = Signal.like(number, reset_less=True)
         out = payload_register(m, self.o)
-        m.d.comb += [
-            first.eq(Array(r.address[LINE_SHIFT:] for r in self.ranges)[number]),
-            lines.eq(Array(r.lines for r in self.ranges)[number]),
-            skipped.eq((first ^ self._port)[0] if self._ports == 2 else 0),
-            # half of them with two ports, rounded up where the first one is this port's
-            count.eq((lines + ~skipped)[1:] if self._ports == 2 else lines),
-            advance.eq(~self.o.valid | self.o.ready),
-        ]
-        with m.If(left != 0):
-            with m.If(advance):
-                m.d.sync += [line.eq(line + self._ports), left.eq(left - 1)]
-        with m.Elif(number != PREFETCHES):
+        m.d.comb += turn.eq(lowest(more & ~visited))
+        with m.If(~self.o.valid | self.o.ready):
+            upper = one_of(zip(chosen, first, strict=True)) + at + (chosen & above).any()
             m.d.sync += [
-                number.eq(number + 1),
-                line.eq(first + skipped),
-                left.eq(count),
+                chosen.eq(turn),
+                at.eq(number),
+                visited.eq(visited | turn),
+                self.o.valid.eq(chosen.any()),
+                out.line.eq(Cat(Const(self._port, shift), upper[: LINE_BITS - shift])),
             ]
-        with m.If(advance):
-            m.d.sync += self.o.valid.eq(left != 0)
-        with m.If(advance & (left != 0)):
-            m.d.sync += out.line.eq(line)
+            with m.If(turn.any() & ~(more & ~visited & ~turn).any()):
+                m.d.sync += [number.eq(number + 1), visited.eq(0)]
         return m

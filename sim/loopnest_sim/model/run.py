@@ -147,7 +147,7 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
             faults.add(ErrorCode.BUDGET, completed)
         work = faults.work
         read.append(accesses.lines())
-        ahead = prefetched_lines(config, kernel)
+        ahead = np.concatenate(prefetched_lines(config, kernel))
         possible += _overlaps(config, kernel, ahead)
         entries = accesses.written_entries()
         for fault in _overlaps(config, kernel, read[-1]):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import ceil
 
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import PREFETCHES
@@ -11,8 +12,16 @@ PORT_LINES = 192
 PE asks for its first value, a position and a block after the start (measured).
 """
 
+REUSED_LINES = 256
+"""The same of arrays whose lines are read `REUSE` times or more, in addition. Such an array is read
+whole if it is that short: wherever a line of it comes from memory, all PEs that go through
+neighbouring coordinates wait for it. More of a long one delays what is needed first (measured).
+"""
+
+REUSE = 2
+
 CACHE_SHARE = 4
-"""They fill at most this part of the cache."""
+"""Either kind of array fills at most this part of the cache."""
 
 MIN_USE = 0.5
 """Reads of an array's lines, as a share of its lines, from which on it is read ahead: of an array
@@ -38,15 +47,22 @@ def prefetch_fields(config: ChipConfig, reads: Iterable[Read]) -> dict[str, int]
     """
     if not config.cached:
         return {}
-    lines: dict[int, int] = {}
+    size: dict[int, int] = {}
+    expected: dict[int, float] = {}
     for read in reads:
-        size = -(-read.nbytes // LINE_BYTES)
-        if size and read.lines >= MIN_USE * size and len(lines) < PREFETCHES:
-            lines.setdefault(read.address, size)
-    left = min(PORT_LINES * config.memory_ports, config.cache_lines // CACHE_SHARE)
-    share = dict(_shares(lines, left))
+        size[read.address] = -(-read.nbytes // LINE_BYTES)
+        expected[read.address] = expected.get(read.address, 0.0) + read.lines
+    # a part of a line is a line
+    worth = [a for a, n in size.items() if n and ceil(expected[a]) >= MIN_USE * n][:PREFETCHES]
+    once = {a: size[a] for a in worth if expected[a] < REUSE * size[a]}
+    reused = {a: size[a] for a in worth if a not in once}
+    most = config.cache_lines // CACHE_SHARE
+    share = {
+        **dict(_shares(once, min(PORT_LINES * config.memory_ports, most))),
+        **dict(_shares(reused, min(REUSED_LINES * config.memory_ports, most))),
+    }
     fields: dict[str, int] = {}
-    for n, address in enumerate(lines):
+    for n, address in enumerate([*once, *reused]):
         fields |= {f"prefetch.{n}.address": address, f"prefetch.{n}.lines": share[address]}
     return fields
 
