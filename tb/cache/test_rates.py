@@ -19,7 +19,7 @@ from tb.harness import bench, run_bench
 LATENCY = (100, 100)
 HIT_LATENCY = 5
 
-CYCLES = 400
+CYCLES = 1600
 """Length of a measurement."""
 
 IDEAL_WINDOW = 4

@@ -24,6 +24,8 @@ def row(name: str) -> list[str]:
 
 def test_bus() -> None:
     assert row("identifier bits") == [str(identifier_bits(CONFIG))] * 2
+    small, large = (identifier_bits(make_config(preset)) for preset in ("small", "large"))
+    assert f"they have more bits, {small} for `small` and {large} for `large`" in PAGE
     assert row("outstanding, at most") == [str(CONFIG.reads_outstanding), str(WRITES_OUTSTANDING)]
     assert row("beat size") == [f"{LINE_BYTES} bytes, aligned"] * 2
     assert f"nothing is transferred for {CONFIG.watchdog} cycles" in " ".join(PAGE.split())

@@ -59,19 +59,35 @@ def test_arrays_that_are_read_often_take_nothing_from_others() -> None:
     assert found == {0x1000: PORT_LINES * LARGE.memory_ports, 0x200000: 300}
 
 
-def test_long_arrays_that_are_read_often() -> None:
+@pytest.mark.parametrize("config", [SMALL, LARGE, SHRUNK])
+def test_long_arrays_that_are_read_often(config: ChipConfig) -> None:
     often = [Read(0x100000 * n, 5000 * LINE_BYTES, 5000 * REUSE) for n in (1, 2)]
-    found = dict(ranges(prefetch_fields(LARGE, often)))
-    assert found == {read.address: REUSED_LINES * LARGE.memory_ports // 2 for read in often}
+    found = dict(ranges(prefetch_fields(config, often)))
+    room = min(REUSED_LINES * config.memory_ports, config.cache_lines // CACHE_SHARE)
+    assert found == {read.address: room // 2 for read in often}
 
 
-def test_several_operands_may_read_an_array() -> None:
-    reads = [used(0x1000, 5000), *(used(0x200000, 400) for _ in range(REUSE))]
-    assert dict(ranges(prefetch_fields(LARGE, reads)))[0x200000] == 400
+@pytest.mark.parametrize("times", [REUSE - 0.1, REUSE])
+def test_what_is_read_often(times: float) -> None:
+    reads = [used(0x1000, 5000), Read(0x200000, 300 * LINE_BYTES, 300 * times)]
+    found = dict(ranges(prefetch_fields(LARGE, reads)))
+    beside = 0 if times >= REUSE else PORT_LINES * LARGE.memory_ports // 2
+    assert found[0x1000] == PORT_LINES * LARGE.memory_ports - beside
+
+
+def test_the_vector_of_a_product_is_read_whole() -> None:
+    columns = 2 * 192 * (LINE_BYTES // 2)  # bf16; more lines than one port reads of other arrays
+    matrix = sp.random_array((400, columns), density=0.01, rng=1, format="csr")
+    chip = Chip("large", backend="model")
+    chip.compute("y[i] = A[i,j] * x[j]", A=matrix, x=np.ones(columns), order="ij")
+    assert chip.report is not None
+    (run,) = chip.report._runs
+    assert [lines for _, lines in ranges(dict(run.kernel.fields))][-1] == 2 * 192
 
 
 def test_part_of_a_line_is_a_line() -> None:
-    assert ranges(prefetch_fields(SMALL, [Read(0x1000, 8, 0.25)])) == [(0x1000, 1)]
+    reads = [Read(0x1000, 8, 0.25), Read(0x2000, 40, 0.1)]
+    assert ranges(prefetch_fields(SMALL, reads)) == [(0x1000, 1)]
 
 
 def test_what_is_mostly_skipped_is_not_read() -> None:
@@ -79,7 +95,7 @@ def test_what_is_mostly_skipped_is_not_read() -> None:
     assert ranges(prefetch_fields(SMALL, reads)) == [(0x1000, 10)]
 
 
-def test_an_array_is_read_once() -> None:
+def test_an_array_has_one_range() -> None:
     assert ranges(prefetch_fields(SMALL, [used(0x1000, 10), used(0x1000, 10)])) == [(0x1000, 10)]
 
 

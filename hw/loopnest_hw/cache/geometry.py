@@ -87,8 +87,9 @@ class CacheConfig:
     def of(cls, config: ChipConfig) -> "CacheConfig":
         """Return a chip's cache: the last client is the dispatcher.
 
-        The banks' waiters are four times the reads that may be outstanding, since some of them wait
-        for the line of another one, and banks do not have equally many (measured).
+        There are four waiters for each read that may be outstanding, rounded up to a power of two
+        for each bank, and `MAX_WAITERS` a bank at most: some wait for the line of another one, and
+        banks do not have equally many (measured).
         """
         outstanding = config.memory_ports * config.reads_outstanding
         waiters = -(-4 * outstanding // config.cache_banks)

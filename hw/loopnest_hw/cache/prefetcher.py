@@ -49,29 +49,32 @@ class Prefetcher(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        shift = (self._ports - 1).bit_length()  # a port's lines are those whose low bits it is
+        shift = (self._ports - 1).bit_length()  # the low bits of a line's number are its port's
         first = [Signal(LINE_BITS - shift, name=f"first_{n}") for n in range(PREFETCHES)]
-        above = Signal(PREFETCHES)  # the range's first line is behind `first`
+        above = Signal(PREFETCHES)  # this port's first line is the one after `first`
         number = Signal(PREFETCH_BITS)  # of the line in its range, among those of this port
-        more = Signal(PREFETCHES)
         visited = Signal(PREFETCHES)  # ranges whose line of this number is on its way
+        waiting = Signal(PREFETCHES)  # those that have one, and had no turn
         turn = Signal(PREFETCHES)
-        for n, lines in enumerate(self.ranges):
-            line = lines.address[LINE_SHIFT:]
+        for n, span in enumerate(self.ranges):
+            line = span.address[LINE_SHIFT:]
             count = Signal(PREFETCH_BITS, name=f"count_{n}")
-            m.d.comb += [first[n].eq(line[shift:]), more[n].eq(number < count)]
+            m.d.comb += [
+                first[n].eq(line[shift:]),
+                waiting[n].eq((number < count) & ~visited[n]),
+            ]
             if self._ports == 1:
-                m.d.comb += count.eq(lines.lines)
+                m.d.comb += count.eq(span.lines)
             else:  # half of them, rounded up where the first one is this port's
                 m.d.comb += [
-                    count.eq((lines.lines + (line[0] == self._port))[1:]),
+                    count.eq((span.lines + (line[0] == self._port))[1:]),
                     above[n].eq(line[0] & (self._port == 0)),
                 ]
 
         chosen = Signal(PREFETCHES)
         at = Signal.like(number, reset_less=True)
         out = payload_register(m, self.o)
-        m.d.comb += turn.eq(lowest(more & ~visited))
+        m.d.comb += turn.eq(lowest(waiting))
         with m.If(~self.o.valid | self.o.ready):
             upper = one_of(zip(chosen, first, strict=True)) + at + (chosen & above).any()
             m.d.sync += [
@@ -81,6 +84,6 @@ class Prefetcher(wiring.Component):
                 self.o.valid.eq(chosen.any()),
                 out.line.eq(Cat(Const(self._port, shift), upper[: LINE_BITS - shift])),
             ]
-            with m.If(turn.any() & ~(more & ~visited & ~turn).any()):
+            with m.If(turn.any() & ~(waiting & ~turn).any()):
                 m.d.sync += [number.eq(number + 1), visited.eq(0)]
         return m

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import ceil
 
 from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.descriptor import PREFETCHES
@@ -12,16 +11,17 @@ PORT_LINES = 192
 PE asks for its first value, a position and a block after the start (measured).
 """
 
+REUSE = 2
+"""Reads of an array's lines, as a multiple of its lines, from which on it is reused."""
+
 REUSED_LINES = 256
-"""The same of arrays whose lines are read `REUSE` times or more, in addition. Such an array is read
-whole if it is that short: wherever a line of it comes from memory, all PEs that go through
-neighbouring coordinates wait for it. More of a long one delays what is needed first (measured).
+"""Lines of reused arrays that each memory port reads ahead, in addition. Such an array is read
+whole if it is that short: wherever a line of it has to come from memory, every PE at neighbouring
+coordinates waits for it. More of a long one delays what is needed first (measured).
 """
 
-REUSE = 2
-
 CACHE_SHARE = 4
-"""Either kind of array fills at most this part of the cache."""
+"""Reused arrays fill at most one in so many lines of the cache, and so do the others."""
 
 MIN_USE = 0.5
 """Reads of an array's lines, as a share of its lines, from which on it is read ahead: of an array
@@ -42,8 +42,8 @@ class Read:
 
 def prefetch_fields(config: ChipConfig, reads: Iterable[Read]) -> dict[str, int]:
     """Return the descriptor's ``prefetch`` fields: the first lines of the arrays, which are given
-    in the order in which a PE needs them. Short ones are read whole, the others as far as each
-    other.
+    in the order in which a PE needs them. Reused arrays (`REUSE`) have room of their own, and come
+    last. Of either kind the short ones are read whole, and the others share equally what is left.
     """
     if not config.cached:
         return {}
@@ -51,9 +51,11 @@ def prefetch_fields(config: ChipConfig, reads: Iterable[Read]) -> dict[str, int]
     expected: dict[int, float] = {}
     for read in reads:
         size[read.address] = -(-read.nbytes // LINE_BYTES)
-        expected[read.address] = expected.get(read.address, 0.0) + read.lines
-    # a part of a line is a line
-    worth = [a for a, n in size.items() if n and ceil(expected[a]) >= MIN_USE * n][:PREFETCHES]
+        expected[read.address] = max(expected.get(read.address, 0.0), read.lines)
+    # a single line is needed whatever part of it is read
+    worth = [a for a, n in size.items() if n and expected[a] >= (MIN_USE * n if n > 1 else 0)][
+        :PREFETCHES
+    ]
     once = {a: size[a] for a in worth if expected[a] < REUSE * size[a]}
     reused = {a: size[a] for a in worth if a not in once}
     most = config.cache_lines // CACHE_SHARE
