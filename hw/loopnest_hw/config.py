@@ -33,6 +33,9 @@ POSITION_BITS = 32
 ADDRESS_BITS = 32
 """Bits of a byte address."""
 
+LINE_BITS = ADDRESS_BITS - LINE_SHIFT
+"""Bits of a line's number."""
+
 WIDE_BITS = 32
 """Bits of a wide value (int32 or fp32)."""
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from cocotb.triggers import ClockCycles
 
-from loopnest_hw.config import LINE_BYTES, make_config
-from loopnest_hw.stream.line_reader import LINE_BITS, LineReader
+from loopnest_hw.config import LINE_BITS, LINE_BYTES, make_config
+from loopnest_hw.stream.line_reader import LineReader
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.stream.ring import RingMemory
 from tb.streams import Sink, Source

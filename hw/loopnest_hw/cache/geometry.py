@@ -11,7 +11,7 @@ from typing import Any
 
 from amaranth.lib import data
 
-from ..config import ADDRESS_BITS, CACHE_WAYS, LINE_BYTES, LINE_SHIFT, ChipConfig
+from ..config import CACHE_WAYS, LINE_BITS, LINE_BYTES, ChipConfig
 
 MIN_WAITERS, MAX_WAITERS = 2, 64
 """Bounds of a bank's waiters in a chip."""
@@ -66,7 +66,7 @@ class CacheConfig:
     window: int = 5
     lanes: int = 4
     epoch_bits: int = 6
-    line_bits: int = ADDRESS_BITS - LINE_SHIFT
+    line_bits: int = LINE_BITS
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, expected: str) -> None:

@@ -6,14 +6,12 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_SHIFT, ChipConfig
+from ..config import LINE_BITS, LINE_SHIFT, ChipConfig
 from ..descriptor import PREFETCH_BITS, PREFETCHES
 from ..kernel import kernel_layout
 from ..register import payload_register
 from ..unary import lowest, one_of
 from .geometry import CacheConfig, prefetch
-
-LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
 
 class Prefetcher(wiring.Component):

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
+from ..config import ADDRESS_BITS, LINE_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..descriptor import descriptor_lines, places
 from ..format import LINE_WORDS
 from ..kernel import kernel_layout
@@ -59,7 +59,7 @@ class DescriptorFetch(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "line": In(ADDRESS_BITS - LINE_SHIFT),
+                "line": In(LINE_BITS),
                 "ahead": In(1),
                 "take": In(1),
                 "stop": In(1),
@@ -80,7 +80,7 @@ class DescriptorFetch(wiring.Component):
         put, get = storage.write_port(), storage.read_port(transparent_for=())
         reply = self.reply.payload
 
-        line = Signal(ADDRESS_BITS - LINE_SHIFT)
+        line = Signal(LINE_BITS)
         asked = Signal(range(lines + 1))
         received = Signal(range(lines + 1))
         failed_slot = Signal(range(lines))

@@ -9,7 +9,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
+from ..config import LINE_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..queue import Queue
 from ..stream.round_robin import RoundRobin
 from ..tokens import LINE_WRITE, line_reply, line_request
@@ -90,7 +90,7 @@ class ReadPort(wiring.Component):
         m = Module()
         address = data.StructLayout(
             {
-                "line": ADDRESS_BITS - LINE_SHIFT,
+                "line": LINE_BITS,
                 "slot": self._slot_bits,
                 "client": CLIENT_BITS,
                 "generation": 1,
@@ -233,9 +233,7 @@ class WritePort(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         beat = data.StructLayout({"data": 8 * LINE_BYTES, "strobe": LINE_BYTES})
-        m.submodules.addresses = addresses = Queue(
-            ADDRESS_BITS - LINE_SHIFT, BUS_STAGES, reset_less=False
-        )
+        m.submodules.addresses = addresses = Queue(LINE_BITS, BUS_STAGES, reset_less=False)
         m.submodules.beats = beats = Queue(beat, BUS_STAGES, reset_less=False)
 
         in_flight = Signal(range(WRITES_OUTSTANDING + 1))

@@ -6,11 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
+from ..config import ADDRESS_BITS, LINE_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..kernel import kernel_layout
 from ..registers import snapshot_lines
-
-LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
 REGIONS = ("blocks", "values", "table", "counters")
 """What a kernel writes, by its number in an error's ``where``."""

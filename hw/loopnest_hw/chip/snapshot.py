@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
+from ..config import ADDRESS_BITS, LINE_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
 from ..registers import snapshot_lines
 from ..tokens import LINE_WRITE
 
@@ -47,7 +47,7 @@ class SnapshotWriter(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        line = Signal(ADDRESS_BITS - LINE_SHIFT)
+        line = Signal(LINE_BITS)
         ready = Signal()  # the counters are
         last = self.number == self._lines - 1
         m.d.comb += [

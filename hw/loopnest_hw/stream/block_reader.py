@@ -7,19 +7,13 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arith.wire import wire
-from ..config import (
-    COORDINATE_BITS,
-    LANES,
-    POSITION_BITS,
-    WIDE_BITS,
-    ChipConfig,
-)
+from ..config import COORDINATE_BITS, LANES, LINE_BITS, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS, LINE_WORDS
 from ..queue import Queue
 from ..register import payload_register
 from ..tokens import AHEAD, BLOCK_WORD, BOUND, BOUND_BITS, FIBER_BLOCKS, LEVEL_FAULT, PAIR
 from ..unary import at_least, lowest, one_of
-from .line_reader import LINE_BITS, LineReader
+from .line_reader import LineReader
 from .pool import pool_client, ring
 
 LINE = data.ArrayLayout(BLOCK_WORD, LINE_WORDS)

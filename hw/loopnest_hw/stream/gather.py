@@ -8,13 +8,13 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LINE_BYTES, WIDE_BITS, ChipConfig
+from ..config import LINE_BITS, LINE_BYTES, LINE_SHIFT, WIDE_BITS, ChipConfig
 from ..format import LINE_WORDS, WORD_BYTES
 from ..queue import Queue
 from ..register import payload_register
 from ..tokens import gather_reply, gather_request
 from ..unary import at_least
-from .line_reader import LINE_BITS, LINE_SHIFT, LineReader
+from .line_reader import LineReader
 from .pool import pool_client, ring
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()

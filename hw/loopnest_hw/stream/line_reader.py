@@ -6,12 +6,10 @@ from amaranth.hdl import Assert, Assume, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ADDRESS_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
+from ..config import LINE_BITS, LINE_BYTES, ChipConfig
 from ..formal import FORMAL
 from ..queue import SkidBuffer
 from .pool import pool_client, ring
-
-LINE_BITS = ADDRESS_BITS - LINE_SHIFT
 
 
 class LineReader(wiring.Component):

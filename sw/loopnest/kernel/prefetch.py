@@ -52,10 +52,7 @@ def prefetch_fields(config: ChipConfig, reads: Iterable[Read]) -> dict[str, int]
     for read in reads:
         size[read.address] = -(-read.nbytes // LINE_BYTES)
         expected[read.address] = max(expected.get(read.address, 0.0), read.lines)
-    # a single line is needed whatever part of it is read
-    worth = [a for a, n in size.items() if n and expected[a] >= (MIN_USE * n if n > 1 else 0)][
-        :PREFETCHES
-    ]
+    worth = [a for a, n in size.items() if n and _worth(n, expected[a])][:PREFETCHES]
     once = {a: size[a] for a in worth if expected[a] < REUSE * size[a]}
     reused = {a: size[a] for a in worth if a not in once}
     most = config.cache_lines // CACHE_SHARE
@@ -67,6 +64,11 @@ def prefetch_fields(config: ChipConfig, reads: Iterable[Read]) -> dict[str, int]
     for n, address in enumerate([*once, *reused]):
         fields |= {f"prefetch.{n}.address": address, f"prefetch.{n}.lines": share[address]}
     return fields
+
+
+def _worth(lines: int, expected: float) -> bool:
+    """Return whether an array is read ahead: whatever part of a single line is read, it is one."""
+    return expected >= MIN_USE * lines or (lines == 1 and expected > 0)
 
 
 def _shares(lines: dict[int, int], left: int) -> Iterator[tuple[int, int]]:
