@@ -8,7 +8,7 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from loopnest_hw.chip.check import DescriptorCheck
-from loopnest_hw.config import ChipConfig, make_config
+from loopnest_hw.config import COORDINATE_BITS, ChipConfig, make_config
 from loopnest_hw.descriptor import CellMode, kernel_fields, pack
 from loopnest_sim.model.check import contradictions
 from tb.chip.descriptors import register, sound
@@ -38,6 +38,14 @@ async def random_kernels(dut: Any) -> None:
             kernel["share.rows"] = 1
             kernel["row.0.result_mode"] = rng.randrange(3)
             kernel["row.0.result_step"] = rng.choice((0, 16))
+        if config.pes > 1 and rng.random() < 0.3:
+            # coordinates that go in turns: where a cell scans, and of about as many as there are
+            kernel |= {"share.rows": rng.choice((0, 1, 1, 1)), "share.front": rng.randrange(5)}
+            if rng.random() < 0.7:
+                kernel |= {f"row.0.cell.{o}.mode": CellMode.HOLD for o in range(config.operands)}
+            kernel["row.0.size"] = rng.choice(
+                (1 << COORDINATE_BITS, rng.randrange(160), 32, 64, 65)
+            )
         for _ in range(number % 3):
             field = rng.choice(rng.choice((fields, judged)))
             kernel[field.path] = rng.getrandbits(field.bits)

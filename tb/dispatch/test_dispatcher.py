@@ -10,12 +10,13 @@ from cocotb.triggers import ClockCycles
 from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES, LINE_BYTES, ChipConfig, make_config
-from loopnest_hw.descriptor import CellMode
+from loopnest_hw.descriptor import FRONT_COORDINATES, CellMode
 from loopnest_hw.dispatch.dispatcher import Dispatcher, scanned_lines
 from loopnest_hw.format import BLOCK_MASK_BITS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from loopnest_hw.registers import ErrorCode
 from loopnest_sim.model.gather import lines_read
 from loopnest_sim.model.join import Joined, Word, join
+from loopnest_sim.model.ones import ones as all_ones
 from loopnest_sim.model.scanner import scan
 from loopnest_sim.model.weigh import chunks, part_weight, steps, weighed_level
 from tb.dispatch.kernels import complete, inner_fields, share_fields
@@ -33,7 +34,7 @@ CONFIGS = {
 OPERANDS = range(CONFIGS["one"].operands)
 IMAGE_LINES = 256
 IMAGE_WORDS = IMAGE_LINES * LINE_WORDS
-NESTS = 10
+NESTS = 16
 LONGEST = 150
 
 
@@ -79,10 +80,17 @@ class Nest:
         self._image = image
         modes = [rng.choice(list(CellMode)) for _ in OPERANDS]
         modes[rng.choice(OPERANDS)] = CellMode.SCAN
+        in_turns = config.pes > 1 and rng.random() < 0.4
+        if in_turns:
+            modes = [rng.choice([m for m in CellMode if m != CellMode.SCAN]) for _ in OPERANDS]
         used = [m == CellMode.SCAN or rng.random() < 0.8 for m in modes]
         others = [o for o in OPERANDS if modes[o] != CellMode.SCAN and used[o]]
-        ones = [rng.choice(others)] if others and rng.random() < 0.5 else []
+        if in_turns and not others:
+            used[0], others = True, [0]
+        ones = [rng.choice(others)] if others and (in_turns or rng.random() < 0.5) else []
         size = rng.choice([0, 1, 16, 33, 500, *4 * [LANES * (LONGEST + 10)]])
+        if in_turns:
+            size = rng.choice([FRONT_COORDINATES + 1, 500, LANES * LONGEST])
         starts = [rng.choice([0, 0, 1, 20]) for _ in OPERANDS]
         self.joins = [modes[o] == CellMode.SCAN or o in ones for o in OPERANDS]
         self.scans = [mode == CellMode.SCAN for mode in modes]
@@ -108,8 +116,7 @@ class Nest:
                     for n in range(item["count"])
                 ]
             elif o in ones:
-                sizes = [min(LANES, size - first) for first in range(0, size, LANES)]
-                fibers[o] = [Word(n, (1 << lanes) - 1, 0) for n, lanes in enumerate(sizes)]
+                fibers[o] = [word for item in all_ones(size) for word in map(_word, item)]
         scanned = [word for o in OPERANDS if self.scans[o] for word in fibers[o]]
         beyond = any(w.coordinate * LANES + w.mask.bit_length() > size for w in scanned)
         self.error = ErrorCode.COORDINATE if beyond else ErrorCode.NONE
@@ -118,6 +125,22 @@ class Nest:
         fields |= inner_fields(config, rng)
         if config.pes > 1:
             fields |= share_fields(rng)
+        if in_turns:
+            front = rng.randrange(1, min(4, -(-size // FRONT_COORDINATES)))
+            turns = {"front": front, "between": rng.randrange(5)}
+            fields |= {"share.rows": 1} | {f"share.{name}": value for name, value in turns.items()}
+            self.blocks = [
+                block
+                for item in all_ones(size, **turns)
+                for word in map(_word, item)
+                for block in join(
+                    [[word] if o in ones else [] for o in OPERANDS],
+                    used,
+                    self.joins,
+                    tables,
+                    tables,
+                )
+            ]
         for o in OPERANDS:
             cell = f"row.0.cell.{o}"
             fields |= {
@@ -157,6 +180,7 @@ class Nest:
             self.chunks += [(block, lanes, weight) for lanes, weight in parts]
         self.lines = lines_read(np.array(read, np.uint32)).tolist()
         self._weights = {(b.coordinate, lanes): weight for b, lanes, weight in self.chunks}
+        self._order = {at: n for n, at in enumerate(self._weights)}
 
     def _word(self, address: int) -> int:
         return address % self._image.size // WORD_BYTES
@@ -176,10 +200,11 @@ class Nest:
             assert bool(received[0][-1]["count"]) == bool(self.chunks)
         found = []
         for items in received:
-            order = [_place(item) for item in items if item["count"]]
+            order = [self._place(item) for item in items if item["count"]]
             assert order == sorted(order)
             found += [item for item in items if item["count"]]
-        for item, (want, lanes, _) in zip(sorted(found, key=_place), self.chunks, strict=True):
+        in_order = sorted(found, key=self._place)
+        for item, (want, lanes, _) in zip(in_order, self.chunks, strict=True):
             block = item["block"][0]
             assert (block["coordinate"], block["lanes"]) == (want.coordinate, lanes)
             for o in OPERANDS:
@@ -188,11 +213,15 @@ class Nest:
                 if self.scans[o] and want.mask[o]:
                     assert item["child"][o] == self.child[o]
 
+    def _place(self, item: dict[str, Any]) -> int:
+        """Return the number of a chunk that was received."""
+        block = item["block"][0]
+        return self._order[block["coordinate"], block["lanes"]]
 
-def _place(item: dict[str, Any]) -> tuple[int, int]:
-    """Return the chunk's first coordinate."""
-    block = item["block"][0]
-    return block["coordinate"], block["lanes"] & -block["lanes"]
+
+def _word(word: int) -> Word:
+    """Return a block word of the all-ones fiber."""
+    return Word(word >> BLOCK_MASK_BITS, word & (1 << LANES) - 1, 0)
 
 
 async def restart(dut: Any, kernel: int) -> None:
@@ -222,7 +251,7 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
     )
     await bench.start(dut)
     count = 0
-    errors, weighed = set(), set()
+    errors, weighed, in_turns = set(), set(), set()
     for _ in range(NESTS):
         nest = Nest(config, image, rng)
         memory.lines.clear()
@@ -244,10 +273,11 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
             read = zip(memory.lines, memory.slots, strict=True)
             assert [line for line, slot in read if slot >= words] == nest.lines
             weighed.add(nest.weighs)
+            in_turns.add(bool(nest.fields["share.front"]))
         errors.add(nest.error)
     assert count >= 2 * NESTS
     assert errors == {ErrorCode.NONE, ErrorCode.COORDINATE}
-    assert config.pes == 1 or weighed == {False, True}
+    assert config.pes == 1 or weighed == in_turns == {False, True}
 
 
 @cocotb.test()

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import ChipConfig, NumberFormat
-from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode, pack, unpack
+from loopnest_hw.descriptor import FRONT_COORDINATES, CellMode, LeafMode, ResultMode, pack, unpack
 from loopnest_sim.image import Image
 
 from .tensors import rings
@@ -152,6 +152,13 @@ def random_share(rng: np.random.Generator, d: dict[str, int], loops: int) -> dic
         "share.fiber_values": SHARED_ROOM,
         "share.fiber_blocks": SHARED_ROOM,
     }
+    modes = [
+        value
+        for path, value in d.items()
+        if path.startswith("row.0.cell.") and path.endswith("mode")
+    ]
+    if CellMode.SCAN not in modes and d["row.0.size"] > FRONT_COORDINATES:
+        found |= {"share.front": int(rng.integers(2)), "share.between": int(rng.integers(2))}
     if d["result.compressed"]:
         found |= {"result.blocks_end": 3 * OUTPUT, "result.values_end": 8 * OUTPUT}
     return found

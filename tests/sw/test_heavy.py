@@ -10,11 +10,12 @@ from loopnest.expression import virtual
 from loopnest.expression.notation import Access
 from loopnest.expression.operand import Operand
 from loopnest.expression.stored import Stored
-from loopnest.expression.virtual import APART, QUANTA, divide_rows
+from loopnest.expression.virtual import QUANTA, divide_rows
 from loopnest.formats.tensor import sparse_levels
 from loopnest.nest.result import Part
 from loopnest.program.start import Start
 from loopnest_hw.config import NumberFormat
+from loopnest_hw.descriptor import FRONT_COORDINATES
 
 INT8, BF16 = (Chip("single", dtype=dtype, backend="model") for dtype in ("int8", "bf16"))
 PES = [Chip("single", dtype="bf16", backend="model", cache=1, pes=pes) for pes in (1, 3, 16)]
@@ -53,8 +54,8 @@ def test_the_product_with_a_vector(heavy):
     first, second = INT8.report._kernels
     (parts,) = {int(note.split()[-2]) for note in divided(INT8)}
     assert len(heavy) <= parts <= 100
-    assert APART * parts <= first.plan.sizes["i"] - ROWS < APART * parts + 16
-    assert second.plan.expected.multiplies == parts and second.plan.sizes["v"] == APART * parts
+    assert parts <= first.plan.sizes["i"] - ROWS < parts + FRONT_COORDINATES
+    assert second.plan.expected.multiplies == parts and second.plan.sizes["v"] == parts
 
 
 @pytest.mark.parametrize("heavy", [[0], [ROWS - 1, 3]])
@@ -87,7 +88,7 @@ def test_few_long_rows():
     dense = rng.integers(-2, 3, (3, 300_000)) * (rng.random((3, 300_000)) < 0.5)
     A, x = sp.csr_array(dense), 1 + vector(300_000) ** 2
     np.testing.assert_array_equal(INT8.compute(SPMV, A=A, x=x), A @ x)
-    assert divided(INT8)[0].startswith("A: 3 heavy rows first, in ")
+    assert divided(INT8)[0].startswith("A: 3 heavy rows in ")
 
 
 def test_levels_and_orders_of_tensors():
@@ -163,8 +164,8 @@ def test_it_is_said():
     A, x = matrix([3, 900]), vector()
     explained = INT8.explain(SPMV, A=A, x=x)
     first, second = explained.plans
-    note = f"A: 2 heavy rows first, in {second.sizes['v'] // APART} parts"
-    assert first.sizes["i"] == ROWS + 48
+    note = f"A: 2 heavy rows in {second.sizes['v']} parts"
+    assert first.sizes["i"] == ROWS + FRONT_COORDINATES
     assert note in str(explained).splitlines()
     assert explained.to_dict()["kernels"][0]["stored"] == [note]
     assert str(second.statement) == "y[i] = ones1[i,v] * part1[v]"
@@ -234,16 +235,15 @@ def test_where_rows_are_cut(by_blocks, monkeypatch):
             continue
         count += 1
         whole = found.operand.source.to_dense()
-        assert whole.shape == (found.first + rows, columns) and not found.first % 16
+        assert whole.shape == (found.first + rows, columns) and not found.first % FRONT_COORDINATES
         assert np.array_equal(np.unique(found.of), heavy) and (np.diff(found.of) >= 0).all()
         back = whole[found.first :]
         before = whole[: found.first]
-        apart = np.arange(found.first) % APART != 0
-        assert not back[heavy].any() and not before[apart].any()
-        assert not before[APART * len(found.of) :].any()
+        assert found.operand.virtual == len(found.of)
+        assert not back[heavy].any() and not before[len(found.of) :].any()
         for row in heavy:
             ends = -1
-            parts = before[::APART][: len(found.of)][found.of == row]
+            parts = before[: len(found.of)][found.of == row]
             assert abs(len(parts) - of_row[row] / quantum) <= 0.5 or quantum <= 16
             for part in parts:
                 (at,) = np.nonzero(part)

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from loopnest import Chip
+from loopnest.expression.virtual import QUANTA
 from loopnest.formats.pack import COMPRESSED
 from loopnest.kernel.share import share_fields
 
@@ -107,3 +108,46 @@ def test_steps_of_four_lanes_are_no_more_than_a_chunk() -> None:
 
 def test_a_nest_that_is_not_shared() -> None:
     assert fields("y[j] = A[i,j] * x[i]", "ij", A=np.ones((9, 9)), x=np.ones(9)) == (0, 0)
+
+
+def turns(statement: str, order: str, chip: Chip = CHIP, **operands: Any) -> dict[str, int]:
+    """Return the ``share`` fields of the first of the kernels for a matrix with heavy rows, and the
+    virtual rows.
+    """
+    plan, _ = chip.explain(statement, order=order, **operands).plans
+    return share_fields(chip.config, plan) | {"virtual": plan.operands[0].virtual}
+
+
+def with_a_full_row(rows: int, columns: int) -> sp.csr_array:
+    A = drawn(rows, columns, 3).tolil()
+    A[rows // 2] = 1
+    return sp.csr_array(A)
+
+
+@pytest.mark.parametrize("chip", [CHIP, Chip("small", backend="model")], ids=["large", "small"])
+def test_virtual_rows_go_in_turns_with_others(chip: Chip) -> None:
+    """The others that are left then take all PEs for as long as the last part takes one."""
+    A, B = with_a_full_row(10_000, 20_000), np.ones((20_000, 64))
+    found = turns(MATMUL, "ikj", chip, A=A, B=B)
+    pairs = 10_000 / 32
+    assert found["share.front"] == 2
+    assert found["virtual"] == pytest.approx(QUANTA * 20_000 / 60_000, abs=1)
+    part, others = 1 / QUANTA, 40_000 / 60_000  # of the work
+    needed = part * chip.config.pes / others * pairs
+    left = [pairs - found["virtual"] * (found["share.between"] + more) for more in (0, 1)]
+    assert left[0] >= 0.95 * needed and left[1] <= 1.05 * needed
+
+
+def test_virtual_rows_go_first() -> None:
+    """Where a part takes longer than it weighs, in a nest of two loops; where most of the work is
+    in virtual rows; and where rows are stored compressed, in their order.
+    """
+    A, x = with_a_full_row(20_000, 30_000), np.ones(30_000)
+    found = turns(SPMV, "ij", A=A, x=x)
+    assert found["share.front"] == 1 and not found["share.between"]
+    B = np.ones((30_000, 8))
+    full = sp.csr_array(sp.vstack([np.ones((4, 30_000)), drawn(2000, 30_000, 1)]))
+    found = turns(MATMUL, "ikj", A=full, B=B)
+    assert found["share.front"] == 4 and not found["share.between"]
+    rows = CHIP.tensor(A, levels=(COMPRESSED, COMPRESSED))
+    assert "share.front" not in turns(MATMUL, "ikj", A=rows, B=B)

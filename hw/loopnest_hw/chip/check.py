@@ -12,7 +12,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import COORDINATE_BITS, LANES, LINE_BYTES, LINE_SHIFT, MAX_LOG2_COPIES, ChipConfig
-from ..descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
+from ..descriptor import (
+    FRONT_COORDINATES,
+    MAGIC,
+    CellMode,
+    LeafMode,
+    Op,
+    Reduction,
+    ResultMode,
+)
 from ..format import WORD_BYTES
 from ..kernel import inner_loops, kernel_layout
 from ..registers import snapshot_lines
@@ -140,12 +148,16 @@ class DescriptorCheck(wiring.Component):
         kernel = self.kernel
         mode = kernel.row[0].result_mode
         one_fiber = kernel.result.compressed | kernel.result.full
+        front = kernel.share.front
+        scans = (cell.mode == CellMode.SCAN for cell in kernel.row[0].cell)
+        beyond = (front << FRONT_COORDINATES.bit_length() - 1) >= kernel.row[0].size
         return kernel.share.rows & (
             (mode == ResultMode.HOLD)
             | (kernel.row[0].result_step == 0)
             | (mode == ResultMode.KEY) & one_fiber
             | (mode == ResultMode.FIBER) & (kernel.drain_stop > inner_loops(self._config, kernel))
-        )
+            | front.any() & (_any(scans) | beyond)
+        ) | (front.any() & ~kernel.share.rows)
 
     def _row(self, r: int) -> Value:
         row = self.kernel.row[r]

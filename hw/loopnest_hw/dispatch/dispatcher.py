@@ -56,6 +56,10 @@ class Dispatcher(wiring.Component):
         connect(m, flipped(self.reply), streams.reply)
         if config.pes > 1:
             self._share(m, front.o, streams.words)
+            m.d.comb += [
+                front.turns.front.eq(self.kernel.share.front),
+                front.turns.between.eq(self.kernel.share.between),
+            ]
             scanned = scanned_lines(config)
             rings = [*equal_rings(2 * config.operands, scanned), (scanned, lines - 1)]
         else:

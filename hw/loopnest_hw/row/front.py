@@ -13,7 +13,7 @@ from ..queue import Queue, SkidBuffer
 from ..tokens import AHEAD, BOUND, FIBER_BLOCKS, FIBER_REQUEST, joined, token
 from .fork import Fork
 from .joiner import Joiner
-from .ones import Ones
+from .ones import TURNS, Ones
 
 
 class RowFront(wiring.Component):
@@ -21,7 +21,8 @@ class RowFront(wiring.Component):
 
     ``request[o]``, ``blocks[o]``, ``ahead[o]`` and ``bound[o]`` belong to operand o's scanner.
     ``o`` has the joined blocks of every token that is neither null nor stale; ``context`` has all
-    tokens, in the same order. A token whose epoch is not ``epoch`` is stale and becomes null.
+    tokens, in the same order. A token whose epoch is not ``epoch`` is stale and becomes null. A
+    fiber may be in the order of ``turns`` (`Ones`) if it is all ones and joined with no other.
 
     Up to ``fifo_depth`` fibers are requested ahead of their use.
     """
@@ -35,6 +36,7 @@ class RowFront(wiring.Component):
             {
                 "i": In(stream.Signature(token(config))),
                 "row": In(row),
+                "turns": In(TURNS),
                 "epoch": In(1),
                 "request": Out(stream.Signature(FIBER_REQUEST)).array(operands),
                 "blocks": In(stream.Signature(FIBER_BLOCKS)).array(operands),
@@ -76,6 +78,7 @@ class RowFront(wiring.Component):
         absent = [~to_ones.payload.present[o] & ones[o] for o in operands]
         m.d.comb += [
             all_ones.size.eq(self.row.size),
+            all_ones.turns.eq(self.turns),
             all_ones.i.valid.eq(to_ones.valid),
             all_ones.i.payload.empty.eq(Cat(absent).any()),
             to_ones.ready.eq(all_ones.i.ready),

@@ -11,10 +11,27 @@ from ..format import BLOCK_COORDINATE_BITS
 from ..queue import Queue
 from ..tokens import FIBER_BLOCKS, FIBER_REQUEST, PAIR
 
+LANE_BITS = (PAIR * LANES).bit_length() - 1
 PAIR_BITS = BLOCK_COORDINATE_BITS - 1
 
-ENDING = data.StructLayout({"pair": PAIR_BITS, "count": range(PAIR + 1), "last": 1, "cut": PAIR})
-"""An item of the fiber: the pair's number; ``cut[n]``: block n is the last one and truncated."""
+TURNS = data.StructLayout({"front": PAIR_BITS, "between": PAIR_BITS})
+"""The order of an all-ones fiber: so many of its first pairs of blocks are taken apart, into
+blocks of one coordinate, and so many others come between two of these. 0: it ascends.
+"""
+
+ENDING = data.StructLayout(
+    {
+        "pair": PAIR_BITS,
+        "alone": 1,
+        "lane": range(PAIR * LANES),
+        "count": range(PAIR + 1),
+        "last": 1,
+        "cut": PAIR,
+    }
+)
+"""An item of the fiber: the pair's number; ``alone``: it is one block, of that lane of the pair;
+``cut[n]``: block n is the last one and truncated.
+"""
 
 
 class Ones(wiring.Component):
@@ -22,36 +39,57 @@ class Ones(wiring.Component):
 
     Two blocks per cycle, the first one per cycle after the request; ``rank`` and ``child`` are 0.
     An ``empty`` request, or a size of 0, gives the empty fiber.
+
+    With ``turns`` the blocks do not ascend (see `TURNS`): each coordinate of the first pairs is an
+    item of its own. The first of them comes first, the next one after ``between`` items of the
+    others, and so on; those that are left come before the last pair, which is not one of the first
+    ones. Golden function: `loopnest_sim.model.ones.ones`.
     """
 
     i: In(stream.Signature(FIBER_REQUEST))
     size: In(COORDINATE_BITS + 1)
+    turns: In(TURNS)
     o: Out(stream.Signature(FIBER_BLOCKS))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.items = items = Queue(ENDING, 2)
+        taken = Signal(range(PAIR * LANES << PAIR_BITS))  # coordinates of the front
+        others = Signal(PAIR_BITS)  # pairs behind it
+        waiting = Signal(PAIR_BITS)  # of these, until the next coordinate of the front
         pair = Signal(PAIR_BITS)
         blocks = Signal(BLOCK_COORDINATE_BITS + 1)
         odd = Signal()
         empty = Signal()
         final = Signal()
+        left = Signal()
+        alone = Signal()
         item = items.i.payload
         m.d.comb += [
             blocks.eq((self.size + LANES - 1) >> 4),
             odd.eq(blocks[0]),
+            pair.eq(self.turns.front + others),
             final.eq(pair == (blocks - 1) >> 1),
+            left.eq(taken[LANE_BITS:] != self.turns.front),
+            alone.eq(left & (final | ~waiting.any())),
             empty.eq(self.i.payload.empty | (blocks == 0)),
             items.i.valid.eq(self.i.valid),
             self.i.ready.eq(items.i.ready & item.last),
-            item.pair.eq(pair),
-            item.last.eq(empty | final),
-            item.count.eq(Mux(empty, 0, Mux(final & odd, 1, PAIR))),
+            item.pair.eq(Mux(alone, taken[LANE_BITS:], pair)),
+            item.alone.eq(alone),
+            item.lane.eq(taken),
+            item.last.eq(empty | final & ~alone),
+            item.count.eq(Mux(empty, 0, Mux(alone | final & odd, 1, PAIR))),
             item.cut[0].eq(final & odd),
             item.cut[1].eq(final & ~odd),
         ]
         with m.If(items.i.valid & items.i.ready):
-            m.d.sync += pair.eq(Mux(item.last, 0, pair + 1))
+            with m.If(item.last):
+                m.d.sync += [taken.eq(0), others.eq(0), waiting.eq(0)]
+            with m.Elif(alone):
+                m.d.sync += [taken.eq(taken + 1), waiting.eq(self.turns.between)]
+            with m.Else():
+                m.d.sync += [others.eq(others + 1), waiting.eq(waiting - waiting.any())]
 
         out = self.o.payload
         # Lanes of the last block: all of them if the size is a multiple of 16.
@@ -68,5 +106,10 @@ class Ones(wiring.Component):
             m.d.comb += [
                 out.word[n].coordinate.eq((items.o.payload.pair << 1) + n),
                 out.word[n].mask.eq(Mux(items.o.payload.cut[n], last_lanes, every_lane)),
+            ]
+        with m.If(items.o.payload.alone):
+            m.d.comb += [
+                out.word[0].coordinate.eq(items.o.payload.pair << 1 | items.o.payload.lane[-1]),
+                out.word[0].mask.eq(1 << items.o.payload.lane[:-1]),
             ]
         return m

@@ -11,7 +11,15 @@ from loopnest_hw.config import (
     MAX_LOG2_COPIES,
     ChipConfig,
 )
-from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
+from loopnest_hw.descriptor import (
+    FRONT_COORDINATES,
+    MAGIC,
+    CellMode,
+    LeafMode,
+    Op,
+    Reduction,
+    ResultMode,
+)
 from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.registers import snapshot_lines
 
@@ -129,7 +137,16 @@ def _regions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
 
 
 def _share(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
-    if config.pes == 1 or not kernel["share.rows"]:
+    if config.pes == 1:
+        return
+    if front := kernel["share.front"]:
+        if not kernel["share.rows"]:
+            yield f"share.front={front}: expected 0, since share.rows is 0"
+        elif any(kernel[f"row.0.cell.{o}.mode"] == CellMode.SCAN for o in range(config.operands)):
+            yield f"share.front={front}: expected 0, since a cell of row 0 scans"
+        elif FRONT_COORDINATES * front >= kernel["row.0.size"]:
+            yield f"share.front={front}: has all of row.0.size={kernel['row.0.size']}"
+    if not kernel["share.rows"]:
         return
     mode = kernel["row.0.result_mode"]
     loops = sum(not kernel[f"row.{r}.bypass"] for r in range(1, config.rows))

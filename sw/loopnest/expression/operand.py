@@ -46,9 +46,12 @@ class Operand:
     fixed : bool
         Whether no run brings another one: it is made of a user's, for whose entries alone the
         kernels are right.
+    virtual : int
+        How many of its first rows are parts of heavy ones (`virtual`).
     """
 
     fixed = False
+    virtual = 0
 
     def __init__(self, name: str, source: Any, dtype: NumberFormat) -> None:
         self.name = name

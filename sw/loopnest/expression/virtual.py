@@ -1,11 +1,12 @@
-"""Virtual rows: what is far heavier than other rows of a matrix is divided, and comes first.
+"""Virtual rows: what is far heavier than other rows of a matrix is divided.
 
 Several PEs share out the rows of a matrix in their order, and the one that gets a heavy row near
 the end works on it when the others have nothing left. So a heavy row's entries move to rows of
-their own in front of all others, in parts of about equal weight, while the others get light rows.
-What is computed for the parts of a row is then added, in their order. Parts are cut at block edges,
-so that no block word is divided. They are few: of parts that are as small as the others' rows every
-PE would get some at once, and all would wait for the memory at the same time.
+their own in front of all others, in parts of about equal weight. PEs get them in turns with the
+light rows, or before those where rows are stored compressed (`kernel.share`). What is computed for
+the parts of a row is then added, in their order. Parts are cut at block edges, so that no block
+word is divided. They are few: of parts that are as small as the others' rows every PE would get
+some at once, and all would wait for the memory at the same time.
 
 How heavy rows are, and where parts end, follows from the matrix alone, never from the number of
 PEs: every chip adds in the same order.
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopnest_hw.config import LANES
+from loopnest_hw.descriptor import FRONT_COORDINATES
 
 from ..formats import panels
 from ..formats.tensor import Tensor
@@ -34,12 +36,6 @@ MIN_WEIGHT = 1 << 15
 kernel's start should be a percent or two.
 """
 
-APART = 4
-"""Virtual rows are so far apart: the dispatcher weighs up to four rows together, which go to one PE
-then. Those between are empty. (Where the rows are stored compressed, those have no place, and
-neighbours may still go to one PE.)
-"""
-
 Column = NDArray[np.int64]
 
 
@@ -52,9 +48,9 @@ class VirtualRows:
     operand : Operand
         It has the entries of the original, and more rows.
     of : NDArray
-        The row that each virtual row is a part of, ascending. Virtual row n is row ``APART * n``.
+        The row that each virtual row is a part of, ascending.
     first : int
-        Where the rows begin, a multiple of a block's coordinates: behind the virtual rows and some
+        Where the rows begin, a multiple of `FRONT_COORDINATES`: behind the virtual rows and some
         empty ones. So rows that shared a block do so, and no line of the result has elements
         of both. Heavy rows are empty.
     """
@@ -89,10 +85,10 @@ def divide_rows(operand: Operand, stored: Stored, *, by_blocks: bool) -> Virtual
     if virtual is None:
         return None
     part, of = virtual
-    first = -(-APART * len(of) // LANES) * LANES
+    first = -(-len(of) // FRONT_COORDINATES) * FRONT_COORDINATES
     if first + rows > panels.PANEL:
         return None
-    by_mode[stored.mode_order[0]] = np.where(part < 0, first + by_level[0], APART * part)
+    by_mode[stored.mode_order[0]] = np.where(part < 0, first + by_level[0], part)
     shape = list(operand.shape)
     shape[stored.mode_order[0]] = first + rows
     made = operand.with_source(
@@ -106,9 +102,9 @@ def divide_rows(operand: Operand, stored: Stored, *, by_blocks: bool) -> Virtual
             mode_order=stored.mode_order,
         )
     )
-    made.zeros, made.fixed = operand.zeros, True
+    made.zeros, made.fixed, made.virtual = operand.zeros, True, len(of)
     heavy = len(np.unique(of))
-    rows_and_parts = f"{heavy} heavy row{'s' * (heavy > 1)} first, in {len(of)} part"
+    rows_and_parts = f"{heavy} heavy row{'s' * (heavy > 1)} in {len(of)} part"
     note = f"{operand.name}: {rows_and_parts}{'s' * (len(of) > 1)}"
     made.notes = (*operand.notes, note)
     return VirtualRows(made, of, first)

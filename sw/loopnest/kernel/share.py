@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from math import ceil
 
 from loopnest_hw.config import LANES, ChipConfig
-from loopnest_hw.descriptor import PIECE_FIBERS, ROOM_BLOCKS, ROOM_VALUES
+from loopnest_hw.descriptor import (
+    FRONT_COORDINATES,
+    PIECE_FIBERS,
+    ROOM_BLOCKS,
+    ROOM_VALUES,
+    CellMode,
+)
 
+from ..expression.virtual import QUANTA
 from ..formats.pack import COMPRESSED
 from ..loops.plan import Plan
 
@@ -58,9 +65,30 @@ def share_fields(config: ChipConfig, plan: Plan) -> dict[str, int]:
         "share.wide": not deep and 4 * weights.mean <= quantum,
         "share.quantum": quantum,
         "share.credit": credit,
+        **_turns(config, plan, deep),
         "share.fiber_values": values,
         "share.fiber_blocks": blocks,
     }
+
+
+def _turns(config: ChipConfig, plan: Plan, deep: bool) -> dict[str, int]:
+    """Return in which turns virtual rows and others go; where rows are stored compressed, they go
+    in their order.
+
+    In deeper nests either kind reads whole fibers, and the others write more: in turns, they need
+    the memory evenly, and what the parts read is there for others nearby. In a nest of two loops
+    all need little but their own entries, and a part takes longer than its weight says, so parts go
+    first (measured on `large`).
+    """
+    row = plan.nest.rows[0]
+    virtual = max(operand.virtual for operand in plan.operands)
+    if not virtual or any(cell.mode is CellMode.SCAN for cell in row.cells):
+        return {}
+    front = -(-virtual // FRONT_COORDINATES)
+    others = -(-row.size // FRONT_COORDINATES) - front
+    # the others that are left when the last part begins take all PEs as long as a part takes one
+    left = min(1.0, config.pes / max(1, QUANTA - virtual)) if deep else 1.0
+    return {"share.front": front, "share.between": int((1 - left) * others / virtual)}
 
 
 def _chunks(plan: Plan, weights: _Weights, quantum: int, credit: int) -> tuple[int, int]:

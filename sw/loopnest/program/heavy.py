@@ -26,7 +26,7 @@ from ..expression.reshaped import LastRows, row_major
 from ..expression.split import OneKernelError, factors_of, terms_of
 from ..expression.stored import Stored
 from ..expression.view import View
-from ..expression.virtual import APART, VirtualRows, divide_rows
+from ..expression.virtual import VirtualRows, divide_rows
 from ..formats.pack import COMPRESSED
 from ..formats.tensor import Tensor
 from ..loops.plan import Plan
@@ -130,16 +130,15 @@ def _adding(
     row, *others = result.indices
     names = map("v{}".format, chain([""], count(1)))
     index = next(name for name in names if name not in goal.statement.indices)
-    rows = APART * np.arange(len(virtual.of))
-    span = APART * len(virtual.of)
+    span = len(virtual.of)
     ones = Access(scope.name("ones"), (row, index))
     shown = index, *others
     places = tuple(Place(((i, 1),), 0) for i in shown)
     view = Access(f"{partial.name}[{','.join(shown)}]", shown, places)
     dtype = scope.config.dtype
     of_row = Tensor.from_coo(
-        [virtual.of, rows],
-        np.full(len(virtual.of), scope.semiring.one),
+        [virtual.of, np.arange(span)],
+        np.full(span, scope.semiring.one),
         (sizes[row], span),
         levels=(COMPRESSED, COMPRESSED),
         dtype=dtype,
