@@ -8,8 +8,17 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from loopnest_hw.cache.bank import Bank
 from loopnest_hw.cache.epoch import tag_clear
-from loopnest_hw.cache.geometry import CacheConfig, answer, line_of, lookup, miss, upper_of
+from loopnest_hw.cache.geometry import (
+    CacheConfig,
+    answer,
+    line_of,
+    lookup,
+    miss,
+    set_of,
+    upper_of,
+)
 from loopnest_hw.cache.waiters import arrival
+from loopnest_sim.model.replace import hits
 from tb.cache.lines import Lines, Memory
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.streams import Source, decode, encode
@@ -252,6 +261,33 @@ async def prefetched(dut: Any) -> None:
         await clients.ask(line)
     await clients.drain()
     assert clients.memory.reads == 2 and clients.events["hit"] == 2
+
+
+@cocotb.test(timeout_time=400, timeout_unit="us")
+async def replacement(dut: Any) -> None:
+    """Lines of a set one after the other, as its golden function says; one that is asked for again
+    and again stays while others pass.
+    """
+    rng = bench.rng()
+    clients, _ = await started(dut, 64)
+    if bench.parameters["errors"]:
+        return
+    config = configuration()
+    of_set: dict[int, list[int]] = {}
+    for upper, line in enumerate(clients.lines):
+        of_set.setdefault(set_of(config, upper), []).append(line)
+    for lines in of_set.values():
+        again, passing = lines[0], lines[1 : 3 * config.ways]
+        asked = [line for other in passing for line in (again, other)]
+        assert list(hits(config.ways, asked))[2::2] == [True] * (len(passing) - 1)
+        few = lines[len(passing) + 1 :][: config.ways + 2]
+        asked += [rng.choice(few) for _ in range(bench.count(80))]
+        before = clients.events["hit"]
+        for line, found in zip(asked, hits(config.ways, asked), strict=True):
+            await clients.ask(line)
+            await clients.drain()
+            assert clients.events["hit"] == before + found
+            before += found
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")

@@ -22,10 +22,11 @@ def tag_row(config: CacheConfig) -> data.StructLayout:
     """The tags of a set; it is empty if ``epoch`` is not the bank's.
 
     A way that is ``valid`` has the line of its ``tag``. It is ``pending`` as long as it has
-    waiters: their list ends with ``tail``. ``oldest`` is the way to replace.
+    waiters: their list ends with ``tail``. It is ``used`` if its line was found here. ``oldest`` is
+    the way behind the one that was replaced last.
     """
     way = data.StructLayout(
-        {"valid": 1, "pending": 1, "tail": config.waiter_bits, "tag": config.tag_bits}
+        {"valid": 1, "pending": 1, "used": 1, "tail": config.waiter_bits, "tag": config.tag_bits}
     )
     return data.StructLayout(
         {
@@ -46,10 +47,12 @@ class Bank(wiring.Component):
     """Looks up one group of requests per cycle; a miss does not block those behind it.
 
     A group whose line is here is answered in the second cycle after its transfer, or later. A group
-    that misses takes a way, in first-in first-out order of the set, and waits; groups for a line
-    that is on its way join those that wait for it. Each takes one of ``waiters``. When the line
-    arrives, each waiter passes through the bank again, and is answered. They use the line where it
-    is stored, so its way is not replaced before.
+    that misses takes a way and waits; groups for a line that is on its way join those that wait for
+    it. Each takes one of ``waiters``. When the line arrives, each waiter passes through the bank
+    again, and is answered. They use the line where it is stored, so its way is not replaced before.
+
+    Of the other ways, a miss replaces one that was not found here since it came, if there is one,
+    the next in turn. Golden function: `loopnest_sim.model.replace.hits`.
 
     A group without clients brings its line here, like any other, and gets no answer.
 
@@ -166,7 +169,9 @@ class Bank(wiring.Component):
         current = Signal()
         matches = Signal(config.ways)
         pending = Signal(config.ways)
+        used = Signal(config.ways)
         replaced = Signal(config.ways)
+        unused = Signal()  # some way that may be replaced is
         hit = Signal()
         joins = Signal()
         misses_it = Signal()
@@ -175,7 +180,9 @@ class Bank(wiring.Component):
             current.eq(row.epoch == self.clear.epoch),
             matches.eq(Cat(current & w.valid & (w.tag == tag_of(config, upper)) for w in row.way)),
             pending.eq(Cat(current & w.pending for w in row.way)),
-            replaced.eq(next_from(~pending, row.oldest)),
+            used.eq(Cat(current & w.used for w in row.way)),
+            unused.eq((~pending & ~used).any()),
+            replaced.eq(next_from(~pending & ~(used & unused.replicate(config.ways)), row.oldest)),
             hit.eq((matches & ~pending).any()),
             joins.eq((matches & pending).any()),
             misses_it.eq(~matches.any()),
@@ -213,10 +220,14 @@ class Bank(wiring.Component):
         ]
 
         # the new tags
+        found = Signal()  # for the first time
         m.d.comb += [
+            found.eq(self.hit & (matches & ~used).any()),
             new.epoch.eq(self.clear.epoch),
             new.oldest.eq(Mux(self.missed, number(replaced, config.way_bits) + 1, row.oldest)),
-            tag_write.en.eq(self.clear.sweeping | waiters.take | (replay_done & waiters.last)),
+            tag_write.en.eq(
+                self.clear.sweeping | waiters.take | (replay_done & waiters.last) | found
+            ),
             tag_write.addr.eq(Mux(self.clear.sweeping, self.clear.set, at)),
             tag_write.data.eq(Mux(self.clear.sweeping, 0, new)),
         ]
@@ -225,6 +236,8 @@ class Bank(wiring.Component):
                 way.eq(old),
                 way.valid.eq(current & old.valid),
                 way.pending.eq(pending[n]),
+                # where all are used, this begins anew
+                way.used.eq(Mux(self.missed, used[n] & unused, used[n] | self.hit & matches[n])),
             ]
             with m.If(of_replay & replayed[n]):
                 m.d.comb += way.pending.eq(0)
@@ -236,6 +249,7 @@ class Bank(wiring.Component):
                 m.d.comb += [
                     way.valid.eq(1),
                     way.pending.eq(1),
+                    way.used.eq(0),
                     way.tail.eq(waiters.free),
                     way.tag.eq(tag_of(config, upper)),
                 ]
