@@ -100,6 +100,18 @@ def test_an_array_has_one_range() -> None:
     assert ranges(prefetch_fields(SMALL, [used(0x1000, 10), used(0x1000, 10)])) == [(0x1000, 10)]
 
 
+def test_the_values_of_a_view() -> None:
+    """They are the first ones of a larger array: the sums of a heavy row's parts."""
+    A = sp.csr_array(sp.vstack([np.ones((1, 40_000)), sp.eye_array(40_000)]))
+    chip = Chip("large", backend="model")
+    chip.compute("y[i] = A[i,j] * x[j]", A=A, x=np.ones(40_000), order="ij")
+    assert chip.report is not None
+    _, adding = (dict(run.kernel.fields) for run in chip.report._runs)
+    values = {adding[f"operand.{c}.values"] for c in (0, 1)}
+    found = dict(ranges(adding))
+    assert [found[address] for address in values] == [1, 1]
+
+
 def test_the_first_of_many_arrays() -> None:
     reads = [used(0x1000 * n, 2) for n in range(1, 12)]
     assert [address for address, _ in ranges(prefetch_fields(SMALL, reads))] == [

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -301,7 +302,8 @@ def _operands(
         whole = not nest.columns[c].start
         nbytes = dict(zip(addresses_of(levels, values), sizes, strict=True))
         if whole:
-            values_read.append(Read(values, nbytes[values], expected.value_lines.get(c, 0.0)))
+            size = min(nbytes[values], _reach(plan, c) * value_bytes(config.dtype, not tensor.wide))
+            values_read.append(Read(values, size, expected.value_lines.get(c, 0.0)))
         fields |= {
             f"operand.{c}.used": 1,
             f"operand.{c}.wide": tensor.wide or c == nest.lane.mask,
@@ -337,6 +339,20 @@ def _operands(
                 tables.append((row.number, read))
     in_order = sorted(tables, key=lambda of_row: of_row[0])
     return [*(read for _, read in in_order), *values_read]
+
+
+def _reach(plan: Plan, column: int) -> float:
+    """Return how many of an operand's values a kernel may read: of a view, those to the last one.
+    Only values at fixed places are known.
+    """
+    last = 0
+    for row in plan.nest.rows:
+        cell = row.cells[column]
+        if cell.mode is CellMode.SCAN or cell.step < 0:
+            return inf
+        if cell.mode is CellMode.FOLLOW:
+            last += cell.step * max(0, row.size - 1)
+    return last + 1
 
 
 def without_values(level: CompressedLevel) -> NDArray[np.uint32]:
