@@ -24,6 +24,12 @@ BANK_SKEW = 3
 block's number is odd, otherwise in bank l. So columns at a distance of a power of two, which have
 the same lane in two blocks, are added in one step."""
 
+PAIR = 2
+"""Blocks that the leaf row handles a cycle."""
+
+PAIR_COORDINATES = PAIR * LANES
+"""Coordinates of a pair of blocks."""
+
 COORDINATE_BITS = 20
 """Bits of a coordinate: a compressed level spans 2^20."""
 

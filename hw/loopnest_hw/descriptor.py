@@ -15,9 +15,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import COORDINATE_BITS, LANES, ChipConfig
-from .format import LINE_WORDS
-from .tokens import PAIR
+from .config import COORDINATE_BITS, PAIR_COORDINATES, ChipConfig
+from .format import LINE_WORDS, PAIR_BITS
 
 MAGIC = 0x4E50
 """First half word of every descriptor."""
@@ -26,9 +25,6 @@ MAGIC = 0x4E50
 ROOM_VALUES = 32
 ROOM_BLOCKS = 8
 """Units of ``share.fiber_values`` and ``share.fiber_blocks``: whole lines, whatever the type."""
-
-FRONT_COORDINATES = PAIR * LANES
-"""Unit of ``share.front`` and ``share.between``."""
 
 PIECE_FIBERS = 4
 """A PE takes room for so many of the longest fibers at once (`result.rooms`)."""
@@ -177,9 +173,10 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
         yield Field("share.wide", 1, "coordinates are weighed two together, where they can be")
         yield Field("share.quantum", 16, "weight from which on coordinates are a chunk; 1: each is")
         yield Field("share.credit", 16, "a PE that holds more weight gets no further chunk")
-        unit = f"{FRONT_COORDINATES} coordinates"
-        yield Field("share.front", 15, f"{unit}: the first ones, which go one by one")
-        yield Field("share.between", 15, f"{unit}: how many others go between two of those")
+        unit = f"{PAIR_COORDINATES} coordinates of row 0"
+        where = "needs share.rows, FIBER, no cell that scans, and coordinates behind them"
+        yield Field("share.head", PAIR_BITS, f"{unit}: the first ones go one by one; {where}")
+        yield Field("share.between", PAIR_BITS, f"{unit}: how many others go between two of those")
         yield Field(
             "share.fiber_values", 32, f"{ROOM_VALUES} values: most that a result fiber can have"
         )

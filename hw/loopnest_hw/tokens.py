@@ -13,15 +13,13 @@ from .config import (
     COORDINATE_BITS,
     LANES,
     LINE_BYTES,
+    PAIR,
     POSITION_BITS,
     WIDE_BITS,
     ChipConfig,
 )
 from .format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS
 from .registers import STAGES, ErrorCode
-
-PAIR = 2
-"""Blocks that the leaf row handles a cycle."""
 
 BLOCK_WORD = data.StructLayout({"mask": BLOCK_MASK_BITS, "coordinate": BLOCK_COORDINATE_BITS})
 """A block word, as `format` defines it."""

@@ -13,8 +13,8 @@ from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
 
 from loopnest_hw.accumulate.table import RETIRED
-from loopnest_hw.config import LANES, ChipConfig
-from loopnest_hw.tokens import PAIR, found, lookup, terms
+from loopnest_hw.config import LANES, PAIR, ChipConfig
+from loopnest_hw.tokens import found, lookup, terms
 from loopnest_sim.model.skew import skew
 from tb.harness import PERIOD_NS
 from tb.streams import Sink, Source

@@ -11,8 +11,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from loopnest_hw.accumulate.directory import Directory
 from loopnest_hw.accumulate.place import BANKS, WORD_BITS, set_bits
-from loopnest_hw.config import ChipConfig, make_config
-from loopnest_hw.tokens import PAIR
+from loopnest_hw.config import PAIR, ChipConfig, make_config
 from tb.accumulate.colliding import colliding_words
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports

@@ -11,8 +11,8 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from loopnest_hw.accumulate.drain import PATIENCE, Drain
 from loopnest_hw.accumulate.place import BANKS, WORD_BITS
-from loopnest_hw.config import LANES, make_config
-from loopnest_hw.tokens import PAIR, RESULT_BLOCK, StageState
+from loopnest_hw.config import LANES, PAIR, make_config
+from loopnest_hw.tokens import RESULT_BLOCK, StageState
 from loopnest_sim.model.skew import banks, skew
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports

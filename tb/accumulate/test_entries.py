@@ -19,8 +19,7 @@ from loopnest_hw.accumulate.place import (
     context_bits,
     set_bits,
 )
-from loopnest_hw.config import LANES, make_config
-from loopnest_hw.tokens import PAIR
+from loopnest_hw.config import LANES, PAIR, make_config
 from tb.accumulate.colliding import colliding_blocks
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports

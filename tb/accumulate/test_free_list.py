@@ -8,8 +8,7 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from loopnest_hw.accumulate.free_list import FreeList
-from loopnest_hw.config import make_config
-from loopnest_hw.tokens import PAIR
+from loopnest_hw.config import PAIR, make_config
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports
 

@@ -7,8 +7,7 @@ import pytest
 from cocotb.triggers import RisingEdge
 
 from loopnest_hw.accumulate.lane_banks import LaneBanks
-from loopnest_hw.config import LANES, make_config
-from loopnest_hw.tokens import PAIR
+from loopnest_hw.config import LANES, PAIR, make_config
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.ports import Ports
 

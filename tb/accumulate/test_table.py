@@ -12,8 +12,8 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from loopnest_hw.accumulate.hashing import OVERFLOW
 from loopnest_hw.accumulate.place import BANKS, TABLES, WAYS, set_bits
 from loopnest_hw.accumulate.table import RETIRED, Table
-from loopnest_hw.config import LANES, make_config
-from loopnest_hw.tokens import PAIR, found, lookup
+from loopnest_hw.config import LANES, PAIR, make_config
+from loopnest_hw.tokens import found, lookup
 from loopnest_sim.model.accumulate import give_way
 from tb.accumulate.colliding import colliding_blocks
 from tb.harness import SIMULATORS, bench, run_bench

@@ -23,7 +23,7 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     kernel = {f.path: rng.getrandbits(f.bits) for f in kernel_fields(config)}
     kernel |= {"magic": MAGIC, "last": 0, "budget": 0xFFFFFFFF}
     if config.pes > 1:
-        kernel |= {"share.rows": 0, "share.front": 0}
+        kernel |= {"share.rows": 0, "share.head": 0}
     for path, limit in (
         ("leaf_mode", len(LeafMode) - 1),
         ("op1", len(Op) - 1),

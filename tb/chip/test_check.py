@@ -40,7 +40,7 @@ async def random_kernels(dut: Any) -> None:
             kernel["row.0.result_step"] = rng.choice((0, 16))
         if config.pes > 1 and rng.random() < 0.3:
             # coordinates that go in turns: where a cell scans, and of about as many as there are
-            kernel |= {"share.rows": rng.choice((0, 1, 1, 1)), "share.front": rng.randrange(5)}
+            kernel |= {"share.rows": rng.choice((0, 1, 1, 1)), "share.head": rng.randrange(5)}
             if rng.random() < 0.7:
                 kernel |= {f"row.0.cell.{o}.mode": CellMode.HOLD for o in range(config.operands)}
             kernel["row.0.size"] = rng.choice(

@@ -9,8 +9,8 @@ import pytest
 from cocotb.triggers import ClockCycles
 from numpy.typing import NDArray
 
-from loopnest_hw.config import LANES, LINE_BYTES, ChipConfig, make_config
-from loopnest_hw.descriptor import FRONT_COORDINATES, CellMode
+from loopnest_hw.config import LANES, LINE_BYTES, PAIR_COORDINATES, ChipConfig, make_config
+from loopnest_hw.descriptor import CellMode
 from loopnest_hw.dispatch.dispatcher import Dispatcher, scanned_lines
 from loopnest_hw.format import BLOCK_MASK_BITS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from loopnest_hw.registers import ErrorCode
@@ -90,7 +90,7 @@ class Nest:
         ones = [rng.choice(others)] if others and (in_turns or rng.random() < 0.5) else []
         size = rng.choice([0, 1, 16, 33, 500, *4 * [LANES * (LONGEST + 10)]])
         if in_turns:
-            size = rng.choice([FRONT_COORDINATES + 1, 500, LANES * LONGEST])
+            size = rng.choice([PAIR_COORDINATES + 1, 500, LANES * LONGEST])
         starts = [rng.choice([0, 0, 1, 20]) for _ in OPERANDS]
         self.joins = [modes[o] == CellMode.SCAN or o in ones for o in OPERANDS]
         self.scans = [mode == CellMode.SCAN for mode in modes]
@@ -126,8 +126,8 @@ class Nest:
         if config.pes > 1:
             fields |= share_fields(rng)
         if in_turns:
-            front = rng.randrange(1, min(4, -(-size // FRONT_COORDINATES)))
-            turns = {"front": front, "between": rng.randrange(5)}
+            head = rng.randrange(1, min(4, -(-size // PAIR_COORDINATES)))
+            turns = {"head": head, "between": rng.randrange(5)}
             fields |= {"share.rows": 1} | {f"share.{name}": value for name, value in turns.items()}
             self.blocks = [
                 block
@@ -273,7 +273,7 @@ async def nests(dut: Any, timing: tuple[int, int, float]) -> None:
             read = zip(memory.lines, memory.slots, strict=True)
             assert [line for line, slot in read if slot >= words] == nest.lines
             weighed.add(nest.weighs)
-            in_turns.add(bool(nest.fields["share.front"]))
+            in_turns.add(bool(nest.fields["share.head"]))
         errors.add(nest.error)
     assert count >= 2 * NESTS
     assert errors == {ErrorCode.NONE, ErrorCode.COORDINATE}

@@ -7,12 +7,11 @@ import cocotb
 import pytest
 from cocotb.triggers import ClockCycles
 
-from loopnest_hw.config import make_config
+from loopnest_hw.config import PAIR, make_config
 from loopnest_hw.descriptor import CellMode, LeafMode
 from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.leaf.addresser import Addresser, addressed
 from loopnest_hw.leaf.layouts import formed
-from loopnest_hw.tokens import PAIR
 from loopnest_sim.model.address import AddressedLane, PlacedBlock, Values, address
 from loopnest_sim.model.expand import Cell
 from tb.harness import SIMULATORS, bench, run_bench

@@ -7,12 +7,12 @@ import cocotb
 import pytest
 from cocotb.triggers import ClockCycles
 
-from loopnest_hw.config import MAX_LOG2_COPIES, make_config
+from loopnest_hw.config import MAX_LOG2_COPIES, PAIR, make_config
 from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode
 from loopnest_hw.kernel import kernel_layout
 from loopnest_hw.leaf.layouts import placed
 from loopnest_hw.leaf.placer import Placer
-from loopnest_hw.tokens import PAIR, found, joined, lookup, token
+from loopnest_hw.tokens import found, joined, lookup, token
 from loopnest_sim.model import place
 from loopnest_sim.model.expand import Cell, ResultCell, Token
 from loopnest_sim.model.join import Joined

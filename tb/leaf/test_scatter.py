@@ -8,9 +8,9 @@ import pytest
 from amaranth.hdl import Assume, Module, Signal
 from cocotb.triggers import ClockCycles
 
-from loopnest_hw.config import make_config
+from loopnest_hw.config import PAIR, make_config
 from loopnest_hw.leaf.scatter import Scatter
-from loopnest_hw.tokens import PAIR, joined
+from loopnest_hw.tokens import joined
 from loopnest_sim.model.scatter import scatter
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench

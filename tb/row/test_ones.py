@@ -29,12 +29,12 @@ async def sizes(dut: Any, size: int, stall: float) -> None:
 @cocotb.test()
 @cocotb.parametrize(
     case=[
-        (33, 1, 0),  # all of the front before a truncated last pair
+        (33, 1, 0),  # all of the head before a truncated last pair
         (33, 1, 9),
         (64, 1, 1),
-        (31 * 32, 1, 1),  # a coordinate is left for the last pair
-        (33 * 32, 1, 1),  # all but the last pair have one before them
-        (35 * 32, 1, 1),
+        (31 * 32, 1, 1),  # three coordinates are left for the last pair,
+        (33 * 32, 1, 1),  # one,
+        (34 * 32, 1, 1),  # and none
         (200 * 32 - 17, 2, 3),
         (1000, 2, 0),
         (1000, 29, 7),
@@ -43,20 +43,20 @@ async def sizes(dut: Any, size: int, stall: float) -> None:
     stall=[0.0, 0.4],
 )
 async def turns(dut: Any, case: tuple[int, int, int], stall: float) -> None:
-    """Coordinates of the front one by one, between the others."""
+    """Coordinates of the head one by one, between the others."""
     await check(dut, *case, stall)
 
 
-async def check(dut: Any, size: int, front: int, between: int, stall: float) -> None:
+async def check(dut: Any, size: int, head: int, between: int, stall: float) -> None:
     """Compare fibers, some of them empty, with the golden ones."""
     await bench.start(dut)
     dut.size.value = size
-    dut.turns.value = encode(TURNS, {"front": front, "between": between})
+    dut.turns.value = encode(TURNS, {"head": head, "between": between})
     source = Source(dut, "i", FIBER_REQUEST, bench.rng(), stall)
     sink = Sink(dut, "o", FIBER_BLOCKS, bench.rng(), stall)
     empties = [False, True, False, False]
     sender = cocotb.start_soon(source.send_all({"empty": e} for e in empties))
-    whole = list(ones(size, front, between)) or [[]]
+    whole = list(ones(size, head, between)) or [[]]
     wanted = [words for empty in empties for words in ([[]] if empty else whole)]
     items = await sink.wait_for(len(wanted))
     await sender

@@ -5,8 +5,8 @@ values.
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import ChipConfig, NumberFormat
-from loopnest_hw.descriptor import FRONT_COORDINATES, CellMode, LeafMode, ResultMode, pack, unpack
+from loopnest_hw.config import PAIR_COORDINATES, ChipConfig, NumberFormat
+from loopnest_hw.descriptor import CellMode, LeafMode, ResultMode, pack, unpack
 from loopnest_sim.image import Image
 
 from .tensors import rings
@@ -157,8 +157,13 @@ def random_share(rng: np.random.Generator, d: dict[str, int], loops: int) -> dic
         for path, value in d.items()
         if path.startswith("row.0.cell.") and path.endswith("mode")
     ]
-    if CellMode.SCAN not in modes and d["row.0.size"] > FRONT_COORDINATES:
-        found |= {"share.front": int(rng.integers(2)), "share.between": int(rng.integers(2))}
+    if CellMode.SCAN not in modes and fibers and rng.random() < 0.5:
+        d["row.0.size"] = int(rng.choice([33, 70, 100, 150]))
+        pairs = -(-d["row.0.size"] // PAIR_COORDINATES)
+        found |= {
+            "share.head": int(rng.integers(min(3, pairs))),
+            "share.between": int(rng.integers(3)),
+        }
     if d["result.compressed"]:
         found |= {"result.blocks_end": 3 * OUTPUT, "result.values_end": 8 * OUTPUT}
     return found

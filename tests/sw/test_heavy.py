@@ -14,8 +14,7 @@ from loopnest.expression.virtual import QUANTA, divide_rows
 from loopnest.formats.tensor import sparse_levels
 from loopnest.nest.result import Part
 from loopnest.program.start import Start
-from loopnest_hw.config import NumberFormat
-from loopnest_hw.descriptor import FRONT_COORDINATES
+from loopnest_hw.config import PAIR_COORDINATES, NumberFormat
 
 INT8, BF16 = (Chip("single", dtype=dtype, backend="model") for dtype in ("int8", "bf16"))
 PES = [Chip("single", dtype="bf16", backend="model", cache=1, pes=pes) for pes in (1, 3, 16)]
@@ -54,7 +53,7 @@ def test_the_product_with_a_vector(heavy):
     first, second = INT8.report._kernels
     (parts,) = {int(note.split()[-2]) for note in divided(INT8)}
     assert len(heavy) <= parts <= 100
-    assert parts <= first.plan.sizes["i"] - ROWS < parts + FRONT_COORDINATES
+    assert parts <= first.plan.sizes["i"] - ROWS < parts + PAIR_COORDINATES
     assert second.plan.expected.multiplies == parts and second.plan.sizes["v"] == parts
 
 
@@ -165,7 +164,7 @@ def test_it_is_said():
     explained = INT8.explain(SPMV, A=A, x=x)
     first, second = explained.plans
     note = f"A: 2 heavy rows in {second.sizes['v']} parts"
-    assert first.sizes["i"] == ROWS + FRONT_COORDINATES
+    assert first.sizes["i"] == ROWS + PAIR_COORDINATES
     assert note in str(explained).splitlines()
     assert explained.to_dict()["kernels"][0]["stored"] == [note]
     assert str(second.statement) == "y[i] = ones1[i,v] * part1[v]"
@@ -235,7 +234,7 @@ def test_where_rows_are_cut(by_blocks, monkeypatch):
             continue
         count += 1
         whole = found.operand.source.to_dense()
-        assert whole.shape == (found.first + rows, columns) and not found.first % FRONT_COORDINATES
+        assert whole.shape == (found.first + rows, columns) and not found.first % PAIR_COORDINATES
         assert np.array_equal(np.unique(found.of), heavy) and (np.diff(found.of) >= 0).all()
         back = whole[found.first :]
         before = whole[: found.first]

@@ -100,6 +100,13 @@ def test_an_array_has_one_range() -> None:
     assert ranges(prefetch_fields(SMALL, [used(0x1000, 10), used(0x1000, 10)])) == [(0x1000, 10)]
 
 
+def test_an_array_of_two_sizes() -> None:
+    """An operand and its view: the larger part counts, whichever is first."""
+    reads = [Read(0x1000, 10 * LINE_BYTES, 10), Read(0x1000, 4 * LINE_BYTES, 4)]
+    for in_order in (reads, reads[::-1]):
+        assert ranges(prefetch_fields(SMALL, in_order)) == [(0x1000, 10)]
+
+
 def test_the_values_of_a_view() -> None:
     """They are the first ones of a larger array: the sums of a heavy row's parts."""
     A = sp.csr_array(sp.vstack([np.ones((1, 40_000)), sp.eye_array(40_000)]))

@@ -10,6 +10,7 @@ from loopnest import Chip
 from loopnest.expression.virtual import QUANTA
 from loopnest.formats.pack import COMPRESSED
 from loopnest.kernel.share import share_fields
+from loopnest_sim.model.ones import ones
 
 CHIP = Chip("large", backend="model")
 
@@ -125,17 +126,23 @@ def with_a_full_row(rows: int, columns: int) -> sp.csr_array:
 
 
 @pytest.mark.parametrize("chip", [CHIP, Chip("small", backend="model")], ids=["large", "small"])
-def test_virtual_rows_go_in_turns_with_others(chip: Chip) -> None:
+@pytest.mark.parametrize(("rows", "columns", "parts"), [(10_000, 20_000, 43), (60_000, 3_000, 2)])
+def test_virtual_rows_go_in_turns_with_others(
+    chip: Chip, rows: int, columns: int, parts: int
+) -> None:
     """The others that are left then take all PEs for as long as the last part takes one."""
-    A, B = with_a_full_row(10_000, 20_000), np.ones((20_000, 64))
+    A, B = with_a_full_row(rows, columns), np.ones((columns, 64))
     found = turns(MATMUL, "ikj", chip, A=A, B=B)
-    pairs = 10_000 / 32
-    assert found["share.front"] == 2
-    assert found["virtual"] == pytest.approx(QUANTA * 20_000 / 60_000, abs=1)
-    part, others = 1 / QUANTA, 40_000 / 60_000  # of the work
-    needed = part * chip.config.pes / others * pairs
-    left = [pairs - found["virtual"] * (found["share.between"] + more) for more in (0, 1)]
-    assert left[0] >= 0.95 * needed and left[1] <= 1.05 * needed
+    assert found["virtual"] == pytest.approx(parts, abs=1)
+    size = found["share.head"] * 32 + rows
+    order = list(ones(size, found["share.head"], found["share.between"]))
+    alone = [n for n, words in enumerate(order) if len(words) == 1 and words[0].bit_count() < 9]
+    last = alone[found["virtual"] - 1]
+    left = sum(n not in alone for n in range(last, len(order)))
+    part, others = 1 / QUANTA, rows * 4 / (rows * 4 + columns)  # of the work
+    needed = part * chip.config.pes / others * rows / 32
+    # as nearly as whole numbers of pairs between them allow
+    assert 0.95 * needed <= left <= 1.05 * needed + found["virtual"]
 
 
 def test_virtual_rows_go_first() -> None:
@@ -144,10 +151,10 @@ def test_virtual_rows_go_first() -> None:
     """
     A, x = with_a_full_row(20_000, 30_000), np.ones(30_000)
     found = turns(SPMV, "ij", A=A, x=x)
-    assert found["share.front"] == 1 and not found["share.between"]
+    assert found["share.head"] == 1 and not found["share.between"]
     B = np.ones((30_000, 8))
     full = sp.csr_array(sp.vstack([np.ones((4, 30_000)), drawn(2000, 30_000, 1)]))
     found = turns(MATMUL, "ikj", A=full, B=B)
-    assert found["share.front"] == 4 and not found["share.between"]
+    assert found["share.head"] == 4 and not found["share.between"]
     rows = CHIP.tensor(A, levels=(COMPRESSED, COMPRESSED))
-    assert "share.front" not in turns(MATMUL, "ikj", A=rows, B=B)
+    assert "share.head" not in turns(MATMUL, "ikj", A=rows, B=B)

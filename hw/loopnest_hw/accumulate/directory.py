@@ -8,9 +8,8 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ChipConfig
+from ..config import PAIR, ChipConfig
 from ..queue import Queue
-from ..tokens import PAIR
 from ..unary import highest_bit, lowest_bit, number, some_of
 from .place import BANKS, WORD_BITS, context_bits, context_pointer, place_layout, set_bits
 from .words import Words, word_set_bits

@@ -8,10 +8,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import BANK_SKEW, LANES, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..config import BANK_SKEW, LANES, PAIR, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..queue import Queue
 from ..register import payload_register
-from ..tokens import PAIR, RESULT_BLOCK, StageState
+from ..tokens import RESULT_BLOCK, StageState
 from ..unary import lowest_two, number, some_of
 from .directory import WALKED_WORD
 from .ends import END

@@ -6,9 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LANES, ChipConfig
+from ..config import LANES, PAIR, ChipConfig
 from ..queue import Queue
-from ..tokens import PAIR
 from ..unary import lowest, one_of
 from .hashing import OVERFLOW, hashed, position, record
 from .place import BANK_BITS, TABLES, WAYS, entry_layout, place_layout, set_bits, where_layout

@@ -6,8 +6,7 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ChipConfig
-from ..tokens import PAIR
+from ..config import PAIR, ChipConfig
 
 HEAD = 8
 """Free slots that are held in registers."""

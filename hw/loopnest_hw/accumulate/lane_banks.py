@@ -6,8 +6,7 @@ from amaranth.hdl import Module, Mux
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LANES, WIDE_BITS, ChipConfig
-from ..tokens import PAIR
+from ..config import LANES, PAIR, WIDE_BITS, ChipConfig
 
 
 class LaneBanks(wiring.Component):

@@ -6,8 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ChipConfig
-from ..tokens import PAIR
+from ..config import PAIR, ChipConfig
 from .place import BLOCK, context_pointer
 
 

@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LANES, ChipConfig
+from ..config import LANES, PAIR, ChipConfig
 from ..queue import Queue
-from ..tokens import PAIR, found, lookup
+from ..tokens import found, lookup
 from .entries import entry_update, entry_write, match_layout, sets_layout
 from .hashing import OVERFLOW, chosen, hashed, position, record
 from .passes import Passes

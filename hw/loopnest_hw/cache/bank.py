@@ -182,7 +182,12 @@ class Bank(wiring.Component):
             pending.eq(Cat(current & w.pending for w in row.way)),
             used.eq(Cat(current & w.used for w in row.way)),
             unused.eq((~pending & ~used).any()),
-            replaced.eq(next_from(~pending & ~(used & unused.replicate(config.ways)), row.oldest)),
+            # chosen late: the tags are
+            replaced.eq(
+                Mux(
+                    unused, next_from(~pending & ~used, row.oldest), next_from(~pending, row.oldest)
+                )
+            ),
             hit.eq((matches & ~pending).any()),
             joins.eq((matches & pending).any()),
             misses_it.eq(~matches.any()),
@@ -297,7 +302,10 @@ class Bank(wiring.Component):
             # No line is in two ways, and no way with waiters is replaced: for one line.
             line = Signal(config.upper_bits, init=1)
             here = at == set_of(config, line)
-            m.d.comb += Assert(~self.missed | ((replaced & pending) == 0))
+            m.d.comb += [
+                Assert(~self.missed | ((replaced & pending) == 0)),
+                Assert(~self.missed | ((replaced & used) == 0) | (pending | used).all()),
+            ]
             # the tags of its set, as they are in the memory
             copy = Signal(tag_row(config))
             copy_read = Signal(tag_row(config))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Assert, Assume, Module, Mux, Signal
+from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -103,18 +103,23 @@ class Waiters(wiring.Component):
         link = successors.write_port()
         read = contents.read_port(transparent_for=())
         follow = successors.read_port(transparent_for=())
-        linked = Signal()
-        linked_from = Signal(config.waiter_bits)
-        linked_to = Signal(config.waiter_bits)
+        # What joins, and behind which waiter, is known late: the link is written a cycle later. The
+        # memory shows the next one in the cycle after the next.
+        links, linked = Signal(), Signal()
+        link_from, linked_from = Signal(config.waiter_bits), Signal(config.waiter_bits)
+        link_to, linked_to = Signal(config.waiter_bits), Signal(config.waiter_bits)
         m.d.comb += [
             write.en.eq(self.take),
             write.addr.eq(self.free),
             write.data.eq(self.content),
-            link.en.eq(self.take & self.join),
-            link.addr.eq(self.behind),
-            link.data.eq(self.free),
+            link.en.eq(links),
+            link.addr.eq(link_from),
+            link.data.eq(link_to),
         ]
-        m.d.sync += [linked.eq(link.en), linked_from.eq(self.behind), linked_to.eq(self.free)]
+        m.d.sync += [
+            Cat(links, link_from, link_to).eq(Cat(self.take & self.join, self.behind, self.free)),
+            Cat(linked, linked_from, linked_to).eq(Cat(links, link_from, link_to)),
+        ]
 
         # replay
         m.submodules.arrivals = arrivals = Queue(arrival(config), config.waiters)
@@ -129,8 +134,13 @@ class Waiters(wiring.Component):
         goes_on = Signal()
         fetch = Signal()
         m.d.comb += [
-            # the memory shows links up to the cycle before last
-            successor.eq(Mux(linked & (linked_from == current), linked_to, follow.data)),
+            successor.eq(
+                Mux(
+                    links & (link_from == current),
+                    link_to,
+                    Mux(linked & (linked_from == current), linked_to, follow.data),
+                )
+            ),
             goes_on.eq(done & ~self.last),
             fetch.eq(goes_on | ((~self.o.valid | done) & arrivals.o.valid)),
             arrivals.o.ready.eq((~self.o.valid | done) & ~goes_on),
@@ -158,8 +168,10 @@ class Waiters(wiring.Component):
             followed = Signal(config.waiters)
             in_hand = Signal(config.waiters)
             begins = Signal()  # the waiter at `o` is new
+            stored = Array(Signal(config.waiter_bits, name=f"stored_{n}") for n in numbers)
             memory_read = Signal(config.waiter_bits)
             from_arrivals = fetch & ~goes_on
+            joins = self.take & self.join
             m.d.comb += in_hand.eq(self.o.valid << current)
             m.d.sync += [
                 waits.eq((waits | (self.take << self.free)) & ~(done << current)),
@@ -171,16 +183,18 @@ class Waiters(wiring.Component):
                     (arrived | (self.arrive.valid << self.arrive.payload.number))
                     & ~(from_arrivals << read.addr)
                 ),
-                followed.eq((followed & ~(self.take << self.free)) | (link.en << self.behind)),
+                followed.eq((followed & ~(self.take << self.free)) | (joins << self.behind)),
                 begins.eq(fetch),
-                memory_read.eq(follows[current]),
+                memory_read.eq(stored[current]),
             ]
-            with m.If(link.en):
+            with m.If(joins):
                 m.d.sync += follows[self.behind].eq(self.free)
+            with m.If(link.en):
+                m.d.sync += stored[link.addr].eq(link.data)
             # what the bank and memory guarantee, and the memories do
             m.d.comb += [
                 Assume(~self.take | (self.some & ~done)),
-                Assume(~link.en | (waits & ~followed).bit_select(self.behind, 1)),
+                Assume(~joins | (waits & ~followed).bit_select(self.behind, 1)),
                 Assume(~done | (~begins & (self.last == ~followed.bit_select(current, 1)))),
                 Assume(
                     ~self.arrive.valid
@@ -196,6 +210,10 @@ class Waiters(wiring.Component):
                 Assert((in_hand & ~waits) == 0),
                 Assert((first & (~waits | in_hand)) == 0),
                 Assert((arrived & ~first) == 0),
+                Assert(~linked | (stored[linked_from] == linked_to)),
+                Assert(
+                    begins | (linked & (linked_from == current)) | (memory_read == stored[current])
+                ),
                 Assert(
                     ~self.o.valid
                     | begins
@@ -207,6 +225,8 @@ class Waiters(wiring.Component):
                 goes_before = waits[n] & followed[n]
                 behind = waits & ~first & ~in_hand
                 m.d.comb += Assert(~goes_before | behind.bit_select(follows[n], 1))
+                waiting = links & (link_from == n)
+                m.d.comb += Assert(~followed[n] | (follows[n] == Mux(waiting, link_to, stored[n])))
                 for other in numbers[:n]:
                     both = goes_before & waits[other] & followed[other]
                     m.d.comb += Assert(~both | (follows[n] != follows[other]))

@@ -7,25 +7,26 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import COORDINATE_BITS, LANES, LINE_BYTES, LINE_SHIFT, MAX_LOG2_COPIES, ChipConfig
-from ..descriptor import (
-    FRONT_COORDINATES,
-    MAGIC,
-    CellMode,
-    LeafMode,
-    Op,
-    Reduction,
-    ResultMode,
+from ..config import (
+    COORDINATE_BITS,
+    LANES,
+    LINE_BYTES,
+    LINE_SHIFT,
+    MAX_LOG2_COPIES,
+    PAIR_COORDINATES,
+    ChipConfig,
 )
+from ..descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from ..format import WORD_BYTES
 from ..kernel import inner_loops, kernel_layout
 from ..registers import snapshot_lines
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
+PAIR_SHIFT = (PAIR_COORDINATES - 1).bit_length()
 LANE_BITS = (LANES - 1).bit_length()
 EPILOGUE_MODES = 3
 
@@ -148,16 +149,16 @@ class DescriptorCheck(wiring.Component):
         kernel = self.kernel
         mode = kernel.row[0].result_mode
         one_fiber = kernel.result.compressed | kernel.result.full
-        front = kernel.share.front
+        head = kernel.share.head
         scans = (cell.mode == CellMode.SCAN for cell in kernel.row[0].cell)
-        beyond = (front << FRONT_COORDINATES.bit_length() - 1) >= kernel.row[0].size
+        all_of_it = Cat(Const(0, PAIR_SHIFT), head) >= kernel.row[0].size
         return kernel.share.rows & (
             (mode == ResultMode.HOLD)
             | (kernel.row[0].result_step == 0)
             | (mode == ResultMode.KEY) & one_fiber
             | (mode == ResultMode.FIBER) & (kernel.drain_stop > inner_loops(self._config, kernel))
-            | front.any() & (_any(scans) | beyond)
-        ) | (front.any() & ~kernel.share.rows)
+            | head.any() & ((mode != ResultMode.FIBER) | _any(scans) | all_of_it)
+        ) | (head.any() & ~kernel.share.rows)
 
     def _row(self, r: int) -> Value:
         row = self.kernel.row[r]

@@ -57,7 +57,7 @@ class Dispatcher(wiring.Component):
         if config.pes > 1:
             self._share(m, front.o, streams.words)
             m.d.comb += [
-                front.turns.front.eq(self.kernel.share.front),
+                front.turns.head.eq(self.kernel.share.head),
                 front.turns.between.eq(self.kernel.share.between),
             ]
             scanned = scanned_lines(config)

@@ -7,9 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..accumulate.skew import swapped
-from ..config import LANES, ChipConfig
+from ..config import LANES, PAIR, ChipConfig
 from ..register import payload_register
-from ..tokens import PAIR
 from ..unary import at_least, one_of
 from .layouts import fiber_layout, formed, located_block, placed
 

@@ -2,9 +2,8 @@
 
 from amaranth.lib import data
 
-from ..config import LANES, POSITION_BITS, ChipConfig
+from ..config import LANES, PAIR, POSITION_BITS, ChipConfig
 from ..format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS
-from ..tokens import PAIR
 
 
 def located_block(config: ChipConfig) -> data.StructLayout:

@@ -8,13 +8,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..accumulate.skew import is_skewed
 from ..arith.delay import Flow, delayed
-from ..config import BANK_SKEW, COORDINATE_BITS, LANES, MAX_LOG2_COPIES, ChipConfig
+from ..config import BANK_SKEW, COORDINATE_BITS, LANES, MAX_LOG2_COPIES, PAIR, ChipConfig
 from ..descriptor import CellMode, LeafMode, ResultMode
 from ..format import BLOCK_COORDINATE_BITS
 from ..kernel import inner_loops, kernel_layout
 from ..queue import Queue
 from ..row.scale import ScaledSum
-from ..tokens import PAIR, found, joined, lookup, token
+from ..tokens import found, joined, lookup, token
 from .layouts import placed
 
 LANE_BITS = LANES.bit_length() - 1

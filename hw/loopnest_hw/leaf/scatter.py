@@ -6,8 +6,8 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import LANES, ChipConfig
-from ..tokens import PAIR, joined
+from ..config import LANES, PAIR, ChipConfig
+from ..tokens import joined
 from ..unary import lowest
 
 

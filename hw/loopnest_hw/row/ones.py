@@ -6,24 +6,24 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import COORDINATE_BITS, LANES
-from ..format import BLOCK_COORDINATE_BITS
+from ..config import COORDINATE_BITS, LANES, PAIR, PAIR_COORDINATES
+from ..format import BLOCK_COORDINATE_BITS, PAIR_BITS
 from ..queue import Queue
-from ..tokens import FIBER_BLOCKS, FIBER_REQUEST, PAIR
+from ..tokens import FIBER_BLOCKS, FIBER_REQUEST
 
-LANE_BITS = (PAIR * LANES).bit_length() - 1
-PAIR_BITS = BLOCK_COORDINATE_BITS - 1
+WITHIN_BITS = (PAIR_COORDINATES - 1).bit_length()
+"""Bits of a coordinate within its pair of blocks."""
 
-TURNS = data.StructLayout({"front": PAIR_BITS, "between": PAIR_BITS})
-"""The order of an all-ones fiber: so many of its first pairs of blocks are taken apart, into
-blocks of one coordinate, and so many others come between two of these. 0: it ascends.
+TURNS = data.StructLayout({"head": PAIR_BITS, "between": PAIR_BITS})
+"""The order of an all-ones fiber: the coordinates of its first ``head`` pairs of blocks come one by
+one, with ``between`` of the other pairs between two of them. 0 and 0: it ascends.
 """
 
 ENDING = data.StructLayout(
     {
         "pair": PAIR_BITS,
         "alone": 1,
-        "lane": range(PAIR * LANES),
+        "lane": WITHIN_BITS,
         "count": range(PAIR + 1),
         "last": 1,
         "cut": PAIR,
@@ -40,10 +40,10 @@ class Ones(wiring.Component):
     Two blocks per cycle, the first one per cycle after the request; ``rank`` and ``child`` are 0.
     An ``empty`` request, or a size of 0, gives the empty fiber.
 
-    With ``turns`` the blocks do not ascend (see `TURNS`): each coordinate of the first pairs is an
-    item of its own. The first of them comes first, the next one after ``between`` items of the
-    others, and so on; those that are left come before the last pair, which is not one of the first
-    ones. Golden function: `loopnest_sim.model.ones.ones`.
+    With a head (`TURNS`), which does not have all pairs, each of its coordinates is an item, for a
+    cycle. The first one comes first, the next one after ``between`` of the other pairs, and so on;
+    those that are left come before the last pair. ``turns`` is constant while a fiber is sent.
+    Golden function: `loopnest_sim.model.ones.ones`.
     """
 
     i: In(stream.Signature(FIBER_REQUEST))
@@ -54,9 +54,9 @@ class Ones(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.items = items = Queue(ENDING, 2)
-        taken = Signal(range(PAIR * LANES << PAIR_BITS))  # coordinates of the front
+        taken = Signal(WITHIN_BITS + PAIR_BITS)  # coordinates of the head
         others = Signal(PAIR_BITS)  # pairs behind it
-        waiting = Signal(PAIR_BITS)  # of these, until the next coordinate of the front
+        waiting = Signal(PAIR_BITS)  # of these, until the next coordinate of the head
         pair = Signal(PAIR_BITS)
         blocks = Signal(BLOCK_COORDINATE_BITS + 1)
         odd = Signal()
@@ -68,14 +68,14 @@ class Ones(wiring.Component):
         m.d.comb += [
             blocks.eq((self.size + LANES - 1) >> 4),
             odd.eq(blocks[0]),
-            pair.eq(self.turns.front + others),
+            pair.eq(self.turns.head + others),
             final.eq(pair == (blocks - 1) >> 1),
-            left.eq(taken[LANE_BITS:] != self.turns.front),
+            left.eq(taken[WITHIN_BITS:] != self.turns.head),
             alone.eq(left & (final | ~waiting.any())),
             empty.eq(self.i.payload.empty | (blocks == 0)),
             items.i.valid.eq(self.i.valid),
             self.i.ready.eq(items.i.ready & item.last),
-            item.pair.eq(Mux(alone, taken[LANE_BITS:], pair)),
+            item.pair.eq(Mux(alone, taken[WITHIN_BITS:], pair)),
             item.alone.eq(alone),
             item.lane.eq(taken),
             item.last.eq(empty | final & ~alone),

@@ -7,11 +7,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..arith.wire import wire
-from ..config import COORDINATE_BITS, LANES, LINE_BITS, POSITION_BITS, WIDE_BITS, ChipConfig
+from ..config import COORDINATE_BITS, LANES, LINE_BITS, PAIR, POSITION_BITS, WIDE_BITS, ChipConfig
 from ..format import BLOCK_COORDINATE_BITS, BLOCK_MASK_BITS, LINE_WORDS
 from ..queue import Queue
 from ..register import payload_register
-from ..tokens import AHEAD, BLOCK_WORD, BOUND, BOUND_BITS, FIBER_BLOCKS, LEVEL_FAULT, PAIR
+from ..tokens import AHEAD, BLOCK_WORD, BOUND, BOUND_BITS, FIBER_BLOCKS, LEVEL_FAULT
 from ..unary import at_least, lowest, one_of
 from .line_reader import LineReader
 from .pool import pool_client, ring

@@ -9,17 +9,10 @@ from loopnest_hw.config import (
     LANES,
     LINE_BYTES,
     MAX_LOG2_COPIES,
+    PAIR_COORDINATES,
     ChipConfig,
 )
-from loopnest_hw.descriptor import (
-    FRONT_COORDINATES,
-    MAGIC,
-    CellMode,
-    LeafMode,
-    Op,
-    Reduction,
-    ResultMode,
-)
+from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
 from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.registers import snapshot_lines
 
@@ -139,13 +132,15 @@ def _regions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
 def _share(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
     if config.pes == 1:
         return
-    if front := kernel["share.front"]:
+    if head := kernel["share.head"]:
         if not kernel["share.rows"]:
-            yield f"share.front={front}: expected 0, since share.rows is 0"
+            yield f"share.head={head}: expected 0, since share.rows is 0"
+        elif kernel["row.0.result_mode"] != ResultMode.FIBER:
+            yield f"share.head={head}: expected 0, since row.0.result_mode is not FIBER"
         elif any(kernel[f"row.0.cell.{o}.mode"] == CellMode.SCAN for o in range(config.operands)):
-            yield f"share.front={front}: expected 0, since a cell of row 0 scans"
-        elif FRONT_COORDINATES * front >= kernel["row.0.size"]:
-            yield f"share.front={front}: has all of row.0.size={kernel['row.0.size']}"
+            yield f"share.head={head}: expected 0, since a cell of row 0 scans"
+        elif PAIR_COORDINATES * head >= kernel["row.0.size"]:
+            yield f"share.head={head}: has all of row.0.size={kernel['row.0.size']}"
     if not kernel["share.rows"]:
         return
     mode = kernel["row.0.result_mode"]

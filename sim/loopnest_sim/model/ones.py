@@ -2,27 +2,26 @@
 
 from collections.abc import Iterator
 
-from loopnest_hw.config import LANES
+from loopnest_hw.config import LANES, PAIR
 from loopnest_hw.format import BLOCK_MASK_BITS
-from loopnest_hw.tokens import PAIR
 
 
-def ones(size: int, front: int = 0, between: int = 0) -> Iterator[list[int]]:
+def ones(size: int, head: int = 0, between: int = 0) -> Iterator[list[int]]:
     """Yield the block words of each item of a fiber of the coordinates 0 to ``size - 1``, in order;
     nothing if it is empty.
 
     Parameters
     ----------
     size : int
-    front, between : int
-        ``row.ones.TURNS``; not all pairs of blocks are of the front.
+    head, between : int
+        As in `row.ones.TURNS`; the head does not have all pairs of blocks.
     """
     masks = [(1 << min(LANES, size - first)) - 1 for first in range(0, size, LANES)]
     words = [block << BLOCK_MASK_BITS | mask for block, mask in enumerate(masks)]
-    pairs = [words[n : n + PAIR] for n in range(PAIR * front, len(words), PAIR)]
+    pairs = [words[n : n + PAIR] for n in range(PAIR * head, len(words), PAIR)]
     alone = [
         [block << BLOCK_MASK_BITS | 1 << lane]
-        for block in range(PAIR * front)
+        for block in range(PAIR * head)
         for lane in range(LANES)
     ]
     for n, pair in enumerate(pairs):

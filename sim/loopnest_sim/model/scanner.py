@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import ADDRESS_BITS, COORDINATE_BITS, LINE_BYTES
+from loopnest_hw.config import ADDRESS_BITS, COORDINATE_BITS, LINE_BYTES, PAIR
 from loopnest_hw.format import BLOCK_MASK_BITS, ENTRY_WORDS, WORD_BYTES
-from loopnest_hw.tokens import PAIR
 
 
 def scan(

@@ -2,11 +2,11 @@
 
 Several PEs share out the rows of a matrix in their order, and the one that gets a heavy row near
 the end works on it when the others have nothing left. So a heavy row's entries move to rows of
-their own in front of all others, in parts of about equal weight. PEs get them in turns with the
-light rows, or before those where rows are stored compressed (`kernel.share`). What is computed for
-the parts of a row is then added, in their order. Parts are cut at block edges, so that no block
-word is divided. They are few: of parts that are as small as the others' rows every PE would get
-some at once, and all would wait for the memory at the same time.
+their own in front of all others, in parts of about equal weight. PEs get these first, or in turns
+with the light rows (`kernel.share`). What is computed for the parts of a row is then added, in
+their order. Parts are cut at block edges, so that no block word is divided. They are few: of parts
+that are as small as the others' rows every PE would get some at once, and all would wait for the
+memory at the same time.
 
 How heavy rows are, and where parts end, follows from the matrix alone, never from the number of
 PEs: every chip adds in the same order.
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import LANES
-from loopnest_hw.descriptor import FRONT_COORDINATES
+from loopnest_hw.config import LANES, PAIR_COORDINATES
 
 from ..formats import panels
 from ..formats.tensor import Tensor
@@ -50,7 +49,7 @@ class VirtualRows:
     of : NDArray
         The row that each virtual row is a part of, ascending.
     first : int
-        Where the rows begin, a multiple of `FRONT_COORDINATES`: behind the virtual rows and some
+        Where the rows begin, a multiple of `PAIR_COORDINATES`: behind the virtual rows and some
         empty ones. So rows that shared a block do so, and no line of the result has elements
         of both. Heavy rows are empty.
     """
@@ -85,7 +84,7 @@ def divide_rows(operand: Operand, stored: Stored, *, by_blocks: bool) -> Virtual
     if virtual is None:
         return None
     part, of = virtual
-    first = -(-len(of) // FRONT_COORDINATES) * FRONT_COORDINATES
+    first = -(-len(of) // PAIR_COORDINATES) * PAIR_COORDINATES
     if first + rows > panels.PANEL:
         return None
     by_mode[stored.mode_order[0]] = np.where(part < 0, first + by_level[0], part)

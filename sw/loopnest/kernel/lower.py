@@ -196,7 +196,7 @@ def lower(
 
 
 def value_bytes(dtype: NumberFormat, narrow: bool) -> int:
-    """Return the bytes of a result's value."""
+    """Return the bytes of a value of an operand or a result."""
     return dtype.narrow_bytes if narrow else WORD_BYTES
 
 
@@ -298,15 +298,16 @@ def _operands(
             values = arena.put(np.array([neutral], np.uint32))
             levels = (*levels[:-1], (arena.put(without_values(array)), arena.put(array.words)))
             sizes = (*sizes[:-1], WORD_BYTES)
+        wide = tensor.wide or c == nest.lane.mask
         # a part of a tensor begins somewhere in its arrays
         whole = not nest.columns[c].start
         nbytes = dict(zip(addresses_of(levels, values), sizes, strict=True))
         if whole:
-            size = min(nbytes[values], _reach(plan, c) * value_bytes(config.dtype, not tensor.wide))
+            size = min(nbytes[values], _reach(plan, c) * value_bytes(config.dtype, not wide))
             values_read.append(Read(values, size, expected.value_lines.get(c, 0.0)))
         fields |= {
             f"operand.{c}.used": 1,
-            f"operand.{c}.wide": tensor.wide or c == nest.lane.mask,
+            f"operand.{c}.wide": wide,
             f"operand.{c}.negate": nest.lane.negate[c],
             f"operand.{c}.values": values,
             # positions are modulo 2^32
@@ -342,8 +343,8 @@ def _operands(
 
 
 def _reach(plan: Plan, column: int) -> float:
-    """Return how many of an operand's values a kernel may read: of a view, those to the last one.
-    Only values at fixed places are known.
+    """Return how many of the first values of an operand, which begins with its array, the nest may
+    read: not all of them if it is a view. It is infinite if that depends on what a scanner finds.
     """
     last = 0
     for row in plan.nest.rows:

@@ -50,7 +50,8 @@ def prefetch_fields(config: ChipConfig, reads: Iterable[Read]) -> dict[str, int]
     size: dict[int, int] = {}
     expected: dict[int, float] = {}
     for read in reads:
-        size[read.address] = -(-read.nbytes // LINE_BYTES)
+        lines = -(-read.nbytes // LINE_BYTES)
+        size[read.address] = max(size.get(read.address, 0), lines)
         expected[read.address] = max(expected.get(read.address, 0.0), read.lines)
     worth = [a for a, n in size.items() if n and _worth(n, expected[a])][:PREFETCHES]
     once = {a: size[a] for a in worth if expected[a] < REUSE * size[a]}

@@ -5,14 +5,8 @@ needs whose fibers they write in any order.
 from dataclasses import dataclass
 from math import ceil
 
-from loopnest_hw.config import LANES, ChipConfig
-from loopnest_hw.descriptor import (
-    FRONT_COORDINATES,
-    PIECE_FIBERS,
-    ROOM_BLOCKS,
-    ROOM_VALUES,
-    CellMode,
-)
+from loopnest_hw.config import LANES, PAIR_COORDINATES, ChipConfig
+from loopnest_hw.descriptor import PIECE_FIBERS, ROOM_BLOCKS, ROOM_VALUES, CellMode, ResultMode
 
 from ..expression.virtual import QUANTA
 from ..formats.pack import COMPRESSED
@@ -82,13 +76,17 @@ def _turns(config: ChipConfig, plan: Plan, deep: bool) -> dict[str, int]:
     """
     row = plan.nest.rows[0]
     virtual = max(operand.virtual for operand in plan.operands)
-    if not virtual or any(cell.mode is CellMode.SCAN for cell in row.cells):
+    ascending = any(cell.mode is CellMode.SCAN for cell in row.cells)
+    if not virtual or ascending or plan.result.modes[row.index][0] is not ResultMode.FIBER:
         return {}
-    front = -(-virtual // FRONT_COORDINATES)
-    others = -(-row.size // FRONT_COORDINATES) - front
+    head = -(-virtual // PAIR_COORDINATES)
+    others = -(-row.size // PAIR_COORDINATES) - head
     # the others that are left when the last part begins take all PEs as long as a part takes one
     left = min(1.0, config.pes / max(1, QUANTA - virtual)) if deep else 1.0
-    return {"share.front": front, "share.between": int((1 - left) * others / virtual)}
+    return {
+        "share.head": head,
+        "share.between": int((1 - left) * others / max(1, virtual - 1)),
+    }
 
 
 def _chunks(plan: Plan, weights: _Weights, quantum: int, credit: int) -> tuple[int, int]:
