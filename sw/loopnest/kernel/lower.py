@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -342,15 +341,15 @@ def _operands(
     return [*(read for _, read in in_order), *values_read]
 
 
-def _reach(plan: Plan, column: int) -> float:
+def _reach(plan: Plan, column: int) -> int:
     """Return how many of the first values of an operand, which begins with its array, the nest may
-    read: not all of them if it is a view. It is infinite if that depends on what a scanner finds.
+    read: not all of them if it is a view. It is 2^32 if that depends on what a scanner finds.
     """
     last = 0
     for row in plan.nest.rows:
         cell = row.cells[column]
         if cell.mode is CellMode.SCAN or cell.step < 0:
-            return inf
+            return 1 << POSITION_BITS
         if cell.mode is CellMode.FOLLOW:
             last += cell.step * max(0, row.size - 1)
     return last + 1

@@ -77,7 +77,7 @@ def _turns(config: ChipConfig, plan: Plan, deep: bool) -> dict[str, int]:
     row = plan.nest.rows[0]
     virtual = max(operand.virtual for operand in plan.operands)
     ascending = any(cell.mode is CellMode.SCAN for cell in row.cells)
-    if not virtual or ascending or plan.result.modes[row.index][0] is not ResultMode.FIBER:
+    if not virtual or ascending or plan.result.modes[plan.loops[0]][0] is not ResultMode.FIBER:
         return {}
     head = -(-virtual // PAIR_COORDINATES)
     others = -(-row.size // PAIR_COORDINATES) - head
