@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -102,14 +102,12 @@ class Ones(wiring.Component):
             out.last.eq(items.o.payload.last),
             out.count.eq(items.o.payload.count),
         ]
-        for n in range(PAIR):
-            m.d.comb += [
-                out.word[n].coordinate.eq((items.o.payload.pair << 1) + n),
-                out.word[n].mask.eq(Mux(items.o.payload.cut[n], last_lanes, every_lane)),
-            ]
-        with m.If(items.o.payload.alone):
-            m.d.comb += [
-                out.word[0].coordinate.eq(items.o.payload.pair << 1 | items.o.payload.lane[-1]),
-                out.word[0].mask.eq(1 << items.o.payload.lane[:-1]),
-            ]
+        sent = items.o.payload
+        whole = [Mux(sent.cut[n], last_lanes, every_lane) for n in range(PAIR)]
+        m.d.comb += [
+            out.word[0].coordinate.eq(Cat(sent.alone & sent.lane[-1], sent.pair)),
+            out.word[0].mask.eq(Mux(sent.alone, 1 << sent.lane[:-1], whole[0])),
+            out.word[1].coordinate.eq(Cat(Const(1, 1), sent.pair)),
+            out.word[1].mask.eq(whole[1]),
+        ]
         return m
