@@ -29,8 +29,9 @@ WORD_BYTES = 4
 LINE_WORDS = LINE_BYTES // WORD_BYTES
 
 BLOCK_COORDINATE_BITS = 16
-PAIR_BITS = BLOCK_COORDINATE_BITS - 1
 BLOCK_MASK_BITS = 16
+PAIR_BITS = BLOCK_COORDINATE_BITS - 1
+"""Bits of the number of a pair of blocks."""
 
 ENTRY_WORDS = 3
 """Words read of a position entry: first block word, first child, end."""

@@ -171,7 +171,7 @@ class Bank(wiring.Component):
         pending = Signal(config.ways)
         used = Signal(config.ways)
         replaced = Signal(config.ways)
-        unused = Signal()  # some way that may be replaced is
+        unused = Signal()  # some way that may be replaced was not found
         hit = Signal()
         joins = Signal()
         misses_it = Signal()
