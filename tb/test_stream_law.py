@@ -55,6 +55,7 @@ from loopnest_hw.row.row import Row
 from loopnest_hw.stream.bank import StreamBank
 from loopnest_hw.stream.block_reader import BlockReader
 from loopnest_hw.stream.line_reader import LineReader
+from loopnest_hw.stream.line_store import LineStore
 from loopnest_hw.stream.pool import LinePool
 from loopnest_hw.stream.scanner import Scanner
 from tb.formal import Contract, prove_stream_law
@@ -161,6 +162,11 @@ LAWS = {
     ),
     "LineReader": Law(
         unit=lambda: LineReader(CONFIG),
+        outputs=["o", *(f"pool__{port}" for port in PORT)],
+        inputs=["i"],
+    ),
+    "LineStore": Law(
+        unit=lambda: LineStore(CONFIG),
         outputs=["o", *(f"pool__{port}" for port in PORT)],
         inputs=["i"],
     ),

@@ -120,6 +120,9 @@ class ChipConfig:
         reads blocks, so two memory latencies' worth keep it busy with short fibers.
     stream_depth : int
         Steps that a read stream may be requested ahead of their use.
+    kept_lines : int
+        Lines of values that each operand's stream keeps, a power of two, or 0: a line that is used
+        again while it is kept is not read again.
     reads_outstanding : int
         Line reads in flight at each memory port.
     pes : int
@@ -158,6 +161,7 @@ class ChipConfig:
     fibers_in_flight: int = 16
     fifo_depth: int = 128
     stream_depth: int = 128
+    kept_lines: int = 16
     reads_outstanding: int = 128
     watchdog: int = 1 << 16
     pes: int = 1
@@ -197,6 +201,11 @@ class ChipConfig:
         )
         check("fifo_depth", self.fifo_depth >= 1, "1 or more")
         check("stream_depth", self.stream_depth >= 1, "1 or more")
+        check(
+            "kept_lines",
+            self.kept_lines == 0 or (self.kept_lines > 1 and power_of_two(self.kept_lines)),
+            "0, or a power of two, 2 or more",
+        )
         check("watchdog", 16 <= self.watchdog <= 1 << 24, "16 to 2^24")
         check("reads_outstanding", 1 <= self.reads_outstanding <= 256, "1 to 256")
         check("pes", 1 <= self.pes <= MAX_PES, f"1 to {MAX_PES}")
@@ -321,6 +330,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "fibers_in_flight": 2,
         "fifo_depth": 1,
         "stream_depth": 1,
+        "kept_lines": 2,
         "reads_outstanding": 4,
         "watchdog": 4096,
         "cache_lines": 32,

@@ -120,6 +120,11 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
         yield Field(f"scanner.{s}.open", 1, "1: table stride 4; 0: stride 2")
     yield Field("budget", 32, "cycles this kernel may take")
     yield Field("counters", 32, "byte address to write all counters to at the end, or 0")
+    if config.cached:  # in the first lines: they are read before the others have come
+        for n in range(PREFETCHES):
+            yield Field(f"prefetch.{n}.address", 32, "byte address of lines to read ahead")
+        for n in range(PREFETCHES):
+            yield Field(f"prefetch.{n}.lines", PREFETCH_BITS, "their number")
     for r in range(config.rows):
         yield Field(f"row.{r}.bypass", 1, "the nest does not have this loop: tokens pass")
         yield Field(f"row.{r}.block_table", config.table_bits, "bit p: keep blocks of pattern p")
@@ -183,11 +188,6 @@ def kernel_fields(config: ChipConfig) -> Iterator[Field]:
         yield Field(
             "share.fiber_blocks", 32, f"{ROOM_BLOCKS} block words: most that a fiber can have"
         )
-    if config.cached:
-        for n in range(PREFETCHES):
-            yield Field(f"prefetch.{n}.address", 32, "byte address of lines to read ahead")
-        for n in range(PREFETCHES):
-            yield Field(f"prefetch.{n}.lines", PREFETCH_BITS, "their number")
     yield Field("epilogue.enable", 1, "the epilogue is applied, and resulting zeros are dropped")
     yield Field("epilogue.relu", 1, "negative values become 0")
     yield Field("epilogue.bias_mode", 2, "0: bias_value; 1: one per fiber; 2: one per coordinate")

@@ -13,6 +13,7 @@ from loopnest_hw.config import LINE_BYTES, ChipConfig
 from loopnest_hw.format import ENTRY_WORDS, WORD_BYTES
 
 from .image import Image
+from .model.gather import LineStore
 from .model.initialise import initialised_lines
 from .model.kernel import KernelResult, run_watched
 from .model.watch import Watch
@@ -28,10 +29,14 @@ class Work:
         Lanes with all their factors.
     steps : int
         Leaf steps with lanes.
+    lines_taken : int
+        Of the operands' streams of values, the most items of one whose line is not that of the item
+        before.
     lines_read, lines_written : int
-        Over all streams, the items whose line is not that of the item before in the same stream.
-        A cell that scans has a stream of position entries and one of block words, an operand one
-        of values, the result one each of entries, block words and values.
+        Over all streams, the items whose line is not that of the item before in the same stream,
+        without the lines of values that a stream has kept (`model.gather.LineStore`). A cell that
+        scans has a stream of position entries and one of block words, an operand one of values, the
+        result one each of entries, block words and values.
     bytes_read, bytes_written : int
         Compulsory bytes: each byte of an operand that is used counts once, however often and by
         however many operands it is read; each byte of the result once.
@@ -39,19 +44,21 @@ class Work:
 
     useful_lanes: int
     steps: int
+    lines_taken: int
     lines_read: int
     lines_written: int
     bytes_read: int
     bytes_written: int
 
     def pe_roof(self, config: ChipConfig) -> int:
-        """Return the PE roof: the minimum cycles of the PEs, at one step per cycle each, and one
-        line read and one written per cycle at each memory port.
+        """Return the PE roof: the minimum cycles of the PEs, at one step and one line of an
+        operand's values per cycle each, and one line read and one written per cycle at each memory
+        port.
 
         Through a cache, the lines are those of the bytes that are moved at least.
         """
         if not config.cached:
-            return max(self.steps, self.lines_read, self.lines_written)
+            return max(self.steps, self.lines_taken, self.lines_read, self.lines_written)
         moved = max(self.bytes_read, self.bytes_written)
         return max(-(-self.steps // config.pes), -(-moved // config.memory_bytes))
 
@@ -82,11 +89,12 @@ def run_measured(
     ModelError
         As `run_kernel` does, but for ``OVERFLOW``.
     """
-    meter = _Meter()
+    meter = _Meter(config)
     result = run_watched(config, image, descriptor, meter)
     work = Work(
         useful_lanes=result.multiplies,
         steps=result.steps,
+        lines_taken=max(meter.taken.values(), default=0),
         lines_read=meter.read.lines,
         lines_written=meter.written.lines + initialised_lines(descriptor),
         bytes_read=meter.read.bytes,
@@ -137,13 +145,19 @@ class _Traffic:
 
     def items(self, stream: Hashable, addresses: NDArray[Any], size: int) -> None:
         """Count items of ``size`` bytes, in order."""
+        self.lines += len(self.taken(stream, addresses, size))
+
+    def taken(self, stream: Hashable, addresses: NDArray[Any], size: int) -> NDArray[Any]:
+        """Touch items as `items`; return the lines of those whose line is not that of the item
+        before, without counting them.
+        """
         if len(addresses) == 0:
-            return
+            return addresses
         line = addresses // LINE_BYTES
-        self.lines += int(np.count_nonzero(line[1:] != line[:-1]))
-        self.lines += int(self._line.get(stream) != line[0])
+        before = np.concatenate([[self._line.get(stream, -1)], line[:-1]])
         self._line[stream] = int(line[-1])
         self._touched.setdefault(size, _Touched(size)).add(addresses)
+        return line[line != before]
 
     def entries(self, stream: Hashable, addresses: NDArray[Any]) -> None:
         """Count position entries, by the addresses of their first words."""
@@ -154,9 +168,11 @@ class _Traffic:
 class _Meter(Watch):
     """Counts the reads and writes of the model."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: ChipConfig) -> None:
         self.read = _Traffic()
         self.written = _Traffic()
+        self.taken = dict.fromkeys(range(config.operands), 0)
+        self._stores = [LineStore(config.kept_lines) for _ in range(config.operands)]
 
     def entries(self, row: int, operand: int, addresses: NDArray[Any]) -> None:
         self.read.entries(("entries", row, operand), addresses)
@@ -165,7 +181,9 @@ class _Meter(Watch):
         self.read.items(("blocks", row, operand), addresses, WORD_BYTES)
 
     def values(self, operand: int, addresses: NDArray[Any], size: int) -> None:
-        self.read.items(("values", operand), addresses, size)
+        lines = self.read.taken(("values", operand), addresses, size)
+        self.taken[operand] += len(lines)
+        self.read.lines += int(np.count_nonzero(self._stores[operand].not_kept(lines)))
 
     def result_entries(self, addresses: NDArray[Any]) -> None:
         self.written.entries("entries", addresses)

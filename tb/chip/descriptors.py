@@ -6,6 +6,7 @@ from typing import Any
 from loopnest_hw.config import COORDINATE_BITS, MAX_LOG2_COPIES, ChipConfig
 from loopnest_hw.descriptor import (
     MAGIC,
+    PREFETCHES,
     CellMode,
     LeafMode,
     Op,
@@ -24,6 +25,8 @@ def sound(config: ChipConfig, rng: random.Random) -> dict[str, int]:
     kernel |= {"magic": MAGIC, "last": 0, "budget": 0xFFFFFFFF}
     if config.pes > 1:
         kernel |= {"share.rows": 0, "share.head": 0}
+    if config.cached:
+        kernel |= {f"prefetch.{n}.lines": 0 for n in range(PREFETCHES)}
     for path, limit in (
         ("leaf_mode", len(LeafMode) - 1),
         ("op1", len(Op) - 1),

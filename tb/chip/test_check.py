@@ -9,8 +9,8 @@ from cocotb.triggers import RisingEdge
 
 from loopnest_hw.chip.check import DescriptorCheck
 from loopnest_hw.config import COORDINATE_BITS, ChipConfig, make_config
-from loopnest_hw.descriptor import CellMode, kernel_fields, pack
-from loopnest_sim.model.check import contradictions
+from loopnest_hw.descriptor import PREFETCHES, CellMode, kernel_fields, pack
+from loopnest_sim.model.check import contradictions, regions
 from tb.chip.descriptors import register, sound
 from tb.harness import SIMULATORS, bench, run_bench
 
@@ -46,6 +46,16 @@ async def random_kernels(dut: Any) -> None:
             kernel["row.0.size"] = rng.choice(
                 (1 << COORDINATE_BITS, rng.randrange(160), 32, 64, 65)
             )
+        if config.cached and rng.random() < 0.3:
+            # lines to read ahead at an edge of a region, or of the memory
+            edges = [edge for region in regions(config, kernel).values() for edge in region]
+            edge, n = rng.choice((*edges, 1 << 32)), rng.randrange(PREFETCHES)
+            lines = rng.randrange(4)
+            begin = edge - 32 * rng.choice((lines - 1, lines, lines + 1, 0)) + rng.randrange(-1, 32)
+            kernel |= {
+                f"prefetch.{n}.address": begin % (1 << 32),
+                f"prefetch.{n}.lines": lines,
+            }
         for _ in range(number % 3):
             field = rng.choice(rng.choice((fields, judged)))
             kernel[field.path] = rng.getrandbits(field.bits)

@@ -80,7 +80,7 @@ def draw(rng: Any, port: int) -> dict[str, int]:
 def set_idle(dut: Any) -> None:
     """Set the inputs that are no streams."""
     dut.clear.value = dut.forget.value = dut.counters.value = dut.result.value = 0
-    dut.running.value = 1
+    dut.running.value = dut.reading.value = 1
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")

@@ -14,7 +14,7 @@ from loopnest_hw.descriptor import CellMode
 from loopnest_hw.dispatch.dispatcher import Dispatcher, scanned_lines
 from loopnest_hw.format import BLOCK_MASK_BITS, LINE_WORDS, OPEN_STRIDE, PACKED_STRIDE, WORD_BYTES
 from loopnest_hw.registers import ErrorCode
-from loopnest_sim.model.gather import lines_read
+from loopnest_sim.model.gather import lines_taken
 from loopnest_sim.model.join import Joined, Word, join
 from loopnest_sim.model.ones import ones as all_ones
 from loopnest_sim.model.scanner import scan
@@ -178,7 +178,7 @@ class Nest:
                 weighed.append((step, weight))
             parts = chunks(weighed, self.fields["share.quantum"])
             self.chunks += [(block, lanes, weight) for lanes, weight in parts]
-        self.lines = lines_read(np.array(read, np.uint32)).tolist()
+        self.lines = lines_taken(np.array(read, np.uint32)).tolist()
         self._weights = {(b.coordinate, lanes): weight for b, lanes, weight in self.chunks}
         self._order = {at: n for n, at in enumerate(self._weights)}
 

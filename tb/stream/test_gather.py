@@ -13,7 +13,7 @@ from loopnest_hw.config import LINE_BYTES, ChipConfig, make_config
 from loopnest_hw.stream.bank import StreamBank
 from loopnest_hw.stream.gather import Gather, Known
 from loopnest_hw.tokens import gather_reply, gather_request
-from loopnest_sim.model.gather import gather, lines_read
+from loopnest_sim.model.gather import gather, lines_taken
 from tb.formal import prove_stream_law
 from tb.harness import SIMULATORS, bench, run_bench
 from tb.stream.memory import LineMemory
@@ -88,7 +88,7 @@ def golden(
     valid = np.array([[s["valid"] >> n & 1 for n in range(lanes)] for s in steps], np.bool_)
     address = np.array([s["address"] for s in steps], np.uint32)
     items, _ = gather(image, valid, address % image.size)
-    return items.tolist(), lines_read(address[valid]).tolist()
+    return items.tolist(), lines_taken(address[valid]).tolist()
 
 
 async def run_steps(

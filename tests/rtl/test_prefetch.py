@@ -47,7 +47,7 @@ def test_it_saves_latencies(pair: Pair, statement: str) -> None:
 
 @on(SEVERAL, TWO_PORTS, ONE)
 def test_lines_of_the_result(pair: Pair) -> None:
-    """They would be out of date in the cache, so the kernel ends with an error."""
+    """They would be out of date in the cache, so the descriptor is refused."""
 
     def over(kernel: Kernel) -> dict[str, int]:
         return NOTHING | {
@@ -57,8 +57,8 @@ def test_lines_of_the_result(pair: Pair) -> None:
 
     with altered(over):
         assert error_of(pair.chip(FAR), "y[i] = A[i,j] * x[j]", **operands()) == (
-            ErrorCode.OVERLAP,
-            1,
+            ErrorCode.BAD_DESCRIPTOR,
+            0,
         )
     check_next(pair)
 

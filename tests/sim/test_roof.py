@@ -16,16 +16,23 @@ FIBER, KEY = (ResultMode.FIBER, 1), (ResultMode.KEY, 1)
 
 
 class Stream:
-    """Counts an item whose line differs from the last one's."""
+    """Counts an item whose line differs from the last one's, if it is not among the kept ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = 0) -> None:
         self.line = -1
-        self.lines = 0
+        self.lines = self.taken = 0
+        self.kept = [-1] * kept
         self.bytes: set[int] = set()
 
     def item(self, address: int, size: int) -> None:
-        self.lines += address // 32 != self.line
-        self.line = address // 32
+        line = address // 32
+        if line != self.line:
+            self.taken += 1
+            self.line = line
+            place = line % len(self.kept) if self.kept else 0
+            if not self.kept or self.kept[place] != line:
+                self.lines += 1
+                self.kept[place : place + 1] = [line] if self.kept else []
         self.bytes |= set(range(address, address + size))
 
 
@@ -74,7 +81,8 @@ def test_spgemm(multipliers: int, seed: int) -> None:
     work = measure(memory.config, memory.image, d)
     np.testing.assert_array_equal(memory.image.read(0, memory.image.extent), before)
 
-    entries, blocks, values = ({o: Stream() for o in range(2)} for _ in range(3))
+    entries, blocks = ({o: Stream() for o in range(2)} for _ in range(2))
+    values = {o: Stream(make_config().kept_lines) for o in range(2)}
     useful = leaf_steps = 0
 
     def scan(o: int, i: int) -> list[int]:
@@ -102,6 +110,7 @@ def test_spgemm(multipliers: int, seed: int) -> None:
     assert work.useful_lanes == useful
     assert work.steps == leaf_steps
     assert work.lines_read == sum(s.lines for s in streams)
+    assert work.lines_taken == max(s.taken for s in values.values())
     assert work.bytes_read == sum(len(s.bytes) for s in streams)
 
     C = (A != 0).astype(int) @ (B != 0).astype(int)
@@ -148,6 +157,7 @@ def test_roof_is_the_tightest_bound() -> None:
     work = Work(
         useful_lanes=1000,
         steps=300,
+        lines_taken=60,
         lines_read=70,
         lines_written=400,
         bytes_read=6400,
@@ -160,6 +170,7 @@ def test_roof_is_the_tightest_bound() -> None:
     assert work.pe_roof(ten) == 200
     assert work.pe_roof(two_ports) == 100
     assert replace(work, steps=3001).pe_roof(ten) == 301
+    assert replace(work, lines_taken=401).pe_roof(config) == 401
     assert work.roof(config) == 250
     assert work.roof(ten) == 200
     assert work.roof(two_ports) == 100

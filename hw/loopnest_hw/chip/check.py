@@ -67,6 +67,7 @@ class DescriptorCheck(wiring.Component):
             *(self._row(r) for r in range(self._config.rows)),
             *(self._shared(s) for s in range(self._config.scanners)),
             *([self._share()] if self._config.pes > 1 else []),
+            *([self._prefetch()] if self._config.cached else []),
         ]
         found = Signal(len(faults))
         m.d.sync += [found.eq(Cat(faults)), self.contradiction.eq(found.any())]
@@ -120,21 +121,39 @@ class DescriptorCheck(wiring.Component):
             for operand in self.kernel.operand
         )
 
-    def _regions(self) -> Value:
-        """Return whether regions end before they begin or overlap, or the counters' is no place."""
+    def _written(self) -> list[tuple[Value, Value, Value]]:
+        """Return what the kernel writes: each region's begin, its end, and whether there is one."""
         result, counters = self.kernel.result, self.kernel.counters
         regions = [
             (result[name], result[f"{name}_end"], there)
-            for name, there in (("values", 1), ("blocks", result.compressed))
+            for name, there in (("values", Const(1)), ("blocks", result.compressed))
         ] + [(result.table, result.table_end, result.compressed)]
         size = snapshot_lines(self._config.pes) * LINE_BYTES
-        regions.append((counters, counters + size, counters.any()))
+        return [*regions, (counters, counters + size, counters.any())]
+
+    def _regions(self) -> Value:
+        """Return whether regions end before they begin or overlap, or the counters' is no place."""
+        counters, regions = self.kernel.counters, self._written()
+        size = snapshot_lines(self._config.pes) * LINE_BYTES
         faults = [counters[:LINE_SHIFT].any(), counters > (1 << len(counters)) - size]
         faults += [there & (begin > end) for begin, end, there in regions]
         for n, (begin, end, there) in enumerate(regions):
             for other_begin, other_end, other_there in regions[:n]:
                 apart = (end <= other_begin) | (other_end <= begin)
                 faults.append(there & other_there & ~apart)
+        return _any(faults)
+
+    def _prefetch(self) -> Value:
+        """Return whether lines that are read ahead are written, or beyond the memory's end."""
+        faults = []
+        for span in self.kernel.prefetch:
+            first = span.address[LINE_SHIFT:]
+            behind = first + span.lines
+            faults.append(behind[-1] & behind[:-1].any())
+            for begin, end, there in self._written():
+                end_line = (end + (LINE_BYTES - 1))[LINE_SHIFT:]
+                meets = (first < end_line) & (begin[LINE_SHIFT:] < behind)
+                faults.append(there & span.lines.any() & meets)
         return _any(faults)
 
     def _rings(self) -> Value:

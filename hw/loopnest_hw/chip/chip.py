@@ -113,6 +113,7 @@ class Chip(wiring.Component):
             sweep.ended.eq(command.ended),
             command.dispatcher_error.eq(dispatcher.error),
             memory.running.eq(~command.hold),
+            memory.reading.eq(command.reading),
             memory.clear.eq(command.clear),
             memory.result.eq(command.kernel.result),
             memory.counters.eq(command.kernel.counters),
@@ -222,13 +223,13 @@ class Chip(wiring.Component):
     ) -> None:
         """Connect the PEs and the dispatcher to the cache, and that to the memory ports."""
         m.submodules.cache = cache = Cache(CacheConfig.of(self._config))
-        m.d.comb += cache.flush.eq(command.hold)
+        m.d.comb += cache.flush.eq(~command.reading)
         if len(pes) > 1:
-            with m.If(~command.hold):
+            with m.If(command.reading):
                 m.d.comb += counters.cache.eq(cache.events)
         self._connect_readers(m, pes, cache.request, cache.reply)
         for p, (miss, fill) in enumerate(zip(cache.memory, cache.fill, strict=True)):
-            m.submodules[f"prefetcher_{p}"] = prefetcher = ResetInserter(command.hold)(
+            m.submodules[f"prefetcher_{p}"] = prefetcher = ResetInserter(~command.reading)(
                 Prefetcher(self._config, p)
             )
             m.d.comb += prefetcher.ranges.eq(command.kernel.prefetch)

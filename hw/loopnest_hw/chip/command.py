@@ -20,10 +20,14 @@ class CommandProcessor(wiring.Component):
     """Fetches, checks and runs the descriptors from ``kernels`` on, up to the one marked last.
 
     The PEs and the dispatcher are in reset (``hold``) except while a kernel runs; then ``kernel``
-    is stable. The next descriptor is read ahead while a kernel runs: its lines share the read port,
-    so they cost the kernel at most one cycle each. What is wrong with it is reported in its turn.
-    When the PE is done, the next descriptor moves into ``kernel``, and its kernel starts when every
-    read and write of the last one has its response. A kernel of the list must not write the list.
+    is stable. So are the cache and its prefetchers (``reading``), but before a list's first kernel
+    they run as soon as the descriptor's ``prefetch`` is there, whether the kernel follows or is
+    refused. (A later kernel may read what the one before it writes.)
+
+    The next descriptor is read ahead while a kernel runs: its lines share the read port, so they
+    cost the kernel at most one cycle each. What is wrong with it is reported in its turn. When the
+    PE is done, the next descriptor moves into ``kernel``, and its kernel starts when every read and
+    write of the last one has its response. A kernel of the list must not write the list.
 
     Where a descriptor names a place for the counters, they are written there after the kernel's
     result, unless the kernel ends with an error.
@@ -56,6 +60,8 @@ class CommandProcessor(wiring.Component):
         A run starts: counters and sticky errors are cleared.
     hold : Out(1)
         Reset of the PEs and the dispatcher.
+    reading : Out(1)
+        The cache and its prefetchers run.
     kernel : Out(kernel_layout)
     request, reply : streams of line reads
         A reply is always accepted. A waiting request is withdrawn if the run ends with
@@ -93,6 +99,7 @@ class CommandProcessor(wiring.Component):
                 "completed": Out(32),
                 "clear": Out(1),
                 "hold": Out(1, init=1),
+                "reading": Out(1),
                 "kernel": Out(kernel_layout(config)),
                 "request": Out(stream.Signature(line_request(config))),
                 "reply": In(stream.Signature(line_reply(config))),
@@ -139,13 +146,21 @@ class CommandProcessor(wiring.Component):
             self.clear.eq(self.start & ~self.abort & ~self.busy),
         ]
 
-        def fail(code: Value | ErrorCode, where: Value | int) -> None:
-            m.d.sync += [self.hold.eq(1), self.error.code.eq(code), self.error.where.eq(where)]
+        def halt() -> None:
+            m.d.sync += [self.hold.eq(1), self.reading.eq(0)]
+
+        def drain() -> None:
+            halt()
             m.next = "DRAIN"
+
+        def fail(code: Value | ErrorCode, where: Value | int) -> None:
+            m.d.sync += [self.error.code.eq(code), self.error.where.eq(where)]
+            drain()
 
         def give_up() -> None:
             m.d.comb += self.stop.eq(1)
-            m.d.sync += [self.hold.eq(1), self.busy.eq(0), self.done.eq(~aborted)]
+            m.d.sync += [self.busy.eq(0), self.done.eq(~aborted)]
+            halt()
             with m.If(self.error.code == ErrorCode.NONE):
                 m.d.sync += [
                     self.error.code.eq(ErrorCode.TIMEOUT),
@@ -182,18 +197,21 @@ class CommandProcessor(wiring.Component):
 
             with m.State("FETCH"):
                 m.d.comb += fetch.take.eq(1)
+                with m.If(fetch.prefetches & ~fetch.busy):  # the other lines' requests go first
+                    m.d.sync += self.reading.eq(1)
                 with m.If(dead):
                     give_up()
                 with m.Elif(aborted):
-                    m.next = "DRAIN"
+                    drain()
                 with m.Elif(fetch.loaded):
                     m.next = "SETTLE"
 
-            # Wait for the last kernel's writes, and for the two cycles of the check.
+            # Wait for the last kernel's reads and writes, and for the two cycles of the check. A
+            # list's first kernel has none before it.
             with m.State("SETTLE"):
                 with m.If(dead):
                     give_up()
-                with m.Elif(drained):
+                with m.Elif(drained | self.reading):
                     with m.If(written & ~self.write_error):
                         m.d.sync += self.completed.eq(self.completed + 1)
                     m.d.sync += written.eq(0)
@@ -201,7 +219,7 @@ class CommandProcessor(wiring.Component):
 
             with m.State("DECIDE"):
                 with m.If(aborted):
-                    m.next = "DRAIN"
+                    drain()
                 with m.Elif(self.write_error):
                     fail(ErrorCode.WRITE_ERROR, 0)
                 with m.Elif(self.overlap.valid):
@@ -213,7 +231,8 @@ class CommandProcessor(wiring.Component):
                 with m.Elif(check.contradiction):
                     fail(ErrorCode.BAD_DESCRIPTOR, self.completed)
                 with m.Else():
-                    m.d.sync += [self.hold.eq(0), budget.eq(self.kernel.budget)]
+                    m.d.sync += [self.hold.eq(0), self.reading.eq(1)]
+                    m.d.sync += budget.eq(self.kernel.budget)
                     m.d.comb += fetch.ahead.eq(~self.kernel.last)
                     m.next = "RUN"
 
@@ -222,8 +241,7 @@ class CommandProcessor(wiring.Component):
                 with m.If(dead):
                     give_up()
                 with m.Elif(aborted):
-                    m.d.sync += self.hold.eq(1)
-                    m.next = "DRAIN"
+                    drain()
                 with m.Elif(self.pe_error.code != ErrorCode.NONE):
                     fail(self.pe_error.code, self.pe_error.where)
                 with m.Elif(self.dispatcher_error.code != ErrorCode.NONE):
@@ -234,7 +252,8 @@ class CommandProcessor(wiring.Component):
                     fail(ErrorCode.OVERLAP, self.overlap.where)
                 with m.Elif(self.pe_done):
                     m.d.comb += self.ended.eq(1)
-                    m.d.sync += [self.hold.eq(1), written.eq(1)]
+                    m.d.sync += written.eq(1)
+                    halt()
                     with m.If(self.kernel.last):
                         m.next = "LAST"
                     with m.Else():

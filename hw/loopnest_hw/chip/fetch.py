@@ -7,7 +7,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import ADDRESS_BITS, LINE_BITS, LINE_BYTES, LINE_SHIFT, ChipConfig
-from ..descriptor import descriptor_lines, places
+from ..descriptor import MAGIC, descriptor_lines, places
 from ..format import LINE_WORDS
 from ..kernel import kernel_layout
 from ..tokens import line_reply, line_request
@@ -46,6 +46,9 @@ class DescriptorFetch(wiring.Component):
         A request is waiting.
     loaded : Out(1)
         The descriptor requested last is in ``kernel``, complete.
+    prefetches : Out(1)
+        It is the first one of a list, and its ``prefetch`` is in ``kernel``, behind the right
+        ``magic``; without a cache never. Until the next ``start`` or ``ahead``.
     failed : Out(1), where : Out(32)
         A line of it was answered with an error; the byte address of the lowest such line. Valid
         while ``loaded``.
@@ -65,6 +68,7 @@ class DescriptorFetch(wiring.Component):
                 "stop": In(1),
                 "busy": Out(1),
                 "loaded": Out(1),
+                "prefetches": Out(1),
                 "failed": Out(1),
                 "where": Out(ADDRESS_BITS),
                 "kernel": Out(kernel_layout(config)),
@@ -119,6 +123,13 @@ class DescriptorFetch(wiring.Component):
         with m.If(loads):
             self._load(m, number, content)
 
+        early = {n: Signal(name=f"came_{n}") for n in self._early_lines()}
+        with m.If(self.reply.valid & ~reply.error & ~stored):
+            for n, came in early.items():
+                m.d.sync += came.eq(came | (reply.slot == n))
+        if early:
+            m.d.comb += self.prefetches.eq(Cat(early.values()).all() & (self.kernel.magic == MAGIC))
+
         with m.If(self.busy & self.request.ready):
             m.d.sync += [line.eq(line + 1), asked.eq(asked + 1)]
             with m.If(asked == lines - 1):
@@ -140,11 +151,20 @@ class DescriptorFetch(wiring.Component):
                 self.failed.eq(0),
                 stored.eq(self.ahead),
             ]
+            m.d.sync += [came.eq(0) for came in early.values()]
         with m.If(self.start):
             m.d.sync += [line.eq(self.line), arriving.eq(0)]
         with m.If(self.stop):
             m.d.sync += self.busy.eq(0)
         return m
+
+    def _early_lines(self) -> list[int]:
+        """Return the descriptor's lines that have ``magic`` and ``prefetch``, if it has that."""
+        if not self._config.cached:
+            return []
+        early = {"magic", "prefetch"}
+        found = places(self._config)
+        return sorted({p.word // LINE_WORDS for p in found if p.field.path.split(".")[0] in early})
 
     def _load(self, m: Module, number: Signal, words: data.View) -> None:
         """Load the fields of a line of the descriptor into the register."""

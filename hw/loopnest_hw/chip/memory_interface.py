@@ -46,8 +46,10 @@ class MemoryInterface(wiring.Component):
     write : array of streams of `tokens.LINE_WRITE`, in
         Each port's.
     running : In(1)
-        A kernel runs. Otherwise the clients but the command processor send and get nothing: what
-        they still present as they go into reset is not transferred.
+        A kernel runs.
+    reading : In(1)
+        So it does, or the cache reads ahead for it. Otherwise the clients but the command processor
+        send and get nothing: what they still present as they go into reset is not transferred.
     clear : In(1)
         A run starts: what was found so far is forgotten.
     result, counters : In
@@ -77,6 +79,7 @@ class MemoryInterface(wiring.Component):
                 "command_reply": Out(stream.Signature(line_reply(config))),
                 "write": In(stream.Signature(LINE_WRITE)).array(ports),
                 "running": In(1),
+                "reading": In(1),
                 "clear": In(1),
                 "result": In(kernel_layout(config).members["result"]),
                 "counters": In(ADDRESS_BITS),
@@ -113,10 +116,10 @@ class MemoryInterface(wiring.Component):
                 request, reply = self.request[p][c], self.reply[p][c]
                 port_request, port_reply = reads[p].request[c], reads[p].reply[c]
                 m.d.comb += [
-                    port_request.valid.eq(request.valid & self.running),
+                    port_request.valid.eq(request.valid & self.reading),
                     port_request.payload.eq(request.payload),
-                    request.ready.eq(port_request.ready & self.running),
-                    reply.valid.eq(port_reply.valid & self.running),
+                    request.ready.eq(port_request.ready & self.reading),
+                    reply.valid.eq(port_reply.valid & self.reading),
                     reply.payload.eq(port_reply.payload),
                     port_reply.ready.eq(1),
                 ]

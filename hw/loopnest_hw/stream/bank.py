@@ -117,8 +117,8 @@ class StreamBank(wiring.Component):
                 scanner.flush.eq(self.flush),
             ]
 
-        def gather(name: str, port: Any, known: list[Known], *, stream: int) -> None:
-            m.submodules[name] = gather = Gather(self._config, known)
+        def gather(name: str, port: Any, known: list[Known], *, stream: int, kept: bool) -> None:
+            m.submodules[name] = gather = Gather(self._config, known, kept=kept)
             wiring.connect(m, gather.i, wiring.flipped(port.i))
             wiring.connect(m, gather.o, wiring.flipped(port.o))
             wiring.connect(m, gather.pool, pool.client[stream])
@@ -131,8 +131,9 @@ class StreamBank(wiring.Component):
                 [Known(self._config.dtype.narrow_bytes.bit_length() - 1)]
                 * self._config.multipliers,
                 stream=2 * self._scanners + v,
+                kept=self._config.kept_lines > 0,
             )
         if self._words:
             known = [Known(WORD_SHIFT)] * self._words
-            gather("word_gather", self.words, known, stream=self._streams - 1)
+            gather("word_gather", self.words, known, stream=self._streams - 1, kept=False)
         return m

@@ -15,6 +15,7 @@ from ..register import payload_register
 from ..tokens import gather_reply, gather_request
 from ..unary import at_least
 from .line_reader import LineReader
+from .line_store import LineStore
 from .pool import pool_client, ring
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
@@ -51,14 +52,16 @@ class Gather(wiring.Component):
     An item is the contents of its aligned 32-bit word from the address on, extended with zeros; a
     lane that is not valid is 0. Steps without lanes are answered too.
 
-    Lanes are processed in order, and a line is read whenever a lane's line differs from that of the
-    lane before, across steps too. The requesting side sends at most one line per cycle, so it
+    Lanes are processed in order, and a line is taken whenever a lane's line differs from that of
+    the lane before, across steps too: from memory, or, if lines are ``kept``, from the `LineStore`.
+    The requesting side sends at most one line per cycle, so it
     handles one step per cycle, or a step with n > 1 new lines in n cycles. It runs ahead of the
     answering side by ``config.stream_depth`` such cycles and by the ring's lines. The answering
     side takes the same number of cycles: one step per cycle is sustained even if each has a new
     line.
 
-    From a step to its line's request: 1 cycle; from the line's arrival to the reply: 2.
+    From a step to its line's request: 1 cycle, or 2 if lines are kept; from the line's arrival to
+    the reply: 2.
 
     There is a lane for each item of ``known``. Bits of an address that are known are ignored.
 
@@ -67,9 +70,10 @@ class Gather(wiring.Component):
     order.
     """
 
-    def __init__(self, config: ChipConfig, known: Sequence[Known]) -> None:
+    def __init__(self, config: ChipConfig, known: Sequence[Known], *, kept: bool = False) -> None:
         self._config = config
         self._known = known
+        self._kept = kept
         self._lanes = lanes = len(known)
         super().__init__(
             {
@@ -83,14 +87,15 @@ class Gather(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.work = work = Queue(serving(self._known), self._config.stream_depth)
-        m.submodules.lines = lines = LineReader(self._config)
+        lines: Any = LineStore(self._config) if self._kept else LineReader(self._config)
+        m.submodules.lines = lines
         wiring.connect(m, lines.pool, wiring.flipped(self.pool))
         m.d.comb += lines.ring.eq(self.ring)
         self._ask(m, work.i, lines)
         self._use(m, work.o, lines.o)
         return m
 
-    def _ask(self, m: Module, work: Any, lines: LineReader) -> None:
+    def _ask(self, m: Module, work: Any, lines: Any) -> None:
         """Turn steps into line requests and into work for the answering side."""
         step = self.i.payload
         lanes = range(self._lanes)
@@ -148,13 +153,14 @@ class Gather(wiring.Component):
         m.d.comb += [
             first.eq(new & ~(reached << 1)),
             later.eq(new & ~first),
-            lines.wants.eq(busy & some),
             lines.i.valid.eq(busy & some & work.ready),
             work.valid.eq(busy & (~some | lines.i.ready)),
             work.payload.take.eq(some),
             work.payload.end.eq(~several),
             done.eq(work.valid & work.ready & work.payload.end),
         ]
+        if not self._kept:
+            m.d.comb += lines.wants.eq(busy & some)
         for n in lanes:
             m.d.comb += [
                 reached[n].eq(new[: n + 1].any()),

@@ -12,7 +12,7 @@ from loopnest_hw.config import (
     PAIR_COORDINATES,
     ChipConfig,
 )
-from loopnest_hw.descriptor import MAGIC, CellMode, LeafMode, Op, Reduction, ResultMode
+from loopnest_hw.descriptor import MAGIC, PREFETCHES, CellMode, LeafMode, Op, Reduction, ResultMode
 from loopnest_hw.format import WORD_BYTES
 from loopnest_hw.registers import snapshot_lines
 
@@ -64,6 +64,7 @@ def contradictions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[st
     ):
         yield f"counters={kernel['counters']:#x}: expected {lines} lines of memory"
     yield from _regions(config, kernel)
+    yield from _prefetch(config, kernel)
     yield from _share(config, kernel)
 
     leaf = f"row.{config.rows - 1}"
@@ -127,6 +128,18 @@ def _regions(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
     for (one, (begin, end)), (other, (other_begin, other_end)) in combinations(found.items(), 2):
         if end > other_begin and other_end > begin:
             yield f"result.{one}: overlaps {'' if other == 'counters' else 'result.'}{other}"
+
+
+def _prefetch(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:
+    for n in range(PREFETCHES if config.cached else 0):
+        lines = kernel[f"prefetch.{n}.lines"]
+        first = kernel[f"prefetch.{n}.address"] // LINE_BYTES * LINE_BYTES
+        behind = first + lines * LINE_BYTES
+        if behind > 1 << ADDRESS_BITS:
+            yield f"prefetch.{n}: {lines} lines from {first:#x} on are beyond the memory's end"
+        for name, (begin, end) in regions(config, kernel).items():
+            if lines and first < end and begin < behind:
+                yield f"prefetch.{n}: overlaps {name}, which the kernel writes"
 
 
 def _share(config: ChipConfig, kernel: Mapping[str, int]) -> Iterator[str]:

@@ -15,7 +15,6 @@ from .check import REGIONS, contradictions, regions
 from .faults import Fault, Faults, TooMuchWorkError
 from .initialise import initialised_lines
 from .kernel import run_checked
-from .prefetch import prefetched_lines
 from .watch import Watch
 
 SPACE = 1 << ADDRESS_BITS
@@ -32,9 +31,6 @@ class Run:
     errors : list of (ErrorCode, int)
         The chip ends with one of them; empty if it ends without an error. Whether a cycle budget
         suffices depends on timing: the model reports only a budget that cannot suffice.
-    possible : list of (ErrorCode, int)
-        The chip may end with one of them instead: whether it reads all lines ahead that a kernel
-        says depends on timing.
     completed : int
         Kernels that complete before the one with the errors.
     work : int
@@ -50,7 +46,6 @@ class Run:
     """
 
     errors: list[Fault]
-    possible: list[Fault]
     completed: int
     work: int
     regions: list[tuple[int, int]]
@@ -110,7 +105,6 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
     read: list[NDArray[np.int64]] = []
     written: list[tuple[int, int]] = []
     counters: list[tuple[int, int]] = []
-    possible: list[Fault] = []
     size = descriptor_lines(config) * LINE_BYTES
     work = completed = 0
     before: dict[str, int] | None = None
@@ -118,7 +112,7 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
 
     def ended(errors: list[Fault]) -> Run:
         lines = np.unique(np.concatenate([np.zeros(0, np.int64), *read]))
-        return Run(errors, possible, completed, work, written, counters, entries, lines)
+        return Run(errors, completed, work, written, counters, entries, lines)
 
     if address % LINE_BYTES:
         return ended([(ErrorCode.BAD_DESCRIPTOR, 0)])
@@ -147,8 +141,6 @@ def run_kernels(config: ChipConfig, image: Image, address: int) -> Run:
             faults.add(ErrorCode.BUDGET, completed)
         work = faults.work
         read.append(accesses.lines())
-        ahead = np.concatenate(prefetched_lines(config, kernel))
-        possible += _overlaps(config, kernel, ahead)
         entries = accesses.written_entries()
         for fault in _overlaps(config, kernel, read[-1]):
             faults.add(*fault)

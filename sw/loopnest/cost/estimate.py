@@ -36,7 +36,7 @@ from ..nest.nest import Nest
 from ..nest.result import ResultPlan
 from .counts import Counts
 from .joins import Joins
-from .lines import Burst, Fibers, child_gaps, value_lines
+from .lines import Burst, Fibers, child_gaps, read_share, value_lines
 
 START = 70
 """Cycles of a kernel's start and end, at no memory latency."""
@@ -94,8 +94,8 @@ class Estimate:
         Fibers of a scanned cell.
     position_lines, block_lines : mapping of (row, column) to float
         Lines of a scanned cell's table and block words.
-    value_lines : mapping of column to float
-        Lines of an operand's values.
+    taken_lines, value_lines : mapping of column to float
+        Lines of an operand's values that its stream takes, and those of them that it reads.
     bursts : mapping of (name, ...) to Burst
         Those of streams whose lines are not evenly distributed over time: ``"positions"`` or
         ``"blocks"`` with row and column, ``"values"`` with the column.
@@ -114,6 +114,7 @@ class Estimate:
     scans: dict[tuple[int, int], float] = field(default_factory=dict)
     position_lines: dict[tuple[int, int], float] = field(default_factory=dict)
     block_lines: dict[tuple[int, int], float] = field(default_factory=dict)
+    taken_lines: dict[int, float] = field(default_factory=dict)
     value_lines: dict[int, float] = field(default_factory=dict)
     bursts: dict[tuple[str | int, ...], Burst] = field(default_factory=dict)
     waits: float = 0.0
@@ -202,7 +203,7 @@ def estimate(
             blocks = joins.kept_blocks(loops, row)
             for c, cell in enumerate(row.cells):
                 size = 4 if wide[c] else config.dtype.narrow_bytes
-                lines, burst = value_lines(
+                lines = value_lines(
                     cell,
                     profiles[c],
                     fibers[c],
@@ -210,13 +211,15 @@ def estimate(
                     present[c],
                     blocks if any(words) else 0.0,
                     size,
+                    config.kept_lines,
+                    read_share(row, profiles, c, fibers[c], size, config.kept_lines),
                 )
-                found.value_lines[c] = lines
-                if burst is not None:
-                    found.bursts["values", c] = burst
+                found.taken_lines[c], found.value_lines[c] = lines.taken, lines.read
+                if lines.burst is not None:
+                    found.bursts["values", c] = lines.burst
                 gathers = cell.mode is CellMode.FOLLOW and LANES * cell.step * size <= LINE_BYTES
                 cycles = joins.gathers(config, result, loops, row) if gathers else steps
-                found.stages[f"values {c}"] = max(cycles, lines)
+                found.stages[f"values {c}"] = max(cycles, lines.taken)
         else:
             found.stages[f"expand {row.number}"] = kept + empty
         for c, cell in enumerate(row.cells):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loopnest_hw.config import LANES
+from loopnest_hw.config import LANES, LINE_BYTES
 from loopnest_hw.descriptor import LeafMode
+from loopnest_sim.model.gather import LineStore
 from loopnest_sim.model.skew import is_skewed
 from loopnest_sim.model.steps import form_steps
 
@@ -146,6 +147,23 @@ class Profile:
             return gap[:: -(-len(gap) // SAMPLE)] if len(gap) else gap
 
         return self._once(("gaps", level), find)
+
+    def read_share(self, level: int, step: int, kept: int) -> float | None:
+        """Return the share of the lines taken for a vector's values at a level's coordinates, which
+        are ``step`` bytes apart, that are not among the ``kept`` ones; None if every coordinate is
+        stored.
+        """
+
+        def find() -> NDArray[np.int64]:
+            assert self.entries is not None
+            line = self.entries[level][self._starts(level + 1)] * step // LINE_BYTES
+            taken = line[_changes(line)]
+            return np.array([np.count_nonzero(LineStore(kept).not_kept(taken)), len(taken)])
+
+        if self.entries is None:
+            return None
+        read, taken = self._once(("read", level, step, kept), find).tolist()
+        return float(read / max(1, taken))
 
     def _differs(self, levels: int) -> NDArray[np.bool_]:
         """Return where an entry differs from the one before it in the first ``levels`` levels."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, combinations
-from math import ceil, hypot
+from math import ceil, hypot, sqrt
 from typing import TypeAlias
 
 from loopnest_hw.config import ChipConfig
@@ -133,12 +133,16 @@ def _cycles(
 def _streams(
     config: ChipConfig, scanners: dict[tuple[int, int], int], expected: Estimate
 ) -> Iterator[Stream]:
-    """Yield the read streams."""
+    """Yield the read streams. Where lines of values are kept, those that are read come close
+    together, and need more room than their number says: the geometric mean with the lines taken
+    (measured).
+    """
     bursts = expected.bursts
     for cell, s in scanners.items():
         yield 2 * s, expected.position_lines[cell], bursts.get(("positions", *cell))
         yield 2 * s + 1, expected.block_lines[cell], bursts.get(("blocks", *cell))
     for c, lines in expected.value_lines.items():
+        lines = sqrt(lines * expected.taken_lines[c])
         yield 2 * config.scanners + c, lines, bursts.get(("values", c))
 
 

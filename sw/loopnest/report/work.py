@@ -17,7 +17,8 @@ def work_of(run: Run) -> Work:
 
     The lines read include an epilogue's biases and scales. The chip does not count which bytes it
     uses of its lines: the bytes read are those of the operands' arrays, each once, or of all lines
-    read where these are fewer, since only a part of the operands is used.
+    read where these are fewer, since only a part of the operands is used. Nor does it count the
+    lines that are taken.
     """
     counters = run.counters
     if counters.work is not None:
@@ -26,6 +27,7 @@ def work_of(run: Run) -> Work:
     return Work(
         useful_lanes=counted["multiplies"],
         steps=counted["leaf_steps"],
+        lines_taken=0,
         lines_read=counted["lines_read"],
         lines_written=counted["lines_written"],
         bytes_read=min(_operand_bytes(run), LINE_BYTES * counted["lines_read"]),

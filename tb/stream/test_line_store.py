@@ -1,0 +1,97 @@
+"""Bench of `LineStore`, against the lines and the golden store."""
+
+from itertools import pairwise
+from typing import Any
+
+import cocotb
+import numpy as np
+import pytest
+from cocotb.triggers import ClockCycles
+
+from loopnest_hw.config import LINE_BITS, LINE_BYTES, ChipConfig, make_config
+from loopnest_hw.stream.line_store import LineStore
+from loopnest_sim.model.gather import LineStore as Golden
+from tb.harness import SIMULATORS, bench, run_bench
+from tb.stream.ring import RingMemory
+from tb.streams import Sink, Source
+
+IMAGE_LINES = 256
+
+
+def configuration(kept: int, depth: int) -> ChipConfig:
+    """Return a configuration with these lines and this queue."""
+    return make_config("single", kept_lines=kept, stream_depth=depth)
+
+
+async def run_lines(
+    dut: Any, numbers: list[int], ring: tuple[int, int], *, stall: float = 0.0, **options: Any
+) -> Sink:
+    """Request these lines, and compare them and those that are read; return the sink."""
+    rng = bench.rng()
+    kept, depth = bench.parameters["kept"], bench.parameters["depth"]
+    config = configuration(kept, depth)
+    image = np.frombuffer(rng.randbytes(IMAGE_LINES * LINE_BYTES), np.uint8)
+    source = Source(dut, "i", LINE_BITS, rng, stall=stall)
+    sink = Sink(dut, "o", 8 * LINE_BYTES, rng, stall=stall)
+    memory = RingMemory(dut, config, image, rng, ring=ring, stall=stall, **options)
+    await bench.start(dut)
+    dut.ring.value = ring[0] | ring[1] << config.pool_bits
+    await ClockCycles(dut.clk, 2)
+    cocotb.start_soon(source.send_all(numbers))
+    received = await sink.wait_for(len(numbers), idle=2000)
+    lines = [image[n * LINE_BYTES : (n + 1) * LINE_BYTES].tobytes() for n in numbers]
+    assert received == [int.from_bytes(line, "little") for line in lines]
+    await ClockCycles(dut.clk, 50)
+    assert len(sink.received) == len(numbers)
+    read = np.array(numbers)[Golden(kept).not_kept(np.array(numbers))]
+    assert memory.lines == read.tolist()
+    return sink
+
+
+def apart(numbers: list[int]) -> list[int]:
+    """Return the numbers without those that follow the same one."""
+    return [numbers[0], *(b for a, b in pairwise(numbers) if a != b)]
+
+
+@cocotb.test()
+@cocotb.parametrize(
+    span=[2, 5, 40, IMAGE_LINES],
+    timing=[(1, 0, 0.0), (4, 20, 0.0), (100, 60, 0.0), (1, 9, 0.4), (4, 0, 0.4)],
+)
+async def lines(dut: Any, span: int, timing: tuple[int, int, float]) -> None:
+    """Few lines, which are kept, and many, which replace each other, in rings of all sizes. None is
+    kept from before the reset.
+    """
+    rng = bench.rng()
+    latency, spread, stall = timing
+    size = rng.choice([1, 2, 3, 16, 128])
+    base = rng.randrange(128 - size + 1)
+    first = rng.randrange(IMAGE_LINES - span + 1)
+    count = 40 if size < 4 else 300
+    numbers = apart([first + rng.randrange(span) for _ in range(count)])
+    await run_lines(
+        dut, numbers, (base, base + size - 1), latency=latency, spread=spread, stall=stall
+    )
+
+
+@cocotb.test()
+@cocotb.parametrize(kept=[False, True])
+async def a_line_a_cycle(dut: Any, kept: bool) -> None:
+    """One line per cycle, whether it is read or kept."""
+    if bench.parameters["depth"] < 16:
+        return
+    lines = bench.parameters["kept"]
+    numbers = [*range(lines), *([n % lines for n in range(200)] if kept else range(20, 220))]
+    sink = await run_lines(dut, apart(numbers), (3, 34), latency=8)
+    assert sink.cycles[-1] - sink.cycles[-150] == 149
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS)
+@pytest.mark.parametrize(("kept", "depth"), [(16, 128), (2, 1), (4, 3)])
+def test_line_store(simulator: str, kept: int, depth: int) -> None:
+    run_bench(
+        LineStore(configuration(kept, depth)),
+        module=__name__,
+        simulator=simulator,
+        parameters={"kept": kept, "depth": depth},
+    )
