@@ -181,7 +181,7 @@ def value_lines(
     line = LINE_BYTES / size
     if not lanes:
         return ValueLines(0.0, 0.0)
-    stored = 1 + profile.children[-1] / line
+    stored = 1 + (profile.children[-1] if profile.children else 1) / line
 
     def read(taken: float) -> float:
         """Return the lines that are read if all of the array's are taken equally often."""
