@@ -211,7 +211,7 @@ class CommandProcessor(wiring.Component):
             with m.State("SETTLE"):
                 with m.If(dead):
                     give_up()
-                with m.Elif(drained | self.reading):
+                with m.Elif(drained | (self.reading & ~fetch.busy)):
                     with m.If(written & ~self.write_error):
                         m.d.sync += self.completed.eq(self.completed + 1)
                     m.d.sync += written.eq(0)
