@@ -32,7 +32,7 @@ def lengths(plan, **changes):
     return [last - first + 1 for first, last in rings]
 
 
-@pytest.mark.parametrize("lines", [10.0, 54.0, 1000.0])
+@pytest.mark.parametrize("lines", [20.0, 54.0, 1000.0])
 def test_a_burst_gets_its_lines_where_that_takes_fewer_cycles(lines, monkeypatch):
     plan = sampled_product(1)
     values = 2 * CHIP.config.scanners + 2

@@ -94,8 +94,11 @@ class Estimate:
         Fibers of a scanned cell.
     position_lines, block_lines : mapping of (row, column) to float
         Lines of a scanned cell's table and block words.
-    taken_lines, value_lines : mapping of column to float
-        Lines of an operand's values that its stream takes, and those of them that it reads.
+    value_lines : mapping of column to float
+        Lines of an operand's values, as if its stream kept none.
+    read_shares : mapping of column to float
+        The share of them that are read because they are not kept, as far as it is known. The
+        stages and the number of all lines do not depend on it.
     bursts : mapping of (name, ...) to Burst
         Those of streams whose lines are not evenly distributed over time: ``"positions"`` or
         ``"blocks"`` with row and column, ``"values"`` with the column.
@@ -114,8 +117,8 @@ class Estimate:
     scans: dict[tuple[int, int], float] = field(default_factory=dict)
     position_lines: dict[tuple[int, int], float] = field(default_factory=dict)
     block_lines: dict[tuple[int, int], float] = field(default_factory=dict)
-    taken_lines: dict[int, float] = field(default_factory=dict)
     value_lines: dict[int, float] = field(default_factory=dict)
+    read_shares: dict[int, float] = field(default_factory=dict)
     bursts: dict[tuple[str | int, ...], Burst] = field(default_factory=dict)
     waits: float = 0.0
 
@@ -203,7 +206,7 @@ def estimate(
             blocks = joins.kept_blocks(loops, row)
             for c, cell in enumerate(row.cells):
                 size = 4 if wide[c] else config.dtype.narrow_bytes
-                lines = value_lines(
+                lines, burst = value_lines(
                     cell,
                     profiles[c],
                     fibers[c],
@@ -211,15 +214,16 @@ def estimate(
                     present[c],
                     blocks if any(words) else 0.0,
                     size,
-                    config.kept_lines,
-                    read_share(row, profiles, c, fibers[c], size, config.kept_lines),
                 )
-                found.taken_lines[c], found.value_lines[c] = lines.taken, lines.read
-                if lines.burst is not None:
-                    found.bursts["values", c] = lines.burst
+                found.value_lines[c] = lines
+                found.read_shares[c] = read_share(
+                    row, profiles, c, fibers[c], size, config.kept_lines
+                )
+                if burst is not None:
+                    found.bursts["values", c] = burst
                 gathers = cell.mode is CellMode.FOLLOW and LANES * cell.step * size <= LINE_BYTES
                 cycles = joins.gathers(config, result, loops, row) if gathers else steps
-                found.stages[f"values {c}"] = max(cycles, lines.taken)
+                found.stages[f"values {c}"] = max(cycles, lines)
         else:
             found.stages[f"expand {row.number}"] = kept + empty
         for c, cell in enumerate(row.cells):

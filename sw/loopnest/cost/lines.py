@@ -121,30 +121,18 @@ def child_gaps(
     return 1 + (mean - 1) * RANDOM if mean > 1 else np.ones(1)
 
 
-@named
-@dataclass(frozen=True)
-class ValueLines:
-    """Lines of an operand's values: those that its stream takes, those of them that it has not kept
-    and reads, and their burst.
-    """
-
-    taken: float
-    read: float
-    burst: Burst | None = None
-
-
 def read_share(
     row: Row, profiles: Sequence[Profile], column: int, fibers: Fibers, size: int, kept: int
-) -> float | None:
-    """Return the share of the lines of a column's values, of ``size`` bytes, that are not kept, if
-    the coordinates that the leaf's row scans tell it.
+) -> float:
+    """Return the share of the lines of a column's values, of ``size`` bytes, that its stream has
+    not ``kept``, where the coordinates that the leaf's row scans tell it; elsewhere 1.
     """
     cell = row.cells[column]
     scanned = [
         (c, x.level) for c, x in enumerate(row.cells) if x.mode is CellMode.SCAN and c != column
     ]
     if cell.mode is not CellMode.FOLLOW or fibers.number > 1 or len(scanned) != 1:
-        return None
+        return 1.0
     ((c, level),) = scanned
     assert level is not None
     return profiles[c].read_share(level, cell.step * size, kept)
@@ -158,10 +146,8 @@ def value_lines(
     lanes: float,
     blocks: float,
     size: int,
-    kept: int,
-    share: float | None,
-) -> ValueLines:
-    """Return the lines of an operand's values at the leaf.
+) -> tuple[float, Burst | None]:
+    """Return the lines of an operand's values at the leaf, and their burst.
 
     Parameters
     ----------
@@ -173,41 +159,23 @@ def value_lines(
         Kept blocks, if the leaf row scans.
     size : int
         Bytes of a value.
-    kept : int
-        Lines that the stream keeps.
-    share : float
-        Of the taken lines, those that it has not kept, if that is known (`read_share`).
     """
     line = LINE_BYTES / size
     if not lanes:
-        return ValueLines(0.0, 0.0)
-    stored = 1 + (profile.children[-1] if profile.children else 1) / line
-
-    def read(taken: float) -> float:
-        """Return the lines that are read if all of the array's are taken equally often."""
-        if share is not None:
-            return share * taken
-        return min(taken, stored + taken * max(0.0, 1 - kept / stored))
-
+        return 0.0, None
     fibers = fibers.some(visits)
     if cell.level is None:
-        taken = min(lanes, fibers.lines(fibers.number, 1, 1, line))
-        return ValueLines(taken, read(taken))
+        return min(lanes, fibers.lines(fibers.number, 1, 1, line)), None
     if cell.mode is CellMode.FOLLOW and blocks:
         # the lanes of a block are neighbours
         of_block = max(1.0, LANES * cell.step / line)
         touched = of_block * -expm1(-lanes / blocks / of_block) if of_block > 1 else 1.0
-        taken = min(lanes, blocks * touched)
-        return ValueLines(taken, read(taken))
+        return min(lanes, blocks * touched), None
     # long fibers may be visited more often than others
     fill = max(profile.fill(cell.level), lanes / max(1.0, visits))
     span = fill * cell.step
     # a position is a fiber's number if its values are found by rank
     stride = span if cell.mode is CellMode.SCAN else 1.0
-    part = min(1.0, lanes / max(1.0, visits * fill))
-    taken = min(lanes, fibers.lines(visits, span, stride, line, part))
-    if fibers.alone(span, line) + 1 <= kept:  # a fiber is kept until the next one
-        once = min(taken, fibers.lines(fibers.number, span, stride, line, part))
-        return ValueLines(taken, read(once))
-    # each visit replaces all that is kept
-    return ValueLines(taken, taken, fibers.burst(visits, span, line, part))
+    taken = min(1.0, lanes / max(1.0, visits * fill))
+    lines = min(lanes, fibers.lines(visits, span, stride, line, taken))
+    return lines, fibers.burst(visits, span, line, taken)

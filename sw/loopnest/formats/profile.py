@@ -148,9 +148,9 @@ class Profile:
 
         return self._once(("gaps", level), find)
 
-    def read_share(self, level: int, step: int, kept: int) -> float | None:
+    def read_share(self, level: int, step: int, kept: int) -> float:
         """Return the share of the lines taken for a vector's values at a level's coordinates, which
-        are ``step`` bytes apart, that are not among the ``kept`` ones; None if every coordinate is
+        are ``step`` bytes apart, that are not among the ``kept`` ones; 1 if every coordinate is
         stored.
         """
 
@@ -161,7 +161,7 @@ class Profile:
             return np.array([np.count_nonzero(LineStore(kept).not_kept(taken)), len(taken)])
 
         if self.entries is None:
-            return None
+            return 1.0
         read, taken = self._once(("read", level, step, kept), find).tolist()
         return float(read / max(1, taken))
 

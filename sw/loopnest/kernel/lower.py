@@ -303,7 +303,7 @@ def _operands(
         nbytes = dict(zip(addresses_of(levels, values), sizes, strict=True))
         if whole:
             size = min(nbytes[values], _reach(plan, c) * value_bytes(config.dtype, not wide))
-            values_read.append(Read(values, size, expected.taken_lines.get(c, 0.0)))
+            values_read.append(Read(values, size, expected.value_lines.get(c, 0.0)))
         fields |= {
             f"operand.{c}.used": 1,
             f"operand.{c}.wide": wide,

@@ -65,15 +65,23 @@ def share_pool(
     expected: Estimate,
     epilogue_lines: float,
     latency: int = LATENCY,
+    *,
+    keeping: bool = True,
 ) -> list[tuple[int, int]]:
     """Return each ring's first and last line, in the order positions and blocks of each scanner,
     then each operand's values, then the epilogue; lines are allocated in proportion to the expected
     reads, or some bursts of values get theirs first, where that is expected to take fewer cycles.
+
+    Where values are ``keeping`` lines, those that are read come close together, and need more room
+    than their number says: the geometric mean with all lines (measured).
     """
     streams = list(_streams(config, scanners, expected))
     weight = [0.0] * config.pool_streams
     for number, lines, _ in streams:
         weight[number] = lines
+    if keeping:
+        for c, share in expected.read_shares.items():
+            weight[2 * config.scanners + c] *= sqrt(share)
     weight[-1] = epilogue_lines
     lengths = _shares(config.pool_lines, weight)
     first_value = 2 * config.scanners
@@ -106,7 +114,7 @@ def ring_cycles(
     many lines in flight as its length. And those in which everything waits for lines that come in
     bursts; bursts of different streams overlap in part.
     """
-    rings = share_pool(config, scanners, expected, 0.0, latency)
+    rings = share_pool(config, scanners, expected, 0.0, latency, keeping=False)
     lengths = [last - first + 1 for first, last in rings]
     streams = list(_streams(config, scanners, expected))
     return _cycles(config, streams, expected, lengths, latency)
@@ -133,16 +141,12 @@ def _cycles(
 def _streams(
     config: ChipConfig, scanners: dict[tuple[int, int], int], expected: Estimate
 ) -> Iterator[Stream]:
-    """Yield the read streams. Where lines of values are kept, those that are read come close
-    together, and need more room than their number says: the geometric mean with the lines taken
-    (measured).
-    """
+    """Yield the read streams."""
     bursts = expected.bursts
     for cell, s in scanners.items():
         yield 2 * s, expected.position_lines[cell], bursts.get(("positions", *cell))
         yield 2 * s + 1, expected.block_lines[cell], bursts.get(("blocks", *cell))
     for c, lines in expected.value_lines.items():
-        lines = sqrt(lines * expected.taken_lines[c])
         yield 2 * config.scanners + c, lines, bursts.get(("values", c))
 
 
