@@ -270,11 +270,11 @@ def _markdown_lines(config: ChipConfig) -> Iterator[str]:
         bits = str(low) if field.bits == 1 else f"{low + field.bits - 1}:{low}"
         yield f"| {place.word} | {bits} | `{field.path}` | {field.doc} |"
     yield ""
-    for chip, prefix, anchor in (
-        ("of several PEs", "share.", "sharing-out-the-rows"),
-        ("with a cache", "prefetch.", "prefetching"),
+    for chip, prefix, before, anchor in (
+        ("with a cache", "prefetch.", "counters", "prefetching"),
+        ("of several PEs", "share.", "result.values_end", "sharing-out-the-rows"),
     ):
-        yield f"A chip {chip} has further fields"
+        yield f"A chip {chip} has further fields behind `{before}`"
         yield f"([what they mean](architecture.md#{anchor})):"
         yield ""
         yield "| bits | field | meaning |"
