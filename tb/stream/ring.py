@@ -4,12 +4,17 @@ import random
 from typing import Any
 
 import cocotb
-from cocotb.triggers import FallingEdge
+import numpy as np
+from cocotb.triggers import ClockCycles, FallingEdge
 from numpy.typing import NDArray
 
-from loopnest_hw.config import LINE_BYTES, ChipConfig
+from loopnest_hw.config import LINE_BITS, LINE_BYTES, ChipConfig
 from loopnest_hw.tokens import line_request
-from tb.streams import Sink
+from tb.harness import bench
+from tb.streams import Sink, Source
+
+IMAGE_LINES = 256
+"""Lines of the memory of `run_lines`."""
 
 
 class RingMemory:
@@ -86,3 +91,32 @@ class RingMemory:
                 data = int.from_bytes(self._image[start : start + LINE_BYTES].tobytes(), "little")
                 self._taken = None
             dut.pool__data.value = data
+
+
+async def run_lines(
+    dut: Any,
+    config: ChipConfig,
+    numbers: list[int],
+    ring: tuple[int, int],
+    *,
+    stall: float = 0.0,
+    **memory_options: Any,
+) -> tuple[Sink, list[int]]:
+    """Request these lines of a unit with ports ``i``, ``o``, ``ring`` and ``pool``, and compare
+    them with the memory's; return the sink, and the lines that were read.
+    """
+    rng = bench.rng()
+    image = np.frombuffer(rng.randbytes(IMAGE_LINES * LINE_BYTES), np.uint8)
+    source = Source(dut, "i", LINE_BITS, rng, stall=stall)
+    sink = Sink(dut, "o", 8 * LINE_BYTES, rng, stall=stall)
+    memory = RingMemory(dut, config, image, rng, ring=ring, stall=stall, **memory_options)
+    await bench.start(dut)
+    dut.ring.value = ring[0] | ring[1] << config.pool_bits
+    await ClockCycles(dut.clk, 2)
+    cocotb.start_soon(source.send_all(numbers))
+    received = await sink.wait_for(len(numbers), idle=2000)
+    lines = [image[n * LINE_BYTES : (n + 1) * LINE_BYTES].tobytes() for n in numbers]
+    assert received == [int.from_bytes(line, "little") for line in lines]
+    await ClockCycles(dut.clk, 50)
+    assert len(sink.received) == len(numbers)
+    return sink, memory.lines

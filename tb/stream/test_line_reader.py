@@ -10,37 +10,16 @@ from cocotb.triggers import ClockCycles
 from loopnest_hw.config import LINE_BITS, LINE_BYTES, make_config
 from loopnest_hw.stream.line_reader import LineReader
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.stream.ring import RingMemory
+from tb.stream.ring import IMAGE_LINES, RingMemory, run_lines
 from tb.streams import Sink, Source
 
 CONFIG = make_config("single")
-IMAGE_LINES = 256
 
 
-async def run_lines(
-    dut: Any,
-    numbers: list[int],
-    ring: tuple[int, int],
-    *,
-    stall: float = 0.0,
-    **memory_options: Any,
-) -> Sink:
-    """Request these lines, and compare them with the memory's; return the sink."""
-    rng = bench.rng()
-    image = np.frombuffer(rng.randbytes(IMAGE_LINES * LINE_BYTES), np.uint8)
-    source = Source(dut, "i", LINE_BITS, rng, stall=stall)
-    sink = Sink(dut, "o", 8 * LINE_BYTES, rng, stall=stall)
-    memory = RingMemory(dut, CONFIG, image, rng, ring=ring, stall=stall, **memory_options)
-    await bench.start(dut)
-    dut.ring.value = ring[0] | ring[1] << CONFIG.pool_bits
-    await ClockCycles(dut.clk, 2)
-    cocotb.start_soon(source.send_all(numbers))
-    received = await sink.wait_for(len(numbers), idle=2000)
-    lines = [image[n * LINE_BYTES : (n + 1) * LINE_BYTES].tobytes() for n in numbers]
-    assert received == [int.from_bytes(line, "little") for line in lines]
-    await ClockCycles(dut.clk, 50)
-    assert len(sink.received) == len(memory.lines) == len(numbers)
-    assert memory.lines == numbers
+async def run_reader(dut: Any, numbers: list[int], ring: tuple[int, int], **options: Any) -> Sink:
+    """Request these lines, each of which is read; return the sink."""
+    sink, read = await run_lines(dut, CONFIG, numbers, ring, **options)
+    assert read == numbers
     return sink
 
 
@@ -55,7 +34,7 @@ async def lines(dut: Any, size: int, timing: tuple[int, int, float]) -> None:
     latency, spread, stall = timing
     numbers = [rng.randrange(IMAGE_LINES) for _ in range(20 if size < 4 else 200)]
     base = rng.randrange(CONFIG.pool_lines - size + 1)
-    await run_lines(
+    await run_reader(
         dut, numbers, (base, base + size - 1), latency=latency, spread=spread, stall=stall
     )
 
@@ -65,7 +44,7 @@ async def a_line_a_cycle(dut: Any) -> None:
     """One line per cycle if the ring covers the latency; the first one a cycle after its
     arrival.
     """
-    sink = await run_lines(dut, [*range(200)], (3, 18), latency=8)
+    sink = await run_reader(dut, [*range(200)], (3, 18), latency=8)
     assert sink.cycles[-1] - sink.cycles[0] == 199
 
 

@@ -6,16 +6,13 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-from cocotb.triggers import ClockCycles
 
-from loopnest_hw.config import LINE_BITS, LINE_BYTES, ChipConfig, make_config
+from loopnest_hw.config import ChipConfig, make_config
 from loopnest_hw.stream.line_store import LineStore
 from loopnest_sim.model.gather import LineStore as Golden
 from tb.harness import SIMULATORS, bench, run_bench
-from tb.stream.ring import RingMemory
-from tb.streams import Sink, Source
-
-IMAGE_LINES = 256
+from tb.stream.ring import IMAGE_LINES, run_lines
+from tb.streams import Sink
 
 
 def configuration(kept: int, depth: int) -> ChipConfig:
@@ -23,28 +20,14 @@ def configuration(kept: int, depth: int) -> ChipConfig:
     return make_config("single", kept_lines=kept, stream_depth=depth)
 
 
-async def run_lines(
-    dut: Any, numbers: list[int], ring: tuple[int, int], *, stall: float = 0.0, **options: Any
-) -> Sink:
-    """Request these lines, and compare them and those that are read; return the sink."""
-    rng = bench.rng()
-    kept, depth = bench.parameters["kept"], bench.parameters["depth"]
-    config = configuration(kept, depth)
-    image = np.frombuffer(rng.randbytes(IMAGE_LINES * LINE_BYTES), np.uint8)
-    source = Source(dut, "i", LINE_BITS, rng, stall=stall)
-    sink = Sink(dut, "o", 8 * LINE_BYTES, rng, stall=stall)
-    memory = RingMemory(dut, config, image, rng, ring=ring, stall=stall, **options)
-    await bench.start(dut)
-    dut.ring.value = ring[0] | ring[1] << config.pool_bits
-    await ClockCycles(dut.clk, 2)
-    cocotb.start_soon(source.send_all(numbers))
-    received = await sink.wait_for(len(numbers), idle=2000)
-    lines = [image[n * LINE_BYTES : (n + 1) * LINE_BYTES].tobytes() for n in numbers]
-    assert received == [int.from_bytes(line, "little") for line in lines]
-    await ClockCycles(dut.clk, 50)
-    assert len(sink.received) == len(numbers)
-    read = np.array(numbers)[Golden(kept).not_kept(np.array(numbers))]
-    assert memory.lines == read.tolist()
+async def run_store(dut: Any, numbers: list[int], ring: tuple[int, int], **options: Any) -> Sink:
+    """Request these lines, and compare those that are read with the golden store's; return the
+    sink.
+    """
+    kept = bench.parameters["kept"]
+    config = configuration(kept, bench.parameters["depth"])
+    sink, read = await run_lines(dut, config, numbers, ring, **options)
+    assert read == np.array(numbers)[Golden(kept).not_kept(np.array(numbers))].tolist()
     return sink
 
 
@@ -69,7 +52,7 @@ async def lines(dut: Any, span: int, timing: tuple[int, int, float]) -> None:
     first = rng.randrange(IMAGE_LINES - span + 1)
     count = 40 if size < 4 else 300
     numbers = apart([first + rng.randrange(span) for _ in range(count)])
-    await run_lines(
+    await run_store(
         dut, numbers, (base, base + size - 1), latency=latency, spread=spread, stall=stall
     )
 
@@ -82,7 +65,7 @@ async def a_line_a_cycle(dut: Any, kept: bool) -> None:
         return
     lines = bench.parameters["kept"]
     numbers = [*range(lines), *([n % lines for n in range(200)] if kept else range(20, 220))]
-    sink = await run_lines(dut, apart(numbers), (3, 34), latency=8)
+    sink = await run_store(dut, apart(numbers), (3, 34), latency=8)
     assert sink.cycles[-1] - sink.cycles[-150] == 149
 
 

@@ -54,6 +54,7 @@ class DescriptorCheck(wiring.Component):
 
     def __init__(self, config: ChipConfig) -> None:
         self._config = config
+        self._counters_bytes = snapshot_lines(config.pes) * LINE_BYTES
         super().__init__({"kernel": In(kernel_layout(config)), "contradiction": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
@@ -128,14 +129,13 @@ class DescriptorCheck(wiring.Component):
             (result[name], result[f"{name}_end"], there)
             for name, there in (("values", Const(1)), ("blocks", result.compressed))
         ] + [(result.table, result.table_end, result.compressed)]
-        size = snapshot_lines(self._config.pes) * LINE_BYTES
-        return [*regions, (counters, counters + size, counters.any())]
+        return [*regions, (counters, counters + self._counters_bytes, counters.any())]
 
     def _regions(self) -> Value:
         """Return whether regions end before they begin or overlap, or the counters' is no place."""
         counters, regions = self.kernel.counters, self._written()
-        size = snapshot_lines(self._config.pes) * LINE_BYTES
-        faults = [counters[:LINE_SHIFT].any(), counters > (1 << len(counters)) - size]
+        last = (1 << len(counters)) - self._counters_bytes
+        faults = [counters[:LINE_SHIFT].any(), counters > last]
         faults += [there & (begin > end) for begin, end, there in regions]
         for n, (begin, end, there) in enumerate(regions):
             for other_begin, other_end, other_there in regions[:n]:

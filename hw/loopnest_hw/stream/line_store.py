@@ -18,7 +18,7 @@ class LineStore(wiring.Component):
 
     A line's place is given by the low bits of its number; it stays until another one comes there. A
     kernel does not write what it reads, so a line is kept until the reset. Golden function:
-    `loopnest_sim.model.gather.not_kept`.
+    `loopnest_sim.model.gather.LineStore`.
 
     One line per cycle, read or kept. From a number to its request it takes a cycle, from the line's
     arrival to ``o`` one as well. ``config.stream_depth`` lines may be ahead of their use.
