@@ -166,7 +166,7 @@ LAWS = {
         inputs=["i"],
     ),
     "LineStore": Law(
-        unit=lambda: LineStore(CONFIG),
+        unit=lambda: LineStore(CONFIG, 2),
         outputs=["o", *(f"pool__{port}" for port in PORT)],
         inputs=["i"],
     ),

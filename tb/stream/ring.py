@@ -1,6 +1,7 @@
 """A model of the line pool, from the side of the stream that owns a ring."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import cocotb
@@ -9,6 +10,7 @@ from cocotb.triggers import ClockCycles, FallingEdge
 from numpy.typing import NDArray
 
 from loopnest_hw.config import LINE_BITS, LINE_BYTES, ChipConfig
+from loopnest_hw.stream.line_store import given, numbered
 from loopnest_hw.tokens import line_request
 from tb.harness import bench
 from tb.streams import Sink, Source
@@ -96,27 +98,46 @@ class RingMemory:
 async def run_lines(
     dut: Any,
     config: ChipConfig,
-    numbers: list[int],
+    numbers: Sequence[int | None],
     ring: tuple[int, int],
     *,
+    rider: int = 0,
     stall: float = 0.0,
     **memory_options: Any,
 ) -> tuple[Sink, list[int]]:
     """Request these lines of a unit with ports ``i``, ``o``, ``ring`` and ``pool``, and compare
     them with the memory's; return the sink, and the lines that were read.
+
+    With ``rider``, numbers and lines have so many bits that go along (`line_store.numbered`); for a
+    number of None no line is taken.
     """
     rng = bench.rng()
     image = np.frombuffer(rng.randbytes(IMAGE_LINES * LINE_BYTES), np.uint8)
-    source = Source(dut, "i", LINE_BITS, rng, stall=stall)
-    sink = Sink(dut, "o", 8 * LINE_BYTES, rng, stall=stall)
+    source = Source(dut, "i", numbered(rider) if rider else LINE_BITS, rng, stall=stall)
+    sink = Sink(dut, "o", given(rider) if rider else 8 * LINE_BYTES, rng, stall=stall)
     memory = RingMemory(dut, config, image, rng, ring=ring, stall=stall, **memory_options)
     await bench.start(dut)
     dut.ring.value = ring[0] | ring[1] << config.pool_bits
     await ClockCycles(dut.clk, 2)
-    cocotb.start_soon(source.send_all(numbers))
+    riders = [rng.getrandbits(rider) for _ in numbers]
+    items: list[Any] = [*numbers]
+    if rider:
+        items = [
+            {
+                "take": n is not None,
+                "line": rng.randrange(IMAGE_LINES) if n is None else n,
+                "rider": along,
+            }
+            for n, along in zip(numbers, riders, strict=True)
+        ]
+    cocotb.start_soon(source.send_all(items))
     received = await sink.wait_for(len(numbers), idle=2000)
-    lines = [image[n * LINE_BYTES : (n + 1) * LINE_BYTES].tobytes() for n in numbers]
-    assert received == [int.from_bytes(line, "little") for line in lines]
+    for item, n, along in zip(received, numbers, riders, strict=True):
+        if rider:
+            assert (item["take"], item["rider"]) == (n is not None, along)
+        if n is not None:
+            line = image[n * LINE_BYTES : (n + 1) * LINE_BYTES].tobytes()
+            assert (item["line"] if rider else item) == int.from_bytes(line, "little")
     await ClockCycles(dut.clk, 50)
     assert len(sink.received) == len(numbers)
     return sink, memory.lines

@@ -15,7 +15,7 @@ from ..register import payload_register
 from ..tokens import gather_reply, gather_request
 from ..unary import at_least
 from .line_reader import LineReader
-from .line_store import LineStore
+from .line_store import LineStore, given, numbered
 from .pool import pool_client, ring
 
 WORD_SHIFT = (WORD_BYTES - 1).bit_length()
@@ -33,17 +33,18 @@ class Known:
 
 
 def serving(known: Sequence[Known]) -> data.StructLayout:
-    """What the requesting side did in a cycle; the answering side repeats it.
+    """What the requesting side did in a cycle, along with the line that it takes, if any; the
+    answering side repeats it.
 
-    ``take``: the next line replaces the current one. Each ``valid`` lane's item is at ``offset``
-    (without the bits that are known) in the current line or, with ``fresh``, in the taken one.
-    ``end``: the step is complete.
+    Each ``valid`` lane's item is at ``offset`` (without the bits that are known) in the current
+    line or, with ``fresh``, in the one that is taken, which replaces it. ``end``: the step is
+    complete.
     """
     lanes = {
         f"lane_{n}": data.StructLayout({"valid": 1, "fresh": 1, "offset": LINE_SHIFT - lane.bits})
         for n, lane in enumerate(known)
     }
-    return data.StructLayout({"take": 1, "end": 1, **lanes})
+    return data.StructLayout({"end": 1, **lanes})
 
 
 class Gather(wiring.Component):
@@ -86,17 +87,47 @@ class Gather(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.work = work = Queue(serving(self._known), self._config.stream_depth)
-        lines: Any = LineStore(self._config) if self._kept else LineReader(self._config)
-        m.submodules.lines = lines
-        wiring.connect(m, lines.pool, wiring.flipped(self.pool))
-        m.d.comb += lines.ring.eq(self.ring)
-        self._ask(m, work.i, lines)
-        self._use(m, work.o, lines.o)
+        rider = serving(self._known)
+        asked = stream.Signature(numbered(rider)).create(path=["asked"])
+        lines = stream.Signature(given(rider)).create(path=["lines"])
+        if self._kept:
+            m.submodules.store = store = LineStore(self._config, rider)
+            wiring.connect(m, asked, store.i)
+            wiring.connect(m, store.o, wiring.flipped(lines))
+            wiring.connect(m, store.pool, wiring.flipped(self.pool))
+            m.d.comb += store.ring.eq(self.ring)
+        else:
+            self._read(m, asked, lines)
+        self._ask(m, asked)
+        self._use(m, lines)
         return m
 
-    def _ask(self, m: Module, work: Any, lines: Any) -> None:
-        """Turn steps into line requests and into work for the answering side."""
+    def _read(self, m: Module, asked: Any, lines: Any) -> None:
+        """Read every line that is asked for."""
+        work_shape = data.StructLayout({"take": 1, "rider": serving(self._known)})
+        m.submodules.work = work = Queue(work_shape, self._config.stream_depth)
+        m.submodules.lines = reader = LineReader(self._config)
+        wiring.connect(m, reader.pool, wiring.flipped(self.pool))
+        take, taken = asked.payload.take, work.o.payload.take
+        m.d.comb += [
+            reader.ring.eq(self.ring),
+            reader.wants.eq(asked.valid & take),
+            reader.i.valid.eq(asked.valid & take & work.i.ready),
+            reader.i.payload.eq(asked.payload.line),
+            work.i.valid.eq(asked.valid & (~take | reader.i.ready)),
+            work.i.payload.take.eq(take),
+            work.i.payload.rider.eq(asked.payload.rider),
+            asked.ready.eq(work.i.ready & (~take | reader.i.ready)),
+            lines.valid.eq(work.o.valid & (~taken | reader.o.valid)),
+            lines.payload.take.eq(taken),
+            lines.payload.line.eq(reader.o.payload),
+            lines.payload.rider.eq(work.o.payload.rider),
+            work.o.ready.eq(lines.valid & lines.ready),
+            reader.o.ready.eq(lines.valid & lines.ready & taken),
+        ]
+
+    def _ask(self, m: Module, asked: Any) -> None:
+        """Turn steps into numbers of lines, and work for the answering side."""
         step = self.i.payload
         lanes = range(self._lanes)
 
@@ -153,43 +184,40 @@ class Gather(wiring.Component):
         m.d.comb += [
             first.eq(new & ~(reached << 1)),
             later.eq(new & ~first),
-            lines.i.valid.eq(busy & some & work.ready),
-            work.valid.eq(busy & (~some | lines.i.ready)),
-            work.payload.take.eq(some),
-            work.payload.end.eq(~several),
-            done.eq(work.valid & work.ready & work.payload.end),
+            asked.valid.eq(busy),
+            asked.payload.take.eq(some),
+            asked.payload.rider.end.eq(~several),
+            done.eq(busy & asked.ready & ~several),
         ]
-        if not self._kept:
-            m.d.comb += lines.wants.eq(busy & some)
         for n in lanes:
+            lane = asked.payload.rider[f"lane_{n}"]
             m.d.comb += [
                 reached[n].eq(new[: n + 1].any()),
                 served[n].eq(~later[: n + 1].any()),
-                work.payload[f"lane_{n}"].valid.eq(pending[n] & served[n]),
-                work.payload[f"lane_{n}"].fresh.eq(reached[n]),
-                work.payload[f"lane_{n}"].offset.eq(offset[n]),
+                lane.valid.eq(pending[n] & served[n]),
+                lane.fresh.eq(reached[n]),
+                lane.offset.eq(offset[n]),
             ]
             with m.If(first[n]):
-                m.d.comb += lines.i.payload.eq(line[n])
-        with m.If(work.valid & work.ready & several):
+                m.d.comb += asked.payload.line.eq(line[n])
+        with m.If(busy & asked.ready & several):
             m.d.sync += [
                 pending.eq(pending & ~served),
                 new.eq(later),
                 several.eq(at_least(m, "new", new, 3)[-1][3]),
             ]
 
-    def _use(self, m: Module, work: Any, lines: Any) -> None:
+    def _use(self, m: Module, lines: Any) -> None:
         """Take the items from the lines."""
-        fresh = lines.payload
+        fresh, work = lines.payload.line, lines.payload.rider
         current = Signal(8 * LINE_BYTES, reset_less=True)
         works = Signal()
-        m.d.comb += lines.ready.eq(works & work.payload.take)
-        with m.If(lines.ready):
+        with m.If(works & lines.payload.take):
             m.d.sync += current.eq(fresh)
 
         item = Signal(gather_reply(self._lanes))
         for n, known in enumerate(self._known):
-            lane = work.payload[f"lane_{n}"]
+            lane = work[f"lane_{n}"]
             # the words of a line that remain to choose from, and the bits that choose
             words = range(
                 known.value >> WORD_SHIFT, LINE_WORDS, max(1, 1 << known.bits >> WORD_SHIFT)
@@ -211,13 +239,13 @@ class Gather(wiring.Component):
         room = Signal()
         m.d.comb += [
             room.eq(~self.o.valid | self.o.ready),
-            work.ready.eq(room & (~work.payload.take | lines.valid)),
-            works.eq(work.valid & work.ready),
+            lines.ready.eq(room),
+            works.eq(lines.valid & room),
         ]
         with m.If(room):
-            m.d.sync += self.o.valid.eq(works & work.payload.end)
+            m.d.sync += self.o.valid.eq(works & work.end)
         with m.If(works):
-            m.d.sync += opens.eq(work.payload.end)
+            m.d.sync += opens.eq(work.end)
             for n in range(self._lanes):
-                with m.If(work.payload[f"lane_{n}"].valid | opens):
+                with m.If(work[f"lane_{n}"].valid | opens):
                     m.d.sync += reply[n].eq(item[n])
