@@ -86,7 +86,9 @@ def layer_cases(multipliers: int, *, shared: bool = False) -> Iterator[Case]:
         kept = x * (rng.random(SIZE) < 0.5) if sparsity.half_inputs else x
         bound = OfCase(single + "dense", sparsity.single_share)
         stored = sp.coo_array(kept) if sparsity.half_inputs else kept
-        yield _single(single + sparsity.name, W, stored, bound, shared=shared)
+        # a sparse input gives a compressed vector, one fiber, which one PE writes
+        several = shared and not sparsity.half_inputs
+        yield _single(single + sparsity.name, W, stored, bound, shared=several)
 
 
 def batch(name: str, W: sp.csr_array | NDArray, X: sp.csr_array | NDArray, bound: Bound) -> Case:
