@@ -24,7 +24,8 @@ from tb.chip.axi_lite import AxiLiteManager
 from tb.chip.axi_memory import AxiMemory
 from tb.harness import COVERAGE, bench, run_bench
 from tb.kernels import NAMES, fields_of, loaded, lowered
-from tests.fuzz import corruption
+from tests.fuzz.corrupted import BUDGET, Case, Segments, make_case
+from tests.fuzz.corruption import SHOWN, SLACK
 from tests.rtl.chips import Pair
 from tests.sim.vector_copy import TABLE, dependent_copies, write_vector
 
@@ -84,14 +85,14 @@ class System:
         await self.host.write(OFFSETS["status"], DONE)
         return ErrorCode(code), where
 
-    async def check_end(self, case: corruption.Case) -> ErrorCode:
+    async def check_end(self, case: Case) -> ErrorCode:
         """Run a fuzzer's case and compare with the golden model; return its error."""
         image = Image()
         for address, array in case.segments:
             image.write(address, array)
         self.memory.lines = segment_lines(case.segments)
         expected = run_kernels(CONFIG, image, case.start)
-        patience = (expected.completed + 1) * (corruption.BUDGET + corruption.SLACK)
+        patience = (expected.completed + 1) * (BUDGET + SLACK)
         code, where = await self.run_at(case.start, patience)
         for line in self.memory.writes:
             at = line * LINE_BYTES
@@ -105,7 +106,7 @@ class System:
         else:
             assert not expected.errors, f"no error, not {expected.errors}"
             for begin, end in expected.regions:
-                size = min(end - begin, corruption.SHOWN) + LINE_BYTES
+                size = min(end - begin, SHOWN) + LINE_BYTES
                 first = begin // LINE_BYTES
                 golden = image.read(first * LINE_BYTES, size // LINE_BYTES * LINE_BYTES)
                 for line, data in enumerate(golden.reshape(-1, LINE_BYTES), first):
@@ -136,7 +137,7 @@ def lines(image: Image) -> dict[int, int]:
     }
 
 
-def segment_lines(segments: corruption.Segments) -> dict[int, int]:
+def segment_lines(segments: Segments) -> dict[int, int]:
     """Return pieces of memory in the form of an `AxiMemory`."""
     image: dict[int, int] = {}
     for address, array in segments:
@@ -158,7 +159,7 @@ async def fuzz(dut: Any) -> None:
     rng = bench.rng()
     ends: Counter[ErrorCode] = Counter()
     for seed in range(FUZZ):
-        case = corruption.make_case(seed, pair)
+        case = make_case(seed, pair)
         system.memory.read_errors.clear()
         if case.read_error:
             system.memory.read_errors.add(rng.choice(sorted(segment_lines(case.segments))))
