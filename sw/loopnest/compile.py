@@ -55,6 +55,10 @@ def compile(
         from .frontends.onnx import from_onnx
 
         source = from_onnx(source, inputs)
+    if isinstance(source, bytes | bytearray):
+        raise TypeError(f"{len(source)} bytes: expected a statement, a model or a path")
+    if calibrate is not None and not isinstance(calibrate, Iterable):
+        raise TypeError(f"calibrate={calibrate!r}: expected a sequence of inputs")
     if isinstance(source, Graph):
         return Model(chip.device, source, calibrate=calibrate or ())
     if calibrate is not None:
@@ -68,9 +72,10 @@ def compile(
         if not isinstance(given, str | Assignment):
             raise TypeError(f"{given!r}: expected a statement or an Assignment")
         assignments.append(Assignment(statement=given) if isinstance(given, str) else given)
-    if not isinstance(inputs or {}, Mapping):
+    inputs = {} if inputs is None else inputs
+    if not isinstance(inputs, Mapping):
         raise TypeError(f"inputs={inputs!r}: expected the operands by name")
-    return Program(chip.device, assignments, inputs or {})
+    return Program(chip.device, assignments, inputs)
 
 
 def _is_of_torch(source: Any) -> bool:

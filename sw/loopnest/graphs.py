@@ -18,6 +18,7 @@ from .arguments import integer
 from .chip import Chip
 from .epilogue import Epilogue
 from .expression.sources import as_source
+from .formats.layouts import storable
 from .formats.tensor import Tensor
 
 WAYS = {"push": ("y[j] = x[i] * A[i,j]", "ij"), "pull": ("y[j] = x[i] * A[j,i]", "ji")}
@@ -116,11 +117,13 @@ def pagerank(
     Raises
     ------
     ValueError
-        On an int8 chip, for a damping that is not between 0 and 1, a graph that is not square, no
-        steps, or if ``most`` steps are not enough.
+        On an int8 chip, for a damping that is not between 0 and 1, a negative tolerance, a graph
+        that is not square, no steps, or if ``most`` steps are not enough.
     """
     if not 0 < damping < 1:
         raise ValueError(f"damping={damping}: expected a number between 0 and 1")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance}: expected 0 or more")
     if integer("most", most) < 1:
         raise ValueError(f"most={most}: expected 1 or more")
     if chip.config.dtype is NumberFormat.INT8:
@@ -222,7 +225,9 @@ def _square(graph: Any) -> sp.csr_array:
     graph = as_source("graph", graph)
     if len(graph.shape) != 2 or graph.shape[0] != graph.shape[1]:
         raise ValueError(f"graph of shape {graph.shape}: expected a square matrix")
-    edges = sp.csr_array(graph.to_scipy() if isinstance(graph, Tensor) else graph, copy=True)
+    if isinstance(graph, Tensor):
+        graph = graph.to_scipy()
+    edges = sp.csr_array(graph if sp.issparse(graph) else storable(graph), copy=True)
     edges.sum_duplicates()
     return edges
 

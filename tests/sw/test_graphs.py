@@ -172,3 +172,16 @@ def test_a_tensor_is_a_graph() -> None:
     for run in (bfs, sssp):
         expected = run(CHIPS["bf16"], graph, 3)
         np.testing.assert_array_equal(run(CHIPS["bf16"], tensor, 3), expected)
+
+
+def test_half_precision():
+    edges = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float16)
+    assert (
+        bfs(CHIPS["bf16"], edges, 0).tolist() == bfs(CHIPS["bf16"], edges.astype(float), 0).tolist()
+    )
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan")])
+def test_a_tolerance_that_no_step_meets(tolerance):
+    with pytest.raises(ValueError, match="tolerance"):
+        pagerank(CHIPS["bf16"], np.ones((3, 3)), tolerance=tolerance)

@@ -351,3 +351,18 @@ def test_a_step_of_an_index_of_size_1_is_never_taken():
     for number in ("99999999999999999999", "9" * 5000):
         with pytest.raises(ValueError, match=r"position 9 .*expected a number up to 2\^32"):
             CHIP.compute(f"y[i] = x[{number}*i]", x=np.ones(3))
+
+
+@pytest.mark.parametrize(
+    "stored", [sp.csr_array, sp.coo_array, lambda a: Tensor.from_dense(a), np.asarray]
+)
+def test_one_element_of_a_matrix(stored):
+    matrix = stored(np.array([[0.0, 2, 0], [3, 0, 4]]))
+
+    def computed(statement, **operands):
+        got = CHIP.compute(statement, A=matrix, **operands)
+        return np.asarray(got.to_dense() if isinstance(got, Tensor) else got)
+
+    assert computed("y = A[1,2]") == 4
+    assert computed("y = A[0,0]") == 0
+    assert np.array_equal(computed("y[i] = x[i] * A[0,1]", x=np.arange(3.0)), [0, 2, 4])

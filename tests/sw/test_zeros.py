@@ -152,3 +152,10 @@ def test_bsr_blocks_are_not_stored_with_their_padding():
         tensor = dense.to_sparse(layout=layout, blocksize=(4, 4))
         assert (chip.matmul(tensor, np.ones(64)) == W.sum(1)).all()
         assert chip.report.multiplies == np.count_nonzero(W)
+
+
+@pytest.mark.parametrize("kind", [np.float16, ">f2", ">f4", ">f8", ">i4"])
+def test_types_that_scipy_does_not_store(kind):
+    x = np.array([0, 1, 0, 3], kind)
+    for chip in CHIPS.values():
+        assert chip.compute("y[i] = x[i]", x=x).tolist() == [0, 1, 0, 3]

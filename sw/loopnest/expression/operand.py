@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from loopnest_hw.config import NumberFormat
 
 from ..formats import numbers
+from ..formats.layouts import storable
 from ..formats.pack import COMPRESSED, DENSE
 from ..formats.profile import Profile, take_profile
 from ..formats.tensor import Tensor, sparse_levels
@@ -226,7 +227,8 @@ class Operand:
                 few = max(kept.shape) <= np.iinfo(np.int32).max
                 kind = np.int32 if few else np.int64
                 entries = tuple(column.astype(kind) for column in np.nonzero(kept))
-                found = self.with_source(sp.coo_array((array[entries], entries), array.shape))
+                values = storable(array[entries])
+                found = self.with_source(sp.coo_array((values, entries), array.shape))
                 found.zeros, found.origin = share, (self, zero)
             self._without[zero] = share, found
         share, found = self._without[zero]

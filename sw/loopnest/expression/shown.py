@@ -10,9 +10,9 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from ..formats.layouts import coordinates
 from ..formats.tensor import MAX_ORDER, Tensor, sparse_levels
 from .expected import Expected, in_order
 from .notation import Access, Place
@@ -120,5 +120,5 @@ def _with_entries(
             view.shape, levels, columns, stored[entry], dtype=source.dtype, wide=source.wide
         )
         return Operand(name, shown, operand.dtype)
-    values = source.tocoo().data[entry]
-    return Operand(name, sp.coo_array((values, tuple(columns)), view.shape), operand.dtype)
+    shown = coordinates(columns, source.tocoo().data[entry], view.shape)
+    return Operand(name, shown, operand.dtype)

@@ -75,7 +75,7 @@ def compressed(
         if array.ndim != 1:
             raise ValueError(f"{name} of {array.ndim} dimensions: expected 1")
     make = getattr(sp, f"{kind}_array")
-    return checked(make((_storable(data), indices, indptr), shape=tuple(shape)))
+    return checked(make((storable(data), indices, indptr), shape=tuple(shape)))
 
 
 def coordinates(coords: Sequence[ArrayLike], data: NDArray, shape: Sequence[int]) -> Any:
@@ -93,7 +93,7 @@ def coordinates(coords: Sequence[ArrayLike], data: NDArray, shape: Sequence[int]
     columns = check_coordinates(list(coords), shape, len(data))
     if not columns:
         return np.asarray(data.sum(dtype=data.dtype))
-    return sp.coo_array((_storable(data), tuple(columns)), tuple(shape))
+    return sp.coo_array((storable(data), tuple(columns)), tuple(shape))
 
 
 def gcxs(
@@ -138,6 +138,12 @@ def _check_integers(name: str, array: Any) -> None:
         raise ValueError(f"{name} of {array.max()}: expected up to {np.iinfo(np.int64).max}")
 
 
-def _storable(data: NDArray) -> NDArray:
-    """Return values in a type that SciPy's arrays support, without changing them."""
-    return data.astype(np.float32) if data.dtype == np.float16 else data
+def storable(data: NDArray) -> NDArray:
+    """Return values in a type that SciPy's arrays support, without changing them: those of float16,
+    and of types that NumPy does not have (bfloat16), as float32; others in this machine's order of
+    bytes.
+    """
+    half = data.dtype.kind == "f" and data.dtype.itemsize < 4
+    if half or data.dtype.kind not in "biufc":
+        return data.astype(np.float32)
+    return data.astype(data.dtype.newbyteorder("="), copy=False)

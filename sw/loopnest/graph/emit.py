@@ -328,7 +328,7 @@ def _embedding(lowering: Lowering, stage: Stage) -> str:
         [lowering.plain(name) for name in found],
         (count, rows),
         f"{stage.result}_rows",
-        {**(stage.attributes if bags else {}), "rows": rows},
+        {**stage.attributes, "rows": rows},
         wide=weighted,
     )
     entries = max(count, prod(lowering.shape(found[0])))

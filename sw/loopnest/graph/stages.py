@@ -156,8 +156,8 @@ def _started(node: Node, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) ->
         if bias is not None:
             found.inputs = node.inputs[:2]
             numbers = np.asarray(dense(bias), np.float64)
-            found.bias = numbers if numbers.size > 1 else float(numbers.reshape(()))
-            found.feature = axis if numbers.size > 1 else None
+            found.bias = float(numbers.reshape(())) if numbers.size == 1 else numbers
+            found.feature = None if numbers.size == 1 else axis
     return found
 
 

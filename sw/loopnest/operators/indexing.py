@@ -8,10 +8,27 @@ import scipy.sparse as sp
 from .table import Array, host
 
 
+def as_indices(indices: Array) -> Array:
+    """Return indices as int64.
+
+    Raises
+    ------
+    ValueError
+        If one is no integer, or too large.
+    """
+    with np.errstate(invalid="ignore"):
+        found = np.asarray(indices).astype(np.int64)
+    wrong = np.asarray(found != indices).reshape(-1)
+    if wrong.any():
+        first = np.asarray(indices).reshape(-1)[int(np.argmax(wrong))]
+        raise ValueError(f"index {first}: expected an integer of 64 bits")
+    return found
+
+
 @host
 def gather(x: Array, indices: Array, *, axis: int = 0) -> Array:
     """`numpy.take` along an axis."""
-    return np.take(x, np.asarray(indices, np.int64), axis=axis)
+    return np.take(x, as_indices(indices), axis=axis)
 
 
 @host
@@ -25,7 +42,7 @@ def take_along(x: Array, indices: Array, *, axis: int) -> Array:
 def _places(indices: Array, axis: int) -> tuple[Array, ...]:
     """Return the positions along each axis: ``indices`` along one, and their own along others."""
     places: list[Array] = list(np.indices(indices.shape, sparse=True))
-    places[axis] = np.asarray(indices, np.int64)
+    places[axis] = as_indices(indices)
     return tuple(places)
 
 
@@ -34,7 +51,7 @@ def gather_nd(x: Array, indices: Array, *, batch_axes: int = 0) -> Array:
     """``x[*batch, *index]`` for each index (..., axes) after ``batch_axes`` that both share."""
     shared = indices.shape[:batch_axes]
     flat = x.reshape(-1, *x.shape[batch_axes:])
-    index = np.asarray(indices, np.int64).reshape(len(flat), -1, indices.shape[-1])
+    index = as_indices(indices).reshape(len(flat), -1, indices.shape[-1])
     batch = np.arange(len(flat))[:, None]
     found = flat[(batch, *np.moveaxis(index, -1, 0))]
     return found.reshape(*shared, *indices.shape[batch_axes:-1], *found.shape[2:])
@@ -68,9 +85,12 @@ def top_k(
 
 
 @host
-def one_hot(ids: Array, *, rows: int) -> Any:
-    """A sparse matrix with a 1 for each element of ``ids``, in the column that it names."""
-    flat = _rows(ids, rows)
+def one_hot(ids: Array, *, rows: int, wraps: bool = False) -> Any:
+    """A sparse matrix with a 1 for each element of ``ids``, in the column that it names; if it
+    ``wraps``, negative ones count from the end.
+    """
+    flat = as_indices(ids)
+    flat = _rows(np.where(flat < 0, flat + rows, flat) if wraps else flat, rows)
     return sp.csr_array(
         (np.ones(flat.size, np.float32), (np.arange(flat.size), flat)), (flat.size, rows)
     )
@@ -100,7 +120,7 @@ def bags(
 
 def _rows(ids: Array, rows: int) -> Array:
     """Return indices of a table's rows, in one dimension."""
-    flat = np.asarray(ids, np.int64).reshape(-1)
+    flat = as_indices(ids).reshape(-1)
     outside = flat[(flat < 0) | (flat >= rows)]
     if outside.size:
         raise ValueError(f"index {outside[0]}: expected 0 to {rows - 1}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from .indexing import as_indices
 from .table import Array, chip, number_as
 
 Pairs = Sequence[Sequence[int]]
@@ -82,9 +83,11 @@ def _windows(
 
 
 @chip
-def embedding(ids: Array, table: Array) -> Array:
-    """Rows of ``table`` (rows, width): ids (...) gives (..., width)."""
-    return table[np.asarray(ids, np.int64)]
+def embedding(ids: Array, table: Array, *, wraps: bool = False) -> Array:
+    """Rows of ``table`` (rows, width): ids (...) gives (..., width); if it ``wraps``, negative ones
+    count from the end.
+    """
+    return table[as_indices(ids)]
 
 
 @chip

@@ -1,6 +1,7 @@
 """What a program consists of once it is planned: what a run needs, and a file holds."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -216,4 +217,6 @@ def execute_contents(
     for layer in contents.layers:
         own = [report for result, report in reports if result in layer.results]
         layers[layer.name] = combine(layer.statement, own)
-    return {name: outcome.of(values) for name, outcome in contents.outcomes.items()}, layers
+    # what the host passes on may be an input, a constant or part of one
+    found = {name: deepcopy(outcome.of(values)) for name, outcome in contents.outcomes.items()}
+    return found, layers

@@ -353,3 +353,45 @@ def test_a_batch_without_images():
 
 
 ONE_PIXEL = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+
+
+@pytest.mark.parametrize("chip", CHIPS.values(), ids=CHIPS)
+def test_results_that_are_changed_afterwards(chip):
+    """A result shares no memory with the program, nor with its inputs."""
+    x, w, b = normal(1, 2, 4), normal(2, 3, 4), normal(3, 3)
+    graph = Graph(
+        {"x": x},
+        {"w": w, "b": b},
+        (Node("y", "linear", ("x", "w")), Node("z", "softmax", ("b",))),
+        ("y", "z", "w", "x"),
+    )
+    model = loopnest.compile(graph, chip=chip)
+    expected = [np.array(found) for found in model()]
+    for array in (x, *model()):
+        array[:] = 9
+    for before, after in zip(expected, model(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    given = np.ones((2, 4), np.float32)
+    for found in model(given):
+        found[:] = 9
+    assert (given == 1).all()
+
+
+def test_a_layer_without_outputs():
+    graph = Graph(
+        {"x": normal(1, 2, 4)},
+        {"w": np.zeros((0, 4), np.float32), "b": np.zeros(0, np.float32)},
+        (Node("y", "linear", ("x", "w", "b")),),
+        ("y",),
+    )
+    assert loopnest.compile(graph, chip=CHIP)().shape == (2, 0)
+
+
+def test_arguments_of_compile():
+    graph = Graph({"x": normal(1, 2, 4)}, {}, (Node("y", "relu", ("x",)),), ("y",))
+    with pytest.raises(TypeError, match="calibrate=3"):
+        loopnest.compile(graph, chip=CHIP, calibrate=3)
+    with pytest.raises(TypeError, match="5 bytes"):
+        loopnest.compile(b"model", chip=CHIP)
+    with pytest.raises(TypeError, match="expected the operands by name"):
+        loopnest.compile("y[i] = x[i]", np.ones(3), chip=CHIP)

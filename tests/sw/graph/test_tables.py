@@ -1,9 +1,11 @@
 """Rows of embedding tables, and bags of them."""
 
 import numpy as np
+import pytest
 
+import loopnest
 from loopnest.graph.graph import Graph, Node
-from tests.sw.graph.models import check, normal, places
+from tests.sw.graph.models import CHIP, check, normal, places
 
 
 def test_tables_and_axes():
@@ -55,3 +57,27 @@ def test_weighted_bags():
     )
     graph.inputs["ids"][[1, 5]] = 7
     assert places(check(graph)) == {"sums": "chip", "means": "chip", "most": "host"}
+
+
+@pytest.mark.parametrize("operator", ["embedding", "gather"])
+def test_indices_that_are_no_integers(operator):
+    names = ("ids", "t") if operator == "embedding" else ("t", "ids")
+    graph = Graph(
+        {"ids": np.array([0, 2])}, {"t": normal(1, 5, 3)}, (Node("y", operator, names),), ("y",)
+    )
+    model = loopnest.compile(graph, chip=CHIP)
+    for wrong in (1.5, np.nan, np.inf):
+        with pytest.raises(ValueError, match="expected an integer"):
+            model(np.array([0, wrong]))
+    np.testing.assert_array_equal(model(np.array([0.0, 2.0])), model(np.array([0, 2])))
+
+
+def test_indices_from_the_end():
+    table = normal(1, 5, 3)
+    node = Node("y", "embedding", ("ids", "t"), {"wraps": True})
+    model = loopnest.compile(
+        Graph({"ids": np.array([0, 2])}, {"t": table}, (node,), ("y",)), chip=CHIP
+    )
+    np.testing.assert_array_equal(model(np.array([-1, -5])), model(np.array([4, 0])))
+    with pytest.raises(ValueError, match="index -1: expected 0 to 4"):
+        model(np.array([0, -6]))

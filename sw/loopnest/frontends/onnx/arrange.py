@@ -166,7 +166,7 @@ def gather(builder: Builder, node: OnnxNode) -> Value:
     axis = node.axis(0, x.ndim)
     if not indices.known:
         if x.known and x.ndim == 2 and axis == 0 and x.dtype.kind == "f":
-            return builder.emit("embedding", indices, x)
+            return builder.emit("embedding", indices, x, wraps=True)
         return builder.emit("gather", x, indices, axis=axis)
     rows = indices.array.astype(np.int64)
     if rows.size and not -x.shape[axis] <= rows.min() <= rows.max() < x.shape[axis]:
