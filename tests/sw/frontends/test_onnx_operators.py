@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loopnest import Chip, compile
 from loopnest.frontends.onnx import from_onnx
 from loopnest.frontends.onnx.node import CONVERTERS
 
@@ -254,3 +255,15 @@ def test_upsample_repeats() -> None:
     given = examples(model)
     (found,) = from_onnx(model, given).evaluate().values()
     assert np.array_equal(found, given["x"].repeat(2, axis=2).repeat(3, axis=3))
+
+
+def test_rows_of_a_table_from_the_end() -> None:
+    """The indices come with a run, so the rows are an embedding's, which the chip computes."""
+    model = parsed(
+        "t = Constant <value = float[3,2] {0, 1, 2, 3, 4, 5}> () y = Gather(t, i)",
+        inputs="int64[2] i",
+        outputs="float[2,2] y",
+    )
+    chip = Chip("single", backend="model")
+    program = compile(from_onnx(model, [np.array([0, 1])]), chip=chip)
+    assert np.array_equal(program(np.array([-1, -3])), [[4, 5], [0, 1]])
